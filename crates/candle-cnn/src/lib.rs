@@ -1,0 +1,3 @@
+//! CNN training operations for candle that are right and fast.
+pub use candle_core as candle;
+pub use candle_nn;
