@@ -1,3 +1,11 @@
 //! CNN training operations for candle that are right and fast.
-pub use candle_core as candle;
-pub use candle_nn;
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
+//! | [`random`] | random streams keyed by seed and purpose |
+//! | [`trace`] | the record of a forward pass, layer by layer |
+
+pub mod parameters;
+pub mod random;
+pub mod trace;

@@ -1,0 +1,365 @@
+//! A network's parameters: a seeded store behind candle's [`VarBuilder`].
+//!
+//! candle's own `VarMap` draws its initial values from generators that cannot be seeded on the CPU, hands its
+//! variables out in random order, and mixes what is trained with what is only counted. This store draws each
+//! parameter's values from a stream keyed by (seed, name), keeps the order of creation, and tells parameters from
+//! buffers. It obeys the [`Init`] hint that a layer gives, so candle_nn's layers work with it too.
+
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
+use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
+use rand::Rng;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use crate::random::stream;
+
+/// What PyTorch keeps in a state dict beside the trained parameters: batch norm's buffers.
+const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];
+
+/// All parameters and buffers of a network, by name and in order of creation. A clone shares them.
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::Device;
+///
+/// let parameters = Parameters::new(7);
+/// let vb = parameters.var_builder(&Device::Cpu);
+/// let layer = candle_nn::linear(4, 2, vb.pp("fc"))?;
+/// let names: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["fc.weight", "fc.bias"]);
+/// // The same seed gives the same numbers, whatever else was made before.
+/// let again = Parameters::new(7);
+/// candle_nn::linear(9, 9, again.var_builder(&Device::Cpu).pp("other"))?;
+/// let same = candle_nn::linear(4, 2, again.var_builder(&Device::Cpu).pp("fc"))?;
+/// assert_eq!(layer.weight().to_vec2::<f32>()?, same.weight().to_vec2::<f32>()?);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Parameters {
+    seed: u64,
+    entries: Arc<RwLock<Vec<(String, Var)>>>,
+}
+
+/// Why a state dict does not fit a network; every difference is listed, not only the first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state dict does not fit the network: {}", self.describe())]
+pub struct StateDictMismatch {
+    /// Names that the network has and the state dict lacks.
+    pub missing: Vec<String>,
+    /// Names that the state dict has and the network lacks.
+    pub unexpected: Vec<String>,
+    /// Names with the shape found in the state dict and the shape that the network wants.
+    pub wrong_shape: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl StateDictMismatch {
+    fn describe(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.missing.is_empty() {
+            parts.push(format!("missing {}", self.missing.join(", ")));
+        }
+        if !self.unexpected.is_empty() {
+            parts.push(format!("unexpected {}", self.unexpected.join(", ")));
+        }
+        for (name, found, wanted) in &self.wrong_shape {
+            parts.push(format!("{name} has shape {found:?}, wanted {wanted:?}"));
+        }
+        parts.join("; ")
+    }
+}
+
+impl Parameters {
+    /// An empty store whose initial values will be drawn under `seed`.
+    ///
+    /// ```
+    /// assert!(candle_cnn::parameters::Parameters::new(0).named().is_empty());
+    /// ```
+    pub fn new(seed: u64) -> Self {
+        Self { seed, entries: Arc::default() }
+    }
+
+    /// The seed that initial values are drawn under.
+    ///
+    /// ```
+    /// assert_eq!(candle_cnn::parameters::Parameters::new(3).seed(), 3);
+    /// ```
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A `VarBuilder` for f32 parameters on `device`; what is asked of it twice under one name is one variable.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// let bias = parameters.var_builder(&Device::Cpu).pp("fc1").get(8, "bias")?;
+    /// assert_eq!(bias.dims(), [8]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn var_builder(&self, device: &Device) -> VarBuilder<'static> {
+        self.var_builder_with_dtype(DType::F32, device)
+    }
+
+    /// As [`Self::var_builder`], for parameters of another floating-point type.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// let vb = parameters.var_builder_with_dtype(DType::F64, &Device::Cpu);
+    /// assert_eq!(vb.get(8, "bias")?.dtype(), DType::F64);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn var_builder_with_dtype(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<(String, Var)>> {
+        // A thread that panicked while it held the lock has at worst not pushed its entry.
+        self.entries.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// All parameters and buffers with their names, in order of creation. The variables are shared, not copied.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// parameters.var_builder(&Device::Cpu).get((2, 3), "weight")?;
+    /// assert_eq!(parameters.named()[0].0, "weight");
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn named(&self) -> Vec<(String, Var)> {
+        self.read().clone()
+    }
+
+    /// What an optimiser trains: everything but batch norm's buffers (`running_mean`, `running_var`,
+    /// `num_batches_tracked`), in order of creation.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// let vb = parameters.var_builder(&Device::Cpu);
+    /// vb.pp("bn1").get(8, "weight")?;
+    /// vb.pp("bn1").get(8, "running_mean")?;
+    /// assert_eq!(parameters.trainable().len(), 1);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn trainable(&self) -> Vec<Var> {
+        self.read().iter().filter(|(name, _)| !is_buffer(name)).map(|(_, var)| var.clone()).collect()
+    }
+
+    /// The number of trained values (a weight of shape [32, 3, 3, 3] counts 864), buffers left out.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu))?;
+    /// assert_eq!(parameters.count(), 4 * 2 + 2);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn count(&self) -> usize {
+        self.trainable().iter().map(|var| var.elem_count()).sum()
+    }
+
+    /// The parameter or buffer called `name`, if there is one.
+    ///
+    /// ```
+    /// assert!(candle_cnn::parameters::Parameters::new(0).get("conv1.weight").is_none());
+    /// ```
+    pub fn get(&self, name: &str) -> Option<Var> {
+        self.read().iter().find(|(known, _)| known == name).map(|(_, var)| var.clone())
+    }
+
+    /// A copy of every parameter and buffer by name, as PyTorch's `state_dict()`; later training does not change it.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu))?;
+    /// assert_eq!(parameters.state_dict()?["bias"].dims(), [2]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the device has no memory for the copies.
+    pub fn state_dict(&self) -> Result<HashMap<String, Tensor>> {
+        self.read().iter().map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?))).collect()
+    }
+
+    /// Sets every parameter and buffer from `state_dict`, as PyTorch's `load_state_dict(strict=True)`. Values are
+    /// brought to each variable's type and device.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+    /// let wrong = [("fc.bias".to_string(), Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)].into();
+    /// let error = parameters.load_state_dict(&wrong).unwrap_err().to_string();
+    /// assert!(error.contains("missing fc.weight"));
+    /// assert!(error.contains("fc.bias has shape [3], wanted [2]"));
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StateDictMismatch`] (wrapped) where names or shapes differ; then nothing has been changed.
+    pub fn load_state_dict(&self, state_dict: &HashMap<String, Tensor>) -> Result<()> {
+        let entries = self.named();
+        let known: HashSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+        let mut mismatch = StateDictMismatch { missing: vec![], unexpected: vec![], wrong_shape: vec![] };
+        for (name, var) in &entries {
+            match state_dict.get(name) {
+                None => mismatch.missing.push(name.clone()),
+                Some(tensor) if tensor.dims() != var.dims() => {
+                    mismatch.wrong_shape.push((name.clone(), tensor.dims().to_vec(), var.dims().to_vec()));
+                }
+                Some(_) => {}
+            }
+        }
+        mismatch.unexpected = state_dict.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
+        mismatch.unexpected.sort();
+        if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.wrong_shape.is_empty()) {
+            return Err(Error::wrap(mismatch));
+        }
+        // Converted first and set last, so that a failed conversion changes nothing.
+        let mut converted = Vec::with_capacity(entries.len());
+        for (name, var) in &entries {
+            let value = state_dict[name].to_dtype(var.dtype())?.to_device(var.device())?;
+            converted.push((var, value.contiguous()?));
+        }
+        converted.into_iter().try_for_each(|(var, value)| var.set(&value))
+    }
+}
+
+/// Whether `name` is one of batch norm's buffers, which are saved but not trained.
+///
+/// ```
+/// assert!(candle_cnn::parameters::is_buffer("bn1.running_mean"));
+/// assert!(!candle_cnn::parameters::is_buffer("bn1.weight"));
+/// ```
+pub fn is_buffer(name: &str) -> bool {
+    BUFFERS.contains(&name.rsplit('.').next().unwrap_or(name))
+}
+
+/// Draws a variable's initial values from the stream of its name, in f64, then rounds to `dtype`: the values do not
+/// depend on the device, nor, up to rounding, on the type.
+fn initial(seed: u64, name: &str, shape: &Shape, init: Init, dtype: DType, device: &Device) -> Result<Var> {
+    let mut random = stream(seed, &format!("parameter {name}"), &[]);
+    let mut uniform = |lo: f64, up: f64| lo + (up - lo) * random.random::<f64>();
+    let count = shape.elem_count();
+    let normal = |mean: f64, stdev: f64, uniform: &mut dyn FnMut(f64, f64) -> f64| -> Vec<f64> {
+        // Box and Muller's transform (1958); 1 − u lies in (0, 1], so the logarithm is finite.
+        let draw = |_| {
+            let radius = (-2.0 * (1.0 - uniform(0.0, 1.0)).ln()).sqrt();
+            mean + stdev * radius * (std::f64::consts::TAU * uniform(0.0, 1.0)).cos()
+        };
+        (0..count).map(draw).collect()
+    };
+    let values: Vec<f64> = match init {
+        Init::Const(value) => vec![value; count],
+        Init::Uniform { lo, up } => (0..count).map(|_| uniform(lo, up)).collect(),
+        Init::Randn { mean, stdev } => normal(mean, stdev, &mut uniform),
+        Init::Kaiming { dist, fan, non_linearity } => {
+            let stdev = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
+            match dist {
+                NormalOrUniform::Normal => normal(0.0, stdev, &mut uniform),
+                NormalOrUniform::Uniform => {
+                    let bound = 3f64.sqrt() * stdev;
+                    (0..count).map(|_| uniform(-bound, bound)).collect()
+                }
+            }
+        }
+    };
+    let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
+    Var::from_tensor(&tensor)
+}
+
+impl SimpleBackend for Parameters {
+    fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        let mut entries = self.entries.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, var)) = entries.iter().find(|(known, _)| known == name) {
+            if var.shape() != &shape {
+                return Err(Error::UnexpectedShape {
+                    msg: format!(
+                        "parameter {name} exists with another shape; a second network needs its own Parameters"
+                    ),
+                    expected: shape,
+                    got: var.shape().clone(),
+                });
+            }
+            return Ok(var.as_tensor().clone());
+        }
+        let var = initial(self.seed, name, &shape, init, dtype, device)?;
+        let tensor = var.as_tensor().clone();
+        entries.push((name.to_string(), var));
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _dtype: DType, _device: &Device) -> Result<Tensor> {
+        match Parameters::get(self, name) {
+            Some(var) => Ok(var.as_tensor().clone()),
+            None => candle_core::bail!("no parameter is called {name}; a new one needs a shape"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        Parameters::get(self, name).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(seed: u64, name: &str, shape: &[usize], init: Init) -> Result<Vec<f32>> {
+        let vb = Parameters::new(seed).var_builder(&Device::Cpu);
+        vb.get_with_hints(shape, name, init)?.flatten_all()?.to_vec1()
+    }
+
+    #[test]
+    fn initial_values_follow_the_hint() -> Result<()> {
+        let uniform = values(1, "w", &[100, 100], Init::Uniform { lo: -0.2, up: 0.2 })?;
+        assert!(uniform.iter().all(|v| v.abs() <= 0.2));
+        assert!(uniform.iter().any(|v| v.abs() > 0.19));
+        let kaiming = values(1, "w", &[100, 100], candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
+        let variance = kaiming.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / kaiming.len() as f64;
+        // Kaiming: 2 / fan_in = 0.02; the variance of 10,000 normal values is known to 1.4 %, five times that.
+        assert!((variance / 0.02 - 1.0).abs() < 0.07, "variance {variance}");
+        assert_eq!(values(1, "w", &[3], Init::Const(0.5))?, [0.5; 3]);
+        Ok(())
+    }
+
+    #[test]
+    fn values_depend_on_seed_and_name_only() -> Result<()> {
+        let init = Init::Uniform { lo: 0.0, up: 1.0 };
+        assert_eq!(values(1, "w", &[9], init)?, values(1, "w", &[9], init)?);
+        assert_ne!(values(1, "w", &[9], init)?, values(2, "w", &[9], init)?);
+        assert_ne!(values(1, "w", &[9], init)?, values(1, "v", &[9], init)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_shape_under_one_name_is_an_error() -> Result<()> {
+        let vb = Parameters::new(0).var_builder(&Device::Cpu);
+        vb.get(3, "bias")?;
+        let error = vb.get(4, "bias").unwrap_err().to_string();
+        assert!(error.contains("bias"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn state_dicts_go_there_and_back() -> Result<()> {
+        let (first, second) = (Parameters::new(1), Parameters::new(2));
+        for parameters in [&first, &second] {
+            candle_nn::linear(3, 2, parameters.var_builder(&Device::Cpu))?;
+        }
+        let saved = first.state_dict()?;
+        second.load_state_dict(&saved)?;
+        for (name, var) in second.named() {
+            assert_eq!(var.flatten_all()?.to_vec1::<f32>()?, saved[&name].flatten_all()?.to_vec1::<f32>()?);
+        }
+        // A state dict is a copy: training on does not reach it.
+        let bias = first.get("bias").ok_or_else(|| Error::Msg("bias".into()))?;
+        bias.set(&bias.zeros_like()?)?;
+        assert_ne!(saved["bias"].to_vec1::<f32>()?, [0.0, 0.0]);
+        Ok(())
+    }
+}
