@@ -1,0 +1,413 @@
+//! The published archive: downloaded once, resumed after a cut, verified, unpacked.
+//!
+//! Nothing half-done ever has the name under which the data is looked for: bytes are collected in a `.part` file,
+//! its MD5 sum is compared, the archive is unpacked into a folder of its own, and that folder is renamed at the end.
+//! A file lock keeps two processes from doing this at once; the system drops it when its holder dies.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use md5::{Digest, Md5};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+
+use super::{Cifar10, DatasetError, Result};
+
+/// The folder in the archive, and so in the cache.
+pub(super) const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
+const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
+/// The address and the validator (ETag or date) of what the part is a part of.
+const PART_ORIGIN_FILE: &str = "cifar-10-binary.tar.gz.part.origin";
+const LOCK_FILE: &str = "cifar-10.lock";
+/// What the folders are called in which archives are unpacked.
+const UNPACK_PREFIX: &str = "unpacking-";
+
+/// Without a network a load has to give up within about 10 s: these two come one after the other.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that was reached may be slow to answer, but not this slow.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A transfer in which nothing comes for so long has stalled, and is taken up again.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Tries in a row that bring nothing new before a broken transfer is given up.
+const IDLE_TRIES: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// A notebook can't redraw a line, so progress comes a line at a time: after so long, or after a tenth of the whole.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A published archive of the binary layout: its address and what its bytes must be.
+///
+/// ```
+/// use cifar_lab::dataset::ArchiveSource;
+///
+/// let archive = ArchiveSource::published();
+/// assert_eq!(archive.bytes, 170_052_171);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveSource {
+    /// The address, http or https.
+    pub url: String,
+    /// The MD5 sum of the archive, in 32 hexadecimal digits.
+    pub md5: String,
+    /// The length of the archive in bytes.
+    pub bytes: u64,
+}
+
+/// How a try to transfer ended, where not well.
+enum Broken {
+    /// Another try may do better.
+    Cut(String),
+    /// No try will.
+    Final(DatasetError),
+}
+
+impl ArchiveSource {
+    /// The archive as its author publishes it; address and MD5 sum from <https://www.cs.toronto.edu/~kriz/cifar.html>.
+    pub fn published() -> Self {
+        Self {
+            url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz".into(),
+            md5: "c32a1d4ab5d03f1284b67883e8d87530".into(),
+            bytes: 170_052_171,
+        }
+    }
+
+    /// Downloads the archive into the folder `cache`, unless that has its files already, and gives the folder of the
+    /// `.bin` files. A part that an earlier try left is used; progress goes to `report`, a line at a time.
+    ///
+    /// # Errors
+    /// When the server can't be reached or has another file, writing fails, or the archive is not what it should be.
+    /// What was downloaded rightly so far is kept for the next try; anything wrong is deleted.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use cifar_lab::dataset::{ArchiveSource, Cifar10};
+    ///
+    /// let folder = ArchiveSource::published().fetch("data".as_ref(), &mut |line| println!("{line}"))?;
+    /// let data = Cifar10::from_folder(folder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fetch(&self, cache: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        fs::create_dir_all(cache).map_err(DatasetError::io("creating the folder", cache))?;
+        let _lock = lock(cache, report)?;
+        let folder = cache.join(ARCHIVE_FOLDER);
+        // Another process may have been quicker.
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        sweep(cache)?;
+        let part = cache.join(PART_FILE);
+        let origin = cache.join(PART_ORIGIN_FILE);
+        let resumed = length(&part)? > 0;
+        self.download(&part, &origin, report)?;
+        if let Err(error) = self.verify(&part) {
+            remove(&part)?;
+            // The part of an earlier day may have been the wrong one; a fresh download tells.
+            if !resumed {
+                return Err(error);
+            }
+            report("What an earlier download left is not of this archive: downloading all of it.");
+            self.download(&part, &origin, report)?;
+            self.verify(&part).inspect_err(|_| _ = remove(&part))?;
+        }
+        let unpacked = unpack(&part, cache).inspect_err(|_| _ = remove(&part))?;
+        fs::rename(unpacked.path().join(ARCHIVE_FOLDER), &folder).map_err(DatasetError::io("creating", &folder))?;
+        remove(&part)?;
+        remove(&origin)?;
+        Ok(folder)
+    }
+
+    /// Brings the part to the archive's length.
+    fn download(&self, part: &Path, origin: &Path, report: &mut dyn FnMut(&str)) -> Result<()> {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_resolve(Some(RESOLVE_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+            .timeout_per_read(Some(STALL_TIMEOUT));
+        let agent = config.build().new_agent();
+        let mut longest = length(part)?;
+        // A machine without a network is told so at once; only what has begun is tried again.
+        let mut idle_tries = IDLE_TRIES;
+        while length(part)? != self.bytes {
+            let reason = match self.transfer(&agent, part, origin, report) {
+                Ok(()) => continue,
+                Err(Broken::Final(error)) => return Err(error),
+                Err(Broken::Cut(reason)) => reason,
+            };
+            let kept = length(part)?;
+            idle_tries = if kept > longest { 0 } else { idle_tries + 1 };
+            longest = longest.max(kept);
+            if idle_tries >= IDLE_TRIES {
+                return Err(DatasetError::Download { url: self.url.clone(), reason, kept });
+            }
+            report(&format!("The download broke off at {} ({reason}): trying again.", megabytes(kept)));
+            thread::sleep(RETRY_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// One request: goes on where the part ends, if the server says that it still has the same file, else from 0.
+    fn transfer(
+        &self,
+        agent: &ureq::Agent,
+        part: &Path,
+        origin: &Path,
+        report: &mut dyn FnMut(&str),
+    ) -> Result<(), Broken> {
+        let mut have = length(part).map_err(Broken::Final)?;
+        let validator = fs::read_to_string(origin).ok().and_then(|text| {
+            let (url, validator) = text.split_once('\n')?;
+            (url == self.url).then(|| validator.to_string())
+        });
+        let mut request = agent.get(&self.url);
+        if let Some(validator) = validator.filter(|_| have > 0 && have < self.bytes) {
+            request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
+        } else if have > 0 {
+            // Nothing says what this is a part of.
+            truncate(part)?;
+            have = 0;
+        }
+        let response = request.call().map_err(|error| Broken::Cut(reason(&error)))?;
+        match response.status().as_u16() {
+            206 if range_start(response.headers()) == Some(have) => {}
+            200 | 206 | 416 if have > 0 => {
+                truncate(part)?;
+                have = 0;
+                if response.status() != 200 {
+                    return Err(Broken::Cut("the server can't go on from there".into()));
+                }
+            }
+            200 => {}
+            status => return Err(Broken::Final(DatasetError::HttpStatus { url: self.url.clone(), status })),
+        }
+        let other_length =
+            |found| Broken::Final(DatasetError::ArchiveLength { url: self.url.clone(), expected: self.bytes, found });
+        if let Some(rest) = header(response.headers(), CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok())
+            && have.saturating_add(rest) != self.bytes
+        {
+            return Err(other_length(have.saturating_add(rest)));
+        }
+        if have == 0 {
+            // Strong validators only: a weak ETag (W/…) says nothing about bytes.
+            let etag = header(response.headers(), ETAG).filter(|etag| etag.starts_with('"'));
+            let validator = etag.or_else(|| header(response.headers(), LAST_MODIFIED));
+            let written = match validator {
+                Some(validator) => fs::write(origin, format!("{}\n{validator}", self.url)),
+                None => remove_if_there(origin),
+            };
+            written.map_err(|error| Broken::Final(DatasetError::io("writing", origin)(error)))?;
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(part)
+            .map_err(|error| Broken::Final(DatasetError::io("opening", part)(error)))?;
+        let mut body = response.into_body().into_reader();
+        let mut progress = Progress::new(have, self.bytes);
+        // Large enough that neither the disk nor the network is called for crumbs.
+        let mut buffer = vec![0; 1 << 16];
+        while have < self.bytes {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => return Err(Broken::Cut("the server stopped sending".into())),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Broken::Cut(error.to_string())),
+            };
+            have += count as u64;
+            if have > self.bytes {
+                truncate(part)?;
+                return Err(other_length(have));
+            }
+            if let Err(source) = file.write_all(&buffer[..count]) {
+                let kept = length(part).unwrap_or(0);
+                return Err(Broken::Final(DatasetError::WriteDownload { path: part.into(), kept, source }));
+            }
+            if let Some(line) = progress.line(have) {
+                report(&line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the MD5 sum of what lies on the disk.
+    fn verify(&self, part: &Path) -> Result<()> {
+        let failed = || DatasetError::io("reading", part);
+        let mut file = File::open(part).map_err(failed())?;
+        let mut sum = Md5::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).map_err(failed())? {
+                0 => break,
+                count => sum.update(&buffer[..count]),
+            }
+        }
+        let found: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found.eq_ignore_ascii_case(&self.md5) {
+            return Ok(());
+        }
+        Err(DatasetError::Checksum { url: self.url.clone(), expected: self.md5.clone(), found })
+    }
+}
+
+/// Waits until no other process downloads into this cache. The lock ends with the file handle.
+fn lock(cache: &Path, report: &mut dyn FnMut(&str)) -> Result<Option<File>> {
+    let path = cache.join(LOCK_FILE);
+    let file = File::create(&path).map_err(DatasetError::io("creating", &path))?;
+    let outcome = match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            report("Another process is downloading CIFAR-10: waiting for it.");
+            file.lock()
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => Ok(()),
+    };
+    match outcome {
+        Ok(()) => Ok(Some(file)),
+        // Some network file systems have no locks; the MD5 sum and the renaming still guard the cache.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(DatasetError::io("locking", &path)(error)),
+    }
+}
+
+/// Removes what a process that was killed while unpacking left behind. Call with the lock held.
+fn sweep(cache: &Path) -> Result<()> {
+    let failed = || DatasetError::io("reading the folder", cache);
+    for entry in fs::read_dir(cache).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        if entry.file_name().to_string_lossy().starts_with(UNPACK_PREFIX) {
+            fs::remove_dir_all(entry.path()).map_err(DatasetError::io("removing", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks into a folder of its own inside the cache, and reads all of it once.
+fn unpack(archive: &Path, cache: &Path) -> Result<tempfile::TempDir> {
+    let unusable = |reason: String| DatasetError::Unpack { path: archive.into(), reason };
+    let folder = tempfile::Builder::new()
+        .prefix(UNPACK_PREFIX)
+        .tempdir_in(cache)
+        .map_err(DatasetError::io("creating a folder in", cache))?;
+    let file = File::open(archive).map_err(DatasetError::io("reading", archive))?;
+    let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(std::io::BufReader::new(file)));
+    for entry in entries.entries().map_err(|error| unusable(error.to_string()))? {
+        let mut entry = entry.map_err(|error| unusable(error.to_string()))?;
+        let name = entry.path().map_err(|error| unusable(error.to_string()))?.into_owned();
+        if !name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(unusable(format!("it has the entry {}, which leaves the folder", name.display())));
+        }
+        let target = folder.path().join(&name);
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => {
+                fs::create_dir_all(&target).map_err(DatasetError::io("creating the folder", &target))?;
+            }
+            tar::EntryType::Regular => {
+                let parent = target.parent().unwrap_or(folder.path());
+                fs::create_dir_all(parent).map_err(DatasetError::io("creating the folder", parent))?;
+                let mut file = File::create(&target).map_err(DatasetError::io("creating", &target))?;
+                let mut buffer = vec![0; 1 << 16];
+                loop {
+                    // Read and write apart, to tell a damaged archive from a full disk.
+                    match entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))? {
+                        0 => break,
+                        count => file.write_all(&buffer[..count]).map_err(DatasetError::io("writing", &target))?,
+                    }
+                }
+                // On the disk before the folder gets its name: a power cut must not leave empty files under it.
+                file.sync_all().map_err(DatasetError::io("writing", &target))?;
+            }
+            kind => {
+                return Err(unusable(format!("its entry {} is neither file nor folder ({kind:?})", name.display())));
+            }
+        }
+    }
+    Cifar10::from_folder(folder.path()).map_err(|error| unusable(error.to_string()))?;
+    if !folder.path().join(ARCHIVE_FOLDER).is_dir() {
+        return Err(unusable(format!("it has no folder {ARCHIVE_FOLDER}")));
+    }
+    Ok(folder)
+}
+
+/// The length of a file, 0 where there is none.
+fn length(path: &Path) -> Result<u64> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(DatasetError::io("reading", path)(error)),
+    }
+}
+
+fn truncate(part: &Path) -> Result<(), Broken> {
+    let cut = OpenOptions::new().write(true).open(part).and_then(|file| file.set_len(0));
+    cut.map_err(|error| Broken::Final(DatasetError::io("writing", part)(error)))
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    remove_if_there(path).map_err(DatasetError::io("removing", path))
+}
+
+fn header(headers: &HeaderMap, name: ureq::http::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The first byte that a `Content-Range: bytes FIRST-LAST/TOTAL` announces.
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    header(headers, CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+}
+
+/// What went wrong with a request, for a reader who knows no HTTP.
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::HostNotFound => "the name of the server was not found (is there a network?)".into(),
+        ureq::Error::ConnectionFailed => "the server could not be reached (is there a network?)".into(),
+        ureq::Error::Timeout(_) => "the server did not answer in time (is there a network?)".into(),
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// "162.2 MB", in units of 1,000,000 bytes, or "512 bytes".
+pub(super) fn megabytes(bytes: u64) -> String {
+    // Below that, "0.0 MB" would say nothing.
+    if bytes < 100_000 { format!("{bytes} bytes") } else { format!("{:.1} MB", bytes as f64 / 1e6) }
+}
+
+/// When to report, and what.
+struct Progress {
+    first: u64,
+    total: u64,
+    begin: Instant,
+    last_line: Instant,
+    last_bytes: u64,
+}
+
+impl Progress {
+    fn new(have: u64, total: u64) -> Self {
+        let now = Instant::now();
+        Self { first: have, total, begin: now, last_line: now, last_bytes: have }
+    }
+
+    /// A line, where it is time for one.
+    fn line(&mut self, have: u64) -> Option<String> {
+        let tenth = (have - self.last_bytes) * 10 >= self.total;
+        if !tenth && self.last_line.elapsed() < PROGRESS_INTERVAL {
+            return None;
+        }
+        (self.last_line, self.last_bytes) = (Instant::now(), have);
+        let rate = (have - self.first) as f64 / self.begin.elapsed().as_secs_f64().max(1e-3);
+        let percent = have * 100 / self.total.max(1);
+        let mut line = format!("Downloading CIFAR-10: {} of {} ({percent} %)", megabytes(have), megabytes(self.total));
+        line += &format!(", {}/s", megabytes(rate as u64));
+        if have < self.total {
+            line += &format!(", {:.0} s left", (self.total - have) as f64 / rate.max(1.0));
+        }
+        Some(line)
+    }
+}

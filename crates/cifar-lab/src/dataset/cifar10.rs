@@ -1,0 +1,290 @@
+//! CIFAR-10, and the order in which it is searched for.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::archive::{ARCHIVE_FOLDER, ArchiveSource};
+use super::records::{PICTURE_LENGTH, SHAPE, read_records, record_count};
+use super::stand_in::{self, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
+use super::{Dataset, DatasetError, Result, Source, Split};
+
+/// The ten classes as PyTorch's tutorial and the original notebook name them, in the order of the labels.
+pub const CIFAR10_CLASSES: [&str; 10] =
+    ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+const TRAIN_FILES: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+const TEST_FILE: &str = "test_batch.bin";
+
+/// CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): 50,000 pictures to learn from
+/// and 10,000 to be tested on, in ten classes; or the generated stand-in where CIFAR-10 can't be had.
+///
+/// ```
+/// use cifar_lab::dataset::Cifar10;
+///
+/// let data = Cifar10::stand_in(0, 100, 20);
+/// println!("{data}");
+/// assert!(data.train.is_stand_in());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cifar10 {
+    /// What the network learns from.
+    pub train: Dataset,
+    /// What it is tested on.
+    pub test: Dataset,
+}
+
+impl Cifar10 {
+    /// CIFAR-10 from the first place that has it, or the stand-in; a printed line says which and why.
+    ///
+    /// 1. `CIFAR10_DIR`, the folder of the `.bin` files or its parent; an error when it is set and wrong.
+    /// 2. The cache: `CIFAR_LAB_CACHE`, or `cifar-lab` in `XDG_CACHE_HOME` or in `~/.cache`.
+    /// 3. The published archive, downloaded once into the cache (162 MiB; `CIFAR10_URL` names another address).
+    /// 4. The stand-in, when the archive can't be reached.
+    ///
+    /// `CIFAR_LAB_DATA=stand-in` takes the stand-in at once; `CIFAR_LAB_DATA=cifar-10` makes step 4 an error.
+    ///
+    /// # Errors
+    /// When `CIFAR10_DIR` is wrong, the cache is damaged, what was downloaded is not the archive or can't be
+    /// written, or the stand-in is forbidden and needed.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let data = cifar_lab::dataset::Cifar10::load()?;
+    /// println!("{}", data.train.name());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn load() -> Result<Self> {
+        Search::from_environment()?.load(&mut |line| println!("{line}"))
+    }
+
+    /// CIFAR-10 from the folder that holds its `.bin` files, or from that folder's parent.
+    ///
+    /// # Errors
+    /// When the folder or one of the files is missing, or a file is cut or damaged.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let data = cifar_lab::dataset::Cifar10::from_folder("cifar-10-batches-bin")?;
+    /// assert_eq!((data.train.len(), data.test.len()), (50_000, 10_000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let given = folder.as_ref();
+        if !given.is_dir() {
+            return Err(DatasetError::MissingFolder(given.into()));
+        }
+        let inner = given.join(ARCHIVE_FOLDER);
+        let folder = if inner.is_dir() { inner } else { given.to_path_buf() };
+        let set = |split, names: &[&str]| -> Result<Dataset> {
+            let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+            let mut records = 0;
+            for path in &files {
+                let length = fs::metadata(path).map_err(|error| missing(path, error))?.len();
+                records += record_count(path, length)?;
+            }
+            // All of the memory at once: growing would hold the pixels twice for a moment.
+            let mut pixels = Vec::with_capacity(records * PICTURE_LENGTH);
+            let mut labels = Vec::with_capacity(records);
+            for path in &files {
+                read_records(path, &mut pixels, &mut labels)?;
+            }
+            let class_names = CIFAR10_CLASSES.map(String::from).to_vec();
+            Dataset::new(Source::Cifar10(folder.clone()), split, SHAPE, class_names, pixels, labels)
+        };
+        Ok(Self { train: set(Split::Train, &TRAIN_FILES)?, test: set(Split::Test, &[TEST_FILE])? })
+    }
+
+    /// The stand-in: `train` and `test` pictures of ten kinds of shapes and textures, drawn from `seed`. The same seed
+    /// gives the same pictures, and fewer of them are the first ones of more.
+    ///
+    /// ```
+    /// use cifar_lab::dataset::Cifar10;
+    ///
+    /// let (small, large) = (Cifar10::stand_in(3, 20, 0), Cifar10::stand_in(3, 40, 10));
+    /// assert_eq!(small.train.pixels(19).unwrap(), large.train.pixels(19).unwrap());
+    /// assert_eq!(large.train.name(), "stand-in (generated pictures, not CIFAR-10)");
+    /// ```
+    pub fn stand_in(seed: u64, train: usize, test: usize) -> Self {
+        Self { train: stand_in::generate(seed, Split::Train, train), test: stand_in::generate(seed, Split::Test, test) }
+    }
+}
+
+impl fmt::Display for Cifar10 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, train, test) = (self.train.name(), self.train.len(), self.test.len());
+        write!(f, "{name}: {train} pictures to learn from, {test} to be tested on")?;
+        match self.train.source() {
+            Source::Cifar10(folder) => write!(f, ", read from {}", folder.display()),
+            Source::StandIn { seed } => write!(f, ", from the seed {seed}"),
+            Source::Named(_) => Ok(()),
+        }
+    }
+}
+
+/// The error for a file that is not there or can't be looked at.
+fn missing(path: &Path, error: std::io::Error) -> DatasetError {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return DatasetError::io("reading", path)(error);
+    }
+    // The archive "for Python" has the same names without an ending, and holds pickles.
+    let python = path.with_extension("").is_file() || path.with_file_name("cifar-10-batches-py").is_dir();
+    let hint = if python { "; what is there is the layout for Python, and the binary one is needed" } else { "" };
+    DatasetError::MissingFile { path: path.into(), hint }
+}
+
+/// What to do about CIFAR-10: `CIFAR_LAB_DATA`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// CIFAR-10 where it can be had, else the stand-in.
+    #[default]
+    Either,
+    /// CIFAR-10 or an error.
+    Cifar10,
+    /// The stand-in, without looking for CIFAR-10.
+    StandIn,
+}
+
+/// Where CIFAR-10 is searched for. [`Cifar10::load`] takes it from the environment; a program can set it itself.
+///
+/// ```
+/// use cifar_lab::dataset::{ArchiveSource, Choice, Search};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let archive = ArchiveSource::published();
+/// let search = Search { folder: None, cache: None, archive, choice: Choice::StandIn };
+/// let data = search.load(&mut |line| println!("{line}"))?;
+/// assert!(data.train.is_stand_in());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The folder of the `.bin` files or its parent; where it is given, nothing else is tried.
+    pub folder: Option<PathBuf>,
+    /// The folder that keeps what was downloaded.
+    pub cache: Option<PathBuf>,
+    /// The archive to download.
+    pub archive: ArchiveSource,
+    /// CIFAR-10, the stand-in, or whichever can be had.
+    pub choice: Choice,
+}
+
+impl Search {
+    /// The search that the environment asks for: see [`Cifar10::load`]. An empty variable counts as unset.
+    ///
+    /// # Errors
+    /// When `CIFAR_LAB_DATA` is neither "cifar-10" nor "stand-in".
+    pub fn from_environment() -> Result<Self> {
+        Self::from_variables(|name| env::var_os(name).filter(|value| !value.is_empty()), env::home_dir())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<std::ffi::OsString>, home: Option<PathBuf>) -> Result<Self> {
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let choice = match variable("CIFAR_LAB_DATA").map(|value| value.to_string_lossy().into_owned()) {
+            None => Choice::Either,
+            Some(value) if value == "cifar-10" => Choice::Cifar10,
+            Some(value) if value == "stand-in" => Choice::StandIn,
+            Some(value) => return Err(DatasetError::UnknownChoice(value)),
+        };
+        // The XDG base directory specification: a relative path is invalid and to be ignored.
+        let xdg = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let user_cache = xdg.or(home.map(|home| home.join(".cache"))).map(|cache| cache.join("cifar-lab"));
+        let mut archive = ArchiveSource::published();
+        if let Some(url) = variable("CIFAR10_URL") {
+            archive.url = url.to_string_lossy().into_owned();
+        }
+        Ok(Self { folder: path("CIFAR10_DIR"), cache: path("CIFAR_LAB_CACHE").or(user_cache), archive, choice })
+    }
+
+    /// Searches, and tells `report` in a line or two what was taken and why; a download reports its progress.
+    ///
+    /// # Errors
+    /// As [`Cifar10::load`].
+    pub fn load(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
+        if self.choice == Choice::StandIn {
+            return Ok(self.stand_in("CIFAR_LAB_DATA=stand-in", report));
+        }
+        let data = match &self.folder {
+            Some(folder) => Cifar10::from_folder(folder)?,
+            None => match self.from_cache(report) {
+                Ok(data) => data,
+                // What only the network is to blame for: the lesson goes on with the stand-in.
+                Err(
+                    error @ (DatasetError::Download { .. }
+                    | DatasetError::HttpStatus { .. }
+                    | DatasetError::ArchiveLength { .. }
+                    | DatasetError::NoCacheFolder),
+                ) => match self.choice {
+                    Choice::Cifar10 => return Err(DatasetError::StandInForbidden(Box::new(error))),
+                    _ => return Ok(self.stand_in(&error.to_string(), report)),
+                },
+                Err(error) => return Err(error),
+            },
+        };
+        report(&data.to_string());
+        Ok(data)
+    }
+
+    fn from_cache(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
+        let cache = self.cache.as_ref().ok_or(DatasetError::NoCacheFolder)?;
+        let folder = cache.join(ARCHIVE_FOLDER);
+        let folder = if folder.is_dir() { folder } else { self.archive.fetch(cache, report)? };
+        Cifar10::from_folder(&folder).map_err(|source| DatasetError::DamagedCache { folder, source: Box::new(source) })
+    }
+
+    fn stand_in(&self, why: &str, report: &mut dyn FnMut(&str)) -> Cifar10 {
+        let data = Cifar10::stand_in(STAND_IN_SEED, STAND_IN_TRAIN, STAND_IN_TEST);
+        report(&format!("No CIFAR-10: {why}."));
+        report(&format!("Used instead: {data}. To use CIFAR-10, set CIFAR10_DIR to the folder of its .bin files."));
+        data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn search(variables: &[(&str, &str)]) -> Result<Search> {
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+        Search::from_variables(variable, Some("/home/ada".into()))
+    }
+
+    #[test]
+    fn the_environment_names_the_places() {
+        let plain = search(&[]).unwrap();
+        assert_eq!(plain.cache.as_deref(), Some(Path::new("/home/ada/.cache/cifar-lab")));
+        assert_eq!((plain.folder, plain.choice), (None, Choice::Either));
+        assert_eq!(plain.archive, ArchiveSource::published());
+
+        let xdg = search(&[("XDG_CACHE_HOME", "/var/cache")]).unwrap();
+        assert_eq!(xdg.cache.as_deref(), Some(Path::new("/var/cache/cifar-lab")));
+        let relative = search(&[("XDG_CACHE_HOME", "cache")]).unwrap();
+        assert_eq!(relative.cache.as_deref(), Some(Path::new("/home/ada/.cache/cifar-lab")));
+
+        let all = [
+            ("XDG_CACHE_HOME", "/var/cache"),
+            ("CIFAR_LAB_CACHE", "/data/lab"),
+            ("CIFAR10_DIR", "/data/cifar"),
+            ("CIFAR10_URL", "http://mirror/c.tar.gz"),
+            ("CIFAR_LAB_DATA", "cifar-10"),
+        ];
+        let all = search(&all).unwrap();
+        assert_eq!(all.cache.as_deref(), Some(Path::new("/data/lab")));
+        assert_eq!(all.folder.as_deref(), Some(Path::new("/data/cifar")));
+        assert_eq!((all.archive.url.as_str(), all.choice), ("http://mirror/c.tar.gz", Choice::Cifar10));
+    }
+
+    #[test]
+    fn an_unknown_choice_is_an_error_that_shows_it() {
+        let error = search(&[("CIFAR_LAB_DATA", "cifar10")]).unwrap_err();
+        assert!(matches!(&error, DatasetError::UnknownChoice(value) if value == "cifar10"), "{error}");
+    }
+}

@@ -1,0 +1,468 @@
+//! Batches: shuffled, changed, normalised, prepared on a background thread while the model computes.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use candle_cnn::random::stream;
+use candle_core::{Device, Tensor};
+use rand::seq::SliceRandom;
+
+use crate::dataset::{Dataset, DatasetError, Result};
+use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
+
+/// The original's batch size.
+const BATCH_SIZE: usize = 32;
+/// One batch in the making and two ready: enough to smooth out a slow one, and memory for three batches only.
+const PREFETCH: usize = 2;
+
+/// A batch of pictures on the training device.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The pictures, f32 [B, C, H, W]: normalised if the loader normalises, else in [0, 1].
+    pub images: Tensor,
+    /// The numbers of their classes, u32 [B].
+    pub labels: Tensor,
+    /// Their numbers in the data set.
+    pub indices: Vec<usize>,
+}
+
+/// Gives the pictures of a data set in batches, epoch after epoch.
+///
+/// A loader is settings and a shared handle on the data: cheap to clone, and each epoch is an iterator of its own. The
+/// same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+///
+/// ```
+/// use cifar_lab::candle_core::Device;
+/// use cifar_lab::dataset::Cifar10;
+/// use cifar_lab::loader::DataLoader;
+/// use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let data = Cifar10::stand_in(0, 100, 10);
+/// let loader = DataLoader::new(&data.train, &Device::Cpu)
+///     .batch_size(32)
+///     .shuffle(7)
+///     .random_flip(RandomHorizontalFlip { p: 0.5 })
+///     .random_crop(RandomCrop { padding: 4 })
+///     .normalize(Normalize::default());
+/// assert_eq!(loader.len(), 4);
+/// for batch in loader.epoch(0) {
+///     let batch = batch?;
+///     assert_eq!(batch.images.dims()[1..], [3, 32, 32]);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DataLoader {
+    dataset: Dataset,
+    device: Device,
+    batch_size: usize,
+    shuffle: bool,
+    seed: u64,
+    drop_last: bool,
+    normalize: Option<Normalize>,
+    augment: Vec<Augment>,
+    prefetch: usize,
+}
+
+impl DataLoader {
+    /// A loader of batches of 32 on `device`, in the order of the data set, values in [0, 1].
+    pub fn new(dataset: &Dataset, device: &Device) -> Self {
+        Self {
+            dataset: dataset.clone(),
+            device: device.clone(),
+            batch_size: BATCH_SIZE,
+            shuffle: false,
+            seed: 0,
+            drop_last: false,
+            normalize: None,
+            augment: Vec::new(),
+            prefetch: PREFETCH,
+        }
+    }
+
+    /// So many pictures a batch; the last of an epoch may have fewer.
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        Self { batch_size, ..self }
+    }
+
+    /// Another order in each epoch, from this seed, which the random changes use too.
+    pub fn shuffle(self, seed: u64) -> Self {
+        Self { shuffle: true, seed, ..self }
+    }
+
+    /// The seed of the random changes (and of the order, if it is shuffled); 0 otherwise.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Whether to leave out the last batch of an epoch when it is not full.
+    pub fn drop_last(self, drop_last: bool) -> Self {
+        Self { drop_last, ..self }
+    }
+
+    /// Normalises the pictures.
+    pub fn normalize(self, normalize: Normalize) -> Self {
+        Self { normalize: Some(normalize), ..self }
+    }
+
+    /// Adds a random change of each picture; the changes happen in the order in which they were added.
+    pub fn augment(mut self, augment: impl Into<Augment>) -> Self {
+        self.augment.push(augment.into());
+        self
+    }
+
+    /// Adds random flips: the same as [`augment`](Self::augment) with them.
+    pub fn random_flip(self, flip: RandomHorizontalFlip) -> Self {
+        self.augment(flip)
+    }
+
+    /// Adds random crops: the same as [`augment`](Self::augment) with them.
+    pub fn random_crop(self, crop: RandomCrop) -> Self {
+        self.augment(crop)
+    }
+
+    /// So many batches are kept ready by a background thread; 0 prepares each when it is asked for, without a thread.
+    pub fn prefetch(self, prefetch: usize) -> Self {
+        Self { prefetch, ..self }
+    }
+
+    /// The batches of an epoch; 0 with the batch size 0, which [`check`](Self::check) names as an error.
+    pub fn len(&self) -> usize {
+        match (self.batch_size, self.drop_last) {
+            (0, _) => 0,
+            (size, true) => self.dataset.len() / size,
+            (size, false) => self.dataset.len().div_ceil(size),
+        }
+    }
+
+    /// Whether an epoch has no batches.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The device of the batches.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The most pictures of a batch.
+    pub fn max_batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// How the pictures are normalised, if they are.
+    pub fn normalization(&self) -> Option<&Normalize> {
+        self.normalize.as_ref()
+    }
+
+    /// Whether the settings make sense. An epoch begins with this, and gives the error as its only item.
+    ///
+    /// # Errors
+    /// When the batch size is 0, or normalising or a random change does not fit the pictures.
+    ///
+    /// ```
+    /// use cifar_lab::candle_core::Device;
+    /// use cifar_lab::dataset::Cifar10;
+    /// use cifar_lab::loader::DataLoader;
+    ///
+    /// let data = Cifar10::stand_in(0, 10, 10);
+    /// let loader = DataLoader::new(&data.train, &Device::Cpu).batch_size(0);
+    /// assert!(loader.check().is_err());
+    /// assert!(loader.epoch(0).next().unwrap().is_err());
+    /// ```
+    pub fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(DatasetError::BatchSize);
+        }
+        let shape = self.dataset.image_shape();
+        if let Some(normalize) = &self.normalize {
+            normalize.check(shape.0)?;
+        }
+        self.augment.iter().try_for_each(|augment| augment.check(shape))
+    }
+
+    /// The batches of one epoch, counted from 0: it decides the order and the random changes.
+    pub fn epoch(&self, epoch: usize) -> Epoch {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of one epoch from batch `first_batch` on, the same as in the whole epoch: to go on after a stop.
+    ///
+    /// ```
+    /// use cifar_lab::candle_core::Device;
+    /// use cifar_lab::dataset::Cifar10;
+    /// use cifar_lab::loader::DataLoader;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let data = Cifar10::stand_in(0, 100, 10);
+    /// let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(1);
+    /// let whole = loader.epoch(3).collect::<Result<Vec<_>, _>>()?;
+    /// let rest = loader.epoch_from(3, 2).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!((rest.len(), &rest[0].indices), (2, &whole[2].indices));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
+        let batches = self.len();
+        let checked = self.check().and_then(|()| match first_batch > batches {
+            true => Err(DatasetError::FirstBatch { first: first_batch, batches }),
+            false => Ok(()),
+        });
+        let (device, shape) = (self.device.clone(), self.dataset.image_shape());
+        if let Err(error) = checked {
+            return Epoch { device, shape, normalize: None, remaining: 1, state: State::Failed(Some(error)) };
+        }
+        let preparation = Preparation::new(self, epoch);
+        let normalize = preparation.tables.is_none().then(|| self.normalize.clone()).flatten();
+        let state = match self.prefetch {
+            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
+            prefetch => match start(preparation, first_batch, prefetch) {
+                Ok(running) => State::Thread(running),
+                Err(error) => State::Failed(Some(error)),
+            },
+        };
+        let remaining = match state {
+            State::Failed(_) => 1,
+            _ => batches - first_batch,
+        };
+        Epoch { device, shape, normalize, remaining, state }
+    }
+}
+
+impl fmt::Debug for DataLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (batches, size) = (self.len(), self.batch_size);
+        write!(f, "DataLoader({}; {batches} batches of {size}", self.dataset)?;
+        if self.shuffle {
+            write!(f, ", shuffled with seed {}", self.seed)?;
+        }
+        for augment in &self.augment {
+            match augment {
+                Augment::Flip(flip) => write!(f, ", flipped with probability {}", flip.p)?,
+                Augment::Crop(crop) => write!(f, ", cropped after padding by {}", crop.padding)?,
+            }
+        }
+        if let Some(Normalize { mean, std }) = &self.normalize {
+            write!(f, ", normalised with mean {mean:?} and standard deviation {std:?}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What a batch is made of before it is tensors.
+struct Raw {
+    pixels: Pixels,
+    labels: Vec<u32>,
+    indices: Vec<usize>,
+}
+
+enum Pixels {
+    /// Values as the network gets them: for the CPU they are made along with the gathering.
+    Values(Vec<f32>),
+    /// Bytes: to another device they go as such, a quarter of the transfer.
+    Bytes(Vec<u8>),
+}
+
+/// All that is needed to prepare an epoch's batches, without the loader.
+struct Preparation {
+    dataset: Dataset,
+    order: Vec<usize>,
+    batches: usize,
+    batch_size: usize,
+    augment: Arc<[Augment]>,
+    seed: u64,
+    epoch: u64,
+    /// For the CPU: what each byte becomes, for each channel.
+    tables: Option<Vec<[f32; 256]>>,
+}
+
+impl Preparation {
+    fn new(loader: &DataLoader, epoch: usize) -> Self {
+        let mut order: Vec<usize> = (0..loader.dataset.len()).collect();
+        if loader.shuffle {
+            order.shuffle(&mut stream(loader.seed, "shuffle", &[epoch as u64]));
+        }
+        let channels = loader.dataset.image_shape().0;
+        let tables = loader.device.is_cpu().then(|| match &loader.normalize {
+            Some(normalize) => normalize.tables(),
+            None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
+        });
+        Self {
+            dataset: loader.dataset.clone(),
+            order,
+            batches: loader.len(),
+            batch_size: loader.batch_size,
+            augment: loader.augment.clone().into(),
+            seed: loader.seed,
+            epoch: epoch as u64,
+            tables,
+        }
+    }
+
+    fn prepare(&self, batch: usize) -> Result<Raw> {
+        let begin = batch * self.batch_size;
+        let end = (begin + self.batch_size).min(self.order.len());
+        let indices = self.order[begin..end].to_vec();
+        let labels = indices.iter().map(|&index| Ok(self.dataset.label(index)? as u32)).collect::<Result<_>>()?;
+        let shape = self.dataset.image_shape();
+        let length = self.dataset.image_length();
+        let pixels = match &self.tables {
+            Some(tables) => {
+                let mut values = Vec::with_capacity(indices.len() * length);
+                self.each_picture(&indices, |picture| {
+                    for (plane, table) in picture.chunks_exact(shape.1 * shape.2).zip(tables) {
+                        values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
+                    }
+                })?;
+                Pixels::Values(values)
+            }
+            None => {
+                let mut bytes = Vec::with_capacity(indices.len() * length);
+                self.each_picture(&indices, |picture| bytes.extend_from_slice(picture))?;
+                Pixels::Bytes(bytes)
+            }
+        };
+        Ok(Raw { pixels, labels, indices })
+    }
+
+    /// Hands on the bytes of each of these pictures, [C, H, W], randomly changed as this epoch changes them.
+    fn each_picture(&self, indices: &[usize], mut take: impl FnMut(&[u8])) -> Result<()> {
+        let mut changed = vec![0; self.dataset.image_length()];
+        for &index in indices {
+            let stored = self.dataset.pixels(index)?;
+            if self.augment.is_empty() {
+                take(stored);
+                continue;
+            }
+            changed.copy_from_slice(stored);
+            for (place, augment) in self.augment.iter().enumerate() {
+                let key = [self.epoch, index as u64, place as u64];
+                augment.apply(&mut changed, self.dataset.image_shape(), self.seed, key);
+            }
+            take(&changed);
+        }
+        Ok(())
+    }
+}
+
+/// A thread at work, and what it has ready.
+struct Running {
+    batches: Option<Receiver<Result<Raw>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts preparing the batches from `first` on; the thread ends with the last, or when no one receives any more.
+fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
+    let (sender, receiver) = sync_channel(prefetch);
+    let work = move || {
+        for batch in first..preparation.batches {
+            // A panic becomes an error here, so that no message of it lands between two cells' outputs unexplained.
+            let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
+                let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
+                let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                Err(DatasetError::Thread(format!("panicked at batch {batch}: {message}")))
+            });
+            let failed = raw.is_err();
+            if sender.send(raw).is_err() || failed {
+                break;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("batches".into()).spawn(work);
+    let thread = thread.map_err(|error| DatasetError::Thread(format!("could not be started: {error}")))?;
+    Ok(Running { batches: Some(receiver), thread: Some(thread) })
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // First the receiver, so that the thread finds no one to send to, then wait for it: at most one batch's time.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panics were caught and handed over as errors.
+            let _ = thread.join();
+        }
+    }
+}
+
+enum State {
+    Thread(Running),
+    Here { preparation: Box<Preparation>, next: usize },
+    Failed(Option<DatasetError>),
+}
+
+/// The batches of one epoch, in order; dropped early, it stops the thread that prepares them.
+///
+/// After an error it is at its end.
+pub struct Epoch {
+    device: Device,
+    /// Of a picture: (channels, height, width).
+    shape: (usize, usize, usize),
+    /// What is left to be done on the device.
+    normalize: Option<Normalize>,
+    remaining: usize,
+    state: State,
+}
+
+impl Epoch {
+    /// Brings a batch to the device. In the thread that asks for it: candle's CUDA work belongs to the stream of the
+    /// thread that started it.
+    fn finish(&self, raw: Raw) -> Result<Batch> {
+        let count = raw.indices.len();
+        let (channels, height, width) = self.shape;
+        let shape = (count, channels, height, width);
+        let images = match raw.pixels {
+            Pixels::Values(values) => Tensor::from_vec(values, shape, &self.device)?,
+            Pixels::Bytes(bytes) => {
+                let bytes = Tensor::from_vec(bytes, shape, &self.device)?;
+                match &self.normalize {
+                    Some(normalize) => normalize.apply_to_bytes(&bytes)?,
+                    None => to_unit(&bytes)?,
+                }
+            }
+        };
+        let labels = Tensor::from_vec(raw.labels, count, &self.device)?;
+        Ok(Batch { images, labels, indices: raw.indices })
+    }
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let raw = match &mut self.state {
+            State::Failed(error) => Err(error.take()?),
+            State::Here { preparation, next } => {
+                *next += 1;
+                preparation.prepare(*next - 1)
+            }
+            State::Thread(running) => match running.batches.as_ref().map(Receiver::recv) {
+                Some(Ok(raw)) => raw,
+                _ => Err(DatasetError::Thread("stopped before the end of the epoch".into())),
+            },
+        };
+        let batch = raw.and_then(|raw| self.finish(raw));
+        if batch.is_err() {
+            self.remaining = 0;
+        }
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl ExactSizeIterator for Epoch {}
+
+impl std::iter::FusedIterator for Epoch {}

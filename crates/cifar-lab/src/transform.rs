@@ -1,0 +1,359 @@
+//! What happens to pictures on their way into a batch: normalising, random flips and crops.
+//!
+//! Flips and crops work on the bytes of one picture, before normalising, as torchvision's do on its pictures; a crop's
+//! padding is black. Their random numbers come from (seed, epoch, sample), so no order of calls changes them.
+
+use candle_cnn::random::stream;
+use candle_core::{DType, Tensor};
+use rand::Rng;
+
+use crate::dataset::{ChannelStatistics, DatasetError, Result};
+
+/// Normalises each channel: (x − mean) / std for x in [0, 1], as torchvision's Normalize after ToTensor.
+///
+/// The default is the original notebook's: mean 0.5 and standard deviation 0.5 in each of three channels, which takes
+/// [0, 1] to [-1, 1].
+///
+/// ```
+/// use cifar_lab::transform::Normalize;
+///
+/// let normalize = Normalize { mean: vec![0.49, 0.48, 0.45], std: vec![0.25, 0.24, 0.26] };
+/// assert!(normalize.check(3).is_ok());
+/// assert_eq!(Normalize::default().mean, [0.5; 3]);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalize {
+    /// What is subtracted from each channel, in units of [0, 1].
+    pub mean: Vec<f32>,
+    /// What each channel is then divided by.
+    pub std: Vec<f32>,
+}
+
+impl Default for Normalize {
+    fn default() -> Self {
+        Self { mean: vec![0.5; 3], std: vec![0.5; 3] }
+    }
+}
+
+impl From<ChannelStatistics> for Normalize {
+    fn from(statistics: ChannelStatistics) -> Self {
+        Self { mean: statistics.mean, std: statistics.std }
+    }
+}
+
+impl Normalize {
+    /// Whether this fits pictures of so many channels.
+    ///
+    /// # Errors
+    /// When there is not one mean and one standard deviation a channel, or one of them is not finite, or a standard
+    /// deviation is 0 or less.
+    pub fn check(&self, channels: usize) -> Result<()> {
+        let (means, stds) = (self.mean.len(), self.std.len());
+        if means != channels || stds != channels {
+            return Err(DatasetError::NormalizeChannels { means, stds, channels });
+        }
+        let wrong = |(mean, std): &(&f32, &f32)| !(mean.is_finite() && std.is_finite() && **std > 0.0);
+        match self.mean.iter().zip(&self.std).find(wrong) {
+            Some((&mean, &std)) => Err(DatasetError::Normalize { mean, std }),
+            None => Ok(()),
+        }
+    }
+
+    /// Normalises a batch [B, C, H, W] of f32 in [0, 1], on the device where it lies.
+    ///
+    /// # Errors
+    /// When the channels don't fit, or the device fails.
+    ///
+    /// ```
+    /// use cifar_lab::candle_core::{Device, Tensor};
+    /// use cifar_lab::transform::Normalize;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let black = Tensor::zeros((1, 3, 2, 2), cifar_lab::candle_core::DType::F32, &Device::Cpu)?;
+    /// let normal = Normalize::default().apply(&black)?;
+    /// assert_eq!(normal.flatten_all()?.to_vec1::<f32>()?, [-1.0; 12]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
+        let (mean, std) = self.tensors(images)?;
+        Ok(images.broadcast_sub(&mean)?.broadcast_div(&std)?)
+    }
+
+    /// Undoes [`apply`](Self::apply), for showing a batch: x · std + mean.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn invert(&self, images: &Tensor) -> Result<Tensor> {
+        let (mean, std) = self.tensors(images)?;
+        Ok(images.broadcast_mul(&std)?.broadcast_add(&mean)?)
+    }
+
+    /// Mean and standard deviation as [1, C, 1, 1] on the images' device.
+    fn tensors(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (_, channels, _, _) = images.dims4()?;
+        self.check(channels)?;
+        let tensor = |values: &[f32]| Tensor::from_slice(values, (1, channels, 1, 1), images.device());
+        Ok((tensor(&self.mean)?.to_dtype(images.dtype())?, tensor(&self.std)?.to_dtype(images.dtype())?))
+    }
+
+    /// For each channel, what each byte becomes: (byte / 255 − mean) / std, rounded as the tensor operations round.
+    pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
+        let table = |(mean, std)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
+        self.mean.iter().zip(&self.std).map(table).collect()
+    }
+
+    /// What [`tables`](Self::tables) does, on a batch of bytes [B, C, H, W] on the device where it lies.
+    pub(crate) fn apply_to_bytes(&self, images: &Tensor) -> Result<Tensor> {
+        self.apply(&to_unit(images)?)
+    }
+}
+
+/// Bytes as f32 in [0, 1].
+pub(crate) fn to_unit(images: &Tensor) -> Result<Tensor> {
+    Ok((images.to_dtype(DType::F32)? / 255.0)?)
+}
+
+/// Mirrors a picture left to right with probability `p`.
+///
+/// ```
+/// use cifar_lab::transform::RandomHorizontalFlip;
+///
+/// assert_eq!(RandomHorizontalFlip::default().p, 0.5);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RandomHorizontalFlip {
+    /// The probability, from 0 to 1.
+    pub p: f64,
+}
+
+impl Default for RandomHorizontalFlip {
+    /// Half of the pictures, as in torchvision.
+    fn default() -> Self {
+        Self { p: 0.5 }
+    }
+}
+
+/// Pads a picture with black on all sides and cuts a picture of the old size out of it, anywhere.
+///
+/// ```
+/// use cifar_lab::transform::RandomCrop;
+///
+/// assert_eq!(RandomCrop::default().padding, 4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomCrop {
+    /// The width of the border in pixels; less than a side of the picture.
+    pub padding: usize,
+}
+
+impl Default for RandomCrop {
+    /// By 4 pixels: what is usual for CIFAR-10 since He et al., "Deep Residual Learning", 2015, section 4.2.
+    fn default() -> Self {
+        Self { padding: 4 }
+    }
+}
+
+/// A random change of a picture, drawn anew in each epoch.
+///
+/// ```
+/// use cifar_lab::transform::{Augment, RandomCrop};
+///
+/// let augment: Augment = RandomCrop { padding: 4 }.into();
+/// assert!(augment.check((3, 32, 32)).is_ok());
+/// assert!(augment.check((1, 4, 4)).is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Augment {
+    /// Left to right.
+    Flip(RandomHorizontalFlip),
+    /// Moved by some pixels.
+    Crop(RandomCrop),
+}
+
+impl From<RandomHorizontalFlip> for Augment {
+    fn from(flip: RandomHorizontalFlip) -> Self {
+        Self::Flip(flip)
+    }
+}
+
+impl From<RandomCrop> for Augment {
+    fn from(crop: RandomCrop) -> Self {
+        Self::Crop(crop)
+    }
+}
+
+impl Augment {
+    /// Whether this makes sense for pictures of this shape (channels, height, width).
+    ///
+    /// # Errors
+    /// When a probability is not in [0, 1], or a padding is as wide as the picture.
+    pub fn check(&self, (_, height, width): (usize, usize, usize)) -> Result<()> {
+        match *self {
+            Self::Flip(RandomHorizontalFlip { p }) if !(0.0..=1.0).contains(&p) => Err(DatasetError::Probability(p)),
+            Self::Crop(RandomCrop { padding }) if padding >= height.min(width) => {
+                Err(DatasetError::Padding { padding, height, width })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes one picture [C, H, W] in place. `key` is (epoch, sample, place among the loader's changes).
+    pub(crate) fn apply(&self, picture: &mut [u8], shape: (usize, usize, usize), seed: u64, key: [u64; 3]) {
+        match *self {
+            Self::Flip(RandomHorizontalFlip { p }) => {
+                if stream(seed, "random horizontal flip", &key).random_bool(p) {
+                    flip(picture, shape.2);
+                }
+            }
+            Self::Crop(RandomCrop { padding }) => {
+                let mut rng = stream(seed, "random crop", &key);
+                let top = rng.random_range(0..=2 * padding);
+                let left = rng.random_range(0..=2 * padding);
+                crop(picture, shape, top as isize - padding as isize, left as isize - padding as isize);
+            }
+        }
+    }
+}
+
+/// Mirrors a picture [C, H, W] left to right.
+fn flip(picture: &mut [u8], width: usize) {
+    picture.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+}
+
+/// Moves what lies `down` rows below and `right` columns right of the corner (negative: above, left) into the corner;
+/// what comes from outside the picture [C, H, W] is 0.
+fn crop(picture: &mut [u8], (_, height, width): (usize, usize, usize), down: isize, right: isize) {
+    let columns = width - right.unsigned_abs().min(width);
+    let (from, to) = (right.max(0) as usize, (-right).max(0) as usize);
+    for plane in picture.chunks_exact_mut(height * width) {
+        // In the order in which no row is overwritten before it is read.
+        let mut copy_row = |row: usize| {
+            let target = row * width;
+            match row.checked_add_signed(down).filter(|&source| source < height) {
+                Some(source) => {
+                    let source = source * width + from;
+                    plane.copy_within(source..source + columns, target + to);
+                    plane[target..target + to].fill(0);
+                    plane[target + to + columns..target + width].fill(0);
+                }
+                None => plane[target..target + width].fill(0),
+            }
+        };
+        if down >= 0 {
+            (0..height).for_each(&mut copy_row);
+        } else {
+            (0..height).rev().for_each(&mut copy_row);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A shape, a picture of it, and a move within its sides.
+    fn pictures() -> impl Strategy<Value = ((usize, usize, usize), Vec<u8>, isize, isize)> {
+        (1usize..4, 1usize..9, 1usize..9).prop_flat_map(|shape @ (c, h, w)| {
+            let (h, w) = (h as isize, w as isize);
+            (Just(shape), vec(any::<u8>(), c * (h * w) as usize), 1 - h..h, 1 - w..w)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn flipping_twice_changes_nothing((shape, picture, _, _) in pictures()) {
+            let mut flipped = picture.clone();
+            flip(&mut flipped, shape.2);
+            for (i, &value) in picture.iter().enumerate() {
+                let (row, column) = (i / shape.2, i % shape.2);
+                prop_assert_eq!(value, flipped[row * shape.2 + shape.2 - 1 - column]);
+            }
+            flip(&mut flipped, shape.2);
+            prop_assert_eq!(flipped, picture);
+        }
+
+        #[test]
+        fn a_crop_is_a_cut_out_of_the_padded_picture((shape, picture, down, right) in pictures()) {
+            let (channels, height, width) = shape;
+            let mut cropped = picture.clone();
+            crop(&mut cropped, shape, down, right);
+            for c in 0..channels {
+                for y in 0..height {
+                    for x in 0..width {
+                        let (sy, sx) = (y as isize + down, x as isize + right);
+                        let inside = (0..height as isize).contains(&sy) && (0..width as isize).contains(&sx);
+                        let at = |y: usize, x: usize| (c * height + y) * width + x;
+                        let expected = if inside { picture[at(sy as usize, sx as usize)] } else { 0 };
+                        prop_assert_eq!(cropped[at(y, x)], expected, "channel {} row {} column {}", c, y, x);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn crops_reach_every_place_equally() {
+        // A picture with one white pixel in the middle shows where it was moved to.
+        let mut counts = [[0; 5]; 5];
+        for sample in 0..5000 {
+            let mut picture = vec![0; 49];
+            picture[24] = 255;
+            Augment::Crop(RandomCrop { padding: 2 }).apply(&mut picture, (1, 7, 7), 3, [0, sample, 0]);
+            let at = picture.iter().position(|&value| value == 255).unwrap();
+            counts[at / 7 - 1][at % 7 - 1] += 1;
+        }
+        // 25 places, 200 each on average with standard deviation 13.9; five of them.
+        assert!(counts.iter().flatten().all(|count| (130..270).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_flip_comes_as_often_as_it_should() {
+        for (p, expected) in [(0.0, 0..1), (0.5, 850..1150), (1.0, 2000..2001)] {
+            let flipped = (0..2000).filter(|&sample| {
+                let mut picture = vec![1, 2];
+                Augment::Flip(RandomHorizontalFlip { p }).apply(&mut picture, (1, 1, 2), 3, [0, sample, 0]);
+                picture == [2, 1]
+            });
+            let count = flipped.count();
+            assert!(expected.contains(&count), "{count} of 2000 at p = {p}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_normalised_alike_by_table_and_by_tensor() {
+        let normalize = Normalize { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.247, 0.2435, 0.2616] };
+        let bytes: Vec<u8> = (0..3 * 256).map(|i| (i % 256) as u8).collect();
+        let images = Tensor::from_vec(bytes, (1, 3, 16, 16), &Device::Cpu).unwrap();
+        let by_tensor = normalize.apply_to_bytes(&images).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let by_table = normalize.tables().concat();
+        for (a, b) in by_tensor.iter().zip(&by_table) {
+            // candle divides by 255 through a product with 1/255, which may round otherwise.
+            assert!((a - b).abs() <= 1e-6, "{a} and {b}");
+        }
+        let undone = normalize.invert(&normalize.apply(&to_unit(&images).unwrap()).unwrap()).unwrap();
+        let error = (undone - to_unit(&images).unwrap()).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(error.to_scalar::<f32>().unwrap() < 1e-6);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_errors() {
+        let normalize = |mean: f32, std: f32| Normalize { mean: vec![mean], std: vec![std] }.check(1);
+        assert!(normalize(0.0, 1.0).is_ok());
+        for (mean, std) in [(0.0, 0.0), (0.0, -1.0), (f32::NAN, 1.0), (0.0, f32::INFINITY), (0.0, f32::NAN)] {
+            assert!(matches!(normalize(mean, std), Err(DatasetError::Normalize { .. })), "{mean} {std}");
+        }
+        assert!(matches!(Normalize::default().check(1), Err(DatasetError::NormalizeChannels { means: 3, .. })));
+        for p in [-0.1, 1.1, f64::NAN] {
+            let error = Augment::from(RandomHorizontalFlip { p }).check((1, 2, 2));
+            assert!(matches!(error, Err(DatasetError::Probability(_))), "{p}");
+        }
+        let error = Augment::from(RandomCrop { padding: 2 }).check((1, 2, 3));
+        assert!(matches!(error, Err(DatasetError::Padding { padding: 2, height: 2, width: 3 })));
+    }
+}
