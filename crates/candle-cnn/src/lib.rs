@@ -2,10 +2,23 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, linear, cross entropy |
+//! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
+//! | [`optim`] | SGD and AdamW as PyTorch defines them, gradient clipping, parameter groups |
+//! | [`schedule`] | learning-rate schedules |
 //! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
 //! | [`random`] | random streams keyed by seed and purpose |
 //! | [`trace`] | the record of a forward pass, layer by layer |
 
+mod element;
+mod error;
+mod graph;
+pub mod layers;
+pub mod ops;
+pub mod optim;
 pub mod parameters;
 pub mod random;
+pub mod schedule;
 pub mod trace;
+
+pub use error::Error;

@@ -1,0 +1,76 @@
+//! Element types that the CPU code computes in, and the values of a CPU tensor as a slice.
+
+use candle_core::{CpuStorage, Device, Result, Storage, Tensor, WithDType};
+use std::marker::PhantomData;
+use std::ops::{Deref, Neg};
+
+/// `f32` (the fast type) and `f64` (for references and finite differences).
+pub(crate) trait Element: WithDType + Neg<Output = Self> + Default {
+    fn sqrt(self) -> Self;
+    fn is_nan(self) -> bool;
+    const NEG_INFINITY: Self;
+}
+
+macro_rules! element {
+    ($t:ty) => {
+        impl Element for $t {
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            fn is_nan(self) -> bool {
+                self.is_nan()
+            }
+            const NEG_INFINITY: Self = <$t>::NEG_INFINITY;
+        }
+    };
+}
+element!(f32);
+element!(f64);
+
+/// A contiguous CPU tensor's values, held open for reading.
+pub(crate) struct Values<G, T> {
+    storage: G,
+    start: usize,
+    len: usize,
+    element: PhantomData<T>,
+}
+
+impl<G: Deref<Target = Storage>, T: Element> Deref for Values<G, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // `values` has checked all of this; a guard that fails it reads as empty instead of panicking.
+        match &*self.storage {
+            Storage::Cpu(storage) => match T::cpu_storage_as_slice(storage) {
+                Ok(slice) => slice.get(self.start..self.start + self.len).unwrap_or_default(),
+                Err(_) => &[],
+            },
+            _ => &[],
+        }
+    }
+}
+
+/// The values of `tensor`, which is contiguous (possibly with an offset), on the CPU and of type `T`.
+pub(crate) fn values<T: Element>(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage> + '_, T>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        candle_core::bail!("internal: a contiguous tensor was expected, strides are {:?}", layout.stride())
+    };
+    match &*storage {
+        Storage::Cpu(cpu) => {
+            T::cpu_storage_as_slice(cpu)?;
+        }
+        _ => candle_core::bail!("internal: a tensor on the CPU was expected"),
+    }
+    Ok(Values { storage, start, len: end - start, element: PhantomData })
+}
+
+/// A CPU tensor that owns `data`, outside of any graph.
+pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
+    Tensor::from_vec(data, shape, &Device::Cpu)
+}
+
+/// `data` as candle's storage.
+pub(crate) fn storage<T: Element>(data: Vec<T>) -> CpuStorage {
+    T::to_cpu_storage_owned(data)
+}

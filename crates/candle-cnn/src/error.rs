@@ -1,0 +1,111 @@
+//! What can go wrong, each with the offending value and what was wanted.
+
+use candle_core::DType;
+
+/// An error of this crate. Operations return [`candle_core::Result`]; this enum is wrapped inside it, and
+/// `error.downcast_ref`-style handling is possible through [`std::error::Error::source`].
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let error = candle_cnn::ops::max_pool2d(&x, 2, 2).unwrap_err().to_string();
+/// assert!(error.contains("max_pool2d: the input has shape [2, 3], wanted [N, C, H, W]"));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor of the wrong shape.
+    #[error("{operation}: {argument} has shape {found:?}, wanted {wanted}")]
+    Shape {
+        /// The operation that was called.
+        operation: &'static str,
+        /// Which of its arguments is meant.
+        argument: &'static str,
+        /// The shape found.
+        found: Vec<usize>,
+        /// The shape wanted, in words.
+        wanted: String,
+    },
+    /// A tensor of the wrong element type.
+    #[error("{operation}: {argument} has type {found:?}, wanted {wanted}")]
+    DType {
+        /// The operation that was called.
+        operation: &'static str,
+        /// Which of its arguments is meant.
+        argument: &'static str,
+        /// The type found.
+        found: DType,
+        /// The type wanted, in words.
+        wanted: String,
+    },
+    /// Tensors on different devices.
+    #[error("{operation}: {argument} lies on {found}, the input on {wanted}; move one with to_device")]
+    Device {
+        /// The operation that was called.
+        operation: &'static str,
+        /// Which of its arguments is meant.
+        argument: &'static str,
+        /// The device found.
+        found: String,
+        /// The device of the input.
+        wanted: String,
+    },
+    /// A setting outside its range.
+    #[error("{operation}: {setting} is {found}, wanted {wanted}")]
+    Setting {
+        /// The operation or object that was configured.
+        operation: &'static str,
+        /// The setting's name.
+        setting: &'static str,
+        /// The value found.
+        found: String,
+        /// The values that are allowed.
+        wanted: String,
+    },
+    /// A class label that no class has.
+    #[error("{operation}: sample {sample} has the label {label}, wanted a label from 0 to {last}")]
+    Label {
+        /// The operation that was called.
+        operation: &'static str,
+        /// The sample's place in the batch.
+        sample: usize,
+        /// The label found.
+        label: i64,
+        /// The highest label there is.
+        last: usize,
+    },
+    /// Batch statistics of a single value have no variance.
+    #[error(
+        "batch_norm2d: the input has shape {found:?}, one value per channel; training wants more than one, so that a \
+         variance exists (use a larger batch, or inference mode)"
+    )]
+    OneValuePerChannel {
+        /// The input's shape.
+        found: Vec<usize>,
+    },
+    /// Two parameters that candle cannot tell apart.
+    #[error(
+        "parameters {first} and {second} share one tensor id, so their gradients would be mixed. Either one parameter \
+         was given twice, or candle is linked twice in this process (in a notebook: a cell used candle by itself; \
+         bring it in only through the crate that re-exports it, with that crate's `use` line in the first cell)"
+    )]
+    SharedTensorId {
+        /// The first one's place in the list of parameters.
+        first: usize,
+        /// The second one's place.
+        second: usize,
+    },
+    /// An optimiser's saved state that does not belong to its parameters.
+    #[error("the optimiser's state does not fit its parameters: {reason}")]
+    State {
+        /// What differs.
+        reason: String,
+    },
+}
+
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        candle_core::Error::wrap(error)
+    }
+}

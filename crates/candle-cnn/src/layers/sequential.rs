@@ -1,0 +1,72 @@
+use candle_core::{Result, Tensor};
+use candle_nn::ModuleT;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// A layer that can be asked for its type, so that neighbours that can run as one are recognised.
+trait Layer: ModuleT + Any + Send + Sync {}
+
+impl<M: ModuleT + Any + Send + Sync> Layer for M {}
+
+/// Layers one after another. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
+/// shares the layers.
+///
+/// ```
+/// use candle_cnn::{layers::*, parameters::Parameters};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+///
+/// let parameters = Parameters::new(0);
+/// let vb = parameters.var_builder(&Device::Cpu);
+/// let net = Sequential::new()
+///     .add(conv2d(1, 8, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp("conv1"))?)
+///     .add(batch_norm2d(8, BatchNormConfig::default(), vb.pp("bn1"))?)
+///     .add(Relu)
+///     .add(MaxPool2d::new(2, 2))
+///     .add(Flatten)
+///     .add(linear(8 * 4 * 4, 10, vb.pp("fc"))?);
+/// let x = Tensor::zeros((2, 1, 8, 8), DType::F32, &Device::Cpu)?;
+/// assert_eq!(net.forward_t(&x, false)?.dims(), [2, 10]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Sequential {
+    layers: Vec<Arc<dyn Layer>>,
+}
+
+impl Sequential {
+    /// No layers yet: it returns its input.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a layer.
+    #[allow(clippy::should_implement_trait)] // The name that candle_nn's Sequential has.
+    pub fn add(mut self, layer: impl ModuleT + Send + Sync + 'static) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// The number of layers.
+    pub fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Whether there is no layer yet.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+}
+
+impl fmt::Debug for Sequential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sequential({} layers)", self.layers.len())
+    }
+}
+
+impl ModuleT for Sequential {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward_t(&x, train))
+    }
+}

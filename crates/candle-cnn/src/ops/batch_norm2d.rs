@@ -1,0 +1,339 @@
+//! Batch normalisation of pictures (Ioffe and Szegedy, 2015), as `torch.nn.functional.batch_norm` defines it.
+
+use candle_core::{DType, Result, Tensor, Var};
+use rayon::prelude::*;
+
+use super::check::{self, Backend};
+use crate::Error;
+use crate::element::{Element, tensor, values};
+use crate::graph::{Gradients, node};
+
+const NAME: &str = "batch_norm2d";
+
+/// How a batch is normalised.
+///
+/// ```
+/// let config = candle_cnn::ops::BatchNormConfig::default();
+/// assert_eq!((config.eps, config.momentum, config.affine), (1e-5, 0.1, true));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance, at least 0.
+    pub eps: f64,
+    /// Share of the new batch in the running statistics, from 0 to 1.
+    pub momentum: f64,
+    /// Whether a layer scales and shifts what it has normalised by trained parameters.
+    pub affine: bool,
+}
+
+impl Default for BatchNormConfig {
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1, affine: true }
+    }
+}
+
+impl From<f64> for BatchNormConfig {
+    fn from(eps: f64) -> Self {
+        Self { eps, ..Default::default() }
+    }
+}
+
+impl BatchNormConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        let setting = |setting, found: f64, wanted: &str| {
+            Err(Error::Setting { operation: NAME, setting, found: found.to_string(), wanted: wanted.into() }.into())
+        };
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return setting("eps", self.eps, "a number of at least 0");
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return setting("momentum", self.momentum, "a number from 0 to 1");
+        }
+        Ok(())
+    }
+}
+
+/// What a batch norm has seen of its inputs so far; a clone shares the variables.
+#[derive(Debug, Clone)]
+pub struct RunningStatistics {
+    /// Running mean of each channel, `[C]`.
+    pub mean: Var,
+    /// Running unbiased variance of each channel, `[C]`.
+    pub var: Var,
+    /// Number of training batches seen, an `i64` scalar.
+    pub num_batches_tracked: Option<Var>,
+}
+
+impl RunningStatistics {
+    /// Mean 0 and variance 1, as PyTorch starts with.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// let running = candle_cnn::ops::RunningStatistics::new(8, DType::F32, &Device::Cpu)?;
+    /// assert_eq!(running.var.dims(), [8]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the device has no memory left.
+    pub fn new(channels: usize, dtype: DType, device: &candle_core::Device) -> Result<Self> {
+        Ok(Self {
+            mean: Var::zeros(channels, dtype, device)?,
+            var: Var::ones(channels, dtype, device)?,
+            num_batches_tracked: Some(Var::zeros((), DType::I64, device)?),
+        })
+    }
+}
+
+/// Normalises each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
+/// `bias` of `[C]` (1 and 0 where `None`). Differentiable in `x`, `weight` and `bias`.
+///
+/// With `train`, mean and (biased) variance are the batch's, and `running`, where given, is updated in place with the
+/// mean and the unbiased variance. Without, they are `running`'s.
+///
+/// ```
+/// use candle_cnn::ops::{BatchNormConfig, batch_norm2d};
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[1f32, 3.], &Device::Cpu)?.reshape((2, 1, 1, 1))?;
+/// let y = batch_norm2d(&x, None, None, None, BatchNormConfig::default(), true)?;
+/// let y = y.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((y[0] + 1.).abs() < 1e-5 && (y[1] - 1.).abs() < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where shapes, types or devices do not fit, where a training batch has one value per channel, and where inference
+/// has no running statistics.
+pub fn batch_norm2d(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    config.check()?;
+    let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
+    for (name, argument) in [("the weight", weight), ("the bias", bias)] {
+        if let Some(argument) = argument {
+            check::argument(NAME, name, argument, &[c], x)?;
+        }
+    }
+    if let Some(running) = running {
+        check::argument(NAME, "the running mean", &running.mean, &[c], x)?;
+        check::argument(NAME, "the running variance", &running.var, &[c], x)?;
+    }
+    if train && n * h * w == 1 {
+        return Err(Error::OneValuePerChannel { found: x.dims().to_vec() }.into());
+    }
+    if !train && running.is_none() {
+        return Err(Error::Setting {
+            operation: NAME,
+            setting: "running",
+            found: "none".into(),
+            wanted: "running statistics in inference mode".into(),
+        }
+        .into());
+    }
+    match check::backend(x) {
+        Backend::CpuF32 => on_cpu::<f32>(x, running, weight, bias, config, train),
+        Backend::CpuF64 => on_cpu::<f64>(x, running, weight, bias, config, train),
+        Backend::Candle => composed(x, running, weight, bias, config, train),
+    }
+}
+
+/// Moves the running statistics towards a batch's mean and variance (unbiased), both `[C]`.
+pub(crate) fn update(running: &RunningStatistics, mean: &Tensor, var: &Tensor, momentum: f64) -> Result<()> {
+    for (old, new) in [(&running.mean, mean), (&running.var, var)] {
+        let old_tensor = old.as_detached_tensor();
+        old.set(&((old_tensor * (1.0 - momentum))? + (new.detach() * momentum)?)?)?;
+    }
+    if let Some(count) = &running.num_batches_tracked {
+        count.set(&(count.as_detached_tensor() + count.ones_like()?)?)?;
+    }
+    Ok(())
+}
+
+fn composed(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let shape = (1, c, 1, 1);
+    let (mean, var) = match running {
+        Some(running) if !train => {
+            (running.mean.as_detached_tensor().reshape(shape)?, running.var.as_detached_tensor().reshape(shape)?)
+        }
+        _ => {
+            let mean = x.mean_keepdim((0, 2, 3))?;
+            let var = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
+            if let Some(running) = running {
+                let count = (n * h * w) as f64;
+                update(running, &mean.reshape(c)?, &(var.reshape(c)? * (count / (count - 1.0)))?, config.momentum)?;
+            }
+            (mean, var)
+        }
+    };
+    let mut y = x.broadcast_sub(&mean)?.broadcast_div(&(var + config.eps)?.sqrt()?)?;
+    if let Some(weight) = weight {
+        y = y.broadcast_mul(&weight.reshape(shape)?)?;
+    }
+    if let Some(bias) = bias {
+        y = y.broadcast_add(&bias.reshape(shape)?)?;
+    }
+    Ok(y)
+}
+
+/// Sums in lanes of this many, each short enough for `f32`; lanes are then added in `f64`.
+const LANES: usize = 16;
+
+/// Σ f(i) over a plane.
+fn sum<T: Element>(plane: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::zero(); LANES];
+    let chunks = plane.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().map(|&x| f(x).to_f64()).sum::<f64>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
+}
+
+/// Σ a · f(b) over two planes.
+fn dot<T: Element>(a: &[T], b: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::zero(); LANES];
+    let (chunks_a, chunks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
+    let rest = rest.map(|(&a, &b)| (a * f(b)).to_f64()).sum::<f64>();
+    for (a, b) in chunks_a.zip(chunks_b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * f(b);
+        }
+    }
+    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
+}
+
+/// Mean and biased variance of each channel.
+fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f64)> {
+    let planes = |c: usize| x.chunks_exact(plane).skip(c).step_by(channels);
+    let count = (x.len() / channels) as f64;
+    (0..channels)
+        .into_par_iter()
+        .map(|c| {
+            let mean = planes(c).map(|plane| sum(plane, |x| x)).sum::<f64>() / count;
+            let shift = T::from_f64(mean);
+            // The mean as rounded to T is off by this much; the second term takes it out again.
+            let rounding = mean - shift.to_f64();
+            let squares = planes(c).map(|plane| sum(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
+            (mean, (squares - rounding * rounding).max(0.0))
+        })
+        .collect()
+}
+
+fn on_cpu<T: Element>(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (n, c, h, w) = x.dims4()?;
+    let plane = h * w;
+    let count = (n * plane) as f64;
+    let weight = weight.map(Tensor::contiguous).transpose()?;
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let read = |tensor: &Tensor| -> Result<Vec<f64>> { Ok(values::<T>(tensor)?.iter().map(|v| v.to_f64()).collect()) };
+    let gamma = weight.as_ref().map_or_else(|| Ok(vec![1.0; c]), read)?;
+    let beta = bias.as_ref().map_or_else(|| Ok(vec![0.0; c]), read)?;
+
+    let x_values = values::<T>(&x)?;
+    let input: &[T] = &x_values;
+    let statistics: Vec<(f64, f64)> = match running {
+        Some(running) if !train => {
+            let (mean, var) = (running.mean.contiguous()?, running.var.contiguous()?);
+            read(&mean)?.into_iter().zip(read(&var)?).collect()
+        }
+        _ => statistics(input, c, plane),
+    };
+    if let Some(running) = running.filter(|_| train) {
+        let vector =
+            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(statistics.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
+        update(running, &vector(&|s| s.0)?, &vector(&|s| s.1 * count / (count - 1.0))?, config.momentum)?;
+    }
+    // mean and 1 / √(var + eps) of each channel.
+    let normaliser: Vec<(f64, f64)> =
+        statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
+    let mut output = vec![T::zero(); input.len()];
+    output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
+        let (mean, inverse) = normaliser[i % c];
+        // Centred first: scale · x + shift would lose digits where the mean is large.
+        let (mean, scale, shift) = (T::from_f64(mean), T::from_f64(inverse * gamma[i % c]), T::from_f64(beta[i % c]));
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - mean) * scale + shift;
+        }
+    });
+
+    let mut inputs = vec![&x];
+    inputs.extend(&weight);
+    inputs.extend(&bias);
+    let tracked: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
+    let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
+    let saved = x.clone();
+    let backward = move |grad: &Tensor| -> Result<Gradients> {
+        let (grad, x) = (values::<T>(grad)?, values::<T>(&saved)?);
+        let (dy, x): (&[T], &[T]) = (&grad, &x);
+        // Σ dy and Σ dy · x̂ of each channel, which are also the gradients of bias and weight.
+        let sums: Vec<(f64, f64)> = (0..c)
+            .into_par_iter()
+            .map(|channel| {
+                let (mean, inverse) = normaliser[channel];
+                let mean = T::from_f64(mean);
+                let planes = dy.chunks_exact(plane).zip(x.chunks_exact(plane)).skip(channel).step_by(c);
+                let (mut total, mut product) = (0.0, 0.0);
+                for (dy, x) in planes {
+                    total += sum(dy, |dy| dy);
+                    product += dot(dy, x, |x| x - mean);
+                }
+                (total, product * inverse)
+            })
+            .collect();
+        let vector =
+            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(sums.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
+        let mut gradients = vec![None; tracked.len()];
+        if tracked[0] {
+            let mut dx = vec![T::zero(); x.len()];
+            dx.par_chunks_mut(plane).zip(dy.par_chunks(plane)).zip(x.par_chunks(plane)).enumerate().for_each(
+                |(i, ((dx, dy), x))| {
+                    let channel = i % c;
+                    let (mean, inverse) = normaliser[channel];
+                    let (total, product) = if train { sums[channel] } else { (0.0, 0.0) };
+                    let scale = T::from_f64(gamma[channel] * inverse);
+                    let (mean, offset) = (T::from_f64(mean), T::from_f64(total / count));
+                    let slope = T::from_f64(product * inverse / count);
+                    for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
+                        *dx = (dy - offset - (x - mean) * slope) * scale;
+                    }
+                },
+            );
+            gradients[0] = Some(tensor(dx, &[n, c, h, w])?);
+        }
+        if has_weight && tracked[1] {
+            gradients[1] = Some(vector(&|s| s.1)?);
+        }
+        if has_bias && tracked[tracked.len() - 1] {
+            let last = tracked.len() - 1;
+            gradients[last] = Some(vector(&|s| s.0)?);
+        }
+        Ok(gradients)
+    };
+    drop(x_values);
+    node(NAME, &inputs, output, &[n, c, h, w], backward)
+}

@@ -1,0 +1,75 @@
+//! Checks that the operations share.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::Error;
+
+/// Where and in which type an operation on `x` runs.
+pub(super) enum Backend {
+    /// On the CPU, in `f32`.
+    CpuF32,
+    /// On the CPU, in `f64`.
+    CpuF64,
+    /// Anywhere else: candle's own operations.
+    Candle,
+}
+
+pub(super) fn backend(x: &Tensor) -> Backend {
+    match (x.device(), x.dtype()) {
+        (Device::Cpu, DType::F32) => Backend::CpuF32,
+        (Device::Cpu, DType::F64) => Backend::CpuF64,
+        _ => Backend::Candle,
+    }
+}
+
+/// The dimensions of a batch of pictures, none of them zero.
+pub(super) fn dims4(operation: &'static str, argument: &'static str, x: &Tensor) -> Result<[usize; 4]> {
+    match *x.dims() {
+        [n, c, h, w] if n * c * h * w > 0 => Ok([n, c, h, w]),
+        _ => Err(shape(operation, argument, x, "[N, C, H, W], each at least 1")),
+    }
+}
+
+pub(super) fn shape(
+    operation: &'static str,
+    argument: &'static str,
+    x: &Tensor,
+    wanted: impl Into<String>,
+) -> candle_core::Error {
+    Error::Shape { operation, argument, found: x.dims().to_vec(), wanted: wanted.into() }.into()
+}
+
+/// An argument of exactly `wanted` dimensions, with the type and device of the input `x`.
+pub(super) fn argument(
+    operation: &'static str,
+    name: &'static str,
+    found: &Tensor,
+    wanted: &[usize],
+    x: &Tensor,
+) -> Result<()> {
+    if found.dims() != wanted {
+        return Err(shape(operation, name, found, format!("{wanted:?}")));
+    }
+    like(operation, name, found, x)
+}
+
+/// An argument with the type and device of the input `x`.
+pub(super) fn like(operation: &'static str, name: &'static str, found: &Tensor, x: &Tensor) -> Result<()> {
+    if found.dtype() != x.dtype() {
+        let wanted = format!("{:?} as the input", x.dtype());
+        return Err(Error::DType { operation, argument: name, found: found.dtype(), wanted }.into());
+    }
+    if !found.device().same_device(x.device()) {
+        let (found, wanted) = (format!("{:?}", found.device().location()), format!("{:?}", x.device().location()));
+        return Err(Error::Device { operation, argument: name, found, wanted }.into());
+    }
+    Ok(())
+}
+
+/// A setting that must be at least 1.
+pub(super) fn positive(operation: &'static str, setting: &'static str, found: usize) -> Result<()> {
+    if found == 0 {
+        return Err(Error::Setting { operation, setting, found: "0".into(), wanted: "at least 1".into() }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! Differentiable operations on candle tensors, as free functions.
+//!
+//! Each runs on the CPU in `f32` (fast) or `f64` (for references and finite differences). Other types and other
+//! devices fall back on candle's own operations, put together so that the gradients are right.
+//! Definitions follow `torch.nn.functional`; tensors of pictures are `[N, C, H, W]`.
+
+mod activation;
+mod batch_norm2d;
+mod check;
+mod conv2d;
+mod cross_entropy;
+mod linear;
+mod matmul;
+mod pool2d;
+
+pub use activation::{flatten, relu};
+pub use batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d};
+pub use conv2d::{Conv2dConfig, conv2d};
+pub use cross_entropy::{cross_entropy, cross_entropy_with_label_smoothing};
+pub use linear::linear;
+pub use pool2d::{avg_pool2d, max_pool2d};

@@ -1,0 +1,216 @@
+//! Pooling: the maximum or the mean of each window.
+
+use candle_core::{Result, Tensor, ToUsize2};
+use rayon::prelude::*;
+
+use super::check::{self, Backend};
+use crate::element::{Element, tensor, values};
+use crate::graph::node;
+use crate::trace::{self, LayerCall};
+
+/// Sizes of one pooling, checked.
+#[derive(Debug, Clone, Copy)]
+struct Windows {
+    dims: [usize; 4],
+    kernel: (usize, usize),
+    stride: (usize, usize),
+    oh: usize,
+    ow: usize,
+}
+
+impl Windows {
+    fn new(operation: &'static str, x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Self> {
+        let dims = check::dims4(operation, "the input", x)?;
+        check::positive(operation, "kernel", kernel.0.min(kernel.1))?;
+        check::positive(operation, "stride", stride.0.min(stride.1))?;
+        let [_, _, h, w] = dims;
+        if h < kernel.0 || w < kernel.1 {
+            let wanted = format!("a picture no smaller than the window of {} × {}", kernel.0, kernel.1);
+            return Err(check::shape(operation, "the input", x, wanted));
+        }
+        Ok(Self { dims, kernel, stride, oh: (h - kernel.0) / stride.0 + 1, ow: (w - kernel.1) / stride.1 + 1 })
+    }
+
+    fn shape(&self) -> [usize; 4] {
+        [self.dims[0], self.dims[1], self.oh, self.ow]
+    }
+
+    fn plane(&self) -> usize {
+        self.dims[2] * self.dims[3]
+    }
+
+    fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+
+    /// Place of a window's first pixel in its plane.
+    fn corner(&self, pixel: usize) -> usize {
+        pixel / self.ow * self.stride.0 * self.dims[3] + pixel % self.ow * self.stride.1
+    }
+
+    /// Places of the pixels in the window of output pixel `pixel`, in the order of reading.
+    fn places(self, pixel: usize) -> impl Iterator<Item = usize> {
+        let corner = self.corner(pixel);
+        (0..self.kernel.0).flat_map(move |y| (0..self.kernel.1).map(move |x| corner + y * self.dims[3] + x))
+    }
+
+    fn call(&self, kind: &'static str, x: &Tensor, y: &Tensor) -> LayerCall {
+        let settings = format!("{}×{}, stride {}", self.kernel.0, self.kernel.1, self.stride.0);
+        LayerCall {
+            name: String::new(),
+            kind,
+            settings,
+            inputs: vec![x.clone()],
+            output: y.clone(),
+            parameters: 0,
+            multiply_adds: 0,
+        }
+    }
+
+    /// All windows as `[N, C, OH, OW, KH · KW]`, by candle's own operations.
+    fn gather(&self, x: &Tensor) -> Result<Tensor> {
+        let [n, c, _, _] = self.dims;
+        let places: Vec<u32> = (0..self.pixels()).flat_map(|p| self.places(p)).map(|place| place as u32).collect();
+        let count = places.len();
+        let places = Tensor::from_vec(places, count, x.device())?;
+        x.contiguous()?.flatten_from(2)?.index_select(&places, 2)?.reshape((n, c, self.oh, self.ow, ()))
+    }
+}
+
+/// Maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
+/// OH = (H − KH) / stride + 1, rounded down. `kernel` and `stride` are a number or a pair (height, width).
+///
+/// As `torch.nn.functional.max_pool2d`: the whole gradient goes to the first maximum of a window, in the order of
+/// reading, and NaN counts as the largest value (the last one where there are several). candle's own `max_pool2d`
+/// returns a quarter of the gradient for a 2×2 window.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// let x = Tensor::new(&[[1f32, 3.], [3., 2.]], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+/// let x = Var::from_tensor(&x)?;
+/// let y = candle_cnn::ops::max_pool2d(&x, 2, 2)?;
+/// let gradients = y.backward()?;
+/// assert_eq!(gradients.get(&x).unwrap().flatten_all()?.to_vec1::<f32>()?, [0., 1., 0., 0.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
+    let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    let y = match check::backend(x) {
+        Backend::CpuF32 => max_on_cpu::<f32>(x, windows)?,
+        Backend::CpuF64 => max_on_cpu::<f64>(x, windows)?,
+        Backend::Candle => {
+            let gathered = windows.gather(x)?;
+            let first = gathered.detach().argmax_keepdim(4)?;
+            gathered.contiguous()?.gather(&first, 4)?.squeeze(4)?
+        }
+    };
+    trace::report(|| windows.call("MaxPool2d", x, &y));
+    Ok(y)
+}
+
+fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (plane, pixels) = (windows.plane(), windows.pixels());
+    let count = windows.dims[0] * windows.dims[1] * pixels;
+    let mut y = vec![T::zero(); count];
+    // The place of each window's maximum in its plane, for the way back.
+    let mut winners = vec![0u32; if x.track_op() { count } else { 0 }];
+    {
+        let input = values::<T>(&x)?;
+        let input: &[T] = &input;
+        if winners.is_empty() {
+            y.par_chunks_mut(pixels).zip(input.par_chunks(plane)).for_each(|(y, x)| {
+                for (pixel, y) in y.iter_mut().enumerate() {
+                    *y = maximum(x, windows.places(pixel)).0;
+                }
+            });
+        } else {
+            let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
+            planes.for_each(|((y, winners), x)| {
+                for (pixel, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
+                    let (value, place) = maximum(x, windows.places(pixel));
+                    *y = value;
+                    *winner = place as u32;
+                }
+            });
+        }
+    }
+    node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
+        let grad = values::<T>(grad)?;
+        let dy: &[T] = &grad;
+        let mut dx = vec![T::zero(); windows.dims.iter().product()];
+        let planes = dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).zip(winners.par_chunks(pixels));
+        planes.for_each(|((dx, dy), winners)| {
+            for (&dy, &winner) in dy.iter().zip(winners) {
+                dx[winner as usize] += dy;
+            }
+        });
+        Ok(vec![Some(tensor(dx, &windows.dims)?)])
+    })
+}
+
+/// PyTorch's rule: a value wins if it is greater than the best so far, or NaN.
+fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usize) {
+    let mut best: Option<(T, usize)> = None;
+    for place in places {
+        let value = x[place];
+        if best.is_none_or(|(best, _)| value > best || value.is_nan()) {
+            best = Some((value, place));
+        }
+    }
+    best.unwrap_or((T::NEG_INFINITY, 0))
+}
+
+/// Mean of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`, as
+/// `torch.nn.functional.avg_pool2d`. `kernel` and `stride` are a number or a pair (height, width).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1f32, 3.], [3., 1.]], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+/// let y = candle_cnn::ops::avg_pool2d(&x, 2, 2)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [2.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
+    let windows = Windows::new("avg_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    let y = match check::backend(x) {
+        Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
+        Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
+        Backend::Candle => windows.gather(x)?.mean(4)?,
+    };
+    trace::report(|| windows.call("AvgPool2d", x, &y));
+    Ok(y)
+}
+
+fn avg_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (plane, pixels) = (windows.plane(), windows.pixels());
+    let share = T::from_f64(1.0 / (windows.kernel.0 * windows.kernel.1) as f64);
+    let mut y = vec![T::zero(); windows.dims[0] * windows.dims[1] * pixels];
+    {
+        let input = values::<T>(&x)?;
+        let input: &[T] = &input;
+        y.par_chunks_mut(pixels).zip(input.par_chunks(plane)).for_each(|(y, x)| {
+            for (pixel, y) in y.iter_mut().enumerate() {
+                *y = windows.places(pixel).fold(T::zero(), |sum, place| sum + x[place]) * share;
+            }
+        });
+    }
+    node("avg_pool2d", &[&x], y, &windows.shape(), move |grad| {
+        let grad = values::<T>(grad)?;
+        let dy: &[T] = &grad;
+        let mut dx = vec![T::zero(); windows.dims.iter().product()];
+        dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).for_each(|(dx, dy)| {
+            for (pixel, &dy) in dy.iter().enumerate() {
+                windows.places(pixel).for_each(|place| dx[place] += dy * share);
+            }
+        });
+        Ok(vec![Some(tensor(dx, &windows.dims)?)])
+    })
+}

@@ -1,0 +1,238 @@
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::Optimizer;
+use std::collections::HashMap;
+
+use super::groups::{self, Parameter, ParameterGroup};
+use super::in_place::{self, InPlace};
+use super::sgd::restored;
+use crate::Error;
+
+/// Settings of [`AdamW`], as `torch.optim.AdamW` has them.
+///
+/// ```
+/// let config = candle_cnn::optim::AdamWConfig::default();
+/// assert_eq!((config.learning_rate, config.weight_decay), (1e-3, 1e-2));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Step size, at least 0.
+    pub learning_rate: f64,
+    /// Share of the former mean gradient, from 0 up to, not including, 1.
+    pub beta1: f64,
+    /// Share of the former mean square, from 0 up to, not including, 1.
+    pub beta2: f64,
+    /// Added to the root of the mean square, at least 0.
+    pub eps: f64,
+    /// Share of itself, times the learning rate, that a parameter loses at each step; at least 0.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2 }
+    }
+}
+
+impl From<candle_nn::ParamsAdamW> for AdamWConfig {
+    fn from(params: candle_nn::ParamsAdamW) -> Self {
+        let candle_nn::ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = params;
+        Self { learning_rate: lr, beta1, beta2, eps, weight_decay }
+    }
+}
+
+impl AdamWConfig {
+    fn check(&self) -> Result<()> {
+        const NAME: &str = "AdamW";
+        groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
+        groups::not_negative(NAME, "eps", self.eps)?;
+        groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
+        for (setting, found) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&found) {
+                let wanted = "a number from 0 up to, not including, 1".to_string();
+                return Err(Error::Setting { operation: NAME, setting, found: found.to_string(), wanted }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is kept of a parameter.
+#[derive(Debug)]
+struct Moments {
+    steps: u32,
+    first: Tensor,
+    second: Tensor,
+}
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), exactly as `torch.optim.AdamW`.
+///
+/// ```
+/// use candle_cnn::optim::{AdamW, AdamWConfig};
+/// use candle_core::{Device, Var};
+/// use candle_nn::Optimizer;
+///
+/// let p = Var::new(&[1f32], &Device::Cpu)?;
+/// let config = AdamWConfig { learning_rate: 0.1, weight_decay: 0., ..Default::default() };
+/// let mut adamw = AdamW::new(vec![p.clone()], config)?;
+/// adamw.backward_step(&p.sqr()?.sum_all()?)?;
+/// // The first step has the length of the learning rate, whatever the gradient's.
+/// assert!((p.to_vec1::<f32>()?[0] - 0.9).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct AdamW {
+    parameters: Vec<Parameter>,
+    /// Of each parameter; `None` until its first step.
+    moments: Vec<Option<Moments>>,
+    configs: Vec<AdamWConfig>,
+    initial_rates: Vec<f64>,
+}
+
+impl AdamW {
+    /// Groups of parameters, each with its own settings.
+    ///
+    /// # Errors
+    /// Where a setting is out of range, or two parameters share one tensor id.
+    pub fn with_groups(groups: Vec<ParameterGroup<AdamWConfig>>) -> Result<Self> {
+        groups.iter().try_for_each(|group| group.config.check())?;
+        let parameters = groups::parameters(&groups)?;
+        let configs: Vec<AdamWConfig> = groups.iter().map(|group| group.config).collect();
+        let initial_rates = configs.iter().map(|config| config.learning_rate).collect();
+        let moments = parameters.iter().map(|_| None).collect();
+        Ok(Self { parameters, moments, configs, initial_rates })
+    }
+
+    /// Each group's learning rate.
+    pub fn learning_rates(&self) -> Vec<f64> {
+        self.configs.iter().map(|config| config.learning_rate).collect()
+    }
+
+    /// Steps and moments (copies) as `step.0`, `exp_avg.0`, `exp_avg_sq.0`, … by the parameters' order; a parameter
+    /// that has not been stepped has none. To be saved beside the parameters.
+    ///
+    /// # Errors
+    /// Where the device has no memory for the copies.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let mut state = HashMap::new();
+        for (i, moments) in self.moments.iter().enumerate() {
+            if let Some(moments) = moments {
+                state.insert(format!("step.{i}"), Tensor::new(moments.steps, &Device::Cpu)?);
+                state.insert(format!("exp_avg.{i}"), moments.first.copy()?);
+                state.insert(format!("exp_avg_sq.{i}"), moments.second.copy()?);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Puts back what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// Where an entry belongs to no parameter, is missing or has another shape; then nothing has been changed.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut known = 0;
+        let mut restore = |(i, parameter): (usize, &Parameter)| -> Result<Option<Moments>> {
+            let names = [format!("step.{i}"), format!("exp_avg.{i}"), format!("exp_avg_sq.{i}")];
+            match names.each_ref().map(|name| state.get(name)) {
+                [None, None, None] => Ok(None),
+                [Some(steps), Some(first), Some(second)] => {
+                    known += 3;
+                    Ok(Some(Moments {
+                        steps: steps.to_dtype(DType::U32)?.to_scalar()?,
+                        first: restored(&names[1], first, &parameter.var)?,
+                        second: restored(&names[2], second, &parameter.var)?,
+                    }))
+                }
+                _ => Err(groups::state_error(format!("of {names:?} some are missing"))),
+            }
+        };
+        let moments = self.parameters.iter().enumerate().map(&mut restore).collect::<Result<Vec<_>>>()?;
+        if known != state.len() {
+            let reason = format!("{} of its entries belong to no parameter", state.len() - known);
+            return Err(groups::state_error(reason));
+        }
+        self.moments = moments;
+        Ok(())
+    }
+}
+
+/// The factors of one step, with the moments' bias corrected as PyTorch does it.
+#[derive(Clone, Copy)]
+struct Factors {
+    keep: f64,
+    size: f64,
+    root: f64,
+}
+
+impl Factors {
+    fn new(config: AdamWConfig, steps: u32) -> Self {
+        let steps = f64::from(steps);
+        Self {
+            keep: 1.0 - config.learning_rate * config.weight_decay,
+            size: config.learning_rate / (1.0 - config.beta1.powf(steps)),
+            root: (1.0 - config.beta2.powf(steps)).sqrt(),
+        }
+    }
+}
+
+fn step<T: InPlace>(p: &Tensor, g: &Tensor, moments: &Moments, config: AdamWConfig) -> Result<()> {
+    let Factors { keep, size, root } = Factors::new(config, moments.steps);
+    let [keep, size, root, eps] = [keep, size, root, config.eps].map(T::from_f64);
+    let [beta2, fresh1, fresh2] = [config.beta2, 1.0 - config.beta1, 1.0 - config.beta2].map(T::from_f64);
+    in_place::update::<T>(p, g, Some(&moments.first), Some(&moments.second), |p, g, m, v| {
+        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            *m += fresh1 * (g - *m);
+            *v = beta2 * *v + fresh2 * g * g;
+            *p = keep * *p - size * *m / ((*v).sqrt() / root + eps);
+        }
+    })
+}
+
+/// The same by candle's operations, on any device.
+fn composed(var: &Var, g: &Tensor, moments: &mut Moments, config: AdamWConfig) -> Result<()> {
+    let Factors { keep, size, root } = Factors::new(config, moments.steps);
+    moments.first = ((&moments.first * config.beta1)? + (g * (1.0 - config.beta1))?)?.detach();
+    moments.second = ((&moments.second * config.beta2)? + (g.sqr()? * (1.0 - config.beta2))?)?.detach();
+    let denominator = ((moments.second.sqrt()? / root)? + config.eps)?;
+    var.set(&((var.as_detached_tensor() * keep)? - (moments.first.div(&denominator)? * size)?)?)
+}
+
+impl Optimizer for AdamW {
+    type Config = AdamWConfig;
+
+    fn new(vars: Vec<Var>, config: AdamWConfig) -> Result<Self> {
+        Self::with_groups(vec![ParameterGroup { vars, config }])
+    }
+
+    fn step(&mut self, grads: &GradStore) -> Result<()> {
+        for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
+            let Some(gradient) = grads.get(&parameter.var) else { continue };
+            let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
+            let moments = match moments {
+                Some(moments) => moments,
+                None => {
+                    let zeros = parameter.var.as_detached_tensor().zeros_like()?;
+                    moments.insert(Moments { steps: 0, second: zeros.copy()?, first: zeros })
+                }
+            };
+            moments.steps += 1;
+            match p.dtype() {
+                DType::F32 if in_place::serves(p, gradient) => step::<f32>(p, gradient, moments, config)?,
+                DType::F64 if in_place::serves(p, gradient) => step::<f64>(p, gradient, moments, config)?,
+                _ => composed(&parameter.var, gradient, moments, config)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The first group's.
+    fn learning_rate(&self) -> f64 {
+        self.configs.first().map_or(0.0, |config| config.learning_rate)
+    }
+
+    /// Sets the first group's; the other groups keep their initial proportion to it.
+    fn set_learning_rate(&mut self, rate: f64) {
+        let rates = groups::scaled_rates(&self.initial_rates, rate);
+        self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);
+    }
+}

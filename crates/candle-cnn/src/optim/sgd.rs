@@ -1,0 +1,257 @@
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Result, Tensor, Var};
+use candle_nn::Optimizer;
+use std::collections::HashMap;
+
+use super::groups::{self, Parameter, ParameterGroup};
+use super::in_place::{self, InPlace};
+use crate::Error;
+
+/// Settings of [`SGD`], as `torch.optim.SGD` has them.
+///
+/// ```
+/// use candle_cnn::optim::SgdConfig;
+/// let config = SgdConfig { learning_rate: 1e-3, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
+/// assert!(!config.nesterov);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdConfig {
+    /// Step size, at least 0.
+    pub learning_rate: f64,
+    /// Share of the former direction, at least 0.
+    pub momentum: f64,
+    /// Factor of the parameter itself that is added to its gradient, at least 0.
+    pub weight_decay: f64,
+    /// Whether momentum looks ahead (Nesterov); wants a momentum above 0 and no dampening.
+    pub nesterov: bool,
+    /// Share of the gradient that momentum leaves out.
+    pub dampening: f64,
+}
+
+impl Default for SgdConfig {
+    /// PyTorch's: learning rate 0.001 and nothing else.
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, momentum: 0.0, weight_decay: 0.0, nesterov: false, dampening: 0.0 }
+    }
+}
+
+impl SgdConfig {
+    fn check(&self) -> Result<()> {
+        const NAME: &str = "SGD";
+        groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
+        groups::not_negative(NAME, "momentum", self.momentum)?;
+        groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
+        if self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0) {
+            return Err(Error::Setting {
+                operation: NAME,
+                setting: "nesterov",
+                found: format!("true with momentum {} and dampening {}", self.momentum, self.dampening),
+                wanted: "a momentum above 0 and no dampening".into(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Stochastic gradient descent with momentum, Nesterov's look-ahead, dampening and weight decay, exactly as
+/// `torch.optim.SGD`: g = gradient + weight_decay · p; b = momentum · b + (1 − dampening) · g, with b = g at a
+/// parameter's first step; p = p − learning_rate · (b, or g + momentum · b with Nesterov).
+///
+/// ```
+/// use candle_cnn::optim::{SGD, SgdConfig};
+/// use candle_core::{Device, Var};
+/// use candle_nn::Optimizer;
+///
+/// let p = Var::new(&[1f32], &Device::Cpu)?;
+/// let mut sgd = SGD::new(vec![p.clone()], SgdConfig { learning_rate: 0.1, momentum: 0.9, ..Default::default() })?;
+/// for _ in 0..2 {
+///     sgd.backward_step(&p.sqr()?.sum_all()?)?; // The gradient is 2 p.
+/// }
+/// // 1 − 0.1 · 2 = 0.8, then 0.8 − 0.1 · (0.9 · 2 + 1.6) = 0.46.
+/// assert!((p.to_vec1::<f32>()?[0] - 0.46).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct SGD {
+    parameters: Vec<Parameter>,
+    /// Of each parameter; `None` until its first step with momentum.
+    momentum: Vec<Option<Tensor>>,
+    configs: Vec<SgdConfig>,
+    initial_rates: Vec<f64>,
+}
+
+impl SGD {
+    /// Groups of parameters, each with its own settings.
+    ///
+    /// ```
+    /// use candle_cnn::optim::{ParameterGroup, SGD, SgdConfig};
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer;
+    ///
+    /// let (weight, bias) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
+    /// let decayed = SgdConfig { learning_rate: 0.1, weight_decay: 1e-3, ..Default::default() };
+    /// let plain = SgdConfig { learning_rate: 0.2, ..Default::default() };
+    /// let mut sgd = SGD::with_groups(vec![
+    ///     ParameterGroup { vars: vec![weight], config: decayed },
+    ///     ParameterGroup { vars: vec![bias], config: plain },
+    /// ])?;
+    /// sgd.set_learning_rate(0.05);
+    /// assert_eq!(sgd.learning_rates(), [0.05, 0.1]); // The second keeps its proportion to the first.
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a setting is out of range, or two parameters share one tensor id.
+    pub fn with_groups(groups: Vec<ParameterGroup<SgdConfig>>) -> Result<Self> {
+        groups.iter().try_for_each(|group| group.config.check())?;
+        let parameters = groups::parameters(&groups)?;
+        let configs: Vec<SgdConfig> = groups.iter().map(|group| group.config).collect();
+        let initial_rates = configs.iter().map(|config| config.learning_rate).collect();
+        Ok(Self { momentum: vec![None; parameters.len()], parameters, configs, initial_rates })
+    }
+
+    /// Each group's learning rate.
+    pub fn learning_rates(&self) -> Vec<f64> {
+        self.configs.iter().map(|config| config.learning_rate).collect()
+    }
+
+    /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … by the parameters' order; a parameter that has
+    /// not been stepped has none. To be saved beside the parameters.
+    ///
+    /// # Errors
+    /// Where the device has no memory for the copies.
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let buffers = self.momentum.iter().enumerate();
+        buffers.filter_map(|(i, m)| m.as_ref().map(|m| Ok((format!("momentum.{i}"), m.copy()?)))).collect()
+    }
+
+    /// Puts back what [`Self::state`] gave.
+    ///
+    /// ```
+    /// use candle_cnn::optim::{SGD, SgdConfig};
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer;
+    /// let p = Var::new(&[1f32], &Device::Cpu)?;
+    /// let config = SgdConfig { momentum: 0.9, ..Default::default() };
+    /// let mut sgd = SGD::new(vec![p.clone()], config)?;
+    /// sgd.backward_step(&p.sqr()?.sum_all()?)?;
+    /// let state = sgd.state()?;
+    /// let mut again = SGD::new(vec![p.clone()], config)?;
+    /// again.load_state(&state)?;
+    /// assert_eq!(again.state()?["momentum.0"].to_vec1::<f32>()?, [2.]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where an entry belongs to no parameter or has another shape; then nothing has been changed.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut momentum = vec![None; self.parameters.len()];
+        for (name, tensor) in state {
+            let place = name.strip_prefix("momentum.").and_then(|place| place.parse::<usize>().ok());
+            let Some(place) = place.filter(|&place| place < momentum.len()) else {
+                let reason = format!("{name} belongs to none of the {} parameters", momentum.len());
+                return Err(groups::state_error(reason));
+            };
+            momentum[place] = Some(restored(name, tensor, &self.parameters[place].var)?);
+        }
+        self.momentum = momentum;
+        Ok(())
+    }
+
+    /// The parameters, in order.
+    pub fn into_inner(self) -> Vec<Var> {
+        self.parameters.into_iter().map(|parameter| parameter.var).collect()
+    }
+}
+
+/// A copy of a state tensor on its parameter's device and in its type.
+pub(super) fn restored(name: &str, tensor: &Tensor, var: &Var) -> Result<Tensor> {
+    if tensor.dims() != var.dims() {
+        let reason = format!("{name} has shape {:?}, its parameter {:?}", tensor.dims(), var.dims());
+        return Err(groups::state_error(reason));
+    }
+    tensor.to_dtype(var.dtype())?.to_device(var.device())?.contiguous()?.copy()
+}
+
+fn step<T: InPlace>(p: &Tensor, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {
+    let [rate, decay, share, fresh] =
+        [config.learning_rate, config.weight_decay, config.momentum, 1.0 - config.dampening].map(T::from_f64);
+    if config.momentum == 0.0 {
+        return in_place::update::<T>(p, g, None, None, |p, g, _, _| {
+            for (p, &g) in p.iter_mut().zip(g) {
+                *p -= rate * (g + decay * *p);
+            }
+        });
+    }
+    // The first step starts the buffer with the gradient itself, dampening left out.
+    let started = momentum.is_some();
+    let buffer = match momentum {
+        Some(buffer) => buffer.clone(),
+        None => momentum.insert(p.zeros_like()?).clone(),
+    };
+    let (share_of_old, fresh) = if started { (share, fresh) } else { (T::zero(), T::one()) };
+    in_place::update::<T>(p, g, Some(&buffer), None, |p, g, b, _| {
+        if config.nesterov {
+            for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+                let g = g + decay * *p;
+                *b = share_of_old * *b + fresh * g;
+                *p -= rate * (g + share * *b);
+            }
+        } else {
+            for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+                *b = share_of_old * *b + fresh * (g + decay * *p);
+                *p -= rate * *b;
+            }
+        }
+    })
+}
+
+/// The same by candle's operations, on any device.
+fn composed(var: &Var, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {
+    let p = var.as_detached_tensor();
+    let g = if config.weight_decay == 0.0 { g.clone() } else { (g + (&p * config.weight_decay)?)? };
+    let direction = if config.momentum == 0.0 {
+        g
+    } else {
+        let buffer = match momentum.take() {
+            Some(buffer) => ((buffer * config.momentum)? + (&g * (1.0 - config.dampening))?)?,
+            None => g.copy()?,
+        };
+        let buffer = momentum.insert(buffer.detach());
+        if config.nesterov { (g + (&*buffer * config.momentum)?)? } else { buffer.clone() }
+    };
+    var.set(&(p - (direction * config.learning_rate)?)?)
+}
+
+impl Optimizer for SGD {
+    type Config = SgdConfig;
+
+    fn new(vars: Vec<Var>, config: SgdConfig) -> Result<Self> {
+        Self::with_groups(vec![ParameterGroup { vars, config }])
+    }
+
+    fn step(&mut self, grads: &GradStore) -> Result<()> {
+        for (parameter, momentum) in self.parameters.iter().zip(&mut self.momentum) {
+            let Some(gradient) = grads.get(&parameter.var) else { continue };
+            let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
+            match p.dtype() {
+                DType::F32 if in_place::serves(p, gradient) => step::<f32>(p, gradient, momentum, config)?,
+                DType::F64 if in_place::serves(p, gradient) => step::<f64>(p, gradient, momentum, config)?,
+                _ => composed(&parameter.var, gradient, momentum, config)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The first group's.
+    fn learning_rate(&self) -> f64 {
+        self.configs.first().map_or(0.0, |config| config.learning_rate)
+    }
+
+    /// Sets the first group's; the other groups keep their initial proportion to it.
+    fn set_learning_rate(&mut self, rate: f64) {
+        let rates = groups::scaled_rates(&self.initial_rates, rate);
+        self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);
+    }
+}
