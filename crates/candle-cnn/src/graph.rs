@@ -36,7 +36,6 @@ struct Node {
     first: usize,
     /// Whether the last input is a carrier.
     carries: bool,
-    inputs: usize,
 }
 
 impl Node {
@@ -52,10 +51,12 @@ impl Node {
             let gradients = backward(&grad.contiguous()?)?;
             *lock(&self.slot.0) = gradients;
         }
-        let mut taken: [Option<Tensor>; N] = std::array::from_fn(|i| self.slot.take(self.first + i));
+        let own = if self.carries { N - 1 } else { N };
+        let mut taken: [Option<Tensor>; N] =
+            std::array::from_fn(|i| if i < own { self.slot.take(self.first + i) } else { None });
         if self.carries {
             // A carrier's own gradient means nothing, but candle must see one to visit the carrier.
-            taken[self.inputs - 1] = Some(Tensor::zeros(1, grad.dtype(), grad.device())?);
+            taken[own] = Some(Tensor::zeros(1, grad.dtype(), grad.device())?);
         }
         Ok(taken)
     }
@@ -154,7 +155,7 @@ fn apply(
     carries: bool,
 ) -> Result<Tensor> {
     let output = Mutex::new(Some(output));
-    let node = Node { name, output, backward, slot: slot.clone(), first, carries, inputs: inputs.len() };
+    let node = Node { name, output, backward, slot: slot.clone(), first, carries };
     match inputs.as_slice() {
         [a] => a.apply_op1(node),
         [a, b] => a.apply_op2(b, node),
