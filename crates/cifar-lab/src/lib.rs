@@ -1,1 +1,48 @@
-//! What a notebook imports.
+//! What the CIFAR-10 notebooks import: data, network, training, evaluation and plots, on candle.
+//!
+//! A notebook's first cell is
+//!
+//! ```text
+//! :dep cifar-lab = { path = "../crates/cifar-lab" }
+//! use cifar_lab::prelude::*;
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`prelude`] | everything a notebook names, in one import |
+//! | [`device`] | the device to compute on |
+//! | [`dataset`] | CIFAR-10 from a folder, the cache or the net; the generated stand-in |
+//! | [`transform`] | normalisation, random flip, random crop |
+//! | [`loader`] | shuffled batches, prepared while the network computes |
+//! | [`model`] | the original's network; dry run, summary and drawing of any network |
+//! | [`training`] | a loop on a thread of its own: watched, paused, stopped, waited for |
+//! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
+//! | [`plot`] | galleries, curves, matrices, graphs as pictures |
+//! | [`display`] | how values show themselves in a notebook |
+//! | [`checkpoint`] | weights on disk |
+//! | [`run_folder`](mod@run_folder) | where results go |
+//! | [`error`] | what can go wrong |
+//!
+//! candle and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
+//! crate is a dylib, so that all cells share one candle with one counter of tensor ids. A second candle beside it would
+//! hand out the same ids again, and gradients would be mixed without a word.
+
+pub use candle_cnn;
+pub use candle_core;
+pub use candle_nn;
+pub use image;
+pub use plotters;
+
+pub mod checkpoint;
+pub mod dataset;
+pub mod device;
+pub mod display;
+pub mod error;
+pub mod evaluate;
+pub mod loader;
+pub mod model;
+pub mod plot;
+pub mod prelude;
+pub mod run_folder;
+pub mod training;
+pub mod transform;

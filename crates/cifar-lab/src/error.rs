@@ -1,0 +1,133 @@
+//! The crate's error: one variant for each part that can fail.
+
+use std::path::PathBuf;
+
+/// `std::result::Result` with this crate's [`Error`]; a second type argument may still be given, so a glob import of
+/// the prelude breaks no code that names `Result<T, E>`.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in this crate. Its `Debug` prints the message alone, because that is what a notebook shows for a
+/// failed `?`.
+///
+/// ```
+/// let error = cifar_lab::device::device("cuda:x").unwrap_err();
+/// assert_eq!(format!("{error:?}"), error.to_string());
+/// ```
+#[derive(thiserror::Error)]
+pub enum Error {
+    /// A tensor operation of candle failed.
+    #[error("{}", without_backtrace(.0))]
+    Candle(#[from] candle_core::Error),
+    /// Reading, downloading or indexing a data set failed.
+    #[error(transparent)]
+    Dataset(#[from] crate::dataset::DatasetError),
+    /// A picture could not be drawn or saved.
+    #[error(transparent)]
+    Plot(#[from] crate::plot::PlotError),
+    /// A device that this build or machine does not have was asked for.
+    #[error("no device {name:?} here: {reason}; use \"auto\" for the best one there is, or \"cpu\"")]
+    Device {
+        /// What was asked for.
+        name: String,
+        /// Why it cannot be had.
+        reason: String,
+    },
+    /// A network's settings contradict each other.
+    #[error("a network cannot have {what}: {reason}")]
+    NetConfig {
+        /// The setting with its value.
+        what: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// The network failed on the dummy image of a dry run.
+    #[error("the dry run on a dummy image of shape {input:?} failed after {after}: {source}")]
+    DryRun {
+        /// The dummy's shape `[N, C, H, W]`.
+        input: Vec<usize>,
+        /// The last layer that ran and what it gave.
+        after: String,
+        /// What the layer after it said.
+        source: Box<Error>,
+    },
+    /// A training ended with an error on its thread.
+    #[error("the training {name:?} failed at epoch {epoch}, step {step}: {message}")]
+    Training {
+        /// The training's name.
+        name: String,
+        /// The epoch it was in, counted from 1.
+        epoch: usize,
+        /// The step within the epoch, counted from 1.
+        step: usize,
+        /// What failed.
+        message: String,
+    },
+    /// Not an error but a stop that somebody asked for; it ends a training's loop through `?`.
+    #[error("the training was asked to stop")]
+    Stopped,
+    /// The loss is no longer a number.
+    #[error("the loss became {loss} at epoch {epoch}, step {step}; a smaller learning rate usually cures that")]
+    LossNotFinite {
+        /// The loss found (NaN or infinite).
+        loss: f32,
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// The step within the epoch, counted from 1.
+        step: usize,
+    },
+    /// A setting of a training, a loader or an evaluation has a value that cannot be.
+    #[error("{name} = {value} cannot be: {reason}")]
+    Setting {
+        /// The setting's name.
+        name: &'static str,
+        /// The offending value.
+        value: String,
+        /// Why it cannot be, and what can.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was being done (`reading`, `writing`).
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A weights file is no safetensors file, or a damaged one.
+    #[error("{} is no safetensors file that can be read: {reason}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// candle's message without the backtrace that it carries where RUST_BACKTRACE is set, as it is under evcxr.
+fn without_backtrace(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
+        candle_core::Error::Context { inner, context } => format!("{context}: {}", without_backtrace(inner)),
+        candle_core::Error::WithPath { inner, path } => format!("{}: {}", path.display(), without_backtrace(inner)),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backtrace_does_not_reach_the_reader() {
+        let error = Error::from(candle_core::Error::Msg("wrong shape".into()).bt());
+        assert_eq!(format!("{error:?}"), "wrong shape");
+    }
+}

@@ -1,0 +1,322 @@
+//! A dry run: the network on one dummy image, right after it was built.
+//!
+//! Shape errors show here, in a second, and not in the middle of a training. What ran is recorded layer by layer; the
+//! summary and the drawing of the network are made from that record, so they cannot disagree with the code.
+
+use candle_cnn::trace::{self, LayerCall};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
+use candle_nn::ModuleT;
+use std::collections::{HashMap, HashSet};
+
+use crate::display::{Figure, Table};
+use crate::error::{Error, Result};
+use crate::plot::{self, Graph, GraphNode, LayerGroup};
+
+/// The record of one forward pass over a dummy image; see [`dry_run`].
+#[derive(Clone, Debug)]
+pub struct DryRun {
+    input: Tensor,
+    output: Tensor,
+    calls: Vec<LayerCall>,
+}
+
+/// Runs `network` in evaluation mode on a dummy image (all zeros) of shape `input` `[N, C, H, W]`.
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::Device;
+/// use cifar_lab::model::{Net, NetConfig, dry_run};
+///
+/// let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// let run = dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?;
+/// assert_eq!(run.output_shape(), [1, 10]);
+/// assert!(run.summary().to_string().contains("conv1"));
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::DryRun`], which names the last layer that ran, where a layer does not accept what the one before it gave.
+pub fn dry_run(network: &impl ModuleT, input: [usize; 4], device: &Device) -> Result<DryRun> {
+    // A variable, so that candle keeps the path from it to the output, also through operations that report nothing.
+    let image = Var::zeros(input.to_vec(), DType::F32, device)?;
+    let (output, calls) = trace::record(|| network.forward_t(&image, false));
+    match output {
+        Ok(output) => Ok(DryRun { input: image.as_tensor().clone(), output, calls }),
+        Err(source) => Err(Error::DryRun {
+            input: input.to_vec(),
+            after: match calls.last() {
+                Some(call) => format!("{}, which gave {:?}", title(call), call.output.dims()),
+                None => "nothing: no layer ran".to_string(),
+            },
+            source: Box::new(source.into()),
+        }),
+    }
+}
+
+/// `conv1`, or the kind of a layer that has no parameters.
+fn title(call: &LayerCall) -> &str {
+    if call.name.is_empty() { call.kind } else { &call.name }
+}
+
+/// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
+fn shape_text(tensor: &Tensor) -> String {
+    tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+/// 1234567 as `1,234,567`.
+fn with_thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl DryRun {
+    /// The layers' calls, in order.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let run = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?;
+    /// assert_eq!(run.calls()[0].name, "conv1");
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn calls(&self) -> &[LayerCall] {
+        &self.calls
+    }
+
+    /// The shape of what the network gave, `[N, classes]` for a classifier.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// assert_eq!(cifar_lab::model::dry_run(&net, [7, 3, 32, 32], &Device::Cpu)?.output_shape(), [7, 10]);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn output_shape(&self) -> &[usize] {
+        self.output.dims()
+    }
+
+    /// What torchinfo prints of a PyTorch network: layers, output shapes, parameters, multiply-adds.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let summary = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.summary();
+    /// assert!(summary.to_string().contains("981,130"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn summary(&self) -> Table {
+        let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
+        let number = |value: u64| if value == 0 { "–".to_string() } else { with_thousands(value) };
+        let mut counted = HashSet::new();
+        let (mut parameters, mut multiply_adds) = (0, 0);
+        let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
+        for call in &self.calls {
+            // A layer that is called twice has its parameters once.
+            let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
+            let own = if first_call { call.parameters as u64 } else { 0 };
+            parameters += own;
+            multiply_adds += call.multiply_adds;
+            let kind = if call.settings.is_empty() {
+                call.kind.to_string()
+            } else {
+                format!("{} {}", call.kind, call.settings)
+            };
+            let name = if call.name.is_empty() { String::new() } else { call.name.clone() };
+            table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
+        }
+        let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
+        // f32 parameters take 4 bytes each; 1e6 bytes are a megabyte.
+        let megabytes = parameters as f64 * 4.0 / 1e6;
+        table.footer(total).caption(format!(
+            "Input {}; the parameters take {megabytes:.1} MB as f32. Multiply-adds are those of one forward pass.",
+            shape_text(&self.input)
+        ))
+    }
+
+    /// The drawing of what ran, from the input to the output: what torchviz gave the original.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let picture = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.picture()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the graph cannot be drawn; see [`plot::PlotError`].
+    pub fn picture(&self) -> Result<Figure> {
+        Ok(plot::network_graph(&self.graph())?)
+    }
+
+    /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
+    /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let graph = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.graph();
+    /// assert_eq!(graph.nodes[1].title, "conv1");
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn graph(&self) -> Graph {
+        let mut builder = GraphBuilder::default();
+        builder.produce(
+            &self.input,
+            GraphNode {
+                title: "input".into(),
+                kind: "images".into(),
+                shape: shape_text(&self.input),
+                parameters: 0,
+                group: LayerGroup::Data,
+            },
+        );
+        for call in &self.calls {
+            let sources: Vec<usize> = call.inputs.iter().flat_map(|input| builder.source(input)).collect();
+            let node = builder.produce(
+                &call.output,
+                GraphNode {
+                    title: title(call).to_string(),
+                    kind: if call.name.is_empty() { call.settings.clone() } else { describe_kind(call) },
+                    shape: shape_text(&call.output),
+                    parameters: call.parameters,
+                    group: LayerGroup::of(call.kind),
+                },
+            );
+            builder.connect(sources, node);
+        }
+        // Where the last layer's output is not the network's, the rest becomes nodes too.
+        builder.source(&self.output);
+        builder.graph
+    }
+}
+
+fn describe_kind(call: &LayerCall) -> String {
+    format!("{} {}", call.kind, call.settings).trim_end().to_string()
+}
+
+/// Joins the calls of a record into a graph: who gave the tensor that a call received?
+#[derive(Default)]
+struct GraphBuilder {
+    graph: Graph,
+    producers: HashMap<TensorId, usize>,
+}
+
+impl GraphBuilder {
+    fn produce(&mut self, output: &Tensor, node: GraphNode) -> usize {
+        self.graph.nodes.push(node);
+        let index = self.graph.nodes.len() - 1;
+        self.producers.insert(output.id(), index);
+        index
+    }
+
+    fn connect(&mut self, sources: Vec<usize>, node: usize) {
+        for source in sources {
+            if source != node && !self.graph.edges.contains(&(source, node)) {
+                self.graph.edges.push((source, node));
+            }
+        }
+    }
+
+    /// The nodes that `tensor` comes from. If no reported call gave it, candle's record of it is searched for the
+    /// nearest ones that did, and a node for what lies between is added.
+    fn source(&mut self, tensor: &Tensor) -> Option<usize> {
+        if let Some(&index) = self.producers.get(&tensor.id()) {
+            return Some(index);
+        }
+        let known: Vec<(usize, HashSet<TensorId>)> = tensor
+            .sorted_nodes()
+            .into_iter()
+            .filter_map(|node| Some((*self.producers.get(&node.id())?, ancestors(node))))
+            .collect();
+        let nearest: Vec<usize> = known
+            .iter()
+            .filter(|(index, _)| {
+                let id = self.producers.iter().find(|(_, known)| *known == index).map(|(id, _)| *id);
+                // Nearest: no other known producer has it among its ancestors.
+                !known.iter().any(|(other, behind)| other != index && id.is_some_and(|id| behind.contains(&id)))
+            })
+            .map(|(index, _)| *index)
+            .collect();
+        if nearest.is_empty() {
+            return None;
+        }
+        let node = self.produce(
+            tensor,
+            GraphNode {
+                title: "operation".into(),
+                kind: "of candle's own".into(),
+                shape: shape_text(tensor),
+                parameters: 0,
+                group: LayerGroup::Other,
+            },
+        );
+        self.connect(nearest, node);
+        Some(node)
+    }
+}
+
+/// The tensors that `tensor` was computed from, itself left out.
+fn ancestors(tensor: &Tensor) -> HashSet<TensorId> {
+    tensor.sorted_nodes().into_iter().map(Tensor::id).filter(|id| *id != tensor.id()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::layers::{Linear, linear};
+    use candle_cnn::ops::relu;
+    use candle_cnn::parameters::Parameters;
+
+    /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
+    struct Residual(Linear, Linear);
+
+    impl ModuleT for Residual {
+        fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+            let x = x.flatten_from(1)?;
+            let y = relu(&self.0.forward_t(&x, train)?)?;
+            relu(&(self.1.forward_t(&y, train)? + y)?)
+        }
+    }
+
+    #[test]
+    fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
+        let vb = Parameters::new(0).var_builder(&Device::Cpu);
+        let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
+        let graph = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?.graph();
+        let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
+        // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
+        assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
+        let mut edges = graph.edges.clone();
+        edges.sort();
+        assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_shape_is_explained() -> Result<()> {
+        let vb = Parameters::new(0).var_builder(&Device::Cpu);
+        let network = Residual(linear(12, 5, vb.pp("a"))?, linear(6, 5, vb.pp("b"))?);
+        let message = dry_run(&network, [1, 3, 2, 2], &Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains("after ReLU, which gave [1, 5]"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!(with_thousands(981_130), "981,130");
+        assert_eq!(with_thousands(12), "12");
+        assert_eq!(with_thousands(1_000), "1,000");
+    }
+}

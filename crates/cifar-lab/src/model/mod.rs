@@ -1,0 +1,7 @@
+//! Networks: the original's, and what can be said of any network from an actual forward pass.
+
+mod dry_run;
+mod net;
+
+pub use dry_run::{DryRun, dry_run};
+pub use net::{Net, NetConfig};

@@ -1,0 +1,191 @@
+//! The original's network, with its sizes as settings.
+
+use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, batch_norm2d, conv2d, linear};
+use candle_cnn::ops::{flatten, max_pool2d, relu};
+use candle_core::{Result as CandleResult, Tensor};
+use candle_nn::{ModuleT, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A [`Net`]'s sizes; the default is the original's: channels 3→32→64→128→256 on 32×32 pictures, then 512, 128 and
+/// 10 features.
+///
+/// ```
+/// use cifar_lab::model::NetConfig;
+/// let small = NetConfig { channels: vec![8, 16], dense: vec![32], ..NetConfig::default() };
+/// assert_eq!(small.classes, 10);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetConfig {
+    /// Channels of the pictures: 3 for RGB.
+    pub in_channels: usize,
+    /// Height and width of the pictures, in pixels.
+    pub image_size: usize,
+    /// Output channels of each block (convolution, batch norm, ReLU, 2×2 max-pool, which halves the picture).
+    pub channels: Vec<usize>,
+    /// Output features of each hidden dense layer.
+    pub dense: Vec<usize>,
+    /// Number of classes: output features of the last dense layer.
+    pub classes: usize,
+    /// Whether the blocks have batch norm.
+    pub batch_norm: bool,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            image_size: 32,
+            channels: vec![32, 64, 128, 256],
+            dense: vec![512, 128],
+            classes: 10,
+            batch_norm: true,
+        }
+    }
+}
+
+/// One block: convolution, batch norm (if any); ReLU and max-pool have no parameters.
+#[derive(Clone, Debug)]
+struct Block {
+    conv: Conv2d,
+    batch_norm: Option<BatchNorm2d>,
+}
+
+/// The original's network: blocks of convolution, batch norm, ReLU and max-pool, then dense layers with ReLU between.
+///
+/// Parameters are named as in the original's state dict: `conv1.weight`, `bn1.running_mean`, `fc3.bias`, … A clone
+/// shares them.
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+/// use cifar_lab::model::{Net, NetConfig};
+///
+/// let parameters = Parameters::new(0);
+/// let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
+/// let images = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// assert_eq!(net.forward_t(&images, false)?.dims(), [2, 10]);
+/// assert_eq!(parameters.count(), 981_130);
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Net {
+    blocks: Vec<Block>,
+    dense: Vec<Linear>,
+}
+
+impl Net {
+    /// Builds the network; its parameters come from `vb`.
+    ///
+    /// ```
+    /// use cifar_lab::model::{Net, NetConfig};
+    /// let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&candle_core::Device::Cpu);
+    /// let too_deep = NetConfig { channels: vec![8; 6], ..NetConfig::default() };
+    /// assert!(Net::new(&too_deep, vb).unwrap_err().to_string().contains("halves"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NetConfig`] for sizes of zero and for pictures that the pools would make smaller than one pixel.
+    pub fn new(config: &NetConfig, vb: VarBuilder) -> Result<Self> {
+        let impossible = |what: String, reason: &str| Error::NetConfig { what, reason: reason.to_string() };
+        let sizes = config.channels.iter().chain(&config.dense);
+        if sizes.chain([&config.in_channels, &config.classes]).any(|&size| size == 0) {
+            return Err(impossible(format!("{config:?}"), "every size is at least 1"));
+        }
+        let halvings = u32::try_from(config.channels.len()).unwrap_or(u32::MAX);
+        let size = config.image_size.checked_shr(halvings).unwrap_or(0);
+        if size == 0 {
+            return Err(impossible(
+                format!("{halvings} blocks on {0}×{0} pictures", config.image_size),
+                "each block halves the picture, and less than one pixel would be left",
+            ));
+        }
+        let padding = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+        let mut blocks = Vec::with_capacity(config.channels.len());
+        let mut features = config.in_channels;
+        for (index, &channels) in config.channels.iter().enumerate() {
+            let conv = conv2d(features, channels, 3, padding, vb.pp(format!("conv{}", index + 1)))?;
+            let batch_norm = match config.batch_norm {
+                true => Some(batch_norm2d(channels, BatchNormConfig::default(), vb.pp(format!("bn{}", index + 1)))?),
+                false => None,
+            };
+            blocks.push(Block { conv, batch_norm });
+            features = channels;
+        }
+        features *= size * size;
+        let mut dense = Vec::with_capacity(config.dense.len() + 1);
+        for (index, &outputs) in config.dense.iter().chain([&config.classes]).enumerate() {
+            dense.push(linear(features, outputs, vb.pp(format!("fc{}", index + 1)))?);
+            features = outputs;
+        }
+        Ok(Self { blocks, dense })
+    }
+}
+
+impl ModuleT for Net {
+    /// `images` [N, C, H, W], normalised, to logits [N, classes].
+    fn forward_t(&self, images: &Tensor, train: bool) -> CandleResult<Tensor> {
+        let mut x = images.clone();
+        for block in &self.blocks {
+            x = block.conv.forward_t(&x, train)?;
+            if let Some(batch_norm) = &block.batch_norm {
+                x = batch_norm.forward_t(&x, train)?;
+            }
+            x = max_pool2d(&relu(&x)?, 2, 2)?;
+        }
+        x = flatten(&x)?;
+        for (index, layer) in self.dense.iter().enumerate() {
+            x = layer.forward_t(&x, train)?;
+            if index + 1 < self.dense.len() {
+                x = relu(&x)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::parameters::Parameters;
+    use candle_core::Device;
+
+    #[test]
+    fn names_are_the_originals_state_dict() -> Result<()> {
+        let parameters = Parameters::new(0);
+        Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
+        let mut found: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).collect();
+        let mut wanted = Vec::new();
+        for layer in 1..=4 {
+            for name in ["weight", "bias"] {
+                wanted.extend([format!("conv{layer}.{name}"), format!("bn{layer}.{name}")]);
+            }
+            for name in ["running_mean", "running_var", "num_batches_tracked"] {
+                wanted.push(format!("bn{layer}.{name}"));
+            }
+        }
+        for layer in 1..=3 {
+            wanted.extend(["weight", "bias"].map(|name| format!("fc{layer}.{name}")));
+        }
+        found.sort();
+        wanted.sort();
+        assert_eq!(found, wanted);
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        let build = |config: NetConfig| Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu));
+        for config in [
+            NetConfig { channels: vec![8; 6], ..NetConfig::default() },
+            NetConfig { channels: vec![0], ..NetConfig::default() },
+            NetConfig { classes: 0, ..NetConfig::default() },
+            NetConfig { image_size: 0, ..NetConfig::default() },
+        ] {
+            assert!(matches!(build(config), Err(Error::NetConfig { .. })));
+        }
+    }
+}

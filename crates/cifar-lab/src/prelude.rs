@@ -1,0 +1,35 @@
+//! Everything a notebook names, in one import: `use cifar_lab::prelude::*;`.
+//!
+//! ```
+//! use cifar_lab::prelude::*;
+//! let x = Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?;
+//! assert_eq!(x.sum_all()?.to_scalar::<f32>()?, 6.0);
+//! # Ok::<(), Error>(())
+//! ```
+
+pub use candle_cnn;
+pub use candle_cnn::layers::{
+    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, MaxPool2d, Sequential, batch_norm2d, conv2d, linear,
+};
+pub use candle_cnn::ops::{cross_entropy, flatten, max_pool2d, relu};
+pub use candle_cnn::optim::{SGD, SgdConfig};
+pub use candle_cnn::parameters::Parameters;
+pub use candle_core::{self, D, DType, Device, IndexOp, Result as CandleResult, Tensor, Var};
+pub use candle_nn::{self, Module, ModuleT, Optimizer, VarBuilder};
+pub use image;
+pub use plotters;
+pub use serde_json::json;
+pub use std::path::{Path, PathBuf};
+
+pub use crate::checkpoint::{load_safetensors, save_safetensors};
+pub use crate::dataset::{Cifar10, Dataset};
+pub use crate::device::{describe, device};
+pub use crate::display::{Figure, Table};
+pub use crate::error::{Error, Result};
+pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
+pub use crate::loader::{Batch, DataLoader};
+pub use crate::model::{DryRun, Net, NetConfig, dry_run};
+pub use crate::plot;
+pub use crate::run_folder::{run_folder, show_path};
+pub use crate::training::{History, Plan, Progress, Run, Trainer, Training};
+pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};

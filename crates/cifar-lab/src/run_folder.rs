@@ -1,0 +1,73 @@
+//! Where a notebook's results go.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The folder that `cargo lab run` names for the notebook it runs.
+const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
+
+/// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC: `runs/20261124-101500-name`. Under
+/// `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
+///
+/// ```
+/// # let temporary = tempfile::tempdir().unwrap();
+/// # unsafe { std::env::set_var("CIFAR_LAB_RUN_DIR", temporary.path()) };
+/// let folder = cifar_lab::run_folder::run_folder("first_try")?;
+/// assert!(folder.is_dir() && folder.ends_with("first_try"));
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Setting`] for a name that is no plain file name, [`Error::File`] where the folder cannot be made.
+pub fn run_folder(name: &str) -> Result<PathBuf> {
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
+    if !plain {
+        return Err(Error::Setting {
+            name: "name",
+            value: format!("{name:?}"),
+            reason: "letters, digits, spaces, - and _ make a folder's name".into(),
+        });
+    }
+    let folder = match std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty()) {
+        Some(folder) => PathBuf::from(folder).join(name),
+        None => {
+            let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+            repository().join("runs").join(format!("{now}-{name}"))
+        }
+    };
+    std::fs::create_dir_all(&folder).map_err(|source| Error::File {
+        action: "making the folder",
+        path: folder.clone(),
+        source,
+    })?;
+    Ok(folder)
+}
+
+/// The repository that this crate was compiled in.
+fn repository() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    repository.canonicalize().unwrap_or(repository)
+}
+
+/// `path` as a notebook shows it: from the repository's root, so that a saved notebook names nobody's home folder.
+///
+/// ```
+/// use std::path::Path;
+/// assert_eq!(cifar_lab::run_folder::show_path(Path::new("elsewhere/a.svg")), "elsewhere/a.svg");
+/// ```
+pub fn show_path(path: &Path) -> String {
+    path.strip_prefix(repository()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_folder;
+
+    #[test]
+    fn a_name_cannot_leave_the_folder() {
+        for name in ["", "..", "a/b", "a\\b", "a\0b"] {
+            assert!(run_folder(name).is_err(), "{name:?}");
+        }
+    }
+}

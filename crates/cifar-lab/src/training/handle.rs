@@ -1,0 +1,481 @@
+//! The side of a training that the notebook holds.
+
+use candle_nn::ModuleT;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::curves::History;
+use super::progress::{Progress, Status, duration_text};
+use super::run::{Plan, Run, Shared};
+use crate::display::Figure;
+use crate::error::{Error, Result};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::loader::DataLoader;
+
+/// Time between two lines of [`Training::wait`] while an epoch goes on.
+const LINE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A training that runs, or ran, on a thread of its own. A clone is another handle on the same training; dropping all
+/// handles does not stop it.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use cifar_lab::training::{Plan, Status, Training};
+///
+/// let training = Training::start(Plan::new("a loop", 2, 3), |run| {
+///     for _epoch in run.epochs() {
+///         for _batch in 0..3 {
+///             // Forward, loss, backward and step would stand here.
+///             let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+///             let (labels, loss) = (Tensor::new(&[1u32], &Device::Cpu)?, Tensor::new(0.4f32, &Device::Cpu)?);
+///             run.step(&loss, &logits, &labels)?;
+///         }
+///         run.end_epoch(None)?;
+///     }
+///     Ok(())
+/// })?;
+/// training.wait()?;
+/// assert_eq!(training.progress().status, Status::Finished);
+/// assert_eq!(training.history().epochs[1].train_accuracy, 1.0);
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Training {
+    shared: Arc<Shared>,
+}
+
+impl Training {
+    /// Runs `body`, the training's loop, on a thread of its own and returns at once.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a plan without epochs or steps, [`Error::File`] where its folder cannot be written.
+    pub fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+        plan.start()?;
+        let shared = Arc::new(Shared::new(plan));
+        let training = Self { shared: shared.clone() };
+        let on_thread = move || {
+            let mut run = Run::new(shared.clone());
+            // A panic on this thread would otherwise leave every handle waiting for ever.
+            let status = match catch_unwind(AssertUnwindSafe(|| body(&mut run))) {
+                Ok(Ok(())) => Status::Finished,
+                Ok(Err(Error::Stopped)) => Status::Stopped,
+                Ok(Err(error)) => Status::Failed(error.to_string()),
+                Err(panic) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                    Status::Failed(format!("panicked: {}", text.unwrap_or("no message")))
+                }
+            };
+            shared.end(status);
+        };
+        let thread = std::thread::Builder::new().name("training".into());
+        thread.spawn(on_thread).map_err(|source| Error::Setting {
+            name: "thread",
+            value: "training".into(),
+            reason: format!("the system starts no more threads: {source}"),
+        })?;
+        Ok(training)
+    }
+
+    /// Where the training stands; as a cell's last line it prints one line.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// assert!(training.progress().to_string().contains("finished"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn progress(&self) -> Progress {
+        self.shared.progress(&self.shared.lock())
+    }
+
+    /// Everything recorded so far.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// assert_eq!(training.history().steps.len(), 1);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn history(&self) -> History {
+        self.shared.lock().history.clone()
+    }
+
+    /// Loss and accuracy so far, as a picture.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// let figure = training.curves()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where nothing has been recorded yet.
+    pub fn curves(&self) -> Result<Figure> {
+        self.history().picture()
+    }
+
+    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.
+    /// A training that has ended already stays as it is.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
+    /// training.stop();
+    /// training.wait()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn stop(&self) -> Progress {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        self.shared.changed();
+        while matches!(state.status, Status::Running | Status::Paused) {
+            state = self.shared.wait(state, Duration::from_secs(1));
+        }
+        self.shared.progress(&state)
+    }
+
+    /// Prints a line now and then, and one for each epoch, until the training ends.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Training`] where it failed. A stopped training is no error.
+    pub fn wait(&self) -> Result<()> {
+        self.follow(None)
+    }
+
+    /// As [`Self::wait`], for `seconds` at most: the cell ends, the training goes on.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
+    /// training.watch(0.1)?;
+    /// training.stop();
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Training`] where it failed; [`Error::Setting`] for a time that is no time.
+    pub fn watch(&self, seconds: f64) -> Result<()> {
+        let at_most = Duration::try_from_secs_f64(seconds).map_err(|error| Error::Setting {
+            name: "seconds",
+            value: seconds.to_string(),
+            reason: error.to_string(),
+        })?;
+        self.follow(Some(Instant::now() + at_most))
+    }
+
+    fn follow(&self, until: Option<Instant>) -> Result<()> {
+        let mut state = self.shared.lock();
+        let mut epochs_told = state.history.epochs.len();
+        let mut last_line = Instant::now();
+        let mut estimated = epochs_told > 0;
+        loop {
+            let progress = self.shared.progress(&state);
+            let ended = !matches!(progress.status, Status::Running | Status::Paused);
+            let epoch_ended = state.history.epochs.len() > epochs_told;
+            epochs_told = state.history.epochs.len();
+            let over = until.is_some_and(|until| Instant::now() >= until);
+            // Printing may block on the notebook's pipe; the training must not wait for it.
+            drop(state);
+            if !estimated && let Some(left) = progress.left {
+                estimated = true;
+                println!("about {} for {} epochs on this machine", duration_text(left), progress.epochs);
+            }
+            if ended || epoch_ended || over || last_line.elapsed() >= LINE_INTERVAL {
+                println!("{progress}");
+                last_line = Instant::now();
+            }
+            if let Status::Failed(message) = progress.status {
+                let (name, epoch, step) = (self.shared.plan.name.clone(), progress.epoch, progress.step);
+                return Err(Error::Training { name, epoch, step, message });
+            }
+            if ended || over {
+                return Ok(());
+            }
+            let next = until.map_or(LINE_INTERVAL, |until| until.saturating_duration_since(Instant::now()));
+            let next = next.min(LINE_INTERVAL.saturating_sub(last_line.elapsed()));
+            let deadline = Instant::now() + next;
+            state = self.shared.lock();
+            // The state changes at every step; only an epoch's end, the end, or the time wake this up.
+            while Instant::now() < deadline
+                && matches!(state.status, Status::Running | Status::Paused)
+                && state.history.epochs.len() == epochs_told
+                && (estimated || self.shared.progress(&state).left.is_none())
+            {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                state = self.shared.wait(state, rest);
+            }
+        }
+    }
+
+    /// Holds the training between two steps until the guard is dropped. In between, its network's parameters belong
+    /// together and can be read. A training that has ended is not held; its guard says so.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
+    /// let step = {
+    ///     let paused = training.pause();
+    ///     paused.progress().step
+    /// };
+    /// training.stop();
+    /// assert!(training.progress().step >= step);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn pause(&self) -> Paused {
+        let mut state = self.shared.lock();
+        state.pauses += 1;
+        self.shared.changed();
+        while state.status == Status::Running {
+            state = self.shared.wait(state, Duration::from_secs(1));
+        }
+        let progress = self.shared.progress(&state);
+        Paused { shared: self.shared.clone(), progress }
+    }
+
+    /// Evaluates `network` on `loader`'s images, also while the training runs: it is held meanwhile, and the line
+    /// printed says of which moment the figures are.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::Net};
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
+    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
+    /// println!("{}", training.evaluate(&net, &loader)?);
+    /// training.stop();
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate(&self, network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
+        let paused = self.pause();
+        let progress = paused.progress();
+        match progress.status {
+            Status::Paused => println!(
+                "evaluated in the middle of a training: epoch {}/{}, after step {}/{}",
+                progress.epoch, progress.epochs, progress.step, progress.steps
+            ),
+            Status::Finished => println!("evaluated after the training's {} epochs", progress.epochs),
+            _ => println!("evaluated after a training that ended early: {progress}"),
+        }
+        evaluate(network, loader)
+    }
+}
+
+/// A training held between two steps; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct Paused {
+    shared: Arc<Shared>,
+    progress: Progress,
+}
+
+impl Paused {
+    /// Where the training was held.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
+    /// println!("held at {}", training.pause().progress());
+    /// training.stop();
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.shared.lock().pauses -= 1;
+        self.shared.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Tensor};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn report(run: &mut Run, loss: f32) -> Result<()> {
+        let logits = Tensor::new(&[[0.1f32, 0.9], [0.8, 0.2]], &Device::Cpu)?;
+        let labels = Tensor::new(&[1u32, 1], &Device::Cpu)?;
+        run.step(&Tensor::new(loss, &Device::Cpu)?, &logits, &labels)
+    }
+
+    fn endless(steps: usize) -> Result<Training> {
+        Training::start(Plan::new("endless", 1_000, steps), move |run| {
+            for _ in run.epochs() {
+                for _ in 0..steps {
+                    std::thread::sleep(Duration::from_millis(1));
+                    report(run, 0.5)?;
+                }
+                run.end_epoch(None)?;
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn figures_are_means_over_the_epoch() -> Result<()> {
+        let training = Training::start(Plan::new("means", 1, 4), |run| {
+            for loss in [1.0, 2.0, 3.0, 4.0] {
+                report(run, loss)?;
+            }
+            run.end_epoch(None)
+        })?;
+        training.wait()?;
+        let row = training.history().epochs[0];
+        assert_eq!((row.epoch, row.train_loss, row.train_accuracy), (1, 2.5, 0.5));
+        assert!(row.images_per_second > 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_training_is_stopped_from_outside() -> Result<()> {
+        let training = endless(10)?;
+        training.watch(0.05)?;
+        assert_eq!(training.stop().status, Status::Stopped);
+        let steps = training.progress().step;
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(training.progress().step, steps);
+        training.wait()
+    }
+
+    #[test]
+    fn a_stop_file_stops_it() -> Result<()> {
+        let folder = tempfile::tempdir().map_err(|source| Error::File {
+            action: "writing",
+            path: "a temporary folder".into(),
+            source,
+        })?;
+        let plan = Plan::new("stop file", 1_000_000, 10).folder(folder.path());
+        let training = Training::start(plan, |run| {
+            loop {
+                std::thread::sleep(Duration::from_millis(5));
+                report(run, 0.5)?;
+            }
+        })?;
+        std::fs::write(folder.path().join("stop"), "").unwrap();
+        training.wait()?;
+        assert_eq!(training.progress().status, Status::Stopped);
+        Ok(())
+    }
+
+    #[test]
+    fn a_paused_training_makes_no_step_and_goes_on_after() -> Result<()> {
+        let steps = Arc::new(AtomicUsize::new(0));
+        let counter = steps.clone();
+        let training = Training::start(Plan::new("pause", 1, 100_000), move |run| {
+            loop {
+                counter.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+                report(run, 0.5)?;
+            }
+        })?;
+        {
+            let paused = training.pause();
+            assert_eq!(paused.progress().status, Status::Paused);
+            let held = steps.load(Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(30));
+            assert_eq!(steps.load(Ordering::SeqCst), held);
+        }
+        let held = steps.load(Ordering::SeqCst);
+        let waited = Instant::now();
+        while steps.load(Ordering::SeqCst) == held {
+            assert!(waited.elapsed() < Duration::from_secs(10), "the training did not go on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        training.stop();
+        Ok(())
+    }
+
+    #[test]
+    fn failures_and_panics_reach_the_one_who_waits() -> Result<()> {
+        let failing = Training::start(Plan::new("nan", 1, 9), |run| report(run, f32::NAN))?;
+        let message = failing.wait().unwrap_err().to_string();
+        assert!(message.contains("NaN") && message.contains("learning rate"), "{message}");
+        let panicking = Training::start(Plan::new("panic", 1, 9), |_| panic!("out of {}", "cheese"))?;
+        let message = panicking.wait().unwrap_err().to_string();
+        assert!(message.contains("panicked: out of cheese"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn plans_that_cannot_be_are_errors() {
+        for plan in [Plan::new("none", 0, 5), Plan::new("none", 5, 0), Plan::new("over", 5, 5).first_epoch(5)] {
+            assert!(matches!(Training::start(plan, |_| Ok(())), Err(Error::Setting { .. })));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Where a training stands, in one line.
+
+use std::fmt::{Display, Formatter};
+use std::time::Duration;
+
+/// What a training is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its thread computes.
+    Running,
+    /// Its thread waits between two steps, for an evaluation or because it was paused.
+    Paused,
+    /// All epochs are done.
+    Finished,
+    /// It was stopped before its last epoch ended.
+    Stopped,
+    /// It failed; the message says why.
+    Failed(String),
+}
+
+/// Where a training stands.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What it is doing.
+    pub status: Status,
+    /// The epoch it is in, counted from 1.
+    pub epoch: usize,
+    /// The number of epochs it shall have.
+    pub epochs: usize,
+    /// Steps done in this epoch.
+    pub step: usize,
+    /// Steps an epoch has.
+    pub steps: usize,
+    /// Mean training loss over the last recorded steps; NaN before the first.
+    pub loss: f64,
+    /// Share of training images classified rightly over the last recorded steps; NaN before the first.
+    pub accuracy: f64,
+    /// Accuracy on the test images after the last epoch that evaluated them.
+    pub test_accuracy: Option<f64>,
+    /// Training speed in this epoch, in images per second; 0 before the first step.
+    pub images_per_second: f64,
+    /// Time since the start, pauses left out.
+    pub elapsed: Duration,
+    /// What is left at the speed so far, once that is known.
+    pub left: Option<Duration>,
+}
+
+impl Display for Progress {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let digits = self.steps.to_string().len();
+        write!(f, "epoch {:>2}/{}", self.epoch, self.epochs)?;
+        if self.step < self.steps {
+            write!(f, "  step {:>digits$}/{}", self.step, self.steps)?;
+        }
+        if self.loss.is_finite() {
+            write!(f, "  loss {:.3}  accuracy {:>4.1} %", self.loss, 100.0 * self.accuracy)?;
+        }
+        if let Some(accuracy) = self.test_accuracy.filter(|_| self.step == self.steps) {
+            write!(f, "  test {:>4.1} %", 100.0 * accuracy)?;
+        }
+        if self.images_per_second > 0.0 {
+            write!(f, "  {:.0} images/s", self.images_per_second)?;
+        }
+        match (&self.status, self.left) {
+            (Status::Running, Some(left)) => write!(f, "  {} left", duration_text(left)),
+            (Status::Running, None) => Ok(()),
+            (Status::Paused, _) => write!(f, "  paused"),
+            (Status::Finished, _) => write!(f, "  finished in {}", duration_text(self.elapsed)),
+            (Status::Stopped, _) => write!(f, "  stopped after {}", duration_text(self.elapsed)),
+            (Status::Failed(message), _) => write!(f, "  failed: {message}"),
+        }
+    }
+}
+
+/// 75 seconds as `1 min 15 s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let text = |seconds| duration_text(Duration::from_secs(seconds));
+        assert_eq!([text(5), text(75), text(3_725)], ["5 s", "1 min 15 s", "1 h 02 min"]);
+    }
+}

@@ -1,0 +1,513 @@
+//! The side of a training that its loop sees.
+
+use candle_cnn::parameters::Parameters;
+use candle_core::{D, DType, Tensor};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::curves::{EpochRecord, History, StepRecord};
+use super::progress::{Progress, Status};
+use crate::error::{Error, Result};
+use crate::evaluate::Evaluation;
+
+/// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
+const STOP_FILE: &str = "stop";
+
+/// How often the folder is looked at for a stop file.
+const STOP_FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many rows an epoch gets in [`History::steps`], enough for a smooth curve.
+const RECORDS_PER_EPOCH: usize = 50;
+
+/// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
+const READ_EVERY_ON_A_GPU: usize = 50;
+
+/// What a training is to be: its name, its length, where its records go.
+///
+/// ```
+/// use cifar_lab::training::Plan;
+/// let plan = Plan::new("first try", 20, 1_563).settings(serde_json::json!({ "learning_rate": 1e-3 }));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(super) name: String,
+    pub(super) epochs: usize,
+    pub(super) first_epoch: usize,
+    pub(super) steps: usize,
+    pub(super) settings: Value,
+    pub(super) folder: Option<PathBuf>,
+    pub(super) weights: Option<Parameters>,
+}
+
+impl Plan {
+    /// A training called `name` of `epochs` epochs with `steps` steps each.
+    ///
+    /// ```
+    /// # use cifar_lab::training::Plan;
+    /// let plan = Plan::new("first try", 20, 1_563);
+    /// ```
+    pub fn new(name: &str, epochs: usize, steps: usize) -> Self {
+        Self {
+            name: name.to_string(),
+            epochs,
+            first_epoch: 0,
+            steps,
+            settings: Value::Null,
+            folder: None,
+            weights: None,
+        }
+    }
+
+    /// Notes settings for the record, as a JSON object; they change nothing.
+    ///
+    /// ```
+    /// # use cifar_lab::training::Plan;
+    /// let plan = Plan::new("first try", 20, 1_563).settings(serde_json::json!({ "seed": 0 }));
+    /// ```
+    pub fn settings(mut self, settings: Value) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Writes records into `folder`: `training.json` with the settings, `epochs.jsonl` with a row for each epoch.
+    /// An empty file called `stop` laid there ends the training after the step it is in.
+    ///
+    /// ```
+    /// # use cifar_lab::training::Plan;
+    /// let plan = Plan::new("first try", 20, 1_563).folder(std::path::Path::new("runs/first try"));
+    /// ```
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_path_buf());
+        self
+    }
+
+    /// Saves the weights into the folder after each epoch (`last.safetensors`), so that a dead kernel loses at most
+    /// one epoch.
+    ///
+    /// ```
+    /// # use cifar_lab::training::Plan;
+    /// # let parameters = candle_cnn::parameters::Parameters::new(0);
+    /// let plan = Plan::new("first try", 20, 1_563).save_weights(&parameters);
+    /// ```
+    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
+        self.weights = Some(parameters.clone());
+        self
+    }
+
+    /// Starts at `epoch` (counted from 0) instead of 0, for a training that goes on.
+    ///
+    /// ```
+    /// # use cifar_lab::training::Plan;
+    /// let plan = Plan::new("goes on", 20, 1_563).first_epoch(10);
+    /// ```
+    pub fn first_epoch(mut self, epoch: usize) -> Self {
+        self.first_epoch = epoch;
+        self
+    }
+
+    pub(super) fn start(&self) -> Result<()> {
+        if self.epochs <= self.first_epoch {
+            return Err(Error::Setting {
+                name: "epochs",
+                value: self.epochs.to_string(),
+                reason: format!("a training that starts after epoch {} needs more", self.first_epoch),
+            });
+        }
+        if self.steps == 0 {
+            return Err(Error::Setting {
+                name: "steps",
+                value: "0".into(),
+                reason: "the loader has no batch: fewer images than one batch, and drop_last?".into(),
+            });
+        }
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::File { action: "writing", path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        // A stop file left from before would end this training at its first step.
+        let _ = std::fs::remove_file(folder.join(STOP_FILE));
+        if self.first_epoch == 0 {
+            let rows = folder.join("epochs.jsonl");
+            std::fs::write(&rows, "").map_err(failed(&rows))?;
+        }
+        let path = folder.join("training.json");
+        let record = json!({
+            "name": self.name,
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps,
+            "settings": self.settings,
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        });
+        std::fs::write(&path, format!("{record:#}\n")).map_err(failed(&path))
+    }
+}
+
+/// What the thread and the handles share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) plan: Plan,
+    state: Mutex<State>,
+    /// Signalled whenever the state changes.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) status: Status,
+    pub(super) stop: bool,
+    /// How many hold the training between two steps.
+    pub(super) pauses: usize,
+    pub(super) epoch: usize,
+    pub(super) step: usize,
+    pub(super) history: History,
+    started: Instant,
+    /// Time spent paused.
+    paused: Duration,
+    /// End of the time that counts, once the thread has ended.
+    ended: Option<Instant>,
+    epoch_started: Instant,
+    /// `paused` when the epoch started.
+    paused_before_epoch: Duration,
+    /// Steps' time in this epoch, without evaluation and pauses.
+    stepping: Duration,
+    images: usize,
+    sums: Sums,
+    epoch_sums: Sums,
+}
+
+/// Sums over steps, for means.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    loss: f64,
+    correct: f64,
+    images: f64,
+}
+
+impl Sums {
+    fn add(&mut self, loss: f64, correct: f64, images: usize) {
+        self.loss += loss * images as f64;
+        self.correct += correct;
+        self.images += images as f64;
+    }
+
+    fn means(&self) -> (f64, f64) {
+        (self.loss / self.images, self.correct / self.images)
+    }
+}
+
+impl Shared {
+    pub(super) fn new(plan: Plan) -> Self {
+        let now = Instant::now();
+        let state = State {
+            status: Status::Running,
+            stop: false,
+            pauses: 0,
+            epoch: plan.first_epoch,
+            step: 0,
+            history: History::default(),
+            started: now,
+            paused: Duration::ZERO,
+            ended: None,
+            epoch_started: now,
+            paused_before_epoch: Duration::ZERO,
+            stepping: Duration::ZERO,
+            images: 0,
+            sums: Sums::default(),
+            epoch_sums: Sums::default(),
+        };
+        Self { plan, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is left consistent between statements; a panic elsewhere must not take the handle along.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn changed(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until something changes, or for `at_most`.
+    pub(super) fn wait<'a>(&'a self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        match self.changed.wait_timeout(state, at_most) {
+            Ok((state, _)) => state,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
+    pub(super) fn end(&self, status: Status) {
+        let mut state = self.lock();
+        state.status = status;
+        state.ended = Some(Instant::now());
+        drop(state);
+        self.changed();
+    }
+
+    pub(super) fn progress(&self, state: &State) -> Progress {
+        let plan = &self.plan;
+        let now = state.ended.unwrap_or_else(Instant::now);
+        let elapsed = now.duration_since(state.started).saturating_sub(state.paused);
+        let done = state.epoch.min(plan.epochs);
+        // Between two epochs the finished one is shown, not the next one's step 0.
+        let between = state.step == 0 && done > plan.first_epoch;
+        let (epoch, step) = if between { (done, plan.steps) } else { (done + 1, state.step) };
+        let last = match (between, state.history.epochs.last()) {
+            (true, Some(row)) => (row.train_loss, row.train_accuracy, row.images_per_second),
+            _ => {
+                let (loss, accuracy) = match state.sums.images > 0.0 || state.history.steps.is_empty() {
+                    true => state.sums.means(),
+                    false => state.history.steps.last().map_or((f64::NAN, f64::NAN), |row| (row.loss, row.accuracy)),
+                };
+                let seconds = state.stepping.as_secs_f64();
+                (loss, accuracy, if seconds > 0.0 { state.images as f64 / seconds } else { 0.0 })
+            }
+        };
+        Progress {
+            status: state.status.clone(),
+            epoch: epoch.min(plan.epochs),
+            epochs: plan.epochs,
+            step,
+            steps: plan.steps,
+            loss: last.0,
+            accuracy: last.1,
+            test_accuracy: state.history.epochs.last().and_then(|row| row.test_accuracy),
+            images_per_second: last.2,
+            elapsed,
+            left: self.left(state),
+        }
+    }
+
+    /// What is left, from whole epochs where there is one (they include the evaluation), else from the steps.
+    fn left(&self, state: &State) -> Option<Duration> {
+        let epochs_left = self.plan.epochs.saturating_sub(state.epoch) as f64;
+        let of_this_epoch = state.step as f64 / self.plan.steps as f64;
+        let rows = &state.history.epochs;
+        let seconds_per_epoch = if rows.is_empty() {
+            // The first steps are slower than the rest: memory is taken, threads are started.
+            if state.step < 10.min(self.plan.steps) {
+                return None;
+            }
+            state.stepping.as_secs_f64() / of_this_epoch
+        } else {
+            rows.iter().map(|row| row.seconds).sum::<f64>() / rows.len() as f64
+        };
+        Duration::try_from_secs_f64(seconds_per_epoch * (epochs_left - of_this_epoch).max(0.0)).ok()
+    }
+}
+
+/// The side of a training that its loop sees: it asks for the epochs, reports each step and each epoch, and is stopped
+/// or held between two steps through it.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) shared: Arc<Shared>,
+    last_step: Instant,
+    last_look: Instant,
+    pending: Vec<(Tensor, Tensor, usize)>,
+    learning_rate: Option<f64>,
+}
+
+impl Run {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self { shared, last_step: now, last_look: now, pending: Vec::new(), learning_rate: None }
+    }
+
+    /// The epochs to run, counted from 0.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("epochs", 20, 1).first_epoch(17), |run| {
+    ///     assert_eq!(run.epochs(), 17..20);
+    ///     Ok(())
+    /// })?;
+    /// training.wait()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn epochs(&self) -> Range<usize> {
+        self.shared.plan.first_epoch..self.shared.plan.epochs
+    }
+
+    /// Reports a step: its mean `loss` (a scalar), its `logits` [N, classes] and the `labels` [N]. Waits here while the
+    /// training is paused.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| {
+    ///     let logits = Tensor::new(&[[0.1f32, 0.9], [0.8, 0.2]], &Device::Cpu)?;
+    ///     let labels = Tensor::new(&[1u32, 1], &Device::Cpu)?;
+    ///     run.step(&Tensor::new(0.7f32, &Device::Cpu)?, &logits, &labels)?;
+    ///     run.end_epoch(None)
+    /// })?;
+    /// training.wait()?;
+    /// assert_eq!(training.history().epochs[0].train_accuracy, 0.5);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where somebody asked the training to stop (`?` then ends the loop),
+    /// [`Error::LossNotFinite`] where the loss is NaN or infinite.
+    pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
+        let predicted = logits.detach().argmax(D::Minus1)?;
+        let correct = predicted.eq(&labels.to_dtype(predicted.dtype())?)?.to_dtype(DType::F32)?.sum_all()?;
+        // Detached, so that the step's graph is freed now and not when the figures are read.
+        self.pending.push((loss.detach(), correct, labels.elem_count()));
+        let read_every = if loss.device().is_cpu() { 1 } else { READ_EVERY_ON_A_GPU };
+        let epoch_ends = self.shared.lock().step + 1 >= self.shared.plan.steps;
+        let figures = match self.pending.len() >= read_every || epoch_ends {
+            true => self.read_pending()?,
+            false => Vec::new(),
+        };
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        state.stepping += now.duration_since(self.last_step);
+        state.step += 1;
+        state.images += labels.elem_count();
+        for (loss, correct, images) in figures {
+            if !loss.is_finite() {
+                return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step: state.step });
+            }
+            state.sums.add(f64::from(loss), f64::from(correct), images);
+            state.epoch_sums.add(f64::from(loss), f64::from(correct), images);
+        }
+        let record_every = self.shared.plan.steps.div_ceil(RECORDS_PER_EPOCH);
+        if state.sums.images > 0.0 && (state.step % record_every == 0 || epoch_ends) {
+            let (loss, accuracy) = state.sums.means();
+            let epoch = state.epoch as f64 + state.step as f64 / self.shared.plan.steps as f64;
+            state.history.steps.push(StepRecord { epoch, loss, accuracy });
+            state.sums = Sums::default();
+        }
+        drop(state);
+        self.gate()
+    }
+
+    /// Reports the end of an epoch, with the evaluation on the test images if there was one.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
+    /// training.wait()?;
+    /// assert_eq!(training.history().epochs.len(), 1);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Run::step`]; and [`Error::File`] where the record cannot be written.
+    pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let (train_loss, train_accuracy) = state.epoch_sums.means();
+        let paused = state.paused.saturating_sub(state.paused_before_epoch);
+        let row = EpochRecord {
+            epoch: state.epoch + 1,
+            train_loss,
+            train_accuracy,
+            test_loss: evaluation.map(Evaluation::loss),
+            test_accuracy: evaluation.map(Evaluation::accuracy),
+            learning_rate: self.learning_rate,
+            seconds: now.duration_since(state.epoch_started).saturating_sub(paused).as_secs_f64(),
+            images_per_second: state.images as f64 / state.stepping.as_secs_f64(),
+        };
+        state.history.epochs.push(row);
+        state.epoch += 1;
+        state.step = 0;
+        state.images = 0;
+        state.stepping = Duration::ZERO;
+        state.sums = Sums::default();
+        state.epoch_sums = Sums::default();
+        state.epoch_started = now;
+        state.paused_before_epoch = state.paused;
+        drop(state);
+        self.shared.changed();
+        if let Some(folder) = &self.shared.plan.folder {
+            append_row(&folder.join("epochs.jsonl"), &row)?;
+            if let Some(parameters) = &self.shared.plan.weights {
+                crate::checkpoint::save_safetensors(parameters, &folder.join("last.safetensors"))?;
+            }
+        }
+        self.gate()
+    }
+
+    /// Notes the learning rate for the epoch's record.
+    ///
+    /// ```
+    /// # use cifar_lab::training::{Plan, Training};
+    /// # use candle_core::{Device, Tensor};
+    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
+    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
+    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
+    /// # }
+    /// let training = Training::start(Plan::new("one step", 1, 1), |run| {
+    ///     step(run)?;
+    ///     run.learning_rate(1e-3);
+    ///     run.end_epoch(None)
+    /// })?;
+    /// training.wait()?;
+    /// assert_eq!(training.history().epochs[0].learning_rate, Some(1e-3));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = Some(learning_rate);
+    }
+
+    fn read_pending(&mut self) -> Result<Vec<(f32, f32, usize)>> {
+        let read = |(loss, correct, images): (Tensor, Tensor, usize)| {
+            let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+            Ok((loss, correct.to_scalar::<f32>()?, images))
+        };
+        self.pending.drain(..).map(read).collect()
+    }
+
+    /// Where a training can be held or stopped: between two steps, when the parameters belong together.
+    fn gate(&mut self) -> Result<()> {
+        let arrived = Instant::now();
+        let mut state = self.shared.lock();
+        if arrived.duration_since(self.last_look) >= STOP_FILE_INTERVAL {
+            self.last_look = arrived;
+            let folder = self.shared.plan.folder.as_ref();
+            state.stop |= folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
+        }
+        if state.pauses > 0 && !state.stop {
+            state.status = Status::Paused;
+            self.shared.changed();
+            while state.pauses > 0 && !state.stop {
+                state = self.shared.wait(state, Duration::from_secs(1));
+            }
+            state.status = Status::Running;
+            state.paused += arrived.elapsed();
+        }
+        let stop = state.stop;
+        drop(state);
+        self.shared.changed();
+        self.last_step = Instant::now();
+        if stop { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+fn append_row(path: &Path, row: &EpochRecord) -> Result<()> {
+    let failed = |source| Error::File { action: "writing", path: path.to_path_buf(), source };
+    let line = serde_json::to_string(row).map_err(|error| failed(error.into()))?;
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
+    writeln!(file, "{line}").map_err(failed)
+}
