@@ -3,7 +3,7 @@
 //! Layers report each call here; it costs nothing while nobody records. A summary, a drawing of the network and
 //! feature maps are all read from such a record, so they show what really ran, not what was meant.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor, Var};
 use std::cell::RefCell;
 
 /// One call of one layer.
@@ -25,8 +25,16 @@ pub struct LayerCall {
     pub multiply_adds: u64,
 }
 
+/// A record in the making.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    calls: Vec<LayerCall>,
+    /// Whether each layer's output is cut off from what it was computed from.
+    dissect: bool,
+}
+
 thread_local! {
-    static RECORD: RefCell<Option<Vec<LayerCall>>> = const { RefCell::new(None) };
+    static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
 
 /// Whether this thread is recording: a fused operation then runs its layers one by one, so that each is seen.
@@ -40,29 +48,41 @@ pub fn is_recording() -> bool {
     RECORD.with_borrow(Option::is_some)
 }
 
-/// Reports a layer's call; `call` is not run while nobody records.
+/// Reports a layer's call and returns its `output`, to be passed on in its place; `call` is not run while nobody
+/// records.
 ///
 /// ```
-/// candle_cnn::trace::report(|| unreachable!("nobody records"));
+/// use candle_core::{Device, Tensor};
+/// let output = Tensor::new(1f32, &Device::Cpu)?;
+/// candle_cnn::trace::report(output, |_| unreachable!("nobody records"))?;
+/// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn report(call: impl FnOnce() -> LayerCall) {
-    if is_recording() {
-        // Built before the record is borrowed: building may itself ask whether one records.
-        let call = call();
-        RECORD.with_borrow_mut(|record| record.iter_mut().for_each(|calls| calls.push(call.clone())));
-    }
+///
+/// # Errors
+/// Where a [`dissect`]ed output cannot be copied.
+pub fn report(output: Tensor, call: impl FnOnce(&Tensor) -> LayerCall) -> Result<Tensor> {
+    let Some(dissect) = RECORD.with_borrow(|record| record.as_ref().map(|record| record.dissect)) else {
+        return Ok(output);
+    };
+    let output = match dissect {
+        true => Var::from_tensor(&output.detach())?.into_inner(),
+        false => output,
+    };
+    // Built before the record is borrowed: building may itself ask whether one records.
+    let call = call(&output);
+    RECORD.with_borrow_mut(|record| record.iter_mut().for_each(|record| record.calls.push(call.clone())));
+    Ok(output)
 }
 
 /// Runs `forward` on this thread and returns what it returned, with the calls of all layers in their order.
 /// Recordings nest: the inner one's calls are also the outer one's.
 ///
 /// ```
-/// use candle_cnn::{parameters::Parameters, trace};
+/// use candle_cnn::{layers::linear, parameters::Parameters, trace};
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::Module;
 ///
-/// let vb = Parameters::new(0).var_builder(&Device::Cpu);
-/// let layer = candle_cnn::layers::linear(4, 2, vb.pp("fc"))?;
+/// let layer = linear(4, 2, Parameters::new(0).var_builder(&Device::Cpu).pp("fc"))?;
 /// let x = Tensor::zeros((1, 4), DType::F32, &Device::Cpu)?;
 /// let (output, calls) = trace::record(|| layer.forward(&x));
 /// assert_eq!(output?.dims(), [1, 2]);
@@ -70,20 +90,43 @@ pub fn report(call: impl FnOnce() -> LayerCall) {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
+    record_as(false, forward)
+}
+
+/// As [`record`], with each layer's output made a variable of its own. Gradients then end at it, and
+/// [`Tensor::sorted_nodes`] of a layer's input tells which outputs it came from directly, also through operations that
+/// report nothing: the network's wiring.
+///
+/// ```
+/// use candle_cnn::{ops::relu, trace};
+/// use candle_core::{Device, Tensor, Var};
+///
+/// let x = Var::new(&[-1f32, 2.], &Device::Cpu)?;
+/// let (y, calls) = trace::dissect(|| relu(&(relu(&x)? * 2.)?));
+/// let sources: Vec<_> = calls[1].inputs[0].sorted_nodes().into_iter().map(Tensor::id).collect();
+/// assert!(sources.contains(&calls[0].output.id()));
+/// assert!(!sources.contains(&x.id()));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn dissect<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
+    record_as(true, forward)
+}
+
+fn record_as<T>(dissect: bool, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
     /// Puts the outer record back, also where `forward` panics.
-    struct Restore(Option<Vec<LayerCall>>);
+    struct Restore(Option<Record>);
     impl Drop for Restore {
         fn drop(&mut self) {
             let inner = RECORD.take();
             if let Some(mut outer) = self.0.take() {
-                outer.extend(inner.into_iter().flatten());
+                outer.calls.extend(inner.into_iter().flat_map(|record| record.calls));
                 RECORD.set(Some(outer));
             }
         }
     }
-    let restore = Restore(RECORD.replace(Some(Vec::new())));
+    let restore = Restore(RECORD.replace(Some(Record { calls: Vec::new(), dissect })));
     let result = forward();
-    let calls = RECORD.with_borrow(|record| record.clone().unwrap_or_default());
+    let calls = RECORD.with_borrow(|record| record.as_ref().map(|record| record.calls.clone()).unwrap_or_default());
     drop(restore);
     (result, calls)
 }
@@ -93,17 +136,18 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
 
-    fn call(name: &str) -> LayerCall {
+    fn call(name: &str) {
         let output = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
-        LayerCall {
+        let call = |output: &Tensor| LayerCall {
             name: name.to_string(),
             kind: "ReLU",
             settings: String::new(),
             inputs: vec![],
-            output,
+            output: output.clone(),
             parameters: 0,
             multiply_adds: 0,
-        }
+        };
+        report(output, call).unwrap();
     }
 
     fn names(calls: &[LayerCall]) -> Vec<&str> {
@@ -113,11 +157,11 @@ mod tests {
     #[test]
     fn recordings_nest_and_survive_a_panic() {
         let (inner, outer) = record(|| {
-            report(|| call("a"));
-            let ((), inner) = record(|| report(|| call("b")));
+            call("a");
+            let ((), inner) = record(|| call("b"));
             let panicked = std::panic::catch_unwind(|| record(|| panic!("in a layer")));
             assert!(panicked.is_err());
-            report(|| call("c"));
+            call("c");
             inner
         });
         assert_eq!(names(&inner), ["b"]);

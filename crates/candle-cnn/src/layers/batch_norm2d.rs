@@ -65,7 +65,7 @@ impl ModuleT for BatchNorm2d {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let y = ops::batch_norm2d(x, Some(&self.running), weight, bias, self.config, train)?;
-        trace::report(|| LayerCall {
+        trace::report(y, |y| LayerCall {
             name: self.name.clone(),
             kind: "BatchNorm2d",
             settings: format!("{}", self.running.mean.elem_count()),
@@ -74,8 +74,7 @@ impl ModuleT for BatchNorm2d {
             parameters: count(&[weight, bias]),
             // One for the scale and shift of each value, where there is one.
             multiply_adds: if weight.is_some() { y.elem_count() as u64 } else { 0 },
-        });
-        Ok(y)
+        })
     }
 }
 

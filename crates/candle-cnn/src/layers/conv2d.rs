@@ -61,7 +61,7 @@ impl Conv2d {
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = ops::conv2d(x, &self.weight, self.bias.as_ref(), self.config)?;
-        trace::report(|| {
+        trace::report(y, |y| {
             // Each output value takes one multiply-add per weight of its channel.
             let per_value = self.weight.elem_count() / self.weight.dims()[0];
             LayerCall {
@@ -73,8 +73,7 @@ impl Module for Conv2d {
                 parameters: count(&[Some(&self.weight), self.bias.as_ref()]),
                 multiply_adds: (y.elem_count() * per_value) as u64,
             }
-        });
-        Ok(y)
+        })
     }
 }
 

@@ -58,7 +58,7 @@ impl ModuleT for Dropout {
         } else {
             x.clone()
         };
-        trace::report(|| LayerCall {
+        trace::report(y, |y| LayerCall {
             name: String::new(),
             kind: "Dropout",
             settings: format!("p {}", self.probability),
@@ -66,7 +66,6 @@ impl ModuleT for Dropout {
             output: y.clone(),
             parameters: 0,
             multiply_adds: 0,
-        });
-        Ok(y)
+        })
     }
 }

@@ -41,7 +41,7 @@ impl Linear {
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = ops::linear(x, &self.weight, self.bias.as_ref())?;
-        trace::report(|| {
+        trace::report(y, |y| {
             let (outputs, inputs) = (self.weight.dims()[0], self.weight.dims()[1]);
             LayerCall {
                 name: self.name.clone(),
@@ -52,8 +52,7 @@ impl Module for Linear {
                 parameters: count(&[Some(&self.weight), self.bias.as_ref()]),
                 multiply_adds: (y.elem_count() * inputs) as u64,
             }
-        });
-        Ok(y)
+        })
     }
 }
 

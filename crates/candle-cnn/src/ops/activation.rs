@@ -34,8 +34,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
             x.le(&zeros)?.where_cond(&zeros, x)?
         }
     };
-    trace::report(|| call("ReLU", x, &y));
-    Ok(y)
+    trace::report(y, |y| call("ReLU", x, y))
 }
 
 fn call(kind: &'static str, x: &Tensor, y: &Tensor) -> LayerCall {
@@ -95,6 +94,5 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         1 => x.unsqueeze(1)?,
         _ => x.flatten_from(1)?,
     };
-    trace::report(|| call("Flatten", x, &y));
-    Ok(y)
+    trace::report(y, |y| call("Flatten", x, y))
 }

@@ -107,8 +107,7 @@ pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
             gathered.contiguous()?.gather(&first, 4)?.squeeze(4)?
         }
     };
-    trace::report(|| windows.call("MaxPool2d", x, &y));
-    Ok(y)
+    trace::report(y, |y| windows.call("MaxPool2d", x, y))
 }
 
 fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
@@ -184,8 +183,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
-    trace::report(|| windows.call("AvgPool2d", x, &y));
-    Ok(y)
+    trace::report(y, |y| windows.call("AvgPool2d", x, y))
 }
 
 fn avg_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {

@@ -37,9 +37,9 @@ pub struct DryRun {
 /// # Errors
 /// [`Error::DryRun`], which names the last layer that ran, where a layer does not accept what the one before it gave.
 pub fn dry_run(network: &impl ModuleT, input: [usize; 4], device: &Device) -> Result<DryRun> {
-    // A variable, so that candle keeps the path from it to the output, also through operations that report nothing.
+    // A variable, so that candle keeps what operations that report nothing do with it.
     let image = Var::zeros(input.to_vec(), DType::F32, device)?;
-    let (output, calls) = trace::record(|| network.forward_t(&image, false));
+    let (output, calls) = trace::dissect(|| network.forward_t(&image, false));
     match output {
         Ok(output) => Ok(DryRun { input: image.as_tensor().clone(), output, calls }),
         Err(source) => Err(Error::DryRun {
@@ -235,20 +235,9 @@ impl GraphBuilder {
         if let Some(&index) = self.producers.get(&tensor.id()) {
             return Some(index);
         }
-        let known: Vec<(usize, HashSet<TensorId>)> = tensor
-            .sorted_nodes()
-            .into_iter()
-            .filter_map(|node| Some((*self.producers.get(&node.id())?, ancestors(node))))
-            .collect();
-        let nearest: Vec<usize> = known
-            .iter()
-            .filter(|(index, _)| {
-                let id = self.producers.iter().find(|(_, known)| *known == index).map(|(id, _)| *id);
-                // Nearest: no other known producer has it among its ancestors.
-                !known.iter().any(|(other, behind)| other != index && id.is_some_and(|id| behind.contains(&id)))
-            })
-            .map(|(index, _)| *index)
-            .collect();
+        // Each reported output is a variable, where candle's record of `tensor` ends: what it names is nearest.
+        let nodes = tensor.sorted_nodes();
+        let nearest: Vec<usize> = nodes.iter().filter_map(|node| self.producers.get(&node.id()).copied()).collect();
         if nearest.is_empty() {
             return None;
         }
@@ -265,11 +254,6 @@ impl GraphBuilder {
         self.connect(nearest, node);
         Some(node)
     }
-}
-
-/// The tensors that `tensor` was computed from, itself left out.
-fn ancestors(tensor: &Tensor) -> HashSet<TensorId> {
-    tensor.sorted_nodes().into_iter().map(Tensor::id).filter(|id| *id != tensor.id()).collect()
 }
 
 #[cfg(test)]
