@@ -1,0 +1,118 @@
+//! Bad shapes, types and settings: an error that names the operation, what was found and what was wanted.
+
+use candle_cnn::layers::{self, BatchNormConfig, Conv2dConfig, Dropout};
+use candle_cnn::ops::{self, RunningStatistics};
+use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup, SGD, SgdConfig, clip_gradients_by_norm};
+use candle_cnn::parameters::Parameters;
+use candle_cnn::schedule::Schedule;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::Optimizer;
+use std::fmt::Debug;
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+}
+
+#[track_caller]
+fn assert_says<T: Debug>(result: Result<T>, parts: &[&str]) {
+    let message = result.unwrap_err().to_string();
+    for part in parts {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn convolution() {
+    let (x, w) = (zeros(&[1, 3, 8, 8]), zeros(&[4, 3, 3, 3]));
+    let conv = |x: &Tensor, w: &Tensor, b: Option<&Tensor>, config| ops::conv2d(x, w, b, config);
+    let plain = Conv2dConfig::default();
+    assert_says(conv(&zeros(&[3, 8, 8]), &w, None, plain), &["conv2d", "[3, 8, 8]", "[N, C, H, W]"]);
+    assert_says(conv(&zeros(&[0, 3, 8, 8]), &w, None, plain), &["conv2d", "[0, 3, 8, 8]"]);
+    assert_says(conv(&x, &zeros(&[4, 2, 3, 3]), None, plain), &["the weight", "[4, 2, 3, 3]", "[O, 3, KH, KW]"]);
+    assert_says(conv(&x, &w, Some(&zeros(&[3])), plain), &["the bias", "[3]", "[4]"]);
+    assert_says(conv(&zeros(&[1, 3, 2, 8]), &w, None, plain), &["[1, 3, 2, 8]", "3 × 3"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { stride: 0, ..plain }), &["stride is 0", "at least 1"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { dilation: 0, ..plain }), &["dilation is 0"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { groups: 0, ..plain }), &["groups is 0"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { groups: 2, ..plain }), &["[1, 3, 8, 8]", "2 groups"]);
+    let double = w.to_dtype(DType::F64).unwrap();
+    assert_says(conv(&x, &double, None, plain), &["the weight", "F64", "F32"]);
+    let vb = Parameters::new(0).var_builder(&Device::Cpu);
+    assert_says(layers::conv2d(3, 4, 3, Conv2dConfig { groups: 2, ..plain }, vb), &["(3, 4)", "multiples"]);
+}
+
+#[test]
+fn batch_norm() {
+    let norm = |x: &Tensor, running: Option<&RunningStatistics>, train| {
+        ops::batch_norm2d(x, running, None, None, BatchNormConfig::default(), train)
+    };
+    let running = RunningStatistics::new(3, DType::F32, &Device::Cpu).unwrap();
+    assert_says(norm(&zeros(&[1, 3, 1, 1]), None, true), &["[1, 3, 1, 1]", "one value per channel"]);
+    assert_says(norm(&zeros(&[2, 4, 2, 2]), Some(&running), true), &["the running mean", "[3]", "[4]"]);
+    assert_says(norm(&zeros(&[2, 4, 2, 2]), None, false), &["batch_norm2d", "running"]);
+    assert_says(norm(&zeros(&[2, 4]), None, true), &["batch_norm2d", "[2, 4]", "[N, C, H, W]"]);
+    let config = BatchNormConfig { momentum: 1.5, ..Default::default() };
+    let vb = Parameters::new(0).var_builder(&Device::Cpu);
+    assert_says(layers::batch_norm2d(3, config, vb.clone()), &["momentum is 1.5", "from 0 to 1"]);
+    assert_says(layers::batch_norm2d(3, BatchNormConfig::from(f64::NAN), vb), &["eps is NaN"]);
+    // A refused batch leaves the running statistics alone.
+    assert_eq!(running.num_batches_tracked.unwrap().to_scalar::<i64>().unwrap(), 0);
+}
+
+#[test]
+fn pools_linear_and_cross_entropy() {
+    assert_says(ops::max_pool2d(&zeros(&[1, 1, 1, 4]), 2, 2), &["max_pool2d", "[1, 1, 1, 4]", "2 × 2"]);
+    assert_says(ops::max_pool2d(&zeros(&[1, 1, 4, 4]), 0, 2), &["kernel is 0"]);
+    assert_says(ops::avg_pool2d(&zeros(&[1, 1, 4, 4]), 2, 0), &["avg_pool2d", "stride is 0"]);
+    assert_says(ops::linear(&zeros(&[2, 3]), &zeros(&[5, 4]), None), &["linear", "[2, 3]", "[…, 4]"]);
+    assert_says(ops::linear(&zeros(&[2, 4]), &zeros(&[5, 4]), Some(&zeros(&[4]))), &["the bias", "[4]", "[5]"]);
+    assert_says(ops::linear(&zeros(&[2, 4]), &zeros(&[4]), None), &["the weight", "[4]", "[O, I]"]);
+    assert_says(ops::flatten(&zeros(&[])), &["flatten", "[]"]);
+    let logits = zeros(&[2, 10]);
+    let labels = |values: &[i64]| Tensor::new(values, &Device::Cpu).unwrap();
+    assert_says(ops::cross_entropy(&logits, &labels(&[1, 10])), &["sample 1", "label 10", "0 to 9"]);
+    assert_says(ops::cross_entropy(&logits, &labels(&[-1, 0])), &["sample 0", "label -1"]);
+    assert_says(ops::cross_entropy(&logits, &labels(&[1])), &["the labels", "[1]", "[2]"]);
+    assert_says(ops::cross_entropy(&logits, &zeros(&[2])), &["the labels", "F32", "integer"]);
+    assert_says(ops::cross_entropy(&zeros(&[10]), &labels(&[1])), &["the logits", "[10]", "[N, C]"]);
+    let smooth = ops::cross_entropy_with_label_smoothing(&logits, &labels(&[1, 2]), 1.5);
+    assert_says(smooth, &["smoothing is 1.5"]);
+}
+
+#[test]
+fn optimisers_and_schedules() {
+    let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
+    let config = SgdConfig::default();
+    let one = || vec![var.clone()];
+    assert_says(SGD::new(one(), SgdConfig { learning_rate: -1., ..config }), &["SGD", "learning_rate is -1"]);
+    assert_says(SGD::new(one(), SgdConfig { nesterov: true, ..config }), &["nesterov", "momentum above 0"]);
+    assert_says(AdamW::new(one(), AdamWConfig { beta1: 1., ..Default::default() }), &["AdamW", "beta1 is 1"]);
+    let twice = SGD::new(vec![var.clone(), var.clone()], config);
+    assert_says(twice, &["parameters 0 and 1 share one tensor id", "candle is linked twice"]);
+    let groups = vec![ParameterGroup { vars: one(), config }, ParameterGroup { vars: one(), config }];
+    assert_says(SGD::with_groups(groups), &["share one tensor id"]);
+    let mut sgd = SGD::new(one(), config).unwrap();
+    assert_says(sgd.load_state(&[("momentum.1".into(), zeros(&[3]))].into()), &["momentum.1", "1 parameters"]);
+    assert_says(sgd.load_state(&[("momentum.0".into(), zeros(&[4]))].into()), &["[4]", "[3]"]);
+    let mut adamw = AdamW::new(one(), AdamWConfig::default()).unwrap();
+    assert_says(adamw.load_state(&[("exp_avg.0".into(), zeros(&[3]))].into()), &["missing"]);
+    let mut store = var.sum_all().unwrap().backward().unwrap();
+    assert_says(clip_gradients_by_norm(&mut store, &one(), f64::NAN), &["max_norm is NaN"]);
+    assert_says(Schedule::one_cycle(0.1, 1), &["steps is 1", "at least 2"]);
+    assert_says(Schedule::Cosine { initial: 1., minimum: 0., steps: 0 }.check(), &["steps is 0"]);
+    assert_says(Dropout::new(1., 0), &["probability is 1"]);
+}
+
+/// What has no gradient is left as it is, and an integer is never trained.
+#[test]
+fn optimisers_skip_what_has_no_gradient() -> Result<()> {
+    let (used, unused) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
+    let counter = Var::new(3i64, &Device::Cpu)?;
+    let vars = vec![used.clone(), counter.clone(), unused.clone()];
+    let mut sgd = SGD::new(vars, SgdConfig { weight_decay: 0.5, ..Default::default() })?;
+    sgd.backward_step(&used.sum_all()?)?;
+    assert_ne!(used.to_vec1::<f32>()?, [1.]);
+    assert_eq!(unused.to_vec1::<f32>()?, [1.]);
+    assert_eq!(counter.to_scalar::<i64>()?, 3);
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! Agreement with PyTorch, by fixtures that `fixtures/make_fixtures.py` wrote.
+
+mod support;
+
+use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, batch_norm2d, conv2d, linear};
+use candle_cnn::ops::{self, RunningStatistics};
+use candle_cnn::optim::{AdamW, AdamWConfig, SGD, SgdConfig};
+use candle_cnn::parameters::Parameters;
+use candle_cnn::schedule::Schedule;
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Result, Tensor, Var};
+use candle_nn::{Module, ModuleT, Optimizer};
+use std::collections::HashMap;
+use support::{Numbers, assert_close, assert_close_values, flat};
+
+/// The design's tolerance for operations in f32.
+const TOLERANCE: f64 = 1e-5;
+
+fn fixtures(name: &str) -> Result<HashMap<String, Tensor>> {
+    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    candle_core::safetensors::load(path, &Device::Cpu)
+}
+
+/// The settings of each case of an operation.
+fn cases(fixtures: &HashMap<String, Tensor>, operation: &str) -> Result<Vec<Vec<usize>>> {
+    (0..)
+        .map_while(|i| fixtures.get(&format!("{operation}.{i}.case")))
+        .map(|case| Ok(case.to_vec1::<i64>()?.into_iter().map(|v| v as usize).collect()))
+        .collect()
+}
+
+/// Compares an output and the gradients of `inputs` with a case's, for an output gradient drawn from `numbers`.
+fn check(
+    fixtures: &HashMap<String, Tensor>,
+    case: &str,
+    y: &Tensor,
+    inputs: &[(&str, Option<&Var>)],
+    numbers: &mut Numbers,
+) -> Result<()> {
+    assert_close(&format!("{case}.y"), y, &fixtures[&format!("{case}.y")], TOLERANCE)?;
+    let gradients = (y * numbers.tensor(y.dims())?)?.sum_all()?.backward()?;
+    for (name, input) in inputs {
+        if let Some(input) = input {
+            let (key, found) = (format!("{case}.d{name}"), gradients.get(input).expect("a gradient"));
+            assert_close(&key, found, &fixtures[&key], TOLERANCE)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn convolutions() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let cases = cases(&fixtures, "conv2d")?;
+    assert_eq!(cases.len(), 8);
+    for (i, case) in cases.into_iter().enumerate() {
+        let [n, c, h, w, o, kh, kw, padding, stride, dilation, groups, bias] = case[..] else { panic!("{case:?}") };
+        let mut numbers = Numbers::new(100 + i as u64);
+        let x = numbers.var(&[n, c, h, w])?;
+        let weight = numbers.var(&[o, c / groups, kh, kw])?;
+        let bias = (bias == 1).then(|| numbers.var(&[o])).transpose()?;
+        let config = Conv2dConfig { padding, stride, dilation, groups };
+        let y = ops::conv2d(&x, &weight, bias.as_deref(), config)?;
+        let inputs = [("x", Some(&x)), ("weight", Some(&weight)), ("bias", bias.as_ref())];
+        check(&fixtures, &format!("conv2d.{i}"), &y, &inputs, &mut numbers)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn batch_norms() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let cases = cases(&fixtures, "batch_norm2d")?;
+    assert_eq!(cases.len(), 4);
+    for (i, case) in cases.into_iter().enumerate() {
+        let [n, c, h, w, train] = case[..] else { panic!("{case:?}") };
+        let mut numbers = Numbers::new(200 + i as u64);
+        let x = Var::from_tensor(&(numbers.tensor(&[n, c, h, w])? + 3.)?)?;
+        let (weight, bias) = (numbers.var(&[c])?, numbers.var(&[c])?);
+        let mean = numbers.var(&[c])?;
+        let var = Var::from_tensor(&(numbers.tensor(&[c])? + 1.5)?)?;
+        let count = Var::new(5i64, &Device::Cpu)?;
+        let running = RunningStatistics { mean, var, num_batches_tracked: Some(count.clone()) };
+        let config = BatchNormConfig::default();
+        let y = ops::batch_norm2d(&x, Some(&running), Some(&weight), Some(&bias), config, train == 1)?;
+        let inputs = [("x", Some(&x)), ("weight", Some(&weight)), ("bias", Some(&bias))];
+        check(&fixtures, &format!("batch_norm2d.{i}"), &y, &inputs, &mut numbers)?;
+        assert_close("mean", &running.mean, &fixtures[&format!("batch_norm2d.{i}.mean")], TOLERANCE)?;
+        assert_close("var", &running.var, &fixtures[&format!("batch_norm2d.{i}.var")], TOLERANCE)?;
+        assert_eq!(count.to_scalar::<i64>()?, 5 + train as i64);
+    }
+    Ok(())
+}
+
+#[test]
+fn pools() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let cases = cases(&fixtures, "pool")?;
+    assert_eq!(cases.len(), 5);
+    for (i, case) in cases.into_iter().enumerate() {
+        let [n, c, h, w, kernel, stride, ties] = case[..] else { panic!("{case:?}") };
+        let mut numbers = Numbers::new(300 + i as u64);
+        let x = numbers.tensor(&[n, c, h, w])?;
+        // Rounded half to even, as torch.round does.
+        let x = if ties == 1 { map(&x, |v| (v * 4.).round_ties_even() / 4.)? } else { x };
+        let x = Var::from_tensor(&x)?;
+        let y = ops::max_pool2d(&x, kernel, stride)?;
+        check(&fixtures, &format!("pool.{i}.max"), &y, &[("x", Some(&x))], &mut numbers)?;
+        let y = ops::avg_pool2d(&x, kernel, stride)?;
+        check(&fixtures, &format!("pool.{i}.avg"), &y, &[("x", Some(&x))], &mut numbers)?;
+    }
+    Ok(())
+}
+
+fn map(x: &Tensor, f: impl Fn(f32) -> f32) -> Result<Tensor> {
+    let values: Vec<f32> = x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f).collect();
+    Tensor::from_vec(values, x.shape(), x.device())
+}
+
+#[test]
+fn max_pool_with_nan_and_infinities() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let x = Var::from_tensor(&fixtures["pool.nan.x"])?;
+    let y = ops::max_pool2d(&x, 2, 2)?;
+    let bits = |x: &Tensor| -> Result<Vec<Option<u32>>> {
+        // Every NaN is as good as another.
+        let values = x.flatten_all()?.to_vec1::<f32>()?;
+        Ok(values.into_iter().map(|v| (!v.is_nan()).then(|| v.to_bits())).collect())
+    };
+    assert_eq!(bits(&y)?, bits(&fixtures["pool.nan.y"])?);
+    // The output gradient's NaN-free: the output itself is not multiplied in.
+    let factors = Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+    let gradients = (y * factors)?.sum_all()?.backward()?;
+    assert_eq!(bits(gradients.get(&x).unwrap())?, bits(&fixtures["pool.nan.dx"])?);
+    Ok(())
+}
+
+#[test]
+fn linears() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let cases = cases(&fixtures, "linear")?;
+    assert_eq!(cases.len(), 3);
+    for (i, case) in cases.into_iter().enumerate() {
+        let [n, inputs, outputs, bias] = case[..] else { panic!("{case:?}") };
+        let mut numbers = Numbers::new(400 + i as u64);
+        let (x, weight) = (numbers.var(&[n, inputs])?, numbers.var(&[outputs, inputs])?);
+        let bias = (bias == 1).then(|| numbers.var(&[outputs])).transpose()?;
+        let y = ops::linear(&x, &weight, bias.as_deref())?;
+        let inputs = [("x", Some(&x)), ("weight", Some(&weight)), ("bias", bias.as_ref())];
+        check(&fixtures, &format!("linear.{i}"), &y, &inputs, &mut numbers)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn cross_entropies_and_relu() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let cases = cases(&fixtures, "cross_entropy")?;
+    assert_eq!(cases.len(), 3);
+    for (i, case) in cases.into_iter().enumerate() {
+        let [n, c, tenths] = case[..] else { panic!("{case:?}") };
+        let mut numbers = Numbers::new(500 + i as u64);
+        let x = Var::from_tensor(&(numbers.tensor(&[n, c])? * 20.)?)?;
+        let labels: Vec<i64> = (0..n).map(|i| (i * 7 % c) as i64).collect();
+        let labels = Tensor::new(labels, &Device::Cpu)?;
+        let y = ops::cross_entropy_with_label_smoothing(&x, &labels, tenths as f64 / 10.)?.reshape(1)?;
+        check(&fixtures, &format!("cross_entropy.{i}"), &y, &[("x", Some(&x))], &mut numbers)?;
+    }
+    let x = Var::from_tensor(&map(&Numbers::new(600).tensor(&[3, 7])?, |v| (v * 2.).round_ties_even() / 2.)?)?;
+    check(&fixtures, "relu", &ops::relu(&x)?, &[("x", Some(&x))], &mut Numbers::new(601))
+}
+
+/// A store of given gradients, as a backward pass would have left it.
+fn gradients(vars: &[Var], values: &[Option<Tensor>]) -> GradStore {
+    let mut store = GradStore::default();
+    for (var, value) in vars.iter().zip(values) {
+        if let Some(value) = value {
+            store.insert(var, value.clone());
+        }
+    }
+    store
+}
+
+/// The parameters after ten steps; halfway the state is saved and put into an optimiser made anew.
+fn ten_steps<O: Optimizer>(
+    make: impl Fn(Vec<Var>) -> Result<O>,
+    hand_over: impl Fn(&O, &mut O) -> Result<()>,
+) -> Result<Vec<Var>> {
+    let mut numbers = Numbers::new(700);
+    let vars = vec![numbers.var(&[4, 3])?, numbers.var(&[5])?];
+    let mut optimiser = make(vars.clone())?;
+    for step in 0..10 {
+        if step == 5 {
+            let mut again = make(vars.clone())?;
+            hand_over(&optimiser, &mut again)?;
+            optimiser = again;
+        }
+        let drawn = vars.iter().map(|var| numbers.tensor(var.dims())).collect::<Result<Vec<_>>>()?;
+        let present = drawn.into_iter().enumerate().map(|(i, g)| (i != 1 || step % 3 != 0).then_some(g));
+        optimiser.step(&gradients(&vars, &present.collect::<Vec<_>>()))?;
+    }
+    Ok(vars)
+}
+
+#[test]
+fn ten_steps_of_each_optimiser() -> Result<()> {
+    let fixtures = fixtures("optimisers")?;
+    let none = SgdConfig::default();
+    let sgd = [
+        ("sgd.plain", SgdConfig { learning_rate: 0.1, ..none }),
+        ("sgd.momentum", SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-2, ..none }),
+        ("sgd.dampening", SgdConfig { learning_rate: 0.05, momentum: 0.8, dampening: 0.3, ..none }),
+        ("sgd.nesterov", SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, nesterov: true, ..none }),
+    ];
+    let check = |name: &str, vars: &[Var]| -> Result<()> {
+        for (i, var) in vars.iter().enumerate() {
+            let key = format!("{name}.{i}");
+            assert_close(&key, var, &fixtures[&key], 1e-6)?;
+        }
+        Ok(())
+    };
+    for (name, config) in sgd {
+        let vars = ten_steps(|vars| SGD::new(vars, config), |old, new| new.load_state(&old.state()?))?;
+        check(name, &vars)?;
+    }
+    let adamw = [
+        ("adamw.default", AdamWConfig { learning_rate: 0.01, ..Default::default() }),
+        ("adamw.other", AdamWConfig { learning_rate: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-6, weight_decay: 0.1 }),
+    ];
+    for (name, config) in adamw {
+        let vars = ten_steps(|vars| AdamW::new(vars, config), |old, new| new.load_state(&old.state()?))?;
+        check(name, &vars)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn schedules() -> Result<()> {
+    let fixtures = fixtures("optimisers")?;
+    let other = Schedule::OneCycle { maximum: 0.2, steps: 17, warm_up: 0.2, initial_divisor: 10., final_divisor: 100. };
+    let schedules = [
+        ("constant", Schedule::Constant { rate: 0.1 }),
+        ("step", Schedule::Step { initial: 0.1, every: 3, gamma: 0.5 }),
+        ("cosine", Schedule::Cosine { initial: 0.1, minimum: 0.001, steps: 10 }),
+        ("one_cycle", Schedule::one_cycle(0.4, 20)?),
+        ("one_cycle_other", other),
+        ("one_cycle_short", Schedule::one_cycle(0.2, 2)?),
+    ];
+    for (name, schedule) in schedules {
+        let wanted = flat(&fixtures[&format!("schedule.{name}")])?;
+        let found: Vec<f64> = (0..wanted.len()).map(|step| schedule.learning_rate(step)).collect();
+        assert_close_values(name, &found, &wanted, 1e-9);
+    }
+    Ok(())
+}
+
+/// The original notebook's network, layer by layer.
+struct Net {
+    blocks: Vec<(candle_cnn::layers::Conv2d, candle_cnn::layers::BatchNorm2d)>,
+    dense: Vec<candle_cnn::layers::Linear>,
+}
+
+impl Net {
+    fn new(parameters: &Parameters) -> Result<Self> {
+        let vb = parameters.var_builder(&Device::Cpu);
+        let channels = [3, 32, 64, 128, 256];
+        let same = Conv2dConfig { padding: 1, ..Default::default() };
+        let block = |i: usize| {
+            let conv = conv2d(channels[i], channels[i + 1], 3, same, vb.pp(format!("conv{}", i + 1)))?;
+            Ok((conv, batch_norm2d(channels[i + 1], 1e-5, vb.pp(format!("bn{}", i + 1)))?))
+        };
+        let blocks = (0..4).map(block).collect::<Result<_>>()?;
+        let sizes = [1024, 512, 128, 10];
+        let dense = (0..3).map(|i| linear(sizes[i], sizes[i + 1], vb.pp(format!("fc{}", i + 1))));
+        Ok(Self { blocks, dense: dense.collect::<Result<_>>()? })
+    }
+}
+
+impl ModuleT for Net {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let mut x = x.clone();
+        for (conv, bn) in &self.blocks {
+            x = ops::max_pool2d(&ops::relu(&bn.forward_t(&conv.forward(&x)?, train)?)?, 2, 2)?;
+        }
+        x = ops::flatten(&x)?;
+        for layer in &self.dense[..2] {
+            x = ops::relu(&layer.forward(&x)?)?;
+        }
+        self.dense[2].forward(&x)
+    }
+}
+
+#[test]
+fn ten_training_steps_of_the_whole_network() -> Result<()> {
+    let (fixtures, parameters) = (fixtures("training")?, Parameters::new(0));
+    let net = Net::new(&parameters)?;
+    let mut numbers = Numbers::new(800);
+    let named: HashMap<String, Var> = parameters.named().into_iter().collect();
+    for (name, var) in parameters.named() {
+        if name.starts_with("bn") {
+            continue;
+        }
+        let weight = &named[&name.replace("bias", "weight")];
+        let fan_in = weight.elem_count() / weight.dims()[0];
+        let scale = -((fan_in as f64).log2() / 2.).round_ties_even();
+        var.set(&(numbers.tensor(var.dims())? * scale.exp2())?)?;
+    }
+    let config = SgdConfig { learning_rate: 0.01, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
+    let mut sgd = SGD::new(parameters.trainable(), config)?;
+    let batch = 16;
+    let mut losses = Vec::new();
+    for step in 0..10 {
+        let x = numbers.tensor(&[batch, 3, 32, 32])?;
+        let labels: Vec<u32> = (0..batch).map(|i| ((i * 3 + step) % 10) as u32).collect();
+        let loss = ops::cross_entropy(&net.forward_t(&x, true)?, &Tensor::new(labels, &Device::Cpu)?)?;
+        sgd.backward_step(&loss)?;
+        losses.push(f64::from(loss.to_scalar::<f32>()?));
+    }
+    assert_close_values("losses", &losses, &flat(&fixtures["losses"])?, 1e-4);
+    let mut seen = 0;
+    for (name, var) in parameters.named() {
+        let mut values = flat(&var)?;
+        if let Some(sum) = fixtures.get(&format!("{name}.sum")) {
+            // A sum of values of both signs is measured by their norm.
+            let wanted = flat(sum)?;
+            let norm = values.iter().map(|v| v * v).sum::<f64>().sqrt();
+            assert!((values.iter().sum::<f64>() - wanted[0]).abs() <= 1e-4 * wanted[1], "{name}: sum");
+            assert!((norm - wanted[1]).abs() <= 1e-4 * wanted[1], "{name}: norm");
+            values = values.iter().copied().step_by(values.len() / 256 + 1).collect();
+        }
+        assert_close_values(&name, &values, &flat(&fixtures[&name])?, 1e-4);
+        seen += 1;
+    }
+    assert_eq!(seen, 34); // 4 × (2 + 5) + 3 × 2
+    let eval = net.forward_t(&numbers.tensor(&[4, 3, 32, 32])?, false)?;
+    assert_close("eval", &eval, &fixtures["eval"], 1e-3)
+}
