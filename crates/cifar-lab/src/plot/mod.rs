@@ -1,0 +1,36 @@
+//! Pictures of data, training and networks, as [`Figure`](crate::display::Figure)s.
+//!
+//! | what | with |
+//! |---|---|
+//! | pictures with labels | [`gallery`], [`Gallery`] |
+//! | loss and accuracy by epoch | [`loss_and_accuracy`] |
+//! | any lines over a common axis | [`Curves`], [`Series`] |
+//! | one value for each class | [`Bars`] |
+//! | how values are distributed | [`Histogram`] |
+//! | true against predicted classes | [`confusion_matrix`] |
+//! | the layers of a network | [`network_graph`], [`Graph`] |
+//!
+//! Every figure stands on a white card, so that it reads in light and in dark themes, and keeps to colours that
+//! readers with colour blindness can tell apart. Its plain-text twin holds the numbers it shows.
+
+mod axis;
+mod bars;
+mod chart;
+mod confusion;
+mod curves;
+mod error;
+mod gallery;
+mod graph;
+mod histogram;
+mod layout;
+mod svg;
+pub(crate) mod text;
+
+pub use axis::Scale;
+pub use bars::Bars;
+pub use confusion::confusion_matrix;
+pub use curves::{Curves, LossAndAccuracy, Series, loss_and_accuracy};
+pub use error::PlotError;
+pub use gallery::{Gallery, gallery};
+pub use graph::{Graph, GraphNode, LayerGroup, network_graph};
+pub use histogram::Histogram;
