@@ -175,10 +175,13 @@ impl DataLoader {
     /// use cifar_lab::dataset::Cifar10;
     /// use cifar_lab::loader::DataLoader;
     ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let data = Cifar10::stand_in(0, 10, 10);
     /// let loader = DataLoader::new(&data.train, &Device::Cpu).batch_size(0);
     /// assert!(loader.check().is_err());
-    /// assert!(loader.epoch(0).next().unwrap().is_err());
+    /// assert!(loader.epoch(0).next().is_some_and(|batch| batch.is_err()));
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn check(&self) -> Result<()> {
         if self.batch_size == 0 {
@@ -189,6 +192,23 @@ impl DataLoader {
             normalize.check(shape.0)?;
         }
         self.augment.iter().try_for_each(|augment| augment.check(shape))
+    }
+
+    /// The first batch of the first epoch, to look at or to try a network on.
+    ///
+    /// ```
+    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader};
+    /// let data = Cifar10::stand_in(0, 100, 10);
+    /// let batch = DataLoader::new(&data.train, &Device::Cpu).first_batch()?;
+    /// assert_eq!(batch.images.dims(), [32, 3, 32, 32]);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] where an epoch has no batch.
+    pub fn first_batch(&self) -> Result<Batch> {
+        let too_few = DatasetError::Count { asked: self.batch_size, length: self.dataset.len() };
+        self.epoch(0).next().unwrap_or(Err(too_few))
     }
 
     /// The batches of one epoch, counted from 0: it decides the order and the random changes.

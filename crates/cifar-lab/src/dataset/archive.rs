@@ -102,17 +102,20 @@ impl ArchiveSource {
         let origin = cache.join(PART_ORIGIN_FILE);
         let resumed = length(&part)? > 0;
         self.download(&part, &origin, report)?;
-        if let Err(error) = self.verify(&part) {
-            remove(&part)?;
-            // The part of an earlier day may have been the wrong one; a fresh download tells.
-            if !resumed {
-                return Err(error);
-            }
+        let mut verified = self.verify(&part);
+        // The part that an earlier day left may have been the wrong one; a fresh download tells.
+        if resumed && matches!(verified, Err(DatasetError::Checksum { .. })) {
             report("What an earlier download left is not of this archive: downloading all of it.");
+            remove(&part)?;
             self.download(&part, &origin, report)?;
-            self.verify(&part).inspect_err(|_| _ = remove(&part))?;
+            verified = self.verify(&part);
         }
-        let unpacked = unpack(&part, cache).inspect_err(|_| _ = remove(&part))?;
+        let unpacked = verified.and_then(|()| unpack(&part, cache)).inspect_err(|error| {
+            // What is wrong in itself is of no use to the next try; after a full disk it is.
+            if matches!(error, DatasetError::Checksum { .. } | DatasetError::Unpack { .. }) {
+                _ = remove(&part);
+            }
+        })?;
         fs::rename(unpacked.path().join(ARCHIVE_FOLDER), &folder).map_err(DatasetError::io("creating", &folder))?;
         remove(&part)?;
         remove(&origin)?;
@@ -368,7 +371,6 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "the name of the server was not found (is there a network?)".into(),
         ureq::Error::ConnectionFailed => "the server could not be reached (is there a network?)".into(),
         ureq::Error::Timeout(_) => "the server did not answer in time (is there a network?)".into(),
-        ureq::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     }
 }

@@ -24,9 +24,12 @@ const TEST_FILE: &str = "test_batch.bin";
 /// ```
 /// use cifar_lab::dataset::Cifar10;
 ///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let data = Cifar10::stand_in(0, 100, 20);
 /// println!("{data}");
 /// assert!(data.train.is_stand_in());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cifar10 {
@@ -102,15 +105,22 @@ impl Cifar10 {
     /// The stand-in: `train` and `test` pictures of ten kinds of shapes and textures, drawn from `seed`. The same seed
     /// gives the same pictures, and fewer of them are the first ones of more.
     ///
+    /// # Panics
+    /// When they don't fit into the memory, as [`Vec`] does: a picture takes 3,072 bytes.
+    ///
     /// ```
     /// use cifar_lab::dataset::Cifar10;
     ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (small, large) = (Cifar10::stand_in(3, 20, 0), Cifar10::stand_in(3, 40, 10));
-    /// assert_eq!(small.train.pixels(19).unwrap(), large.train.pixels(19).unwrap());
+    /// assert_eq!(small.train.pixels(19)?, large.train.pixels(19)?);
     /// assert_eq!(large.train.name(), "stand-in (generated pictures, not CIFAR-10)");
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn stand_in(seed: u64, train: usize, test: usize) -> Self {
-        Self { train: stand_in::generate(seed, Split::Train, train), test: stand_in::generate(seed, Split::Test, test) }
+        let set = |split, count| stand_in::generate(seed, split, count);
+        Self { train: set(Split::Train, train), test: set(Split::Test, test) }
     }
 }
 
@@ -207,7 +217,7 @@ impl Search {
     /// As [`Cifar10::load`].
     pub fn load(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
         if self.choice == Choice::StandIn {
-            return Ok(self.stand_in("CIFAR_LAB_DATA=stand-in", report));
+            return Ok(stand_in_for("CIFAR_LAB_DATA=stand-in", report));
         }
         let data = match &self.folder {
             Some(folder) => Cifar10::from_folder(folder)?,
@@ -221,7 +231,7 @@ impl Search {
                     | DatasetError::NoCacheFolder),
                 ) => match self.choice {
                     Choice::Cifar10 => return Err(DatasetError::StandInForbidden(Box::new(error))),
-                    _ => return Ok(self.stand_in(&error.to_string(), report)),
+                    _ => return Ok(stand_in_for(&error.to_string(), report)),
                 },
                 Err(error) => return Err(error),
             },
@@ -236,13 +246,14 @@ impl Search {
         let folder = if folder.is_dir() { folder } else { self.archive.fetch(cache, report)? };
         Cifar10::from_folder(&folder).map_err(|source| DatasetError::DamagedCache { folder, source: Box::new(source) })
     }
+}
 
-    fn stand_in(&self, why: &str, report: &mut dyn FnMut(&str)) -> Cifar10 {
-        let data = Cifar10::stand_in(STAND_IN_SEED, STAND_IN_TRAIN, STAND_IN_TEST);
-        report(&format!("No CIFAR-10: {why}."));
-        report(&format!("Used instead: {data}. To use CIFAR-10, set CIFAR10_DIR to the folder of its .bin files."));
-        data
-    }
+/// The stand-in of the usual size, after telling why.
+fn stand_in_for(why: &str, report: &mut dyn FnMut(&str)) -> Cifar10 {
+    let data = Cifar10::stand_in(STAND_IN_SEED, STAND_IN_TRAIN, STAND_IN_TEST);
+    report(&format!("No CIFAR-10: {why}."));
+    report(&format!("Used instead: {data}. To use CIFAR-10, set CIFAR10_DIR to the folder of its .bin files."));
+    data
 }
 
 #[cfg(test)]

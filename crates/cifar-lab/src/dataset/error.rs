@@ -199,6 +199,10 @@ pub enum DatasetError {
         found: usize,
     },
 
+    /// A picture without pixels.
+    #[error("pictures of {0}×{1}×{2} (channels, height, width) have no pixels: each is at least 1")]
+    NoPixels(usize, usize, usize),
+
     /// A label has no class name.
     #[error("sample {index} has the label {label}, and there are {classes} class names")]
     Label {

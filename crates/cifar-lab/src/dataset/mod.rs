@@ -114,7 +114,7 @@ impl Dataset {
     /// the number of a class name.
     ///
     /// # Errors
-    /// When the pixels don't fit the shape and the number of labels, or a label has no class name.
+    /// When the pixels don't fit the shape and the number of labels, a side is 0, or a label has no class name.
     ///
     /// ```
     /// use cifar_lab::dataset::{Dataset, Source, Split};
@@ -136,7 +136,10 @@ impl Dataset {
         labels: Vec<u32>,
     ) -> Result<Self> {
         let (channels, height, width) = shape;
-        let expected = labels.len() * channels * height * width;
+        if channels == 0 || height == 0 || width == 0 {
+            return Err(DatasetError::NoPixels(channels, height, width));
+        }
+        let expected = [channels, height, width].iter().fold(labels.len(), |product, &n| product.saturating_mul(n));
         if pixels.len() != expected {
             let (labels, found) = (labels.len(), pixels.len());
             return Err(DatasetError::PixelCount { labels, channels, height, width, expected, found });
@@ -372,9 +375,12 @@ impl Dataset {
     /// order of summing matters. Of no pictures at all both are NaN.
     ///
     /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
     /// let statistics = data.train.channel_statistics();
     /// assert!(statistics.mean.iter().all(|mean| (0.0..1.0).contains(mean)));
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn channel_statistics(&self) -> ChannelStatistics {
         let (channels, height, width) = self.image_shape();
@@ -384,10 +390,10 @@ impl Dataset {
             // Every index below the length is stored.
             let Ok(pixels) = self.pixels(index) else { continue };
             for ((sum, squares), plane) in sums.iter_mut().zip(pixels.chunks_exact(plane)) {
-                // A row's sums stay below 2³² up to 66,000 pixels, and 32-bit lanes are twice as many.
-                for row in plane.chunks(width) {
-                    *sum += u64::from(row.iter().map(|&value| u32::from(value)).sum::<u32>());
-                    *squares += u64::from(row.iter().map(|&value| u32::from(value).pow(2)).sum::<u32>());
+                // The squares of 2¹⁶ bytes add up to less than 2³², so that 32-bit sums do inside.
+                for chunk in plane.chunks(1 << 16) {
+                    *sum += u64::from(chunk.iter().map(|&value| u32::from(value)).sum::<u32>());
+                    *squares += u64::from(chunk.iter().map(|&value| u32::from(value).pow(2)).sum::<u32>());
                 }
             }
         }

@@ -5,9 +5,10 @@
 //! reaches on them says nothing about CIFAR-10, so they have class names of their own.
 
 use candle_cnn::random::stream;
+use rand::Rng;
 use rand::seq::SliceRandom;
-use rand::{Rng, RngCore};
-use std::f32::consts::{PI, TAU};
+use std::f32::consts::{PI, SQRT_2, TAU};
+use std::ops::Range;
 
 use super::records::{PICTURE_LENGTH, SHAPE};
 use super::{Dataset, Selection, Source, Split, Storage};
@@ -26,13 +27,35 @@ const SIDE: usize = SHAPE.1;
 /// Samples along each side of a pixel: edges come out in four steps instead of two.
 const SUPERSAMPLES: usize = 2;
 
+// How hard the classes are to tell apart. Chosen by trying, so that the original's network and settings, on 4,000 of
+// these pictures, get about a third of the test pictures right after the first epoch and nine in ten after twenty.
+// What keeps the others from being recognised is low opacity under much noise; what makes the beginning quick is that
+// subjects are bright on dark and nearly upright.
+const BACKGROUND: Range<f32> = 0.0..130.0;
+const SUBJECT: Range<f32> = 130.0..255.0;
+const SUBJECT_OPACITY: Range<f32> = 0.08..1.0;
+/// Half the subject's side, in units of half the picture's.
+const SUBJECT_SIZE: Range<f32> = 0.5..0.9;
+/// Width over height.
+const SUBJECT_ASPECT: Range<f32> = 0.8..1.25;
+/// In radians: up to 11 degrees.
+const SUBJECT_ANGLE: Range<f32> = -0.2..0.2;
+/// The share of the free space that a subject's middle may move through.
+const SUBJECT_ROOM: f32 = 0.7;
+const CLUTTER: Range<f32> = 20.0..235.0;
+const CLUTTER_SIZE: Range<f32> = 0.08..0.3;
+const CLUTTER_BEHIND: Range<usize> = 1..5;
+const CLUTTER_BEFORE: Range<usize> = 0..6;
+/// The noise's standard deviation, in steps of a byte.
+const NOISE: Range<f32> = 5.0..55.0;
+
 /// `count` pictures of a split. Picture i depends on (seed, split, i) alone.
 pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
     let purpose = match split {
         Split::Train => "stand-in train",
         Split::Test => "stand-in test",
     };
-    let mut pixels = vec![0; count * PICTURE_LENGTH];
+    let mut pixels = vec![0; count.saturating_mul(PICTURE_LENGTH)];
     let mut labels = Vec::with_capacity(count);
     for (index, picture) in pixels.chunks_exact_mut(PICTURE_LENGTH).enumerate() {
         // Every ten pictures in a row have each class once, in random order: balanced at any length.
@@ -43,8 +66,7 @@ pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
         labels.push(classes[place] as u32);
     }
     let class_names = STAND_IN_CLASSES.map(String::from).to_vec();
-    let source = Source::StandIn { seed };
-    let storage = Storage { source, shape: SHAPE, class_names, pixels, labels };
+    let storage = Storage { source: Source::StandIn { seed }, shape: SHAPE, class_names, pixels, labels };
     Dataset { storage: storage.into(), selection: Selection::Range(0..count), split }
 }
 
@@ -123,12 +145,8 @@ impl Shape {
 
 type Colour = [f32; 3];
 
-fn colour(rng: &mut impl Rng) -> Colour {
-    std::array::from_fn(|_| rng.random_range(20.0..235.0))
-}
-
-fn distance(a: Colour, b: Colour) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+fn colour(rng: &mut impl Rng, values: Range<f32>) -> Colour {
+    std::array::from_fn(|_| rng.random_range(values.clone()))
 }
 
 /// A shape with its place, in units of half the picture's side from its middle.
@@ -147,7 +165,7 @@ impl Placed {
     fn paint(&self, canvas: &mut [Colour]) {
         let (sin, cos) = self.angle.sin_cos();
         // The corners of [-1, 1]² turn within √2 of the middle.
-        let reach = self.size.0.max(self.size.1) * std::f32::consts::SQRT_2;
+        let reach = self.size.0.max(self.size.1) * SQRT_2;
         let pixels = |centre: f32| {
             let to_pixel = |at: f32| ((at + 1.0) * SIDE as f32 / 2.0).clamp(0.0, SIDE as f32);
             to_pixel(centre - reach).floor() as usize..to_pixel(centre + reach).ceil() as usize
@@ -176,10 +194,10 @@ impl Placed {
 
 /// A small thing that is not the picture's subject.
 fn clutter(rng: &mut impl Rng) -> Placed {
-    let size = rng.random_range(0.08..0.3);
+    let size = rng.random_range(CLUTTER_SIZE);
     Placed {
         shape: if rng.random_bool(0.6) { Shape::Bar } else { Shape::Disc },
-        colour: colour(rng),
+        colour: colour(rng, CLUTTER),
         opacity: rng.random_range(0.5..1.0),
         centre: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
         size: (size, size * rng.random_range(0.4..1.0)),
@@ -188,51 +206,40 @@ fn clutter(rng: &mut impl Rng) -> Placed {
     }
 }
 
-/// Draws one picture as channel planes, [3, 32, 32]. The ranges below set how hard the classes are to tell apart: the
-/// original's network, trained on 4,000 of them, is to need many epochs.
-fn draw(shape: Shape, rng: &mut (impl Rng + RngCore), picture: &mut [u8]) {
+/// Draws one picture as channel planes, [3, 32, 32].
+fn draw(shape: Shape, rng: &mut impl Rng, picture: &mut [u8]) {
     // The background runs from one colour to another, in any direction.
-    let (from, to) = (colour(rng), colour(rng));
+    let (from, to) = (colour(rng, BACKGROUND), colour(rng, BACKGROUND));
     let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
     let mut canvas: Vec<Colour> = (0..SIDE * SIDE)
         .map(|pixel| {
             let at = |index: usize| (index as f32 + 0.5) * 2.0 / SIDE as f32 - 1.0;
-            let along = 0.5 + (cos * at(pixel % SIDE) + sin * at(pixel / SIDE)) / (2.0 * std::f32::consts::SQRT_2);
+            let along = 0.5 + (cos * at(pixel % SIDE) + sin * at(pixel / SIDE)) / (2.0 * SQRT_2);
             std::array::from_fn(|channel| from[channel] + along * (to[channel] - from[channel]))
         })
         .collect();
-    for _ in 0..rng.random_range(2..6) {
+    for _ in 0..rng.random_range(CLUTTER_BEHIND) {
         clutter(rng).paint(&mut canvas);
     }
-    let size: f32 = rng.random_range(0.35..0.75);
-    let aspect: f32 = rng.random_range(0.75..1.33);
-    let room = 0.95 - size;
+    let size = rng.random_range(SUBJECT_SIZE);
+    let aspect = rng.random_range(SUBJECT_ASPECT);
+    let room = SUBJECT_ROOM * (1.0 - size);
     let centre = (rng.random_range(-room..room), rng.random_range(-room..room));
-    // A colour that stands out from both of the background's; of a few tries the farthest, so it always ends.
-    let middle: Colour = std::array::from_fn(|channel| (from[channel] + to[channel]) / 2.0);
-    let contrast = |candidate: &Colour| distance(*candidate, middle);
-    let mut subject = colour(rng);
-    for _ in 0..2 {
-        let other = colour(rng);
-        if contrast(&subject) < 60.0 && contrast(&other) > contrast(&subject) {
-            subject = other;
-        }
-    }
     Placed {
         shape,
-        colour: subject,
-        opacity: rng.random_range(0.7..1.0),
+        colour: colour(rng, SUBJECT),
+        opacity: rng.random_range(SUBJECT_OPACITY),
         centre,
         size: (size * aspect.sqrt(), size / aspect.sqrt()),
-        angle: rng.random_range(0.0..TAU),
+        angle: rng.random_range(SUBJECT_ANGLE),
         detail: rng.random(),
     }
     .paint(&mut canvas);
-    for _ in 0..rng.random_range(1..4) {
+    for _ in 0..rng.random_range(CLUTTER_BEFORE) {
         clutter(rng).paint(&mut canvas);
     }
     // A sum of four bytes has mean 510 and standard deviation 147.8, and is nearly Gaussian.
-    let noise = rng.random_range(8.0f32..30.0) / 147.8;
+    let noise = rng.random_range(NOISE) / 147.8;
     let mut bytes = vec![0; PICTURE_LENGTH * 4];
     rng.fill_bytes(&mut bytes);
     for (index, (value, bytes)) in picture.iter_mut().zip(bytes.chunks_exact(4)).enumerate() {
@@ -272,8 +279,9 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_pictures_and_another_seed_others() {
-        let (a, b, c) = (generate(1, Split::Train, 30), generate(1, Split::Train, 30), generate(2, Split::Train, 30));
-        let test = generate(1, Split::Test, 30);
+        let set = |seed, split| generate(seed, split, 30);
+        let (a, b, c) = (set(1, Split::Train), set(1, Split::Train), set(2, Split::Train));
+        let test = set(1, Split::Test);
         for index in 0..30 {
             assert_eq!(a.pixels(index).unwrap(), b.pixels(index).unwrap());
             assert_ne!(a.pixels(index).unwrap(), c.pixels(index).unwrap());
