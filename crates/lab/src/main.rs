@@ -1,2 +1,30 @@
-//! `cargo lab`.
-fn main() {}
+//! `cargo lab`: sets up, opens, runs and checks the notebooks. It knows files and programs only, neither candle nor
+//! cifar-lab, so that it is built in seconds.
+//!
+//! - [`cli`]: verbs and options.
+//! - [`repository`]: where things are.
+//! - [`environment`]: set-up: Python packages, evcxr, kernelspec, prepared kernel folder.
+//! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
+//! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
+//! - [`run`]: executing notebooks headless.
+//! - [`steps`]: announcing what takes time.
+//! - [`error`]: everything that can go wrong.
+
+mod cli;
+mod environment;
+mod error;
+mod kernel;
+mod notebook;
+mod repository;
+mod run;
+mod steps;
+
+fn main() -> std::process::ExitCode {
+    match cli::main() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Verbs and options.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::environment;
+use crate::error::{Error, Result};
+use crate::kernel::{launcher, settings};
+use crate::notebook::parameters::Setting;
+use crate::repository::Repository;
+use crate::run;
+
+/// Without a verb: sets up what is missing and opens JupyterLab on the notebooks.
+#[derive(Parser)]
+#[command(
+    name = "cargo lab",
+    bin_name = "cargo lab",
+    about = "Rust notebooks on CIFAR-10: set-up, JupyterLab, headless runs, checks"
+)]
+#[command(after_help = "Examples:
+  cargo lab                                open JupyterLab on the notebooks
+  cargo lab run 00                         execute notebooks/00_*.ipynb
+  cargo lab run 00 --set epochs=2          with another value for a parameter
+  cargo lab test                           all checks
+  cargo lab doctor                         what is found, what is missing")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Execute notebooks headless in the real kernel, into runs/
+    Run {
+        /// A number (00), a name or a path; several are executed one after another
+        #[arg(required = true, value_name = "NOTEBOOK")]
+        notebooks: Vec<String>,
+        /// Override a value of the cell tagged `parameters`; can be repeated
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+        /// After success, write the outputs into the notebook itself (for its authors)
+        #[arg(long, conflicts_with = "settings")]
+        write_back: bool,
+    },
+    /// Set up what is missing and stop
+    #[command(hide = true)]
+    Setup,
+    /// What Jupyter starts: a kernel in a folder of its own
+    #[command(hide = true)]
+    Kernel {
+        #[arg(long)]
+        evcxr: PathBuf,
+        connection_file: PathBuf,
+    },
+    /// What cleans up after a kernel
+    #[command(hide = true)]
+    Guard { folder: PathBuf },
+}
+
+/// Reads the arguments and does what they ask.
+///
+/// # Errors
+/// Whatever went wrong.
+pub fn main() -> Result<ExitCode> {
+    let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    match Arguments::parse().verb {
+        None => open(&Repository::current()?),
+        Some(Verb::Run { notebooks, settings, write_back }) => {
+            let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
+            run::run(&Repository::current()?, &notebooks, &settings, write_back).map(code)
+        }
+        Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
+        Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),
+        Some(Verb::Guard { folder }) => launcher::guard(&folder).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Becomes JupyterLab.
+fn open(repository: &Repository) -> Result<ExitCode> {
+    let ready = environment::set_up(repository)?;
+    let mut command = Command::new(ready.environment.join("bin/jupyter-lab"));
+    settings::forget_cargo_run(&mut command, repository);
+    // In front of whatever kernelspec called `rust` the user may have.
+    let own = ready.environment.join("share/jupyter");
+    let others = std::env::var_os("JUPYTER_PATH").unwrap_or_default();
+    let path = [own].into_iter().chain(std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()));
+    if let Ok(path) = std::env::join_paths(path) {
+        command.env("JUPYTER_PATH", path);
+    }
+    println!("Opening JupyterLab on the notebooks; Ctrl-C in this terminal ends it.");
+    command.current_dir(repository.root()).arg(repository.notebooks());
+    Err(Error::Start {
+        program: "jupyter-lab".to_string(),
+        source: command.exec(),
+        advice: "Deleting .venv makes the next run set it up anew.",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn write_back_and_set_exclude_each_other() {
+        assert!(Arguments::try_parse_from(["lab", "run", "00", "--write-back", "--set", "a=1"]).is_err());
+        assert!(Arguments::try_parse_from(["lab", "run"]).is_err());
+        assert!(Arguments::try_parse_from(["lab", "run", "00", "01", "--set", "a=1", "--set", "b=2"]).is_ok());
+    }
+}

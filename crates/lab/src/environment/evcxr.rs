@@ -1,0 +1,91 @@
+//! evcxr_jupyter: found on PATH, in conda or in the cache, or compiled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::kernel::folder::user_cache;
+use crate::kernel::settings::{EVCXR_SERIES, EVCXR_VERSION};
+use crate::steps;
+
+/// The program's name.
+const PROGRAM: &str = "evcxr_jupyter";
+
+/// Where set-up compiles it to.
+fn cache() -> Result<PathBuf> {
+    Ok(user_cache()?.join(format!("evcxr-{EVCXR_VERSION}")))
+}
+
+/// An evcxr_jupyter of the wanted series: in `environment`, in the cache, or on PATH.
+///
+/// # Errors
+/// Where there is no cache folder.
+pub fn find(environment: &Path) -> Result<Option<PathBuf>> {
+    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let folders: Vec<PathBuf> = [vec![environment.join("bin"), cache()?.join("bin")], on_path].concat();
+    Ok(folders.into_iter().filter(|folder| folder.join(PROGRAM).is_file()).find_map(|folder| {
+        // A link (say from ~/bin) is followed: what installed it left its record beside the file itself.
+        let program = folder.join(PROGRAM).canonicalize().ok()?;
+        is_of_the_series(program.parent()?.parent()?).then_some(program)
+    }))
+}
+
+/// Whether cargo's or conda's record under `prefix` says that evcxr of the wanted series was installed there.
+/// (The program itself can't be asked: it has no `--version`.)
+fn is_of_the_series(prefix: &Path) -> bool {
+    let cargo = fs::read_to_string(prefix.join(".crates.toml")).unwrap_or_default();
+    let conda = fs::read_dir(prefix.join("conda-meta")).into_iter().flatten().flatten();
+    cargo.contains(&format!("\"{PROGRAM} {EVCXR_SERIES}."))
+        || conda
+            .into_iter()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("evcxr-{EVCXR_SERIES}.")))
+}
+
+/// Compiles it into the cache.
+///
+/// # Errors
+/// Where cargo fails (without a network or a linker, for one).
+pub fn install() -> Result<PathBuf> {
+    let root = cache()?;
+    let step = steps::begin(
+        &format!("{PROGRAM} {EVCXR_VERSION}, the Rust kernel: compiled, this once"),
+        "6 minutes on 2 cores",
+    );
+    let mut command = Command::new("cargo");
+    command
+        .args(["install", "--locked", PROGRAM, "--version", EVCXR_VERSION, "--root"])
+        .arg(&root)
+        // Away from the repository, whose .cargo/config.toml is not for this.
+        .current_dir(root.parent().unwrap_or(&root))
+        .env_remove("CARGO_TARGET_DIR")
+        .stdin(Stdio::null());
+    steps::show(
+        &format!("compiling {PROGRAM}"),
+        &mut command,
+        "Check the network (crates are fetched once) and run the same command again.",
+    )?;
+    step.end();
+    let program = root.join("bin").join(PROGRAM);
+    program.canonicalize().map_err(Error::file("find", &program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_wanted_series_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_of_the_series(folder.path()));
+        let record = folder.path().join(".crates.toml");
+        fs::write(&record, "[v1]\n\"evcxr_jupyter 0.21.1 (registry)\" = [\"evcxr_jupyter\"]\n").unwrap();
+        assert!(!is_of_the_series(folder.path()));
+        fs::write(&record, "[v1]\n\"evcxr_jupyter 0.22.3 (registry)\" = [\"evcxr_jupyter\"]\n").unwrap();
+        assert!(is_of_the_series(folder.path()));
+        let conda = tempfile::tempdir().unwrap();
+        fs::create_dir(conda.path().join("conda-meta")).unwrap();
+        fs::write(conda.path().join("conda-meta/evcxr-0.22.0-h1_0.json"), "{}").unwrap();
+        assert!(is_of_the_series(conda.path()));
+    }
+}

@@ -1,0 +1,79 @@
+//! The kernelspec `rust`, and the launcher that it names.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// The launcher's name: a copy of this program, because `cargo clean` takes the one in target/.
+const LAUNCHER: &str = "cifar-lab-kernel";
+
+/// Where Jupyter looks for kernelspecs in `environment`.
+pub fn folder(environment: &Path) -> PathBuf {
+    environment.join("share/jupyter/kernels")
+}
+
+/// The kernelspec's contents. The name stays evcxr's own, so that notebooks open with a plain evcxr too.
+fn contents(environment: &Path, evcxr: &Path) -> Value {
+    let launcher = environment.join("bin").join(LAUNCHER);
+    json!({
+        "argv": [launcher.to_string_lossy(), "kernel", "--evcxr", evcxr.to_string_lossy(), "{connection_file}"],
+        "display_name": "Rust",
+        "language": "rust",
+        "interrupt_mode": "message",
+    })
+}
+
+/// Whether kernelspec and launcher are there and as they would be written.
+pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
+    let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
+    let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
+    let same_program = std::env::current_exe()
+        .and_then(|own| Ok(fs::read(own)? == fs::read(environment.join("bin").join(LAUNCHER))?))
+        .unwrap_or(false);
+    same_spec && same_program
+}
+
+/// Writes both.
+///
+/// # Errors
+/// Where the environment can't be written.
+pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
+    let own = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    let program = fs::read(&own).map_err(Error::file("read", &own))?;
+    let launcher = environment.join("bin").join(LAUNCHER);
+    write_whole(&launcher, &program, 0o755)?;
+    let spec = format!("{:#}\n", contents(environment, evcxr));
+    write_whole(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
+}
+
+/// Writes a file in one step: a kernel that starts meanwhile sees the old or the new one, and one that runs keeps its.
+fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(Error::file("write", path))?;
+    fs::write(temporary.path(), contents).map_err(Error::file("write", path))?;
+    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode)).map_err(Error::file("write", path))?;
+    // Closed first: Linux refuses to start a program that is open for writing.
+    temporary.into_temp_path().persist(path).map_err(|error| Error::file("write", path)(error.error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_kernelspec_is_ready_until_evcxr_moves() {
+        let folder = tempfile::tempdir().unwrap();
+        let (environment, evcxr) = (folder.path(), Path::new("bin/evcxr_jupyter"));
+        assert!(!is_ready(environment, evcxr));
+        install(environment, evcxr).unwrap();
+        assert!(is_ready(environment, evcxr));
+        assert!(!is_ready(environment, Path::new("elsewhere/evcxr_jupyter")));
+        let spec = fs::read_to_string(environment.join("share/jupyter/kernels/rust/kernel.json")).unwrap();
+        assert!(spec.contains("{connection_file}") && spec.contains("\"language\": \"rust\""));
+    }
+}

@@ -1,0 +1,182 @@
+//! Set-up: what is missing is made, what is there is left alone. Each step can be repeated, and two set-ups at once
+//! wait for each other.
+//!
+//! - [`packages`]: environment.yml, the one list of packages.
+//! - [`python`]: Python and `.venv`.
+//! - [`evcxr`]: the Rust kernel.
+//! - [`kernelspec`]: how Jupyter finds it, through the launcher.
+
+pub mod evcxr;
+pub mod kernelspec;
+pub mod packages;
+pub mod python;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::kernel::folder::{self, KernelFolders, Key};
+use crate::kernel::settings;
+use crate::notebook::Notebook;
+use crate::repository::Repository;
+use crate::run::{self, Interrupts, Outcome, Request};
+use crate::steps;
+use packages::Environment;
+
+/// A finished set-up.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// `.venv`, or the conda environment.
+    pub environment: PathBuf,
+    /// All kernel folders.
+    pub folders: KernelFolders,
+}
+
+impl Ready {
+    /// Its Python.
+    pub fn python(&self) -> PathBuf {
+        self.environment.join("bin/python")
+    }
+
+    /// Where its kernelspecs lie.
+    pub fn kernel_dirs(&self) -> PathBuf {
+        kernelspec::folder(&self.environment)
+    }
+}
+
+/// Where packages are, or will be: an activated conda environment made from environment.yml, else `.venv`.
+pub fn place(repository: &Repository, wanted: &Environment) -> PathBuf {
+    let conda = std::env::var_os("CONDA_PREFIX").map(PathBuf::from);
+    conda.filter(|prefix| is_made_from(prefix, wanted)).unwrap_or_else(|| repository.root().join(".venv"))
+}
+
+/// Whether conda installed every package of the list under `prefix`.
+fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
+    let records: Vec<String> = fs::read_dir(prefix.join("conda-meta"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    // A record is called <name>-<version>-<build>.json.
+    wanted
+        .packages
+        .iter()
+        .all(|package| records.iter().any(|record| record.rsplitn(3, '-').nth(2) == Some(package.name.as_str())))
+}
+
+/// Whether a program of this name is on PATH.
+pub fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Sets up what is missing, and says what it does.
+///
+/// # Errors
+/// Where something can't be found, fetched, compiled or written; the message says what to do.
+pub fn set_up(repository: &Repository) -> Result<Ready> {
+    let wanted = Environment::read(&repository.root().join("environment.yml"))?;
+    if !is_on_path("cc") {
+        return Err(Error::NoLinker);
+    }
+    let folders = KernelFolders::of_user()?;
+    let _lock = folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
+        println!("Another `cargo lab` is setting up; waiting for it.");
+    })?;
+    folders.sweep()?;
+    let environment = place(repository, &wanted);
+    if environment.ends_with(".venv") && !python::is_ready(&environment, &wanted) {
+        python::install(&environment, &wanted)?;
+    }
+    let program = match evcxr::find(&environment)? {
+        Some(program) => program,
+        None => evcxr::install()?,
+    };
+    if !kernelspec::is_ready(&environment, &program) {
+        kernelspec::install(&environment, &program)?;
+    }
+    let ready = Ready { environment, folders };
+    prepare(repository, &ready, &program)?;
+    Ok(ready)
+}
+
+/// The cells that a folder is prepared with: what every notebook begins with, and a `let` without a type.
+const WARMING: [&str; 2] =
+    [":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;", "let warm = 1 + 1;"];
+
+/// Prepares a kernel folder for the repository as it is, unless there is one.
+fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
+    let key = Key::of(repository)?;
+    if ready.folders.prepared(&key).is_some() {
+        return Ok(());
+    }
+    let step = steps::begin(
+        "Kernel folder: candle and the crates compiled for notebooks, once for each change of theirs",
+        "3 minutes on 2 cores the first time, half a minute later",
+    );
+    let live = ready.folders.create(&format!("preparing-{}", std::process::id()))?;
+    ready.folders.fill(&live, repository, &key)?;
+    // evcxr itself, without the launcher, works in the folder that is to be kept.
+    let mut command = Command::new(evcxr);
+    settings::apply(&mut command, live.path(), Some(repository));
+    let variables = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));
+    let spec = json!({
+        "argv": [evcxr.to_string_lossy(), "--control_file", "{connection_file}"],
+        "display_name": "Rust",
+        "language": "rust",
+        "interrupt_mode": "message",
+    });
+    let kernel_dirs = live.path().join("kernels");
+    let spec_path = kernel_dirs.join("rust/kernel.json");
+    fs::create_dir_all(kernel_dirs.join("rust")).map_err(Error::file("make", &kernel_dirs))?;
+    fs::write(&spec_path, spec.to_string()).map_err(Error::file("write", &spec_path))?;
+    let request = Request {
+        notebook: Notebook::from_cells(WARMING),
+        name: "warming".to_string(),
+        folder: live.path().join("warming"),
+        variables: variables.collect(),
+        kernel_dirs: Some(kernel_dirs.clone()),
+        shown: false,
+    };
+    let execution = run::execute(repository, ready, &request, &Interrupts::default())?;
+    if let Outcome::Failed { cell, failure } = &execution.outcome {
+        return Err(Error::Step {
+            step: "preparing the kernel".to_string(),
+            reason: run::describe("warming", &request.notebook, *cell, failure),
+            advice: "If a crate could not be fetched: check the network and run the same command again.\n\
+                If a crate does not compile: `cargo check --workspace` says more."
+                .to_string(),
+        });
+    }
+    for extra in [kernel_dirs, request.folder] {
+        folder::remove(&extra);
+    }
+    ready.folders.publish(live, &key)?;
+    step.end();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packages::Package;
+
+    #[test]
+    fn a_conda_environment_counts_with_all_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("conda-meta")).unwrap();
+        let package = |name: &str| Package { name: name.to_string(), versions: String::new() };
+        let wanted = Environment { name: "x".to_string(), packages: vec![package("rust"), package("rust-src")] };
+        let record = |name: &str| fs::write(folder.path().join("conda-meta").join(name), "{}").unwrap();
+        record("rust-src-1.95.0-h1_0.json");
+        assert!(!is_made_from(folder.path(), &wanted), "rust-src is not rust");
+        record("rust-1.95.0-h1_0.json");
+        assert!(is_made_from(folder.path(), &wanted));
+    }
+}

@@ -1,0 +1,167 @@
+//! environment.yml, the one list of packages: conda reads it as it is, and here it is read for pip.
+
+use std::fs;
+use std::path::Path;
+
+use saphyr::{LoadableYamlNode, Yaml};
+
+use crate::error::{Error, Result};
+use crate::repository::parse_version;
+
+/// The packages of environment.yml that pip does not install, and where they come from without conda.
+pub const NOT_FROM_PIP: [(&str, &str); 5] = [
+    ("python", "must be there already"),
+    ("rust", "must be there already: `cargo lab` was compiled with it"),
+    ("rust-src", "optional: rustup component add rust-src"),
+    ("evcxr", "compiled by cargo install"),
+    ("c-compiler", "must be there already: the system's cc"),
+];
+
+/// One line of the list: a package and the versions that will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// As conda-forge and PyPI call it.
+    pub name: String,
+    /// As conda and pip write it (`>=4.2,<5`), or empty.
+    pub versions: String,
+}
+
+impl Package {
+    /// Whether pip installs it.
+    pub fn is_from_pip(&self) -> bool {
+        NOT_FROM_PIP.iter().all(|(name, _)| *name != self.name)
+    }
+
+    /// As pip's command line wants it.
+    pub fn requirement(&self) -> String {
+        format!("{}{}", self.name, self.versions)
+    }
+
+    /// The version behind `>=`, as (major, minor).
+    pub fn least_version(&self) -> Option<(u32, u32)> {
+        parse_version(self.versions.split(',').find_map(|bound| bound.strip_prefix(">="))?)
+    }
+}
+
+/// What environment.yml says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The environment's name.
+    pub name: String,
+    /// Its packages, in the file's order.
+    pub packages: Vec<Package>,
+}
+
+impl Environment {
+    /// Reads environment.yml at `path`.
+    ///
+    /// # Errors
+    /// [`Error::BadEnvironment`] with what is wrong.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        Self::parse(&text).map_err(|reason| Error::BadEnvironment { path: path.to_path_buf(), reason })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
+        let document = documents.first().ok_or("is empty")?;
+        let name = document.as_mapping_get("name").and_then(Yaml::as_str).ok_or("has no name")?;
+        let lines = document.as_mapping_get("dependencies").and_then(Yaml::as_sequence).ok_or("has no dependencies")?;
+        let packages = lines.iter().map(parse_package).collect::<Result<_, String>>()?;
+        Ok(Self { name: name.to_string(), packages })
+    }
+
+    /// The package called `name`, if it is listed.
+    pub fn get(&self, name: &str) -> Option<&Package> {
+        self.packages.iter().find(|package| package.name == name)
+    }
+
+    /// The least Python, as (major, minor).
+    pub fn python(&self) -> (u32, u32) {
+        // 3.10 is what the tested JupyterLab asks for, should the list not say.
+        self.get("python").and_then(Package::least_version).unwrap_or((3, 10))
+    }
+
+    /// What pip is asked for.
+    pub fn requirements(&self) -> Vec<String> {
+        self.packages.iter().filter(|package| package.is_from_pip()).map(Package::requirement).collect()
+    }
+}
+
+fn parse_package(line: &Yaml) -> Result<Package, String> {
+    let text = line.as_str().ok_or("a dependency is not a line of text: `name` or `name >=1,<2`")?;
+    let (name, versions) = text.split_once(' ').unwrap_or((text, ""));
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let bounds = |bound: &str| {
+        let digits = bound.trim_start_matches(['<', '>', '=', '~', '!']);
+        !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit() || ".*".contains(c))
+    };
+    if !is_name || !(versions.is_empty() || versions.split(',').all(bounds)) {
+        return Err(format!("can't read the dependency {text:?}: `name` or `name >=1,<2` is wanted"));
+    }
+    Ok(Package { name: name.to_string(), versions: versions.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::settings::EVCXR_SERIES;
+    use crate::repository::Repository;
+
+    fn committed() -> (Repository, Environment) {
+        let repository = Repository::around(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let environment = Environment::read(&repository.root().join("environment.yml")).unwrap();
+        (repository, environment)
+    }
+
+    #[test]
+    fn the_committed_file_has_condas_form() {
+        let (repository, environment) = committed();
+        assert_eq!(environment.name, "cifar-lab");
+        let text = fs::read_to_string(repository.root().join("environment.yml")).unwrap();
+        let documents = Yaml::load_from_str(&text).unwrap();
+        let keys: Vec<&str> = documents[0].as_mapping().unwrap().keys().filter_map(Yaml::as_str).collect();
+        assert_eq!(keys, ["name", "channels", "dependencies"]);
+        let channels = documents[0].as_mapping_get("channels").and_then(Yaml::as_sequence).unwrap();
+        assert_eq!(channels[0].as_str(), Some("conda-forge"));
+        let mut names: Vec<&str> = environment.packages.iter().map(|package| package.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), environment.packages.len(), "a package is listed twice");
+    }
+
+    #[test]
+    fn the_committed_file_agrees_with_what_is_installed() {
+        let (repository, environment) = committed();
+        // What pip installs is the list without the table, so each package is in exactly one of them.
+        for (name, _) in NOT_FROM_PIP {
+            assert!(environment.get(name).is_some(), "{name} is not in environment.yml");
+        }
+        let pip = environment.requirements();
+        assert_eq!(pip.len() + NOT_FROM_PIP.len(), environment.packages.len());
+        // What `cargo lab` starts or imports.
+        for needed in ["jupyterlab", "nbclient", "nbformat", "jupyter_client"] {
+            assert!(pip.iter().any(|requirement| requirement.starts_with(needed)), "{needed} is not installed");
+        }
+        let rust = environment.get("rust").and_then(Package::least_version);
+        assert_eq!(rust, Some(repository.rust_version().unwrap()), "Cargo.toml's rust-version");
+        let evcxr = environment.get("evcxr").unwrap();
+        assert_eq!(evcxr.versions, format!("{EVCXR_SERIES}.*"), "the evcxr that is compiled");
+        assert_eq!(environment.python(), (3, 10));
+    }
+
+    #[test]
+    fn malformed_files_are_errors() {
+        for (text, wanted) in [
+            ("", "empty"),
+            ("dependencies: []", "no name"),
+            ("name: x", "no dependencies"),
+            ("name: x\ndependencies:\n  - pip:\n    - y\n", "not a line of text"),
+            ("name: x\ndependencies:\n  - jupyterlab --index-url=evil\n", "can't read"),
+            ("name: [", ""),
+        ] {
+            let error = Environment::parse(text).unwrap_err();
+            assert!(error.contains(wanted), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Prepared folders and the kernels' own: how they are named, copied, locked and swept up.
+//!
+//! ```text
+//! <cache>/cifar-lab/kernels/
+//!   lock                    held while folders are made, swept or published
+//!   prepared-R-T-S/         what set-up made; R, T and S are hashes of repository path, toolchain and sources
+//!   kernel-ID/              one running kernel's; .lock inside is held by its launcher and by its guard
+//! ```
+//! A kernel's folder whose lock nobody holds is dead and is removed at the next opportunity.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::kernel::settings;
+use crate::repository::Repository;
+
+/// Names of kernels' folders begin so.
+const LIVE: &str = "kernel-";
+/// Names of prepared folders begin so.
+const PREPARED: &str = "prepared-";
+/// The file in a kernel's folder whose lock says that the kernel lives.
+const LOCK: &str = ".lock";
+
+/// The user's cache folder for this project: `$XDG_CACHE_HOME/cifar-lab` or `~/.cache/cifar-lab`.
+///
+/// # Errors
+/// [`Error::NoCacheFolder`] where neither variable is set.
+pub fn user_cache() -> Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("cifar-lab"))
+        .ok_or(Error::NoCacheFolder)
+}
+
+/// Takes the lock of `path`, exclusively; it is released when the file is dropped. `waiting` is called once if
+/// another process holds it.
+///
+/// # Errors
+/// Where the file can't be made or locked.
+pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    }
+    let file = File::options().create(true).append(true).open(path).map_err(Error::file("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            waiting();
+            file.lock().map_err(Error::file("lock", path))?;
+            Ok(file)
+        }
+        Err(fs::TryLockError::Error(source)) => Err(Error::file("lock", path)(source)),
+    }
+}
+
+/// What a prepared folder was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    repository: u64,
+    toolchain: u64,
+    sources: u64,
+}
+
+impl Key {
+    /// The key of the repository as it is now, with the rustc that evcxr will use.
+    ///
+    /// # Errors
+    /// Where rustc can't be started or a source can't be read.
+    pub fn of(repository: &Repository) -> Result<Self> {
+        let hash = |parts: &[&[u8]]| {
+            let mut hasher = DefaultHasher::new();
+            parts.hash(&mut hasher);
+            hasher.finish()
+        };
+        let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output().map_err(|source| {
+            Error::Start {
+                program: "rustc".to_string(),
+                source,
+                advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
+            }
+        })?;
+        let flags = settings::RUST_FLAGS.join(" ");
+        let keep = settings::keep_manifest(repository);
+        Ok(Self {
+            repository: hash(&[repository.root().as_os_str().as_encoded_bytes()]),
+            toolchain: hash(&[
+                &rustc.stdout,
+                flags.as_bytes(),
+                settings::WORKSPACE.as_bytes(),
+                keep.as_bytes(),
+                settings::EVCXR_SERIES.as_bytes(),
+            ]),
+            sources: repository.source_fingerprint()?,
+        })
+    }
+
+    fn folder_name(&self) -> String {
+        format!("{PREPARED}{:016x}-{:016x}-{:016x}", self.repository, self.toolchain, self.sources)
+    }
+
+    /// What names of folders prepared with the same toolchain, from other sources, begin with.
+    fn same_toolchain(&self) -> String {
+        format!("{PREPARED}{:016x}-{:016x}-", self.repository, self.toolchain)
+    }
+
+    fn same_repository(&self) -> String {
+        format!("{PREPARED}{:016x}-", self.repository)
+    }
+}
+
+/// All kernel folders of the user.
+#[derive(Clone, Debug)]
+pub struct KernelFolders {
+    root: PathBuf,
+}
+
+/// A kernel's own folder. Its lock is held as long as this lives; dropping it does not remove it.
+#[derive(Debug)]
+pub struct LiveFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl LiveFolder {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Joins in holding the lock of the folder at `path`, as a kernel's guard does.
+    ///
+    /// # Errors
+    /// Where it has no lock file.
+    pub fn join(path: &Path) -> Result<Self> {
+        let lock_path = path.join(LOCK);
+        let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
+        lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+}
+
+/// How well a kernel's folder could be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// From one prepared for exactly these sources: the first cell takes seconds.
+    Warm,
+    /// From one prepared before the sources changed: the repository's crates are compiled again in the first cell.
+    Changed,
+    /// With nothing: the first cell compiles everything.
+    Cold,
+}
+
+impl KernelFolders {
+    /// The folders under the user's cache.
+    ///
+    /// # Errors
+    /// As [`user_cache`].
+    pub fn of_user() -> Result<Self> {
+        Ok(Self { root: user_cache()?.join("kernels") })
+    }
+
+    #[cfg(test)]
+    fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// The folder that they lie in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn lock(&self) -> Result<File> {
+        // Held for a fraction of a second by others, so nobody needs to be told.
+        lock(&self.root.join("lock"), || {})
+    }
+
+    /// The folder prepared for `key`, if there is one.
+    pub fn prepared(&self, key: &Key) -> Option<PathBuf> {
+        Some(self.root.join(key.folder_name())).filter(|path| path.is_dir())
+    }
+
+    /// The kernels' folders that exist, living and dead.
+    pub fn live(&self) -> Vec<PathBuf> {
+        self.list(LIVE)
+    }
+
+    /// Where the kernel called `id` has its folder.
+    pub fn live_path(&self, id: &str) -> PathBuf {
+        self.root.join(format!("{LIVE}{id}"))
+    }
+
+    fn list(&self, prefix: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    /// Makes an empty folder for the kernel called `id`, locked; folders of dead kernels are removed first.
+    ///
+    /// # Errors
+    /// Where the cache can't be written.
+    pub fn create(&self, id: &str) -> Result<LiveFolder> {
+        let _lock = self.lock()?;
+        self.sweep_locked();
+        let mut path = self.live_path(id);
+        // Jupyter restarts a kernel in the same environment while the old one's folder may still be going.
+        for attempt in 1.. {
+            match fs::create_dir(&path) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    path = self.live_path(&format!("{id}-{attempt}"));
+                }
+                Err(error) => return Err(Error::file("make", &path)(error)),
+            }
+        }
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(Error::file("make", &lock_path))?;
+        lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
+        Ok(LiveFolder { path, _lock: lock })
+    }
+
+    /// Removes the folders of dead kernels, and ends processes that still work in them. Returns their paths.
+    ///
+    /// # Errors
+    /// Where the cache can't be locked.
+    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
+        let _lock = self.lock()?;
+        Ok(self.sweep_locked())
+    }
+
+    fn sweep_locked(&self) -> Vec<PathBuf> {
+        let is_dead = |path: &PathBuf| match File::open(path.join(LOCK)) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(_) => true,
+        };
+        let dead: Vec<PathBuf> = self.live().into_iter().filter(is_dead).collect();
+        for path in &dead {
+            end_processes_of(path);
+            remove(path);
+        }
+        dead
+    }
+
+    /// Fills a kernel's folder: workspace and lock file, and what a prepared folder has compiled already.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written (a full disk, for one).
+    pub fn fill(&self, live: &LiveFolder, repository: &Repository, key: &Key) -> Result<Filled> {
+        write_workspace(live.path(), repository)?;
+        // Held while copying, so that nobody removes the prepared folder meanwhile.
+        let lock_path = self.root.join("lock");
+        let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
+        lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
+        let own_crates = repository.crate_names()?;
+        if let Some(prepared) = self.prepared(key) {
+            copy_tree(&prepared.join("ctx"), &live.path().join("ctx"), &own_crates)?;
+            return Ok(Filled::Warm);
+        }
+        let Some(nearest) = self.list(&key.same_toolchain()).pop() else {
+            return Ok(Filled::Cold);
+        };
+        let ctx = live.path().join("ctx");
+        copy_tree(&nearest.join("ctx"), &ctx, &own_crates)?;
+        // Cargo compares times of files, and a source unpacked from an archive may look old though it is new.
+        forget_fingerprints(&ctx.join("target"), &own_crates);
+        Ok(Filled::Changed)
+    }
+
+    /// Makes `live` the prepared folder for `key` and removes older ones of the same repository.
+    ///
+    /// # Errors
+    /// Where it can't be renamed.
+    pub fn publish(&self, live: LiveFolder, key: &Key) -> Result<PathBuf> {
+        let path = live.path().to_path_buf();
+        tidy(&path)?;
+        let _lock = self.lock()?;
+        let target = self.root.join(key.folder_name());
+        if target.is_dir() {
+            remove(&path);
+            return Ok(target);
+        }
+        fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
+        for old in self.list(&key.same_repository()) {
+            if old != target {
+                remove(&old);
+            }
+        }
+        Ok(target)
+    }
+}
+
+/// Writes the workspace around evcxr's package, with the repository's lock file.
+fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
+    let write = |path: PathBuf, contents: &str| {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+        }
+        fs::write(&path, contents).map_err(Error::file("write", &path))
+    };
+    write(folder.join("Cargo.toml"), settings::WORKSPACE)?;
+    write(folder.join("keep/Cargo.toml"), &settings::keep_manifest(repository))?;
+    write(folder.join("keep/src/lib.rs"), "")?;
+    // evcxr writes its own later; cargo wants every member to exist.
+    write(folder.join("ctx/src/lib.rs"), "")?;
+    let lock = repository.root().join("Cargo.lock");
+    let target = folder.join("Cargo.lock");
+    fs::copy(&lock, &target).map_err(Error::file("copy", &lock))?;
+    Ok(())
+}
+
+/// Removes what only the warming kernel needed: its cells' libraries and their incremental state.
+fn tidy(folder: &Path) -> Result<()> {
+    let target = folder.join("ctx/target");
+    for platform in subfolders(&target) {
+        let debug = platform.join("debug");
+        remove(&debug.join("incremental"));
+        for place in [debug.clone(), debug.join("deps")] {
+            for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with("libcode_") {
+                    fs::remove_file(entry.path()).map_err(Error::file("remove", entry.path()))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// Makes cargo compile the repository's own crates again.
+fn forget_fingerprints(target: &Path, own_crates: &[String]) {
+    let platforms = subfolders(target);
+    let nested = platforms.iter().map(|platform| platform.join("debug/.fingerprint"));
+    for folder in nested.chain([target.join("debug/.fingerprint")]) {
+        for unit in subfolders(&folder) {
+            let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
+            // A unit is called <package>-<hash>.
+            if own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own)) {
+                remove(&unit);
+            }
+        }
+    }
+}
+
+/// Copies a tree with its times, which cargo compares. What a registry crate was compiled to is linked where the file
+/// system can: rustc replaces such files and never writes into them. (Where it can, the copy of the rest shares blocks.)
+fn copy_tree(from: &Path, to: &Path, own_crates: &[String]) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::file("make", to))?;
+    for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
+        let entry = entry.map_err(Error::file("read", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let metadata = entry.metadata().map_err(Error::file("read", &source))?;
+        if metadata.is_dir() {
+            copy_tree(&source, &target, own_crates)?;
+        } else if !(is_replaced_never_written(&source, own_crates) && fs::hard_link(&source, &target).is_ok()) {
+            fs::copy(&source, &target).map_err(Error::file("copy", &source))?;
+            let modified = metadata.modified().map_err(Error::file("read", &source))?;
+            let file = File::options().write(true).open(&target).map_err(Error::file("write", &target))?;
+            file.set_modified(modified).map_err(Error::file("write", &target))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `path` is `deps/lib<crate>-<hash>.rlib` or `.rmeta` of a crate that is not the repository's.
+fn is_replaced_never_written(path: &Path, own_crates: &[String]) -> bool {
+    let compiled = path.extension().is_some_and(|extension| extension == "rlib" || extension == "rmeta");
+    let in_deps = path.parent().is_some_and(|parent| parent.ends_with("deps"));
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let foreign = name
+        .strip_prefix("lib")
+        .and_then(|name| name.rsplit_once('-'))
+        .is_some_and(|(name, _)| name != "ctx" && !own_crates.iter().any(|own| own == name));
+    compiled && in_deps && foreign
+}
+
+/// Removes a folder; what can't be removed now is left to the next sweep.
+pub fn remove(path: &Path) {
+    // Processes that are ending may still write a file or two.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while path.exists() && fs::remove_dir_all(path).is_err() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends the processes whose EVCXR_TMPDIR lies in `folder`. Only Linux tells; elsewhere a kernel that lost both its
+/// launcher and its guard is left alone.
+fn end_processes_of(folder: &Path) {
+    let wanted = [b"EVCXR_TMPDIR=", folder.join("ctx").as_os_str().as_encoded_bytes()].concat();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|&byte| byte == 0).any(|variable| variable == wanted)
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    fn repository(folder: &Path) -> Repository {
+        let root = folder.join("repository");
+        fs::create_dir_all(root.join("crates/cifar-lab/src")).unwrap();
+        fs::write(root.join("crates/cifar-lab/Cargo.toml"), "").unwrap();
+        fs::write(root.join("environment.yml"), "").unwrap();
+        fs::write(root.join("Cargo.lock"), "version = 4\n").unwrap();
+        fs::write(root.join("Cargo.toml"), "").unwrap();
+        Repository::around(&root).unwrap()
+    }
+
+    fn fake_build(ctx: &Path) {
+        let debug = ctx.join("target/x86_64/debug");
+        for file in [
+            "deps/libcandle_core-0123.rlib",
+            "deps/libcifar_lab-0123.rlib",
+            "deps/libcifar_lab.so",
+            "deps/libcode_3.so",
+            ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
+            ".fingerprint/candle-core-0123/dep-lib-candle_core",
+            "incremental/ctx-1/state",
+        ] {
+            let path = debug.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, file).unwrap();
+            let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_prepared_folder_is_copied_with_its_times() {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = repository(temporary.path());
+        let folders = KernelFolders::at(&temporary.path().join("kernels"));
+        let key = Key::of(&repository).unwrap();
+        let making = folders.create("making").unwrap();
+        assert_eq!(folders.fill(&making, &repository, &key).unwrap(), Filled::Cold);
+        fake_build(&making.path().join("ctx"));
+        let prepared = folders.publish(making, &key).unwrap();
+        assert_eq!(folders.prepared(&key), Some(prepared.clone()));
+
+        let live = folders.create("one").unwrap();
+        assert_eq!(folders.fill(&live, &repository, &key).unwrap(), Filled::Warm);
+        let debug = "ctx/target/x86_64/debug";
+        let dep = live.path().join(debug).join(".fingerprint/cifar-lab-0123/dep-lib-cifar_lab");
+        let since = |path: &Path| fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap();
+        assert!(since(&dep) > Duration::from_secs(1_000_000), "cargo would take a later edit for an older one");
+        assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
+        assert!(!live.path().join(debug).join("incremental").exists());
+        assert!(live.path().join("Cargo.lock").exists() && live.path().join("keep/Cargo.toml").exists());
+
+        // The repository's own crates can be compiled again in the kernel; the prepared ones must not see it.
+        fs::write(live.path().join(debug).join("deps/libcifar_lab-0123.rlib"), "changed").unwrap();
+        let original = fs::read_to_string(prepared.join(debug).join("deps/libcifar_lab-0123.rlib")).unwrap();
+        assert_eq!(original, "deps/libcifar_lab-0123.rlib");
+    }
+
+    #[test]
+    fn changed_sources_forget_only_the_own_crates() {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = repository(temporary.path());
+        let folders = KernelFolders::at(&temporary.path().join("kernels"));
+        let key = Key::of(&repository).unwrap();
+        let making = folders.create("making").unwrap();
+        folders.fill(&making, &repository, &key).unwrap();
+        fake_build(&making.path().join("ctx"));
+        let first = folders.publish(making, &key).unwrap();
+
+        fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), "//! Edited.").unwrap();
+        let edited = Key::of(&repository).unwrap();
+        assert_ne!(edited, key);
+        let live = folders.create("two").unwrap();
+        assert_eq!(folders.fill(&live, &repository, &edited).unwrap(), Filled::Changed);
+        let fingerprints = live.path().join("ctx/target/x86_64/debug/.fingerprint");
+        assert!(!fingerprints.join("cifar-lab-0123").exists());
+        assert!(fingerprints.join("candle-core-0123").exists());
+
+        let second = folders.publish(live, &edited).unwrap();
+        assert!(second.is_dir() && !first.exists(), "the older prepared folder goes");
+    }
+
+    #[test]
+    fn only_dead_folders_are_swept() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folders = KernelFolders::at(temporary.path());
+        let living = folders.create("living").unwrap();
+        let dead = folders.create("dead").unwrap();
+        let dead_path = dead.path().to_path_buf();
+        drop(dead);
+        let half_made = folders.live_path("half-made");
+        fs::create_dir(&half_made).unwrap();
+        assert_eq!(folders.sweep().unwrap(), [dead_path, half_made]);
+        assert!(living.path().exists());
+        // A guard joins in the lock, so the folder lives on when the launcher is gone.
+        let guard = LiveFolder::join(living.path()).unwrap();
+        drop(living);
+        assert!(folders.sweep().unwrap().is_empty());
+        assert!(guard.path().exists());
+    }
+
+    #[test]
+    fn one_id_twice_gets_two_folders() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folders = KernelFolders::at(temporary.path());
+        let (first, second) = (folders.create("a").unwrap(), folders.create("a").unwrap());
+        assert_ne!(first.path(), second.path());
+    }
+}

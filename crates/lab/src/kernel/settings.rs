@@ -1,0 +1,127 @@
+//! The profile, flags and environment that cells are compiled with.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::repository::Repository;
+
+/// The series of evcxr_jupyter that all of this was read from and tried with.
+pub const EVCXR_SERIES: &str = "0.22";
+
+/// The version that set-up compiles.
+pub const EVCXR_VERSION: &str = "0.22.0";
+
+/// The workspace around evcxr's package `ctx`.
+///
+/// It keeps Cargo.lock whole: evcxr first builds `ctx` without dependencies, which on its own would drop every entry,
+/// and the next `:dep` would then look for newer versions and compile them. The member `keep` holds the entries.
+/// Being the workspace's root, it also decides the profile, whatever evcxr writes into `ctx`: dependencies are
+/// optimised fully and unchecked, cells keep evcxr's opt-level 2 and the checks that a learner wants to see.
+pub const WORKSPACE: &str = r#"[workspace]
+resolver = "3"
+members = ["ctx", "keep"]
+
+[profile.dev]
+opt-level = 3
+debug = false
+strip = "debuginfo"
+rpath = true
+lto = false
+debug-assertions = false
+overflow-checks = false
+codegen-units = 16
+panic = "unwind"
+incremental = true
+
+[profile.dev.package.ctx]
+opt-level = 2
+debug-assertions = true
+overflow-checks = true
+"#;
+
+/// The manifest of the member `keep`, which depends on what notebooks import.
+pub fn keep_manifest(repository: &Repository) -> String {
+    let path = repository.root().join("crates/cifar-lab");
+    // A JSON string is a TOML basic string: both escape quotes, backslashes and control characters alike.
+    let path = serde_json::Value::from(path.to_string_lossy());
+    format!(
+        "[package]\nname = \"keep\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\ncifar-lab = {{ path = {path} }}\n"
+    )
+}
+
+/// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would hold its
+/// own copy of candle's statics.
+pub const RUST_FLAGS: [&str; 1] = ["-Cprefer-dynamic"];
+
+/// Sets in `command` what evcxr, and the cargo and rustc that it starts, are to see.
+pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>) {
+    for (name, _) in std::env::vars_os() {
+        if overrides_the_profile(&name) {
+            command.env_remove(name);
+        }
+    }
+    let mut libraries = library_path(repository.map(Repository::root));
+    // The path to the standard library that rustc writes into a cell's library is relative and one level short: cargo
+    // moves the library up from deps/. It works under /tmp by chance and fails where the toolchain is near.
+    libraries.splice(0..0, standard_library());
+    if let Ok(path) = std::env::join_paths(libraries) {
+        command.env(LIBRARY_PATH, path);
+    }
+    // The unit separator is how cargo wants flags apart; this variable beats RUSTFLAGS, which evcxr sets.
+    let flags = RUST_FLAGS.join("\u{1f}");
+    command
+        .env("EVCXR_TMPDIR", folder.join("ctx"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        // A user's evcxr.toml may name a folder for all kernels, or dependencies: notebooks are to run the same for all.
+        .env("EVCXR_CONFIG_DIR", folder.join("evcxr-config"))
+        // evcxr rewrites kernels/rust/kernel.json in JUPYTER_PATH, or the user's, where it finds another version's.
+        .env("JUPYTER_PATH", folder.join("no-kernels"));
+}
+
+/// Takes from `command` what `cargo run` put into this program's own environment.
+pub fn forget_cargo_run(command: &mut Command, repository: &Repository) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&name);
+        }
+    }
+    if let Ok(path) = std::env::join_paths(library_path(Some(repository.root()))) {
+        command.env(LIBRARY_PATH, path);
+    }
+}
+
+fn overrides_the_profile(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PROFILE_") || name == "CARGO_INCREMENTAL"
+}
+
+/// Where the dynamic linker looks first.
+const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+
+/// The library path without the repository's target folder, which `cargo run` puts there: a cell would otherwise load
+/// the libcifar_lab.so that `cargo test` built in place of the one it was linked to.
+fn library_path(root: Option<&Path>) -> Vec<PathBuf> {
+    let path = std::env::var_os(LIBRARY_PATH).unwrap_or_default();
+    let kept = |entry: &PathBuf| !entry.as_os_str().is_empty() && root.is_none_or(|root| !entry.starts_with(root));
+    std::env::split_paths(&path).filter(kept).collect()
+}
+
+/// The folder of the toolchain's standard library.
+fn standard_library() -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "target-libdir"]).output().ok()?;
+    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    path.is_dir().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_variables_are_kept_away() {
+        assert!(overrides_the_profile(OsStr::new("CARGO_PROFILE_DEV_OPT_LEVEL")));
+        assert!(!overrides_the_profile(OsStr::new("CARGO_HOME")));
+    }
+}

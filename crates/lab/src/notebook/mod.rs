@@ -1,0 +1,228 @@
+//! Notebooks as files: reading, changing and writing `.ipynb` without touching what is not meant.
+//!
+//! - [`parameters`]: the cell tagged `parameters`, and `--set`.
+//! - [`source`]: a cell's Rust text, read as far as needed.
+
+pub mod parameters;
+pub mod source;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::run::failure::text;
+
+/// A notebook, as its file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notebook(Value);
+
+impl Notebook {
+    /// Reads the notebook at `path`.
+    ///
+    /// # Errors
+    /// [`Error::BadNotebook`] where it is no notebook of format 4, or not of Rust.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::file("read", path))?;
+        Self::parse(&bytes).map_err(|reason| Error::BadNotebook { path: path.to_path_buf(), reason })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
+        if value["nbformat"] != 4 {
+            return Err("it is not of notebook format 4; JupyterLab saves it as such".to_string());
+        }
+        if !value["cells"].is_array() {
+            return Err("it has no cells".to_string());
+        }
+        let language = value["metadata"]["kernelspec"]["language"].as_str().unwrap_or("rust");
+        if !language.eq_ignore_ascii_case("rust") {
+            return Err(format!("its language is {language}"));
+        }
+        Ok(Self(value))
+    }
+
+    /// A notebook made of code cells.
+    pub fn from_cells<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
+        let cells: Vec<Value> =
+            cells.into_iter().enumerate().map(|(index, code)| code_cell(&format!("cell-{index}"), code)).collect();
+        let kernelspec = json!({"display_name": "Rust", "language": "rust", "name": "rust"});
+        Self(json!({"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 5}))
+    }
+
+    /// Writes the notebook as Jupyter does: sorted keys, one space of indentation.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut bytes = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        serde::Serialize::serialize(&sorted(&self.0), &mut serializer)
+            .map_err(|error| Error::file("write", path)(error.into()))?;
+        bytes.push(b'\n');
+        fs::write(path, bytes).map_err(Error::file("write", path))
+    }
+
+    /// All cells.
+    pub fn cells(&self) -> &[Value] {
+        self.0["cells"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn cells_mut(&mut self) -> &mut Vec<Value> {
+        // `parse` has seen that it is an array; were it not, an empty one is right.
+        if !self.0["cells"].is_array() {
+            self.0["cells"] = json!([]);
+        }
+        match &mut self.0["cells"] {
+            Value::Array(cells) => cells,
+            _ => unreachable!("set to an array above"),
+        }
+    }
+
+    /// `metadata.cifar_lab.<field>`; null where there is none.
+    pub fn own_metadata(&self, field: &str) -> &Value {
+        &self.0["metadata"]["cifar_lab"][field]
+    }
+
+    /// Whether the cell at `index` carries this tag.
+    pub fn is_tagged(&self, index: usize, tag: &str) -> bool {
+        self.cells().get(index).is_some_and(|cell| has_tag(cell, tag))
+    }
+
+    /// Inserts a cell before `index`, with this tag.
+    pub fn insert(&mut self, index: usize, kind: Kind, tag: &str, content: &str) {
+        let mut cell = match kind {
+            Kind::Code => code_cell(tag, content),
+            Kind::Markdown => json!({"cell_type": "markdown", "id": tag, "metadata": {}, "source": content}),
+        };
+        cell["metadata"]["tags"] = json!([tag]);
+        // Cells have ids since 4.5.
+        if self.0["nbformat_minor"].as_u64().unwrap_or(0) < 5
+            && let Some(fields) = cell.as_object_mut()
+        {
+            fields.remove("id");
+        }
+        let index = index.min(self.cells().len());
+        self.cells_mut().insert(index, cell);
+    }
+
+    /// The code cells that are executed, with their indices among all cells.
+    pub fn code_cells(&self) -> Vec<(usize, String)> {
+        let is_code = |cell: &Value| cell["cell_type"] == "code";
+        let cells = self.cells().iter().enumerate().filter(|(_, cell)| is_code(cell));
+        cells
+            .map(|(index, cell)| (index, text(&cell["source"])))
+            .filter(|(_, source)| !source.trim().is_empty())
+            .collect()
+    }
+
+    /// Takes over outputs and execution counts from an executed copy of this notebook; cells that were injected there
+    /// are left out. Nothing else changes.
+    ///
+    /// # Errors
+    /// The reason, where the copy's cells are not this notebook's.
+    pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
+        let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, parameters::INJECTED)).collect();
+        let same = theirs.len() == self.cells().len()
+            && self.cells().iter().zip(&theirs).all(|(own, their)| text(&own["source"]) == text(&their["source"]));
+        if !same {
+            return Err("its cells changed while it ran".to_string());
+        }
+        for (own, their) in self.cells_mut().iter_mut().zip(theirs) {
+            if own["cell_type"] == "code" {
+                own["outputs"] = their["outputs"].clone();
+                own["execution_count"] = their["execution_count"].clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that a cell printed or showed as text: streams and `text/plain`.
+    pub fn printed(&self, index: usize) -> String {
+        let outputs = self.cells()[index]["outputs"].as_array();
+        outputs
+            .into_iter()
+            .flatten()
+            .map(|output| text(&output["text"]) + &text(&output["data"]["text/plain"]))
+            .collect()
+    }
+}
+
+/// The kinds of cells that are inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Rust.
+    Code,
+    /// Prose.
+    Markdown,
+}
+
+fn code_cell(id: &str, source: &str) -> Value {
+    json!({"cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": source})
+}
+
+fn has_tag(cell: &Value, tag: &str) -> bool {
+    cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|own| own == tag))
+}
+
+/// The same value with every object's keys in order, whatever map serde_json was compiled with.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Object(fields) => {
+            let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            Value::Object(entries.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_rust_notebook_is_refused() {
+        for (text, reason) in [
+            ("hello", "no JSON"),
+            ("{}", "format 4"),
+            (r#"{"nbformat": 4}"#, "no cells"),
+            (r#"{"nbformat": 4, "cells": [], "metadata": {"kernelspec": {"language": "python"}}}"#, "python"),
+        ] {
+            let error = Notebook::parse(text.as_bytes()).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn writing_is_jupyters_form_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ipynb");
+        let notebook = Notebook::from_cells(["1 + 1", "\"é\""]);
+        notebook.write(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("{\n \"cells\": [\n  {\n   \"cell_type\": \"code\",\n   \"execution_count\": null,"),
+            "{text}"
+        );
+        assert!(text.ends_with("}\n") && text.contains('é'));
+        assert_eq!(Notebook::read(&path).unwrap(), notebook);
+    }
+
+    #[test]
+    fn outputs_come_over_without_the_injected_cell() {
+        let mut notebook = Notebook::from_cells(["let epochs: usize = 1;", "epochs"]);
+        let mut executed = notebook.clone();
+        executed.cells_mut()[1]["outputs"] = json!([{"output_type": "stream", "name": "stdout", "text": "1\n"}]);
+        executed.cells_mut()[1]["execution_count"] = json!(3);
+        executed.insert(1, Kind::Code, parameters::INJECTED, "let epochs: usize = 2;");
+        notebook.take_outputs(&executed).unwrap();
+        assert_eq!(notebook.cells().len(), 2);
+        assert_eq!(notebook.printed(1), "1\n");
+        assert_eq!(notebook.cells()[1]["execution_count"], 3);
+        assert!(notebook.take_outputs(&Notebook::from_cells(["other"])).is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! The repository: where it is, its notebooks, its minimum Rust version, and a fingerprint of its sources.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The repository that a folder lies in.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    root: PathBuf,
+}
+
+impl Repository {
+    /// The repository around `folder`: the nearest folder upwards with environment.yml and crates/cifar-lab.
+    ///
+    /// # Errors
+    /// [`Error::OutsideRepository`] where there is none.
+    pub fn around(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize().map_err(Error::file("read", folder))?;
+        folder
+            .ancestors()
+            .find(|root| root.join("environment.yml").is_file() && root.join("crates/cifar-lab/Cargo.toml").is_file())
+            .map(|root| Self { root: root.to_path_buf() })
+            .ok_or(Error::OutsideRepository(folder))
+    }
+
+    /// The repository around the current folder.
+    ///
+    /// # Errors
+    /// As [`Self::around`].
+    pub fn current() -> Result<Self> {
+        Self::around(&std::env::current_dir().map_err(Error::file("read", "."))?)
+    }
+
+    /// Its topmost folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the notebooks, which is the kernel's working directory.
+    pub fn notebooks(&self) -> PathBuf {
+        self.root.join("notebooks")
+    }
+
+    /// Every notebook, in reading order (they are numbered).
+    ///
+    /// # Errors
+    /// Where the folder can't be read.
+    pub fn list_notebooks(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.notebooks();
+        let mut notebooks = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
+            let path = entry.map_err(Error::file("read", &folder))?.path();
+            if path.extension().is_some_and(|extension| extension == "ipynb") {
+                notebooks.push(path);
+            }
+        }
+        notebooks.sort();
+        Ok(notebooks)
+    }
+
+    /// The notebook that `asked` means: a path, a name, or the beginning of a name (`00`).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNotebook`] with those that exist, [`Error::AmbiguousNotebook`] with those that fit.
+    pub fn find_notebook(&self, asked: &str) -> Result<PathBuf> {
+        let path = Path::new(asked);
+        if path.is_file() {
+            return path.canonicalize().map_err(Error::file("read", path));
+        }
+        let all = self.list_notebooks()?;
+        let wanted = path.file_name().map_or(asked.into(), |name| name.to_string_lossy());
+        let wanted = wanted.strip_suffix(".ipynb").unwrap_or(&wanted);
+        if let Some(exact) = all.iter().find(|notebook| stem(notebook) == wanted) {
+            return Ok(exact.clone());
+        }
+        let fitting: Vec<&PathBuf> =
+            all.iter().filter(|notebook| !wanted.is_empty() && stem(notebook).starts_with(wanted)).collect();
+        match fitting.as_slice() {
+            [one] => Ok((*one).clone()),
+            [] => Err(Error::NoSuchNotebook {
+                asked: asked.to_string(),
+                known: all.iter().map(|notebook| stem(notebook)).collect(),
+            }),
+            several => Err(Error::AmbiguousNotebook {
+                asked: asked.to_string(),
+                fitting: several.iter().map(|notebook| stem(notebook)).collect(),
+            }),
+        }
+    }
+
+    /// The minimum Rust version, `rust-version` of the workspace's Cargo.toml, as (major, minor).
+    ///
+    /// # Errors
+    /// Where Cargo.toml can't be read or states none.
+    pub fn rust_version(&self) -> Result<(u32, u32)> {
+        let path = self.root.join("Cargo.toml");
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("rust-version"))
+            .find_map(|rest| parse_version(rest.trim_start_matches([' ', '=', '"'])))
+            .ok_or(Error::BadEnvironment { path, reason: "states no rust-version".to_string() })
+    }
+
+    /// A fingerprint of all that goes into the compiled crate: lock file, manifests and sources, `lab` left out.
+    ///
+    /// # Errors
+    /// Where a file can't be read.
+    pub fn source_fingerprint(&self) -> Result<u64> {
+        let mut files = vec![self.root.join("Cargo.lock"), self.root.join("Cargo.toml")];
+        let crates = self.root.join("crates");
+        for entry in fs::read_dir(&crates).map_err(Error::file("read", &crates))? {
+            let folder = entry.map_err(Error::file("read", &crates))?.path();
+            if !folder.join("Cargo.toml").is_file() || folder.ends_with("lab") {
+                continue;
+            }
+            files.push(folder.join("Cargo.toml"));
+            files.extend(Some(folder.join("build.rs")).filter(|script| script.is_file()));
+            collect_files(&folder.join("src"), &mut files)?;
+        }
+        files.sort();
+        let mut hasher = DefaultHasher::new();
+        for file in files {
+            file.strip_prefix(&self.root).unwrap_or(&file).hash(&mut hasher);
+            fs::read(&file).map_err(Error::file("read", &file))?.hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The names of the repository's own library crates as rustc writes them (`cifar_lab`).
+    ///
+    /// # Errors
+    /// Where the folder can't be read.
+    pub fn crate_names(&self) -> Result<Vec<String>> {
+        let crates = self.root.join("crates");
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&crates).map_err(Error::file("read", &crates))? {
+            let entry = entry.map_err(Error::file("read", &crates))?;
+            names.push(entry.file_name().to_string_lossy().replace('-', "_"));
+        }
+        Ok(names)
+    }
+}
+
+/// A notebook's name without folder and ending.
+pub fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// "1.95.0 (…)" as (1, 95).
+pub fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(Error::file("read", folder))? {
+        let path = entry.map_err(Error::file("read", folder))?.path();
+        if path.is_dir() {
+            collect_files(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(notebooks: &[&str]) -> (tempfile::TempDir, Repository) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("crates/cifar-lab/src")).unwrap();
+        fs::create_dir_all(root.join("crates/lab/src")).unwrap();
+        fs::create_dir_all(root.join("notebooks")).unwrap();
+        fs::write(root.join("environment.yml"), "").unwrap();
+        fs::write(root.join("Cargo.lock"), "").unwrap();
+        fs::write(root.join("Cargo.toml"), "[workspace.package]\nrust-version = \"1.95\"\n").unwrap();
+        fs::write(root.join("crates/cifar-lab/Cargo.toml"), "").unwrap();
+        fs::write(root.join("crates/lab/Cargo.toml"), "").unwrap();
+        for name in notebooks {
+            fs::write(root.join("notebooks").join(name), "{}").unwrap();
+        }
+        let repository = Repository::around(&root.join("notebooks")).unwrap();
+        (folder, repository)
+    }
+
+    #[test]
+    fn notebooks_are_found_by_number_name_and_path() {
+        let (_folder, repository) = repository(&["00_pipeline.ipynb", "01_data.ipynb", "01_data_more.ipynb"]);
+        let found = |asked: &str| repository.find_notebook(asked).map(|path| stem(&path));
+        assert_eq!(found("00").unwrap(), "00_pipeline");
+        assert_eq!(found("notebooks/00_pipeline.ipynb").unwrap(), "00_pipeline");
+        assert_eq!(found("01_data").unwrap(), "01_data");
+        assert_eq!(found(&repository.notebooks().join("01_data.ipynb").to_string_lossy()).unwrap(), "01_data");
+        assert!(matches!(found("01"), Err(Error::AmbiguousNotebook { .. })));
+        let error = found("7").unwrap_err().to_string();
+        assert!(error.contains("00_pipeline, 01_data and 01_data_more"), "{error}");
+        assert!(matches!(found(""), Err(Error::NoSuchNotebook { .. })));
+    }
+
+    #[test]
+    fn the_minimum_rust_version_is_the_workspaces() {
+        let (_folder, repository) = repository(&[]);
+        assert_eq!(repository.rust_version().unwrap(), (1, 95));
+    }
+
+    #[test]
+    fn the_fingerprint_follows_the_sources_but_not_labs() {
+        let (_folder, repository) = repository(&[]);
+        let before = repository.source_fingerprint().unwrap();
+        fs::write(repository.root().join("crates/lab/src/main.rs"), "fn main() {}").unwrap();
+        assert_eq!(repository.source_fingerprint().unwrap(), before);
+        fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), "//! New.").unwrap();
+        assert_ne!(repository.source_fingerprint().unwrap(), before);
+    }
+
+    #[test]
+    fn outside_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(Repository::around(folder.path()), Err(Error::OutsideRepository(_))));
+    }
+}

@@ -1,0 +1,202 @@
+"""Executes one notebook in a Jupyter kernel, cell by cell, for `cargo lab`.
+
+Usage: client.py JOB, a JSON file with
+    notebook      the notebook, executed in place: it is saved after each cell
+    kernel_dirs   where the kernelspec `rust` lies
+    cwd, env      the kernel's working directory and additional variables
+
+Prints one JSON object a line: what happens. After the `end` of each cell it waits for a line on standard input: `next`
+goes on; `stop`, or the end of the input, at any time, ends the kernel.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.client import CellExecutionComplete
+from nbclient.exceptions import DeadKernelError
+
+# evcxr passes output on from threads of its own: what a cell printed last may come after its end.
+LATE_OUTPUT_SECONDS = 0.15
+# evcxr compiles its first, empty cell before it answers; a busy machine takes its time.
+STARTUP_SECONDS = 600
+
+
+def tell(event, **values):
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+class Client(NotebookClient):
+    """nbclient's client, which also tells what a cell prints, as it is printed."""
+
+    last_parent = None
+    reply_status = "ok"
+
+    def process_message(self, msg, cell, cell_index):
+        self.last_parent = msg["parent_header"].get("msg_id")
+        output = super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] == "stream":
+            tell("stream", name=msg["content"]["name"], text=msg["content"]["text"])
+        elif output is not None and "data" in output:
+            tell("shown", types=sorted(output["data"]))
+        return output
+
+    async def read_late_output(self, cell, cell_index):
+        with contextlib.suppress(Exception):  # queue.Empty: nothing more came
+            while True:
+                msg = await self.kc.iopub_channel.get_msg(timeout=LATE_OUTPUT_SECONDS)
+                if msg["parent_header"].get("msg_id") == self.last_parent:
+                    with contextlib.suppress(CellExecutionComplete):
+                        self.process_message(msg, cell, cell_index)
+
+
+def join_streams(outputs):
+    """One output for what came line by line on one stream."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == "stream" and last.get("name") == output["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
+
+
+def save(notebook, path):
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".part")
+    with open(handle, "w", encoding="utf-8") as file:
+        nbformat.write(notebook, file)
+    os.replace(temporary, path)
+
+
+async def read_orders():
+    """The lines of standard input, as a queue; "stop" when it ends."""
+    orders = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read():
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(orders.put_nowait, line.strip())
+        with contextlib.suppress(RuntimeError):  # the loop is closed: all is over anyway
+            loop.call_soon_threadsafe(orders.put_nowait, "stop")
+
+    threading.Thread(target=read, daemon=True).start()
+    return orders
+
+
+def pass_on_log(read_end):
+    with open(read_end, encoding="utf-8", errors="replace") as log:
+        for line in log:
+            tell("log", line=line.rstrip("\n"))
+
+
+async def unless_stopped(work, orders):
+    """Awaits `work`, unless "stop" comes first: then gives it up and raises KeyboardInterrupt."""
+    work = asyncio.ensure_future(work)
+    order = asyncio.ensure_future(orders.get())
+    await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
+    if order.done() and not work.done():
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await work
+        raise KeyboardInterrupt
+    if order.done():
+        orders.put_nowait(order.result())
+    else:
+        order.cancel()
+    return work.result()
+
+
+async def execute(client, notebook, path, orders):
+    number = 0
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        number += 1
+        tell("cell", index=index)
+        started = time.monotonic()
+        client.reply_status = "ok"
+        try:
+            await unless_stopped(client.async_execute_cell(cell, index, execution_count=number), orders)
+            await client.read_late_output(cell, index)
+        except DeadKernelError:
+            await client.read_late_output(cell, index)
+            tell("dead", index=index)
+            return
+        finally:
+            cell.outputs = join_streams(cell.outputs)
+            save(notebook, path)
+        seconds = time.monotonic() - started
+        tell("end", index=index, status=client.reply_status, seconds=seconds, outputs=cell.outputs)
+        if await orders.get() == "stop":
+            raise KeyboardInterrupt
+    tell("finished")
+
+
+async def main(job):
+    orders = await read_orders()
+    notebook = nbformat.read(job["notebook"], as_version=4)
+    # Outputs of an earlier run would look like this one's, should it stop early.
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    specs = KernelSpecManager(kernel_dirs=job["kernel_dirs"], ensure_native_kernel=False)
+    manager = AsyncKernelManager(kernel_name="rust", kernel_spec_manager=specs)
+    client = Client(
+        notebook,
+        km=manager,
+        timeout=None,
+        startup_timeout=STARTUP_SECONDS,
+        allow_errors=True,
+        record_timing=False,
+        shutdown_kernel="immediate",
+    )
+
+    def note_status(cell, cell_index, execute_reply):
+        client.reply_status = execute_reply["content"]["status"]
+
+    client.on_cell_executed = note_status
+    read_end, write_end = os.pipe()
+    threading.Thread(target=pass_on_log, args=(read_end,), daemon=True).start()
+    started = time.monotonic()
+    try:
+        await manager.start_kernel(
+            cwd=job["cwd"],
+            env={**os.environ, **job["env"]},
+            stdout=write_end,
+            stderr=write_end,
+        )
+        os.close(write_end)
+        connected = client.async_start_new_kernel_client()
+        await unless_stopped(connected, orders)
+        tell("ready", seconds=time.monotonic() - started)
+        await execute(client, notebook, job["notebook"], orders)
+    except KeyboardInterrupt:
+        tell("stopped")
+    finally:
+        if client.kc is not None:
+            client.kc.stop_channels()
+        if manager.has_kernel:
+            # Nothing of the kernel is wanted any more, and a busy one would make a polite request wait.
+            await manager.shutdown_kernel(now=True)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    with open(sys.argv[1], encoding="utf-8") as file:
+        job = json.load(file)
+    try:
+        asyncio.run(main(job))
+    except Exception as error:
+        tell("failed", message=f"{type(error).__name__}: {error}")
+        sys.exit(1)

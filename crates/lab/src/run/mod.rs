@@ -1,0 +1,373 @@
+//! `cargo lab run`: notebooks executed headless in the real kernel, with live progress, into `runs/`.
+//!
+//! - [`client`]: the Python process that talks to the kernel.
+//! - [`failure`]: whether a cell failed, and where.
+//! - [`progress`]: what the terminal shows meanwhile.
+
+pub mod client;
+pub mod failure;
+pub mod progress;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::ZonedDateTime;
+
+use crate::environment::Ready;
+use crate::error::{Error, Result};
+use crate::kernel::launcher::KERNEL_ID;
+use crate::notebook::parameters::{self, Setting};
+use crate::notebook::{Kind, Notebook};
+use crate::repository::{Repository, stem};
+use client::{Client, Event, Job, Orders};
+use failure::Failure;
+use progress::Progress;
+
+/// The variable that tells the crate where a run's weights, figures and rows go.
+const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
+/// The tag of the cell that says where an executed copy stopped.
+const STOPPED: &str = "stopped-here";
+
+/// How the execution of a notebook ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All cells ran.
+    Passed,
+    /// A cell failed.
+    Failed {
+        /// The code cell, counted from 1.
+        cell: usize,
+        /// How.
+        failure: Failure,
+    },
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// An executed notebook.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// The executed copy.
+    pub copy: PathBuf,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From starting the kernel to its end.
+    pub took: Duration,
+    /// From starting the kernel until it answered.
+    pub ready: Duration,
+    /// How long each code cell took, in their order.
+    pub cells: Vec<Duration>,
+    /// Whether the kernel's folder was gone when all had ended.
+    pub cleaned: bool,
+}
+
+/// What is executed, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The notebook with its settings already in it.
+    pub notebook: Notebook,
+    /// What it is called.
+    pub name: String,
+    /// The folder for the executed copy, made if need be.
+    pub folder: PathBuf,
+    /// Variables for the kernel.
+    pub variables: Vec<(String, String)>,
+    /// Where the kernelspec lies, if it is not the environment's.
+    pub kernel_dirs: Option<PathBuf>,
+    /// Whether the terminal shows cells and what they print.
+    pub shown: bool,
+}
+
+/// What Ctrl-C stops at the moment, and whether it was pressed.
+#[derive(Clone, Default)]
+pub struct Interrupts(Arc<Mutex<(bool, Option<Orders>)>>);
+
+impl Interrupts {
+    /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
+    /// client then sees its input close, and ends the kernel.
+    ///
+    /// # Errors
+    /// Where the signals can't be caught.
+    pub fn watch() -> Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let own = Self::default();
+        let mut signals =
+            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::file("catch", "signals"))?;
+        let shared = own.clone();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.0 {
+                    std::process::exit(128 + signal);
+                }
+                state.0 = true;
+                eprintln!("\nStopping: the kernel is ended and what was executed so far is kept.");
+                if let Some(orders) = &state.1 {
+                    orders.stop();
+                } else {
+                    std::process::exit(128 + signal);
+                }
+            }
+        });
+        Ok(own)
+    }
+
+    /// Whether it was pressed.
+    pub fn happened(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn stops(&self, orders: Option<Orders>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = orders;
+    }
+}
+
+/// Executes one notebook and leaves its executed copy, complete or up to where it stopped.
+///
+/// # Errors
+/// Where the client can't work or files can't be written; a failing cell is no error but an [`Outcome`].
+pub fn execute(
+    repository: &Repository,
+    ready: &Ready,
+    request: &Request,
+    interrupts: &Interrupts,
+) -> Result<Execution> {
+    fs::create_dir_all(&request.folder).map_err(Error::file("make", &request.folder))?;
+    let copy = request.folder.join(format!("{}.ipynb", request.name));
+    request.notebook.write(&copy)?;
+    let id = format!("run-{}-{}", std::process::id(), ZonedDateTime::now().timestamp().as_microsecond());
+    let mut variables = request.variables.clone();
+    variables.push((KERNEL_ID.to_string(), id.clone()));
+    variables.push((RUN_DIR.to_string(), request.folder.to_string_lossy().into_owned()));
+    let job = Job {
+        notebook: copy.clone(),
+        kernel_dirs: request.kernel_dirs.clone().unwrap_or_else(|| ready.kernel_dirs()),
+        cwd: repository.notebooks(),
+        variables,
+    };
+    let kernel_folder = ready.folders.live_path(&id);
+    let started = Instant::now();
+    let mut client = Client::start(&ready.python(), &job, repository)?;
+    interrupts.stops(Some(client.orders()));
+    let run = follow(&mut client, request, &kernel_folder);
+    client.wait();
+    interrupts.stops(None);
+    let (outcome, kernel_ready, cells) = run?;
+    if let Outcome::Failed { cell, failure } = &outcome {
+        mark(&copy, *cell, failure)?;
+    }
+    let cleaned = wait_until_gone(&kernel_folder);
+    Ok(Execution { copy, outcome, took: started.elapsed(), ready: kernel_ready, cells, cleaned })
+}
+
+/// The guard removes a kernel's folder when the kernel has ended; that takes it a moment.
+fn wait_until_gone(folder: &Path) -> bool {
+    // Removing half a gigabyte takes a second on a slow disk.
+    let patience = Instant::now() + Duration::from_secs(20);
+    while folder.exists() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    !folder.exists()
+}
+
+fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Result<(Outcome, Duration, Vec<Duration>)> {
+    let code_cells = request.notebook.code_cells();
+    let number = |index: usize| code_cells.iter().position(|(own, _)| *own == index).map_or(0, |at| at + 1);
+    let progress = Progress::new(code_cells.len(), request.shown);
+    let (mut kernel_ready, mut cells) = (Duration::ZERO, Vec::new());
+    // What the kernel itself said last, should it die.
+    let mut log = Vec::new();
+    loop {
+        match client.next_event()? {
+            Some(Event::Ready(took)) => {
+                kernel_ready = took;
+                progress.ready(took);
+            }
+            Some(Event::Cell(index)) => {
+                let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
+                progress.cell(number(index), source);
+            }
+            Some(Event::Stream { name, text }) => progress.printed(&name, &text),
+            Some(Event::Shown(types)) => progress.shown(&types),
+            Some(Event::Log(line)) => {
+                progress.log(&line);
+                log.push(line);
+            }
+            Some(Event::End { index, status, took, outputs }) => {
+                cells.push(took);
+                progress.end(took);
+                let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
+                let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).ok();
+                let failure = failure::diagnose(source, &status, &outputs, compiled.as_deref());
+                match failure.filter(|_| !request.notebook.is_tagged(index, "raises-exception")) {
+                    Some(failure) => {
+                        return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
+                    }
+                    None => client.go_on(),
+                }
+            }
+            Some(Event::Dead(index)) => {
+                let said = failure::last_words(&log);
+                let message =
+                    if said.is_empty() { "it said nothing".to_string() } else { format!("it said last:\n{said}") };
+                let failure = Failure { what: "lost its kernel, which died".to_string(), line: None, message };
+                return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
+            }
+            Some(Event::Finished) => return Ok((Outcome::Passed, kernel_ready, cells)),
+            Some(Event::Stopped) => return Ok((Outcome::Interrupted, kernel_ready, cells)),
+            Some(Event::Failed(message)) => {
+                return Err(Error::Client(format!("{message}\n{}", failure::last_words(&log)).trim().to_string()));
+            }
+            None => return Err(Error::Client("it ended without a word".to_string())),
+        }
+    }
+}
+
+/// Says in the executed copy where it stopped, in a cell before the failing one.
+fn mark(copy: &Path, cell: usize, failure: &Failure) -> Result<()> {
+    let mut notebook = Notebook::read(copy)?;
+    let index = notebook.code_cells().get(cell.saturating_sub(1)).map_or(0, |(index, _)| *index);
+    let place = failure.line.map_or(String::new(), |line| format!(", line {line}"));
+    let text = format!(
+        "**Stopped here.** Code cell {cell}{place} {}:\n\n```text\n{}\n```\n\nThe cells below it were not executed.",
+        failure.what, failure.message
+    );
+    notebook.insert(index, Kind::Markdown, STOPPED, &text);
+    notebook.write(copy)
+}
+
+/// The report of a failing cell: its number, its line and the error.
+pub fn describe(name: &str, notebook: &Notebook, cell: usize, failure: &Failure) -> String {
+    let cells = notebook.code_cells();
+    let source = cells.get(cell.saturating_sub(1)).map_or("", |(_, source)| source);
+    let place = match failure.line {
+        Some(line) => {
+            let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim();
+            format!(", line {line}, {}:\n    {text}", failure.what)
+        }
+        None => format!(" {}; it begins\n    {}", failure.what, source.lines().next().unwrap_or_default()),
+    };
+    let message: String = failure.message.lines().map(|line| format!("\n  {line}")).collect();
+    format!("{name}: cell {cell} of {}{place}{message}", cells.len())
+}
+
+/// `cargo lab run`: executes `notebooks` one after another. Returns whether all passed.
+///
+/// # Errors
+/// Where a notebook or a setting is wrong, before anything is executed; where the client can't work.
+pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], write_back: bool) -> Result<bool> {
+    let mut requests = Vec::new();
+    for asked in notebooks {
+        let path = repository.find_notebook(asked)?;
+        let name = stem(&path);
+        let mut notebook = Notebook::read(&path)?;
+        parameters::set(&mut notebook, &name, settings)?;
+        let folder = run_folder(repository, &name);
+        let request = Request { notebook, name, folder, variables: Vec::new(), kernel_dirs: None, shown: true };
+        requests.push((path, request));
+    }
+    let ready = crate::environment::set_up(repository)?;
+    let interrupts = Interrupts::watch()?;
+    let mut summary = Vec::new();
+    let mut all_passed = true;
+    for (path, request) in &requests {
+        if interrupts.happened() {
+            break;
+        }
+        println!("\n{}.ipynb", request.name);
+        let execution = execute(repository, &ready, request, &interrupts)?;
+        let copy = execution.copy.strip_prefix(repository.root()).unwrap_or(&execution.copy).display().to_string();
+        let took = crate::steps::seconds(execution.took);
+        let line = match &execution.outcome {
+            Outcome::Passed => {
+                if write_back {
+                    take_back(repository, path, &execution.copy)?;
+                }
+                format!("passed in {took}: {copy}")
+            }
+            Outcome::Failed { cell, failure } => {
+                eprintln!("\nerror: {}", describe(&request.name, &request.notebook, *cell, failure));
+                all_passed = false;
+                format!("failed in cell {cell} after {took}: {copy}")
+            }
+            Outcome::Interrupted => {
+                all_passed = false;
+                format!("stopped after {took}: {copy}")
+            }
+        };
+        if !execution.cleaned {
+            eprintln!("warning: the kernel's folder is still there; the next kernel that starts sweeps it up.");
+        }
+        summary.push(format!("{} {line}", request.name));
+    }
+    println!();
+    summary.iter().for_each(|line| println!("{line}"));
+    for (_, request) in requests.iter().skip(summary.len()) {
+        println!("{} was not executed", request.name);
+    }
+    Ok(all_passed && summary.len() == requests.len())
+}
+
+/// A new folder under `runs/`, named for the time and the notebook.
+fn run_folder(repository: &Repository, name: &str) -> PathBuf {
+    let runs = repository.root().join("runs");
+    let time = ZonedDateTime::now().strftime("%Y-%m-%d_%H-%M-%S");
+    let first = runs.join(format!("{time}-{name}"));
+    // Two runs may begin within one second.
+    let mut folder = first.clone();
+    for number in 2.. {
+        match fs::create_dir_all(&runs).and_then(|()| fs::create_dir(&folder)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                folder = runs.join(format!("{time}-{name}-{number}"));
+            }
+            // Any other error shows again, with its message, when the copy is written.
+            _ => break,
+        }
+    }
+    folder
+}
+
+/// Writes the outputs of the executed `copy` into the notebook itself.
+fn take_back(repository: &Repository, path: &Path, copy: &Path) -> Result<()> {
+    let mut notebook = Notebook::read(path)?;
+    let executed = Notebook::read(copy)?;
+    let home = std::env::var("HOME").unwrap_or_default();
+    for private in [repository.root().to_string_lossy().into_owned(), home] {
+        // A home of `/` or of nothing is part of everything.
+        if private.len() < 2 {
+            continue;
+        }
+        let leaking = executed
+            .code_cells()
+            .into_iter()
+            .position(|(index, _)| executed.cells()[index]["outputs"].to_string().contains(&private));
+        if let Some(cell) = leaking {
+            return Err(Error::PrivatePath { notebook: stem(path), cell: cell + 1, path: private });
+        }
+    }
+    notebook.take_outputs(&executed).map_err(|reason| Error::BadNotebook { path: path.to_path_buf(), reason })?;
+    notebook.write(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_cell_is_described_and_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("a.ipynb");
+        let notebook = Notebook::from_cells(["let a = 1;", "let b = 2;\nlet c = b[7];"]);
+        notebook.write(&copy).unwrap();
+        let failure =
+            Failure { what: "panicked".to_string(), line: Some(2), message: "out of bounds\nby far".to_string() };
+        let described = describe("a", &notebook, 2, &failure);
+        assert_eq!(described, "a: cell 2 of 2, line 2, panicked:\n    let c = b[7];\n  out of bounds\n  by far");
+        mark(&copy, 2, &failure).unwrap();
+        let marked = Notebook::read(&copy).unwrap();
+        assert!(marked.is_tagged(1, STOPPED));
+        assert_eq!(marked.code_cells().len(), 2);
+    }
+}

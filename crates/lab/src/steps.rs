@@ -1,0 +1,95 @@
+//! Steps that take time: each says what it does, how long it usually takes, and how long it took.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// A step that has begun.
+#[must_use]
+pub struct Step {
+    started: Instant,
+}
+
+/// Announces a step; `usual` is how long it usually takes.
+pub fn begin(what: &str, usual: &str) -> Step {
+    println!("→ {what} (usually {usual})");
+    Step { started: Instant::now() }
+}
+
+impl Step {
+    /// Says how long it took.
+    pub fn end(self) {
+        println!("  done in {}", seconds(self.started.elapsed()));
+    }
+}
+
+/// A duration as people say it: `0.4 s`, `12 s`, `2 min 5 s`, `1 h 2 min`.
+pub fn seconds(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    match whole {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+fn start_error(command: &Command, advice: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    let program = command.get_program().to_string_lossy().into_owned();
+    move |source| Error::Start { program, source, advice }
+}
+
+/// Runs a program in silence.
+///
+/// # Errors
+/// Where it can't be started or fails; then with the last line it said and `advice`.
+pub fn run(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().map_err(start_error(command, advice))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(failed(step, &telling_line(&said, &output.status.to_string()), advice))
+}
+
+/// Runs a program whose messages go to the terminal.
+///
+/// # Errors
+/// Where it can't be started or fails.
+pub fn show(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
+    let status = command.status().map_err(start_error(command, advice))?;
+    if status.success() { Ok(()) } else { Err(failed(step, &format!("it ended with {status}, see above"), advice)) }
+}
+
+fn failed(step: &str, reason: &str, advice: &str) -> Error {
+    Error::Step { step: step.to_string(), reason: reason.to_string(), advice: advice.to_string() }
+}
+
+/// The last line that speaks of an error, else the last line, else `otherwise`.
+fn telling_line(said: &str, otherwise: &str) -> String {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().rfind(|line| line.to_lowercase().contains("error"));
+    error.or_else(|| lines().next_back()).unwrap_or(otherwise).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        for (millis, text) in [(400, "0.4 s"), (12_300, "12 s"), (125_000, "2 min 5 s"), (3_725_000, "1 h 2 min")] {
+            assert_eq!(seconds(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_failed_program_tells_its_error() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo working; echo ERROR: no matching distribution; echo bye; exit 3"]);
+        let error = run("installing", &mut command, "Try again.").unwrap_err().to_string();
+        assert_eq!(error, "installing failed: ERROR: no matching distribution\nTry again.");
+        assert!(run("sleeping", &mut Command::new("no-such-program"), "").is_err());
+    }
+}
