@@ -16,6 +16,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+/// The longest side of a drawing, in pixels: far more than can be shown, few enough to be added up.
+const LARGEST_DRAWING: f64 = 100_000.0;
 /// The space between the figures of a grid, in pixels.
 const GRID_GAP: u32 = 12;
 
@@ -102,9 +104,11 @@ impl Figure {
         let length = |name: &str| {
             let value = tag.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0;
             let pixels: f64 = value.trim_end_matches("px").parse().ok()?;
-            (pixels >= 1.0 && pixels <= f64::from(u32::MAX)).then_some(pixels.ceil() as u32)
+            (1.0..=LARGEST_DRAWING).contains(&pixels).then_some(pixels.ceil() as u32)
         };
-        let missing = PlotError::Svg { reason: "its <svg> tag needs width=\"…\" and height=\"…\" in pixels" };
+        let missing = PlotError::Svg {
+            reason: "its <svg> tag needs width=\"…\" and height=\"…\" in pixels, from 1 to 100,000",
+        };
         let (Some(width), Some(height)) = (length("width"), length("height")) else { return Err(missing) };
         let title = text::one_line(title);
         // The title is what a screen reader says; it must be the first thing inside.
@@ -173,7 +177,8 @@ impl Figure {
 
     /// Figures in rows of `columns`, as one drawing, so that one cell can show them all.
     ///
-    /// Errors: [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns.
+    /// Errors: [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] where the grid
+    /// would be larger than 100,000 pixels.
     ///
     /// ```
     /// use cifar_lab::{display::Figure, plot::Bars};
@@ -201,10 +206,10 @@ impl Figure {
             for (figure, column) in row.iter().zip(&widths) {
                 inside.push_str(&figure.nested(x, y));
                 inside.push('\n');
-                width = width.max(x + column);
-                x += column + GRID_GAP;
+                width = width.max(x.saturating_add(*column));
+                x = x.saturating_add(column + GRID_GAP);
             }
-            y += row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP;
+            y = u32::saturating_add(y, row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP);
         }
         let height = y - GRID_GAP;
         let title = figures.iter().map(Figure::title).collect::<Vec<_>>().join("; ");

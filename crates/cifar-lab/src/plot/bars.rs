@@ -11,6 +11,8 @@ use plotters::style::text_anchor::{HPos, VPos};
 const WIDTH: u32 = 720;
 /// The height of a bar and the space below it, in pixels.
 const BAR: u32 = 26;
+/// More could not be told apart, nor scrolled through.
+const MOST_BARS: usize = 500;
 /// The longest name shown in full, in pixels.
 const LONGEST_NAME: f64 = 220.0;
 
@@ -98,7 +100,7 @@ impl Bars {
     /// Draws the bars in the order given, from the top. A value that isn't finite gets no bar and is written as it is.
     ///
     /// Errors: [`PlotError::Length`] where names and values differ in number, [`PlotError::Empty`] where there are
-    /// none.
+    /// none, [`PlotError::Setting`] for more than 500.
     ///
     /// ```
     /// # use cifar_lab::plot::{Bars, PlotError};
@@ -114,6 +116,10 @@ impl Bars {
             return Err(PlotError::Empty {
                 what: format!("{:?} has no bars: give a name and a value each", self.title),
             });
+        }
+        if names > MOST_BARS {
+            let wanted = "at most 500";
+            return Err(PlotError::Setting { name: "the number of bars", value: text::grouped(names as u128), wanted });
         }
         // The reference's value, if there is one, is the last.
         let all: Vec<f64> = self.values.iter().copied().chain(self.reference.iter().map(|(value, _)| *value)).collect();

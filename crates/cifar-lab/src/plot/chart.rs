@@ -45,6 +45,10 @@ pub(super) const LABEL_SIZE: f64 = 12.0;
 pub(super) const SMALL_SIZE: f64 = 11.0;
 /// Free space at a card's edge, in pixels.
 pub(super) const EDGE: i32 = 14;
+/// Title, legend and notes leave most of a card to its chart.
+const MOST_TITLE_LINES: usize = 2;
+const MOST_LEGEND_ROWS: usize = 5;
+const MOST_NOTES: usize = 3;
 /// The length of a tick; plotters sets the text at twice its length.
 const TICK: i32 = 4;
 
@@ -97,18 +101,25 @@ pub(super) fn frame<'a>(
     let room = f64::from(width) - 2.0 * f64::from(EDGE);
     let mut top = 10;
     // Bold text is about a tenth wider.
-    for line in text::wrap(title, 1.1 * TITLE_SIZE, room) {
-        write(area, &line, (EDGE, top), bold(TITLE_SIZE), HPos::Left, VPos::Top)?;
+    for line in text::wrap(&text::one_line(title), 1.1 * TITLE_SIZE, room).iter().take(MOST_TITLE_LINES) {
+        write(area, line, (EDGE, top), bold(TITLE_SIZE), HPos::Left, VPos::Top)?;
         top += 20;
     }
     let mut x = EDGE;
     let swatch = 22;
+    let mut rows = 0;
     for (index, (name, look)) in legend.iter().enumerate() {
         let name = text::shorten(name, LABEL_SIZE, room - f64::from(swatch));
         let entry = swatch + 6 + text::width(&name, LABEL_SIZE) as i32;
         if index > 0 && x + entry > width as i32 - EDGE {
             x = EDGE;
             top += 18;
+            rows += 1;
+        }
+        if rows == MOST_LEGEND_ROWS {
+            let rest = format!("… and {} more", legend.len() - index);
+            write(area, &rest, (x, top + 9), font(LABEL_SIZE, MUTED), HPos::Left, VPos::Center)?;
+            break;
         }
         let y = top + 9;
         let dashes: &[(i32, i32)] = if look.dashed { &[(0, 6), (8, 14), (16, 22)] } else { &[(0, swatch)] };
@@ -121,7 +132,12 @@ pub(super) fn frame<'a>(
     if !legend.is_empty() {
         top += 20;
     }
-    let lines: Vec<String> = notes.iter().flat_map(|note| text::wrap(note, SMALL_SIZE, room)).collect();
+    let mut lines: Vec<String> =
+        notes.iter().flat_map(|note| text::wrap(&text::one_line(note), SMALL_SIZE, room)).collect();
+    if lines.len() > MOST_NOTES {
+        lines.truncate(MOST_NOTES);
+        lines.push("…".to_string());
+    }
     let bottom = height as i32 - 8 - 15 * lines.len() as i32;
     for (line, index) in lines.iter().zip(0..) {
         write(area, line, (EDGE, bottom + 15 * index), font(SMALL_SIZE, MUTED), HPos::Left, VPos::Top)?;
@@ -134,6 +150,7 @@ pub(super) fn frame<'a>(
 
 /// Draws the axes with their ticks, grid and labels, and returns the chart to draw on.
 pub(super) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Chart<'a, 'b>, DrawError> {
+    let (width, height) = area.dim_in_pixel();
     let label_room = if y.label.is_empty() { 0 } else { 22 };
     let tick_room = text::widest(y.ticks.iter().map(|(_, label)| label.as_str()), LABEL_SIZE).ceil() as i32;
     // The last label is centred at the very end of the axis.
@@ -160,10 +177,10 @@ pub(super) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Cha
         mesh.disable_y_mesh();
     }
     if !x.label.is_empty() {
-        mesh.x_desc(x.label.as_str());
+        mesh.x_desc(text::shorten(&x.label, LABEL_SIZE, f64::from(width) * 0.8));
     }
     if !y.label.is_empty() {
-        mesh.y_desc(y.label.as_str());
+        mesh.y_desc(text::shorten(&y.label, LABEL_SIZE, f64::from(height) * 0.8));
     }
     mesh.draw()?;
     Ok(chart)

@@ -1,17 +1,23 @@
 //! The confusion matrix: which classes are taken for which.
 
-use super::chart::{self, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
+use super::chart::{self, Area, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
 use super::{PlotError, text};
-use crate::display::{Figure, Table};
+use crate::display::{DrawError, Figure, Table, png_bytes};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use image::RgbImage;
 use plotters::prelude::RGBColor;
+use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, WHITE};
-use plotters::style::{FontTransform, TextStyle};
 
 /// The side that the matrix would like to have, in pixels; cells get what it leaves them, within [`CELL`].
 const SIDE: i32 = 480;
 /// The smallest and the largest side of a cell, in pixels.
 const CELL: (i32, i32) = (6, 46);
+/// Beyond it a drawing would not fit any screen.
+const MOST_CLASSES: usize = 200;
+/// Up to so many classes have cells with room for a number.
+const MOST_NUMBERED: usize = 24;
 /// The longest class name shown in full, in pixels.
 const LONGEST_NAME: f64 = 110.0;
 /// The width of a step of the colour key in pixels, and the number of steps.
@@ -23,9 +29,10 @@ const SMALLEST_NUMBER: f64 = 7.5;
 ///
 /// A cell's colour is its share of its row, so that classes of different sizes compare; the count stands in it where
 /// there is room. To the right stands each class's recall: the share of its images found, the diagonal over the row.
+/// The plain-text twin of more than 24 classes lists for each what it is most often taken for.
 ///
 /// Errors: [`PlotError::Empty`] without a class, [`PlotError::RowLength`] where `counts` isn't square,
-/// [`PlotError::Length`] where there isn't a name for each row, [`PlotError::Setting`] for more than 1,000 classes.
+/// [`PlotError::Length`] where there isn't a name for each row, [`PlotError::Setting`] for more than 200 classes.
 ///
 /// ```
 /// use cifar_lab::plot;
@@ -50,8 +57,8 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
             expected: classes,
         });
     }
-    if classes > 1000 {
-        let wanted = "at most 1,000: draw the classes of interest";
+    if classes > MOST_CLASSES {
+        let wanted = "at most 200: draw the classes of interest";
         return Err(PlotError::Setting {
             name: "the number of classes",
             value: text::grouped(classes as u128),
@@ -62,8 +69,6 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
     let totals: Vec<u128> = counts.iter().map(|row| row.iter().map(|count| u128::from(*count)).sum()).collect();
     let (right, all) =
         (counts.iter().enumerate().map(|(i, row)| u128::from(row[i])).sum::<u128>(), totals.iter().sum::<u128>());
-    let share = |count: u128, total: u128| if total == 0 { None } else { Some(count as f64 / total as f64) };
-    let percent = |share: Option<f64>| share.map_or_else(|| "–".to_string(), text::percent);
     let summary = format!("{} of {} right ({})", text::grouped(right), text::grouped(all), percent(share(right, all)));
 
     let layout = Layout::new(counts, &names);
@@ -73,25 +78,10 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
         chart::frame(area, "Confusion matrix", &[], &notes)?;
         let small = || chart::font(SMALL_SIZE, MUTED);
         area.draw(&chart::rectangle((left, top), (left + side, top + side), heat(0.0)))?;
-        for (row, (line, total)) in counts.iter().zip(&totals).enumerate() {
-            for (column, count) in line.iter().enumerate() {
-                let share = share(u128::from(*count), *total).unwrap_or(0.0);
-                let (x, y) = (left + column as i32 * cell, top + row as i32 * cell);
-                // Empty cells have the background's colour; drawing them all would make a large matrix a large file.
-                if *count > 0 || layout.number_size.is_some() {
-                    // A gap of one pixel between cells, where there are enough of them.
-                    let gap = i32::from(cell >= 12);
-                    area.draw(&chart::rectangle((x, y), (x + cell - gap, y + cell - gap), heat(share)))?;
-                }
-                if let Some(size) = layout.number_size {
-                    let color = if *count == 0 { RGBColor(0x9A, 0xA5, 0xAD) } else { contrasting(heat(share)) };
-                    let at = (x + cell / 2, y + cell / 2);
-                    let number = text::grouped(u128::from(*count));
-                    chart::write(area, &number, at, chart::font(size, color), HPos::Center, VPos::Center)?;
-                }
-            }
+        if classes <= MOST_NUMBERED {
+            draw_cells(area, counts, &totals, &layout)?;
         }
-        let up = || TextStyle::from(chart::font(LABEL_SIZE, INK)).transform(FontTransform::Rotate270);
+        let up = || chart::font(LABEL_SIZE, INK).transform(FontTransform::Rotate270);
         for index in (0..classes).step_by(layout.label_every) {
             let middle = index as i32 * cell + cell / 2;
             let name = text::shorten(&names[index], LABEL_SIZE, LONGEST_NAME);
@@ -122,6 +112,10 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
         chart::write(area, "100 % of the true class", (end, y + 5), small(), HPos::Left, VPos::Center)?;
         Ok(())
     })?;
+    if classes > MOST_NUMBERED {
+        return Ok(with_cells(&figure, counts, &totals, &layout)?
+            .with_text(format!("{}\n{summary}", confusions(counts, &totals, &names))));
+    }
     let header =
         ["true \\ predicted".to_string()].into_iter().chain(names.iter().cloned()).chain(["recall".to_string()]);
     let mut table = Table::new(header).caption("Confusion matrix");
@@ -131,6 +125,69 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
         table = table.row([name.clone()].into_iter().chain(cells).chain([recall]));
     }
     Ok(figure.with_text(format!("{table}\n{summary}")))
+}
+
+/// `count` as a share of `total`; there is none of nothing.
+fn share(count: u128, total: u128) -> Option<f64> {
+    if total == 0 { None } else { Some(count as f64 / total as f64) }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_string(), text::percent)
+}
+
+/// The cells as rectangles, with their counts where there is room.
+fn draw_cells(area: &Area, counts: &[Vec<u64>], totals: &[u128], layout: &Layout) -> Result<(), DrawError> {
+    let Layout { cell, left, top, .. } = *layout;
+    for (row, (line, total)) in counts.iter().zip(totals).enumerate() {
+        for (column, count) in line.iter().enumerate() {
+            let color = heat(share(u128::from(*count), *total).unwrap_or(0.0));
+            let (x, y) = (left + column as i32 * cell, top + row as i32 * cell);
+            // A pixel less is a line between the cells.
+            area.draw(&chart::rectangle((x, y), (x + cell - 1, y + cell - 1), color))?;
+            if let Some(size) = layout.number_size {
+                let color = if *count == 0 { MUTED } else { contrasting(color) };
+                let (at, number) = ((x + cell / 2, y + cell / 2), text::grouped(u128::from(*count)));
+                chart::write(area, &number, at, chart::font(size, color), HPos::Center, VPos::Center)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The drawing with its cells as the pixels of a picture: as rectangles, those of many classes would take megabytes.
+fn with_cells(figure: &Figure, counts: &[Vec<u64>], totals: &[u128], layout: &Layout) -> Result<Figure, PlotError> {
+    let Layout { cell, left, top, side, .. } = *layout;
+    let cells = RgbImage::from_fn(side as u32, side as u32, |x, y| {
+        let (row, column) = ((y / cell as u32) as usize, (x / cell as u32) as usize);
+        let RGBColor(red, green, blue) = heat(share(u128::from(counts[row][column]), totals[row]).unwrap_or(0.0));
+        image::Rgb([red, green, blue])
+    });
+    let png = BASE64_STANDARD.encode(png_bytes(&cells)?);
+    let picture = format!(
+        "<image x=\"{left}\" y=\"{top}\" width=\"{side}\" height=\"{side}\" style=\"image-rendering:pixelated\" \
+         href=\"data:image/png;base64,{png}\"/>\n</svg>"
+    );
+    let svg = figure.svg();
+    Figure::from_svg(figure.title(), &format!("{}{picture}", svg.trim_end_matches("</svg>")))
+}
+
+/// For each class, its recall and what it is most often taken for.
+fn confusions(counts: &[Vec<u64>], totals: &[u128], names: &[String]) -> Table {
+    let header = ["true class", "images", "recall", "most often taken for", "images"];
+    let mut table = Table::new(header).caption("Confusion matrix");
+    for (index, row) in counts.iter().enumerate() {
+        let recall = percent(share(u128::from(row[index]), totals[index]));
+        let others = row.iter().enumerate().filter(|(column, count)| *column != index && **count > 0);
+        // Of equal ones the first.
+        let (other, count) = others
+            .rev()
+            .max_by_key(|(_, count)| **count)
+            .map_or(("–", 0), |(column, count)| (names[column].as_str(), *count));
+        let [images, count] = [totals[index], u128::from(count)].map(text::grouped);
+        table = table.row([names[index].clone(), images, recall, other.to_string(), count]);
+    }
+    table
 }
 
 /// Where things stand, in pixels.
@@ -165,8 +222,8 @@ impl Layout {
         let names_below = if names_upright { longest + 6 } else { 18 };
         let largest = counts.iter().flatten().copied().max().unwrap_or(0);
         let number = text::width(&text::grouped(u128::from(largest)), 1.0);
-        let number_size = (f64::from(cell - 5) / number).min(12.0);
-        let number_size = (number_size >= SMALLEST_NUMBER && cell >= 12).then_some(number_size);
+        let number_size = (f64::from(cell - 9) / number).min(12.0);
+        let number_size = (number_size >= SMALLEST_NUMBER && counts.len() <= MOST_NUMBERED).then_some(number_size);
         let left = EDGE + 24 + longest.max(30) + 6;
         let top = 56;
         // The recalls take 60 pixels; the key with its words is the widest thing below a small matrix.
@@ -259,8 +316,18 @@ mod tests {
         let hundred = confusion_matrix(&counts, &names(100)).unwrap();
         let svg = hundred.svg();
         inside(&svg);
-        let cells = counts.iter().flatten().filter(|count| **count > 0).count();
-        assert_eq!(count(&svg, "rect"), 1 + 1 + cells + KEY.1 as usize);
+        assert_eq!(count(&svg, "rect"), 1 + 1 + KEY.1 as usize);
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let image = document.descendants().find(|node| node.tag_name().name() == "image").unwrap();
+        let data = image.attribute("href").unwrap().strip_prefix("data:image/png;base64,").unwrap();
+        let pixels = image::load_from_memory(&BASE64_STANDARD.decode(data).unwrap()).unwrap().to_rgb8();
+        let cell = pixels.width() / 100;
+        for (row, column) in [(0, 0), (0, 1), (7, 7), (50, 2), (2, 50), (99, 99)] {
+            let RGBColor(r, g, b) = heat(counts[row][column] as f64 / counts[row].iter().sum::<u64>() as f64);
+            assert_eq!(pixels.get_pixel(column as u32 * cell + 3, row as u32 * cell + 3).0, [r, g, b]);
+        }
+        assert!(svg.len() < 60_000 && hundred.text().len() < 10_000);
+        assert!(matches!(confusion_matrix(&vec![vec![0; 201]; 201], &names(201)), Err(PlotError::Setting { .. })));
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl Curves {
             let (least, most) = finite()
                 .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
             let mut row = vec![series.name.clone(), series.points.len().to_string()];
-            if let Some((x, y)) = finite().last() {
+            if let Some((x, y)) = finite().next_back() {
                 row.extend([text::measured(*x), value(*y), value(least), value(most)]);
             }
             table = table.row(row);
@@ -490,6 +490,18 @@ mod tests {
             assert!(!looks[..index].contains(look));
         }
         inside(&figure.draw().unwrap().svg());
+    }
+
+    #[test]
+    fn any_texts_leave_a_chart_on_its_card() {
+        let long = "a long name <&> \u{0}\u{1b} größer ".repeat(30);
+        let point = || [(1.0, f64::NAN), (2.0, 1.0), (3.0, 2.0)];
+        let curves =
+            (0..200).fold(Curves::new(&long), |curves, i| curves.series(Series::new(format!("{i} {long}"), point())));
+        let svg = curves.x_label(&long).y_label(&long).draw().unwrap().svg();
+        inside(&svg);
+        assert!(texts(&svg).iter().any(|text| text == "… and 195 more"));
+        assert_eq!(count(&svg, "circle"), 400);
     }
 
     proptest! {

@@ -12,6 +12,8 @@ const SIDE: u32 = 96;
 /// Filters of a few pixels are not blown up to the full size.
 const LARGEST_SCALE: u32 = 24;
 const LABEL_SIZE: f64 = 11.5;
+/// Beyond it, in pixels, browsers begin to refuse or to scale down.
+const LARGEST_SIDE: u64 = 8192;
 /// The height of a line of label, in pixels.
 const LINE: u32 = 15;
 /// The widest label shown in full, in pixels.
@@ -131,7 +133,8 @@ impl Gallery {
     /// photograph of 32×32 pixels).
     ///
     /// Errors: [`PlotError::Empty`] without a picture, or where one has no pixels; [`PlotError::Length`] where labels
-    /// or `correct` don't match the pictures in number; [`PlotError::Setting`] for 0 columns.
+    /// or `correct` don't match the pictures in number; [`PlotError::Setting`] for 0 columns, or where it
+    /// would be wider or higher than 8,192 pixels.
     ///
     /// ```
     /// # use cifar_lab::plot::{Gallery, PlotError};
@@ -157,7 +160,14 @@ impl Gallery {
         let column = column + (column - largest_width) % 2;
         let label_height = if lines == 0 { GAP } else { lines * LINE + GAP };
         let row = largest_height + label_height.div_ceil(scale);
-        let rows = count.div_ceil(columns) as u32;
+        let rows = count.div_ceil(columns);
+        let side = |pixels: u32, count: usize| u64::from(pixels) * u64::from(scale) * count as u64;
+        let (wide, high) = (side(column, columns), side(row, rows));
+        if wide.max(high) > LARGEST_SIDE {
+            let wanted = "at most 8,192 pixels wide and high: show fewer pictures, or smaller ones";
+            return Err(PlotError::Setting { name: "the gallery's size", value: format!("{wide}×{high}"), wanted });
+        }
+        let rows = rows as u32;
         let place = |index: usize| ((index % columns) as u32 * column, (index / columns) as u32 * row);
         let sprite_size = (column * columns as u32, row * (rows - 1) + largest_height);
         let mut sprite = RgbImage::from_pixel(sprite_size.0, sprite_size.1, Rgb([255; 3]));
@@ -362,6 +372,8 @@ mod tests {
         assert!(matches!(Gallery::new(vec![]).draw(), Err(PlotError::Empty { .. })));
         assert!(matches!(Gallery::new(vec![RgbImage::new(0, 3)]).draw(), Err(PlotError::Empty { .. })));
         assert!(matches!(one().columns(0).draw(), Err(PlotError::Setting { .. })));
+        let many = Gallery::new(vec![picture(2, 2, 0); 10_000]);
+        assert!(matches!(many.columns(usize::MAX).draw(), Err(PlotError::Setting { .. })));
         assert!(matches!(one().labels(&["a"; 0]).draw(), Err(PlotError::Length { found: 0, .. })));
         assert!(matches!(one().correct(&[true, false]).draw(), Err(PlotError::Length { found: 2, .. })));
     }

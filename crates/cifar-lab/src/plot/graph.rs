@@ -1,6 +1,6 @@
 //! The layers of a network and how tensors flow between them.
 
-use super::layout::{Layout, Measure};
+use super::layout::{Layout, LayoutError, Measure};
 use super::svg::{Anchor, Document, Type};
 use super::{PlotError, text};
 use crate::display::{Figure, Table};
@@ -207,7 +207,8 @@ pub struct Graph {
 /// output and the number of its parameters; an arrow for each tensor that flows. A long network goes on in a further column.
 ///
 /// Errors: [`PlotError::Empty`] without a node, [`PlotError::Edge`] for an edge to a node that isn't there,
-/// [`PlotError::Cycle`] where edges lead round in a circle, [`PlotError::Setting`] for more than 2,000 nodes.
+/// [`PlotError::Cycle`] where edges lead round in a circle, [`PlotError::Setting`] for more than 2,000 nodes or a
+/// thicket of edges.
 ///
 /// ```
 /// use cifar_lab::plot::{self, Graph, GraphNode, LayerGroup};
@@ -262,8 +263,14 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
         // Title and legend take about 84 pixels.
         room: (ROOM.0 - 2.0 * EDGE, ROOM.1 - 84.0 - EDGE + BELOW.0),
     };
-    let layout = Layout::new(nodes, &edges, &measure)
-        .map_err(|node| PlotError::Cycle { node, title: text::one_line(graph.nodes[node].name()) })?;
+    let layout = Layout::new(nodes, &edges, &measure).map_err(|error| match error {
+        LayoutError::Circle(node) => PlotError::Cycle { node, title: text::one_line(graph.nodes[node].name()) },
+        LayoutError::Bends(bends) => PlotError::Setting {
+            name: "the number of layers that edges pass, taken together,",
+            value: text::grouped(bends as u128),
+            wanted: "at most 20,000: draw a part of the network",
+        },
+    })?;
 
     // The columns stand side by side, each from its own left end.
     let mut shifts = vec![];
