@@ -8,13 +8,13 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Writes all parameters and buffers to `path`. The file is complete or the old one stays: it is written beside and
-/// renamed.
+/// Writes all parameters and buffers to `path`, with `notes` (pairs of name and text, such as the data set) in the
+/// file's metadata. The file is complete or the old one stays: it is written beside and renamed.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
 /// use candle_core::Device;
-/// use cifar_lab::checkpoint::{load_safetensors, save_safetensors};
+/// use cifar_lab::checkpoint::{load_safetensors, safetensors_notes, save_safetensors};
 ///
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("weights.safetensors");
@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 /// for parameters in [&first, &second] {
 ///     candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc1"))?;
 /// }
-/// save_safetensors(&first, &path)?;
+/// save_safetensors(&first, &path, &[("data", "CIFAR-10")])?;
+/// assert_eq!(safetensors_notes(&path)?["data"], "CIFAR-10");
 /// load_safetensors(&second, &path)?;
 /// assert_eq!(
 ///     first.state_dict()?["fc1.bias"].to_vec1::<f32>()?,
@@ -33,8 +34,28 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be written.
-pub fn save_safetensors(parameters: &Parameters, path: &Path) -> Result<()> {
-    save_tensors(parameters.state_dict()?, path)
+pub fn save_safetensors(parameters: &Parameters, path: &Path, notes: &[(&str, &str)]) -> Result<()> {
+    save_tensors(parameters.state_dict()?, path, notes)
+}
+
+/// The notes that [`save_safetensors`] wrote into the file at `path`.
+///
+/// ```
+/// # use cifar_lab::checkpoint::{safetensors_notes, save_safetensors};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("weights.safetensors");
+/// let parameters = candle_cnn::parameters::Parameters::new(0);
+/// save_safetensors(&parameters, &path, &[("data", "a stand-in")])?;
+/// assert_eq!(safetensors_notes(&path)?["data"], "a stand-in");
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`load_safetensors`].
+pub fn safetensors_notes(path: &Path) -> Result<HashMap<String, String>> {
+    let bytes = read(path)?;
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
 /// Sets all parameters and buffers from the file at `path`, as PyTorch's `load_state_dict(strict=True)`.
@@ -54,21 +75,24 @@ pub fn load_safetensors(parameters: &Parameters, path: &Path) -> Result<()> {
 }
 
 /// Writes named tensors to `path`, whole or not at all.
-pub(crate) fn save_tensors(tensors: HashMap<String, Tensor>, path: &Path) -> Result<()> {
-    let damaged = |error: safetensors::SafeTensorError| Error::Safetensors {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    };
-    let bytes = safetensors::serialize(tensors, None).map_err(damaged)?;
+pub(crate) fn save_tensors(tensors: HashMap<String, Tensor>, path: &Path, notes: &[(&str, &str)]) -> Result<()> {
+    let notes = notes.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|error| damaged(path, &error))?;
     write_atomically(path, &bytes)
 }
 
 /// Reads the named tensors of the file at `path`.
 pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
-    let bytes = std::fs::read(path).map_err(failed)?;
-    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|error| Error::Safetensors { path: path.to_path_buf(), reason: Error::from(error).to_string() })
+    let bytes = read(path)?;
+    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(path, &Error::from(error)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::File { action: "reading", path: path.to_path_buf(), source })
+}
+
+fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    Error::Safetensors { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
 /// Writes a file beside `path` and renames it, so that a reader sees the old bytes or the new ones, never half.
@@ -103,7 +127,7 @@ mod tests {
     fn damaged_files_are_errors_and_change_nothing() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
-        save_safetensors(&network(1)?, &path)?;
+        save_safetensors(&network(1)?, &path, &[])?;
         let bytes = std::fs::read(&path).unwrap();
         let other = network(2)?;
         let before = other.state_dict()?["fc1.bias"].to_vec1::<f32>()?;
@@ -119,7 +143,7 @@ mod tests {
     fn counts_of_batches_are_saved_too() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a folder that is not there yet").join("weights.safetensors");
-        save_safetensors(&network(1)?, &path)?;
+        save_safetensors(&network(1)?, &path, &[])?;
         assert!(load_tensors(&path)?.contains_key("bn1.num_batches_tracked"));
         Ok(())
     }

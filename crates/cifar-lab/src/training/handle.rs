@@ -235,6 +235,10 @@ impl Training {
                 estimated = true;
                 println!("about {} for {} epochs on this machine", duration_text(left), progress.epochs);
             }
+            // The last epoch's line comes before the end's, also where both are met at once.
+            if epoch_ended && ended {
+                println!("{}", Progress { status: Status::Running, left: None, ..progress.clone() });
+            }
             if ended || epoch_ended || over || last_line.elapsed() >= LINE_INTERVAL {
                 println!("{progress}");
                 last_line = Instant::now();

@@ -48,7 +48,18 @@ pub struct Progress {
 impl Display for Progress {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let digits = self.steps.to_string().len();
-        write!(f, "epoch {:>2}/{}", self.epoch, self.epochs)?;
+        let place = format!("epoch {:>2}/{}", self.epoch, self.epochs);
+        match &self.status {
+            Status::Finished => {
+                return write!(f, "finished: {} epochs in {}", self.epochs, duration_text(self.elapsed));
+            }
+            Status::Stopped => {
+                let elapsed = duration_text(self.elapsed);
+                return write!(f, "stopped after {elapsed}, at {place}, step {}/{}", self.step, self.steps);
+            }
+            Status::Failed(message) => return write!(f, "failed at {place}: {message}"),
+            Status::Running | Status::Paused => write!(f, "{place}")?,
+        }
         if self.step < self.steps {
             write!(f, "  step {:>digits$}/{}", self.step, self.steps)?;
         }
@@ -61,13 +72,10 @@ impl Display for Progress {
         if self.images_per_second > 0.0 {
             write!(f, "  {:.0} images/s", self.images_per_second)?;
         }
-        match (&self.status, self.left) {
-            (Status::Running, Some(left)) => write!(f, "  {} left", duration_text(left)),
-            (Status::Running, None) => Ok(()),
-            (Status::Paused, _) => write!(f, "  paused"),
-            (Status::Finished, _) => write!(f, "  finished in {}", duration_text(self.elapsed)),
-            (Status::Stopped, _) => write!(f, "  stopped after {}", duration_text(self.elapsed)),
-            (Status::Failed(message), _) => write!(f, "  failed: {message}"),
+        match self.left {
+            _ if self.status == Status::Paused => write!(f, "  paused"),
+            Some(left) if !left.is_zero() => write!(f, "  {} left", duration_text(left)),
+            _ => Ok(()),
         }
     }
 }

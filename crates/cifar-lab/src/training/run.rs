@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::curves::{EpochRecord, History, StepRecord};
 use super::progress::{Progress, Status};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 
@@ -38,6 +39,7 @@ pub struct Plan {
     pub(super) epochs: usize,
     pub(super) first_epoch: usize,
     pub(super) steps: usize,
+    pub(super) data: String,
     pub(super) settings: Value,
     pub(super) folder: Option<PathBuf>,
     pub(super) weights: Option<Parameters>,
@@ -56,10 +58,23 @@ impl Plan {
             epochs,
             first_epoch: 0,
             steps,
+            data: String::new(),
             settings: Value::Null,
             folder: None,
             weights: None,
         }
+    }
+
+    /// The data set trained on; records, curves and saved weights carry its name, so that a stand-in's numbers are
+    /// never taken for CIFAR-10's.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, training::Plan};
+    /// let plan = Plan::new("first try", 20, 125).data(&Cifar10::stand_in(0, 100, 10).train);
+    /// ```
+    pub fn data(mut self, dataset: &Dataset) -> Self {
+        self.data = dataset.name().to_string();
+        self
     }
 
     /// Notes settings for the record, as a JSON object; they change nothing.
@@ -141,6 +156,7 @@ impl Plan {
             "name": self.name,
             "epochs": self.epochs,
             "steps_per_epoch": self.steps,
+            "data": self.data,
             "settings": self.settings,
             "version": env!("CARGO_PKG_VERSION"),
             "started": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -387,7 +403,7 @@ impl Run {
             state.epoch_sums.add(f64::from(loss), f64::from(correct), images);
         }
         let record_every = self.shared.plan.steps.div_ceil(RECORDS_PER_EPOCH);
-        if state.sums.images > 0.0 && (state.step % record_every == 0 || epoch_ends) {
+        if state.sums.images > 0.0 && (state.step.is_multiple_of(record_every) || epoch_ends) {
             let (loss, accuracy) = state.sums.means();
             let epoch = state.epoch as f64 + state.step as f64 / self.shared.plan.steps as f64;
             state.history.steps.push(StepRecord { epoch, loss, accuracy });
@@ -443,7 +459,10 @@ impl Run {
         if let Some(folder) = &self.shared.plan.folder {
             append_row(&folder.join("epochs.jsonl"), &row)?;
             if let Some(parameters) = &self.shared.plan.weights {
-                crate::checkpoint::save_safetensors(parameters, &folder.join("last.safetensors"))?;
+                let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
+                let notes =
+                    [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
+                crate::checkpoint::save_safetensors(parameters, &folder.join("last.safetensors"), &notes)?;
             }
         }
         self.gate()

@@ -164,7 +164,7 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
         self
     }
 
-    /// Name, settings and folder of the training; its epochs and steps are set from this trainer's.
+    /// Name, settings and folder of the training; its epochs, steps and data are set from this trainer's.
     ///
     /// ```
     /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
@@ -209,6 +209,7 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
         let mut plan = self.plan.take().unwrap_or_else(|| Plan::new("training", 1, 1));
         plan.epochs = self.epochs;
         plan.steps = self.loader.len();
+        plan = plan.data(self.loader.dataset());
         Training::start(plan, move |run| self.train(run))
     }
 
