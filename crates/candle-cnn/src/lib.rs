@@ -10,6 +10,7 @@
 //! | [`random`] | random streams keyed by seed and purpose |
 //! | [`trace`] | the record of a forward pass, layer by layer |
 
+mod cpu;
 mod element;
 mod error;
 mod graph;
@@ -21,4 +22,5 @@ pub mod random;
 pub mod schedule;
 pub mod trace;
 
+pub use cpu::{InstructionSet, instruction_set};
 pub use error::Error;

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
+use super::sums::{dot, sum, sum_of};
 use crate::Error;
 use crate::element::{Element, tensor, values};
 use crate::graph::{Gradients, node};
@@ -189,36 +190,6 @@ fn composed(
     Ok(y)
 }
 
-/// Sums in lanes of this many, each short enough for `f32`; lanes are then added in `f64`.
-const LANES: usize = 16;
-
-/// Σ f(i) over a plane.
-fn sum<T: Element>(plane: &[T], f: impl Fn(T) -> T) -> f64 {
-    let mut lanes = [T::zero(); LANES];
-    let chunks = plane.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().map(|&x| f(x).to_f64()).sum::<f64>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
-        }
-    }
-    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
-}
-
-/// Σ a · f(b) over two planes.
-fn dot<T: Element>(a: &[T], b: &[T], f: impl Fn(T) -> T) -> f64 {
-    let mut lanes = [T::zero(); LANES];
-    let (chunks_a, chunks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
-    let rest = rest.map(|(&a, &b)| (a * f(b)).to_f64()).sum::<f64>();
-    for (a, b) in chunks_a.zip(chunks_b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * f(b);
-        }
-    }
-    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
-}
-
 /// Mean and biased variance of each channel.
 fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f64)> {
     let planes = |c: usize| x.chunks_exact(plane).skip(c).step_by(channels);
@@ -226,11 +197,11 @@ fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f
     (0..channels)
         .into_par_iter()
         .map(|c| {
-            let mean = planes(c).map(|plane| sum(plane, |x| x)).sum::<f64>() / count;
+            let mean = planes(c).map(|plane| sum(plane)).sum::<f64>() / count;
             let shift = T::from_f64(mean);
             // The mean as rounded to T is off by this much; the second term takes it out again.
             let rounding = mean - shift.to_f64();
-            let squares = planes(c).map(|plane| sum(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
+            let squares = planes(c).map(|plane| sum_of(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
             (mean, (squares - rounding * rounding).max(0.0))
         })
         .collect()
@@ -299,7 +270,7 @@ fn on_cpu<T: Element>(
                 let planes = dy.chunks_exact(plane).zip(x.chunks_exact(plane)).skip(channel).step_by(c);
                 let (mut total, mut product) = (0.0, 0.0);
                 for (dy, x) in planes {
-                    total += sum(dy, |dy| dy);
+                    total += sum(dy);
                     product += dot(dy, x, |x| x - mean);
                 }
                 (total, product * inverse)

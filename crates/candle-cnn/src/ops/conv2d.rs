@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::check::{self, Backend};
 use super::matmul::{Matrix, matmul};
 use crate::Error;
+use crate::cpu::convolution::{self, Sizes};
 use crate::element::{Element, tensor, values};
 use crate::graph::{Gradients, node};
 
@@ -117,6 +118,14 @@ impl Geometry {
         self.oh * self.ow
     }
 
+    /// The sizes of one group.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let Self { n, h, w, kh, kw, oh, ow, config, .. } = *self;
+        let Conv2dConfig { padding, stride, dilation, .. } = config;
+        let (c, o) = (self.group_inputs(), self.group_outputs());
+        Sizes { n, c, h, w, o, kh, kw, oh, ow, stride, dilation, padding }
+    }
+
     /// Input coordinate of an output coordinate and a tap, where it lies inside the picture.
     fn source(&self, output: usize, tap: usize, size: usize) -> Option<usize> {
         (output * self.config.stride + tap * self.config.dilation)
@@ -147,8 +156,8 @@ impl Geometry {
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Tensor> {
     let geometry = Geometry::new(x, weight, bias, config)?;
     match check::backend(x) {
-        Backend::CpuF32 => on_cpu::<f32>(x, weight, bias, geometry),
-        Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry),
+        Backend::CpuF32 => on_cpu(x, weight, bias, geometry, blocked_forward, blocked_backward),
+        Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, forward, backward),
         Backend::Candle => {
             let y = x.conv2d(weight, config.padding, config.stride, config.dilation, config.groups)?;
             match bias {
@@ -159,7 +168,18 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
     }
 }
 
-fn on_cpu<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Result<Tensor> {
+type Forward<T> = fn(&[T], &[T], Option<&[T]>, &Geometry) -> Vec<T>;
+/// Gradients of x and weight from x, weight and the output's gradient; each only where wanted.
+type Backward<T> = fn(&[T], &[T], &[T], &Geometry, [bool; 2]) -> [Option<Vec<T>>; 2];
+
+fn on_cpu<T: Element>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    g: Geometry,
+    forward: Forward<T>,
+    backward: Backward<T>,
+) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let output = {
@@ -169,25 +189,36 @@ fn on_cpu<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geo
     let mut inputs = vec![&x, &weight];
     inputs.extend(&bias);
     let tracked: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
-    let backward = {
-        let (x, weight) = (x.clone(), weight.clone());
-        move |grad: &Tensor| -> Result<Gradients> {
-            let (grad, x, weight) = (values::<T>(grad)?, values::<T>(&x)?, values::<T>(&weight)?);
-            let mut gradients = vec![None; tracked.len()];
-            if tracked[0] {
-                gradients[0] = Some(tensor(input_gradient(&grad, &weight, &g), &[g.n, g.c, g.h, g.w])?);
-            }
-            if tracked[1] {
-                let shape = [g.o, g.group_inputs(), g.kh, g.kw];
-                gradients[1] = Some(tensor(weight_gradient(&grad, &x, &g), &shape)?);
-            }
-            if tracked.get(2) == Some(&true) {
-                gradients[2] = Some(tensor(bias_gradient(&grad, &g), &[g.o])?);
-            }
-            Ok(gradients)
+    let (saved_x, saved_weight) = (x.clone(), weight.clone());
+    let backward = move |grad: &Tensor| -> Result<Gradients> {
+        let (grad, x, weight) = (values::<T>(grad)?, values::<T>(&saved_x)?, values::<T>(&saved_weight)?);
+        let [dx, dw] = backward(&x, &weight, &grad, &g, [tracked[0], tracked[1]]);
+        let mut gradients = vec![
+            dx.map(|dx| tensor(dx, &[g.n, g.c, g.h, g.w])).transpose()?,
+            dw.map(|dw| tensor(dw, &[g.o, g.group_inputs(), g.kh, g.kw])).transpose()?,
+        ];
+        if let Some(&tracked) = tracked.get(2) {
+            gradients.push(tracked.then(|| tensor(bias_gradient(&grad, &g), &[g.o])).transpose()?);
         }
+        Ok(gradients)
     };
     node(NAME, &inputs, output, &[g.n, g.o, g.oh, g.ow], backward)
+}
+
+fn blocked_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, g: &Geometry) -> Vec<f32> {
+    let mut y = vec![0.0; g.n * g.o * g.pixels()];
+    convolution::forward(x, weight, bias, g.config.groups, &g.sizes(), &mut y);
+    y
+}
+
+fn blocked_backward(x: &[f32], weight: &[f32], grad: &[f32], g: &Geometry, wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
+    let [mut dx, mut dw] = [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| w.then(|| vec![0.0; n]));
+    convolution::backward(x, weight, grad, g.config.groups, &g.sizes(), dx.as_deref_mut(), dw.as_deref_mut());
+    [dx, dw]
+}
+
+fn backward<T: Element>(x: &[T], weight: &[T], grad: &[T], g: &Geometry, wanted: [bool; 2]) -> [Option<Vec<T>>; 2] {
+    [wanted[0].then(|| input_gradient(grad, weight, g)), wanted[1].then(|| weight_gradient(grad, x, g))]
 }
 
 /// Spreads one group of one picture `[C / groups, H, W]` out so that column p holds what output pixel p sees.
@@ -297,13 +328,8 @@ fn weight_gradient<T: Element>(grad: &[T], x: &[T], g: &Geometry) -> Vec<T> {
 }
 
 fn bias_gradient<T: Element>(grad: &[T], g: &Geometry) -> Vec<T> {
-    let mut sums = vec![0f64; g.o];
-    for plane in grad.chunks_exact(g.o * g.pixels()) {
-        for (sum, plane) in sums.iter_mut().zip(plane.chunks_exact(g.pixels())) {
-            *sum += plane.iter().map(|value| value.to_f64()).sum::<f64>();
-        }
-    }
-    sums.into_iter().map(T::from_f64).collect()
+    let channel = |o| grad.chunks_exact(g.pixels()).skip(o).step_by(g.o).map(super::sums::sum).sum::<f64>();
+    (0..g.o).into_par_iter().map(|o| T::from_f64(channel(o))).collect()
 }
 
 impl Conv2dConfig {

@@ -12,6 +12,7 @@ mod cross_entropy;
 mod linear;
 mod matmul;
 mod pool2d;
+mod sums;
 
 pub use activation::{flatten, relu};
 pub use batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d};

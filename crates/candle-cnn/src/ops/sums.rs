@@ -1,0 +1,38 @@
+//! Sums over planes.
+
+use crate::element::Element;
+
+/// Sums in lanes of this many, each short enough for `f32`; lanes are then added in `f64`.
+const LANES: usize = 16;
+
+/// Σ f(i) over a plane.
+pub(super) fn sum_of<T: Element>(plane: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::zero(); LANES];
+    let chunks = plane.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().map(|&x| f(x).to_f64()).sum::<f64>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
+}
+
+/// Σ a · f(b) over two planes.
+pub(super) fn dot<T: Element>(a: &[T], b: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::zero(); LANES];
+    let (chunks_a, chunks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
+    let rest = rest.map(|(&a, &b)| (a * f(b)).to_f64()).sum::<f64>();
+    for (a, b) in chunks_a.zip(chunks_b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * f(b);
+        }
+    }
+    rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
+}
+
+/// Σ plane.
+pub(super) fn sum<T: Element>(plane: &[T]) -> f64 {
+    sum_of(plane, |x| x)
+}
