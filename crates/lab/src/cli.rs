@@ -3,9 +3,12 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::acceptance;
+use crate::check::kernel::{self, Laboratory};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::kernel::{launcher, settings};
@@ -45,6 +48,21 @@ enum Verb {
         #[arg(long, conflicts_with = "settings")]
         write_back: bool,
     },
+    /// Run all checks: format, lints, tests, notebooks, kernel
+    Test {
+        /// One stage: format, lints, tests, notebooks or kernel
+        #[arg(long, value_name = "STAGE")]
+        only: Option<String>,
+        /// How long the idle kernel's test leaves it alone
+        #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+        idle_seconds: u64,
+    },
+    /// Measure how long a kernel takes to start, a few times
+    #[command(hide = true)]
+    MeasureStart {
+        #[arg(default_value_t = 3)]
+        times: usize,
+    },
     /// Set up what is missing and stop
     #[command(hide = true)]
     Setup,
@@ -72,10 +90,39 @@ pub fn main() -> Result<ExitCode> {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
             run::run(&Repository::current()?, &notebooks, &settings, write_back).map(code)
         }
+        Some(Verb::Test { only, idle_seconds }) => {
+            acceptance::test(&Repository::current()?, only.as_deref(), Duration::from_secs(idle_seconds)).map(code)
+        }
+        Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),
         Some(Verb::Guard { folder }) => launcher::guard(&folder).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Measures starts; returns whether each was within the bounds.
+fn measure_start(repository: &Repository, times: usize) -> Result<bool> {
+    let ready = environment::set_up(repository)?;
+    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
+    let interrupts = run::Interrupts::watch()?;
+    let laboratory = Laboratory {
+        repository,
+        ready: &ready,
+        interrupts: &interrupts,
+        folder: folder.path().to_path_buf(),
+        idle: Duration::ZERO,
+    };
+    let mut all_fast = true;
+    for _ in 0..times {
+        let (remark, fast) = kernel::measure_start(&laboratory).map_err(|reason| Error::Step {
+            step: "measuring a start".to_string(),
+            reason,
+            advice: "`cargo lab doctor` says what is missing.".to_string(),
+        })?;
+        println!("{remark}{}", if fast { "" } else { " (too slow)" });
+        all_fast &= fast;
+    }
+    Ok(all_fast)
 }
 
 /// Becomes JupyterLab.

@@ -7,9 +7,13 @@
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
 //! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
 //! - [`run`]: executing notebooks headless.
+//! - [`check`]: what notebooks and kernel are checked for.
+//! - [`acceptance`]: `cargo lab test`.
 //! - [`steps`]: announcing what takes time.
 //! - [`error`]: everything that can go wrong.
 
+mod acceptance;
+mod check;
 mod cli;
 mod environment;
 mod error;

@@ -22,6 +22,7 @@ use crate::kernel::folder::{self, KernelFolders, Key};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
 use crate::repository::Repository;
+use crate::run::progress::Shown;
 use crate::run::{self, Interrupts, Outcome, Request};
 use crate::steps;
 use packages::Environment;
@@ -137,12 +138,10 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
     fs::create_dir_all(kernel_dirs.join("rust")).map_err(Error::file("make", &kernel_dirs))?;
     fs::write(&spec_path, spec.to_string()).map_err(Error::file("write", &spec_path))?;
     let request = Request {
-        notebook: Notebook::from_cells(WARMING),
-        name: "warming".to_string(),
-        folder: live.path().join("warming"),
         variables: variables.collect(),
         kernel_dirs: Some(kernel_dirs.clone()),
-        shown: false,
+        shown: Shown::Crates,
+        ..Request::new(Notebook::from_cells(WARMING), "warming", live.path().join("warming"))
     };
     let execution = run::execute(repository, ready, &request, &Interrupts::default())?;
     if let Outcome::Failed { cell, failure } = &execution.outcome {

@@ -139,14 +139,23 @@ impl Notebook {
         Ok(())
     }
 
+    /// Sets a cell's outputs.
+    #[cfg(test)]
+    pub fn set_outputs(&mut self, index: usize, outputs: Vec<Value>) {
+        self.cells_mut()[index]["outputs"] = Value::Array(outputs);
+    }
+
     /// Everything that a cell printed or showed as text: streams and `text/plain`.
     pub fn printed(&self, index: usize) -> String {
         let outputs = self.cells()[index]["outputs"].as_array();
-        outputs
-            .into_iter()
-            .flatten()
-            .map(|output| text(&output["text"]) + &text(&output["data"]["text/plain"]))
-            .collect()
+        let texts =
+            outputs.into_iter().flatten().map(|output| text(&output["text"]) + &text(&output["data"]["text/plain"]));
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same of all cells, in their order.
+    pub fn all_printed(&self) -> String {
+        (0..self.cells().len()).map(|index| self.printed(index)).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -85,6 +85,11 @@ impl Orders {
         self.send("stop");
     }
 
+    /// Whether both are the way to the same client.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn send(&self, order: &str) {
         let mut pipe = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(open) = pipe.as_mut()
@@ -139,11 +144,6 @@ impl Client {
     /// The way to stop it from another thread.
     pub fn orders(&self) -> Orders {
         self.orders.clone()
-    }
-
-    /// The process id, of the Python process.
-    pub fn process_id(&self) -> u32 {
-        self.process.id()
     }
 
     /// Tells the client, which has just reported the end of a cell, to go on.

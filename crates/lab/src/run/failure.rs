@@ -22,8 +22,10 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Where the compile errors' reports name the line: `command_3:2:5`.
+/// Where a compile error's report names the line on which the statement begins: `command_3:2:5`.
 static REPORT: LazyLock<Regex> = LazyLock::new(|| regex(r"command_\d+:(\d+):\d+"));
+/// A line of the cell in such a report: ` 2 │ let y: u32 = "a";`.
+static NUMBERED: LazyLock<Regex> = LazyLock::new(|| regex(r"^\s*(\d+) │"));
 /// What Rust's panic hook prints; newer versions add the thread's number.
 static PANIC: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?m)^thread '[^']*'(?: \(\d+\))? panicked at (.+):(\d+):\d+:\n"));
@@ -76,7 +78,7 @@ fn from_error_output(error: &Value, count: usize) -> Failure {
     let value = without_colours(error["evalue"].as_str().unwrap_or("no message"));
     let traceback: Vec<&str> = error["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let report = without_colours(&traceback.join("\n"));
-    let line = REPORT.captures(&report).and_then(|captures| captures[1].parse().ok());
+    let line = marked_line(&report).or_else(|| REPORT.captures(&report)?[1].parse().ok());
     let what = if value.contains("Subprocess terminated") {
         "ended the kernel's process: all variables are lost"
     } else if line.is_some() || report.contains("error") {
@@ -88,6 +90,19 @@ fn from_error_output(error: &Value, count: usize) -> Failure {
     // The report shows the lines with their marks; without one the message has to do.
     let message = if line.is_some() { report.trim_end().to_string() } else { value.trim().to_string() };
     Failure { what: what.to_string(), line, message: message + &more }
+}
+
+/// The first line of the cell under which a report has a mark.
+fn marked_line(report: &str) -> Option<usize> {
+    let mut number = None;
+    for line in report.lines() {
+        if let Some(captures) = NUMBERED.captures(line) {
+            number = captures[1].parse().ok();
+        } else if number.is_some() && line.contains(['┬', '─', '^']) {
+            return number;
+        }
+    }
+    None
 }
 
 fn from_panic(source: &str, printed: &str, compiled: Option<&str>) -> Option<Failure> {
@@ -134,6 +149,11 @@ fn first_lines(printed: &str) -> String {
     let own = printed.lines().filter(|line| !FRAME.is_match(line) && !REDEFINED.is_match(line));
     let lines: Vec<&str> = own.filter(|line| !line.trim().is_empty()).take(5).collect();
     if lines.is_empty() { "the error has no text".to_string() } else { lines.join("\n") }
+}
+
+/// Whether a line belongs to a backtrace.
+pub fn is_backtrace(line: &str) -> bool {
+    FRAME.is_match(line) || line == "stack backtrace:" || line.starts_with("note: Some details are omitted")
 }
 
 /// What a dying program said last, five lines at most; without crates that were compiled and backtraces.
@@ -204,7 +224,11 @@ mod tests {
     fn a_compile_error_names_its_line() {
         let error = json!({"output_type": "error", "ename": "Error", "evalue": "mismatched types", "traceback": [
             "\u{1b}[31m[E0308] Error:\u{1b}[0m mismatched types",
-            "   \u{1b}[38;5;246m╭─[\u{1b}[0m command_8:2:1 \u{1b}[38;5;246m]\u{1b}[0m",
+            "   \u{1b}[38;5;246m╭─[\u{1b}[0m command_8:1:1 \u{1b}[38;5;246m]\u{1b}[0m",
+            "   │",
+            " 1 │ let a = 1;",
+            " 2 │ let x: u32 = \"a\";",
+            "   │        ─┬─   ─┬─",
         ]});
         let failure = diagnose("let a = 1;\nlet x: u32 = \"a\";", "error", &[error.clone(), error], None).unwrap();
         assert_eq!((failure.what.as_str(), failure.line), ("does not compile", Some(2)));
@@ -218,5 +242,8 @@ mod tests {
             "evalue": "Subprocess terminated with status: signal: 11 (SIGSEGV)"});
         assert!(diagnose("crash()", "error", &[error], None).unwrap().what.contains("variables are lost"));
         assert!(diagnose("x", "error", &[], None).is_some());
+        let without_marks =
+            json!({"output_type": "error", "evalue": "no", "traceback": ["[E0001] Error: no", "╭─[ command_8:3:1 ]"]});
+        assert_eq!(diagnose("x", "error", &[without_marks], None).unwrap().line, Some(3));
     }
 }

@@ -10,10 +10,11 @@ pub mod progress;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::ZonedDateTime;
+use jiff::Timestamp;
 
 use crate::environment::Ready;
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::notebook::{Kind, Notebook};
 use crate::repository::{Repository, stem};
 use client::{Client, Event, Job, Orders};
 use failure::Failure;
-use progress::Progress;
+use progress::{Progress, Shown};
 
 /// The variable that tells the crate where a run's weights, figures and rows go.
 const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
@@ -43,7 +44,10 @@ pub enum Outcome {
         failure: Failure,
     },
     /// The user stopped it.
-    Interrupted,
+    Interrupted {
+        /// The code cell that ran, counted from 1; 0 where none had begun.
+        cell: usize,
+    },
 }
 
 /// An executed notebook.
@@ -76,13 +80,27 @@ pub struct Request {
     pub variables: Vec<(String, String)>,
     /// Where the kernelspec lies, if it is not the environment's.
     pub kernel_dirs: Option<PathBuf>,
-    /// Whether the terminal shows cells and what they print.
-    pub shown: bool,
+    /// What the kernel is called, which names its folder.
+    pub kernel_id: String,
+    /// How long the kernel is left idle behind which code cells, counted from 1.
+    pub pauses: Vec<(usize, Duration)>,
+    /// What the terminal shows.
+    pub shown: Shown,
+}
+
+impl Request {
+    /// `notebook`, called `name`, into `folder`, in silence.
+    pub fn new(notebook: Notebook, name: &str, folder: PathBuf) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let kernel_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (variables, pauses, name) = (Vec::new(), Vec::new(), name.to_string());
+        Self { notebook, name, folder, variables, kernel_dirs: None, kernel_id, pauses, shown: Shown::Nothing }
+    }
 }
 
 /// What Ctrl-C stops at the moment, and whether it was pressed.
 #[derive(Clone, Default)]
-pub struct Interrupts(Arc<Mutex<(bool, Option<Orders>)>>);
+pub struct Interrupts(Arc<Mutex<(bool, Vec<Orders>)>>);
 
 impl Interrupts {
     /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
@@ -104,11 +122,10 @@ impl Interrupts {
                 }
                 state.0 = true;
                 eprintln!("\nStopping: the kernel is ended and what was executed so far is kept.");
-                if let Some(orders) = &state.1 {
-                    orders.stop();
-                } else {
+                if state.1.is_empty() {
                     std::process::exit(128 + signal);
                 }
+                state.1.iter().for_each(Orders::stop);
             }
         });
         Ok(own)
@@ -119,8 +136,12 @@ impl Interrupts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn stops(&self, orders: Option<Orders>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = orders;
+    fn stops(&self, orders: &Orders) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.push(orders.clone());
+    }
+
+    fn forgets(&self, orders: &Orders) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|own| !own.is(orders));
     }
 }
 
@@ -137,9 +158,8 @@ pub fn execute(
     fs::create_dir_all(&request.folder).map_err(Error::file("make", &request.folder))?;
     let copy = request.folder.join(format!("{}.ipynb", request.name));
     request.notebook.write(&copy)?;
-    let id = format!("run-{}-{}", std::process::id(), ZonedDateTime::now().timestamp().as_microsecond());
     let mut variables = request.variables.clone();
-    variables.push((KERNEL_ID.to_string(), id.clone()));
+    variables.push((KERNEL_ID.to_string(), request.kernel_id.clone()));
     variables.push((RUN_DIR.to_string(), request.folder.to_string_lossy().into_owned()));
     let job = Job {
         notebook: copy.clone(),
@@ -147,16 +167,22 @@ pub fn execute(
         cwd: repository.notebooks(),
         variables,
     };
-    let kernel_folder = ready.folders.live_path(&id);
+    let kernel_folder = ready.folders.live_path(&request.kernel_id);
     let started = Instant::now();
     let mut client = Client::start(&ready.python(), &job, repository)?;
-    interrupts.stops(Some(client.orders()));
+    let orders = client.orders();
+    interrupts.stops(&orders);
     let run = follow(&mut client, request, &kernel_folder);
     client.wait();
-    interrupts.stops(None);
+    interrupts.forgets(&orders);
     let (outcome, kernel_ready, cells) = run?;
-    if let Outcome::Failed { cell, failure } = &outcome {
-        mark(&copy, *cell, failure)?;
+    match &outcome {
+        Outcome::Passed => {}
+        Outcome::Failed { cell, failure } => mark(&copy, *cell, failure)?,
+        Outcome::Interrupted { cell } => {
+            let message = "no more was executed than what is shown".to_string();
+            mark(&copy, *cell, &Failure { what: "was interrupted".to_string(), line: None, message })?;
+        }
     }
     let cleaned = wait_until_gone(&kernel_folder);
     Ok(Execution { copy, outcome, took: started.elapsed(), ready: kernel_ready, cells, cleaned })
@@ -176,7 +202,7 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
     let code_cells = request.notebook.code_cells();
     let number = |index: usize| code_cells.iter().position(|(own, _)| *own == index).map_or(0, |at| at + 1);
     let progress = Progress::new(code_cells.len(), request.shown);
-    let (mut kernel_ready, mut cells) = (Duration::ZERO, Vec::new());
+    let (mut kernel_ready, mut cells, mut current) = (Duration::ZERO, Vec::new(), 0);
     // What the kernel itself said last, should it die.
     let mut log = Vec::new();
     loop {
@@ -187,7 +213,8 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
             }
             Some(Event::Cell(index)) => {
                 let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
-                progress.cell(number(index), source);
+                current = number(index);
+                progress.cell(current, source);
             }
             Some(Event::Stream { name, text }) => progress.printed(&name, &text),
             Some(Event::Shown(types)) => progress.shown(&types),
@@ -205,7 +232,13 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
                     Some(failure) => {
                         return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
                     }
-                    None => client.go_on(),
+                    None => {
+                        if let Some((_, idle)) = request.pauses.iter().find(|(cell, _)| *cell == number(index)) {
+                            progress.idle(*idle);
+                            std::thread::sleep(*idle);
+                        }
+                        client.go_on();
+                    }
                 }
             }
             Some(Event::Dead(index)) => {
@@ -216,7 +249,9 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
                 return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
             }
             Some(Event::Finished) => return Ok((Outcome::Passed, kernel_ready, cells)),
-            Some(Event::Stopped) => return Ok((Outcome::Interrupted, kernel_ready, cells)),
+            Some(Event::Stopped) => {
+                return Ok((Outcome::Interrupted { cell: current }, kernel_ready, cells));
+            }
             Some(Event::Failed(message)) => {
                 return Err(Error::Client(format!("{message}\n{}", failure::last_words(&log)).trim().to_string()));
             }
@@ -265,7 +300,7 @@ pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], 
         let mut notebook = Notebook::read(&path)?;
         parameters::set(&mut notebook, &name, settings)?;
         let folder = run_folder(repository, &name);
-        let request = Request { notebook, name, folder, variables: Vec::new(), kernel_dirs: None, shown: true };
+        let request = Request { shown: Shown::Cells, ..Request::new(notebook, &name, folder) };
         requests.push((path, request));
     }
     let ready = crate::environment::set_up(repository)?;
@@ -292,9 +327,9 @@ pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], 
                 all_passed = false;
                 format!("failed in cell {cell} after {took}: {copy}")
             }
-            Outcome::Interrupted => {
+            Outcome::Interrupted { cell } => {
                 all_passed = false;
-                format!("stopped after {took}: {copy}")
+                format!("stopped in cell {cell} after {took}: {copy}")
             }
         };
         if !execution.cleaned {
@@ -313,7 +348,8 @@ pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], 
 /// A new folder under `runs/`, named for the time and the notebook.
 fn run_folder(repository: &Repository, name: &str) -> PathBuf {
     let runs = repository.root().join("runs");
-    let time = ZonedDateTime::now().strftime("%Y-%m-%d_%H-%M-%S");
+    // UTC, as the crate names the folders of trainings that were started in JupyterLab.
+    let time = Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let first = runs.join(format!("{time}-{name}"));
     // Two runs may begin within one second.
     let mut folder = first.clone();

@@ -1,28 +1,41 @@
 //! What the terminal shows while a notebook runs: each cell's number and first line, what it prints, how long it took.
 
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use super::failure::is_backtrace;
 use crate::notebook::source::without_colours;
 use crate::steps::seconds;
 
 /// A cell's first line is cut here, so that it stays on one line of the terminal.
 const WIDTH: usize = 90;
 
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// The crate that is being compiled, in one line that is rewritten; nothing where there is no terminal.
+    Crates,
+    /// Every cell and what it prints.
+    Cells,
+}
+
 /// The progress of one notebook.
 pub struct Progress {
     cells: usize,
-    shown: bool,
+    shown: Shown,
     started: Instant,
 }
 
 impl Progress {
-    /// For a notebook of so many code cells; prints nothing unless `shown`.
-    pub fn new(cells: usize, shown: bool) -> Self {
+    /// For a notebook of so many code cells; prints what `shown` says.
+    pub fn new(cells: usize, shown: Shown) -> Self {
         Self { cells, shown, started: Instant::now() }
     }
 
     fn say(&self, line: &str) {
-        if self.shown {
+        if self.shown == Shown::Cells {
             println!("{line}");
         }
     }
@@ -43,7 +56,9 @@ impl Progress {
     /// The cell printed.
     pub fn printed(&self, stream: &str, text: &str) {
         let bar = if stream == "stderr" { "!" } else { "│" };
-        for line in text.lines() {
+        // Errors carry backtraces of the kernel's inside; the executed copy keeps them.
+        let is_noise = |line: &str| stream == "stderr" && (line.trim().is_empty() || is_backtrace(line));
+        for line in text.lines().filter(|line| !is_noise(line)) {
             self.say(&format!("    {bar} {line}"));
         }
     }
@@ -57,7 +72,17 @@ impl Progress {
     pub fn log(&self, line: &str) {
         if let Some(name) = without_colours(line).trim().strip_prefix("Compiling ") {
             self.say(&format!("    compiling {name}"));
+            if self.shown == Shown::Crates && std::io::stdout().is_terminal() {
+                // The name before may have been longer.
+                print!("\r  compiling {name:<60}\r");
+                let _ = std::io::stdout().flush();
+            }
         }
+    }
+
+    /// The kernel is left alone.
+    pub fn idle(&self, time: Duration) {
+        self.say(&format!("    idle for {}", seconds(time)));
     }
 
     /// The cell ended.

@@ -1,0 +1,170 @@
+//! `cargo lab test`: format, lints, tests, then notebooks and kernel, in this order, up to the first failure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::check::kernel::{Laboratory, TESTS};
+use crate::check::{expectation, outputs};
+use crate::environment::{self, Ready};
+use crate::error::{Error, Result};
+use crate::kernel::settings;
+use crate::notebook::{Notebook, parameters};
+use crate::repository::{Repository, stem};
+use crate::run::progress::Shown;
+use crate::run::{self, Interrupts, Outcome, Request};
+use crate::steps::seconds;
+
+/// The variable by which the crate takes the generated stand-in for CIFAR-10, and what makes it do so.
+const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
+
+/// The stages, in their order: a name for `--only` and, for those that are a cargo command, its arguments.
+const STAGES: [(&str, &[&str]); 5] = [
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ("tests", &["test", "--workspace"]),
+    ("notebooks", &[]),
+    ("kernel", &[]),
+];
+
+/// What has been checked so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Counts one check and says how it went; returns whether it passed.
+    fn count(&mut self, what: &str, took: Duration, result: &Result<String, String>) -> bool {
+        let took = seconds(took);
+        match result {
+            Ok(remark) if remark.is_empty() => println!("ok      {what} ({took})"),
+            Ok(remark) => println!("ok      {what} ({took}): {remark}"),
+            Err(reason) => println!("FAILED  {what} ({took}): {reason}"),
+        }
+        match result {
+            Ok(_) => self.passed += 1,
+            Err(_) => self.failed += 1,
+        }
+        result.is_ok()
+    }
+}
+
+/// Runs the stages, or `only` one, up to the first failure. `idle` is how long the idle kernel is left alone. Returns
+/// whether all passed.
+///
+/// # Errors
+/// [`Error::NoSuchStage`]; where set-up fails.
+pub fn test(repository: &Repository, only: Option<&str>, idle: Duration) -> Result<bool> {
+    if let Some(asked) = only.filter(|asked| STAGES.iter().all(|(name, _)| name != asked)) {
+        let known = STAGES.iter().map(|(name, _)| (*name).to_string()).collect();
+        return Err(Error::NoSuchStage { asked: asked.to_string(), known });
+    }
+    let mut tally = Tally::default();
+    let started = Instant::now();
+    let mut ready = None;
+    for (name, arguments) in STAGES {
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
+        println!("\n== {name} ==");
+        let good = if arguments.is_empty() {
+            let (ready, interrupts) = match &ready {
+                Some(both) => both,
+                None => ready.insert((environment::set_up(repository)?, Interrupts::watch()?)),
+            };
+            if name == "notebooks" {
+                notebooks(repository, ready, interrupts, &mut tally)?
+            } else {
+                kernel(repository, ready, interrupts, idle, &mut tally)
+            }
+        } else {
+            let begun = Instant::now();
+            let result = cargo(repository, arguments);
+            tally.count(&format!("cargo {}", arguments.join(" ")), begun.elapsed(), &result)
+        };
+        if !good {
+            break;
+        }
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    println!("in {}", seconds(started.elapsed()));
+    Ok(tally.failed == 0)
+}
+
+fn cargo(repository: &Repository, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(repository.root());
+    settings::forget_cargo_run(&mut command, repository);
+    match command.status() {
+        Ok(status) if status.success() => Ok(String::new()),
+        Ok(status) => Err(format!("{status}, see above")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The folder for executed copies of the tests; the last test's are replaced.
+fn folder(repository: &Repository) -> PathBuf {
+    repository.root().join("runs/test")
+}
+
+fn notebooks(repository: &Repository, ready: &Ready, interrupts: &Interrupts, tally: &mut Tally) -> Result<bool> {
+    for path in repository.list_notebooks()? {
+        let begun = Instant::now();
+        println!("{}.ipynb at its test settings", stem(&path));
+        let result = notebook(repository, ready, interrupts, &path);
+        if !tally.count(&format!("{}.ipynb", stem(&path)), begun.elapsed(), &result) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn notebook(repository: &Repository, ready: &Ready, interrupts: &Interrupts, path: &Path) -> Result<String, String> {
+    let name = stem(path);
+    let (notebook, expected) = read(path, &name).map_err(|error| error.to_string())?;
+    let folder = folder(repository).join(&name);
+    let _ = fs::remove_dir_all(&folder);
+    let mut request = Request::new(notebook.clone(), &name, folder);
+    request.variables.push((STAND_IN.0.to_string(), STAND_IN.1.to_string()));
+    request.shown = Shown::Cells;
+    let execution = run::execute(repository, ready, &request, interrupts).map_err(|error| error.to_string())?;
+    match &execution.outcome {
+        Outcome::Passed => {}
+        Outcome::Failed { cell, failure } => return Err(run::describe(&name, &notebook, *cell, failure)),
+        Outcome::Interrupted { cell } => return Err(format!("interrupted in cell {cell}")),
+    }
+    let executed = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
+    let bytes = fs::metadata(&execution.copy).map(|metadata| metadata.len()).map_err(|error| error.to_string())?;
+    let mut problems = outputs::problems(&executed, bytes);
+    let printed = executed.all_printed();
+    problems.extend(expected.iter().filter_map(|expectation| expectation.problem(&printed)));
+    if !execution.cleaned {
+        problems.push("the kernel's folder was left behind".to_string());
+    }
+    if problems.is_empty() {
+        let pictures = outputs::count_pictures(&executed);
+        Ok(format!("{} cells, {pictures} pictures, {} kB", notebook.code_cells().len(), bytes / 1000))
+    } else {
+        Err(problems.join("\n        "))
+    }
+}
+
+fn read(path: &Path, name: &str) -> Result<(Notebook, Vec<expectation::Expectation>)> {
+    let mut notebook = Notebook::read(path)?;
+    let settings = expectation::test_settings(&notebook, path)?;
+    let expected = expectation::expectations(&notebook, path)?;
+    parameters::set(&mut notebook, name, &settings)?;
+    Ok((notebook, expected))
+}
+
+fn kernel(repository: &Repository, ready: &Ready, interrupts: &Interrupts, idle: Duration, tally: &mut Tally) -> bool {
+    let laboratory = Laboratory { repository, ready, interrupts, folder: folder(repository).join("kernel"), idle };
+    TESTS.iter().all(|(name, test)| {
+        let begun = Instant::now();
+        let result = test(&laboratory);
+        tally.count(name, begun.elapsed(), &result)
+    })
+}
