@@ -102,6 +102,7 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
         (
             "loss_and_accuracy",
             plot::loss_and_accuracy(&LossAndAccuracy {
+                data: "invented".into(),
                 train_loss: epochs(0.25, 1.7, 0.13),
                 test_loss: epochs(0.76, 1.4, 0.3),
                 train_accuracy: epochs(0.95, 0.38, 0.14),
@@ -111,6 +112,7 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
         (
             "one_epoch",
             plot::loss_and_accuracy(&LossAndAccuracy {
+                data: "invented".into(),
                 train_loss: vec![(1.0, 1.43)],
                 test_loss: vec![(1.0, f64::NAN)],
                 train_accuracy: vec![(1.0, 0.49)],
@@ -147,9 +149,12 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
                 .series(Series::new("epoch 2", noisy(9).map(|(x, y)| (x, 0.6 * y))))
                 .draw()?,
         ),
-        ("confusion", plot::confusion_matrix(&counts, &CLASSES)?),
-        ("confusion_2", plot::confusion_matrix(&[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?),
-        ("confusion_100", plot::confusion_matrix(&hundred, &hundred_names)?),
+        ("confusion", plot::confusion_matrix("Confusion matrix", &counts, &CLASSES)?),
+        (
+            "confusion_2",
+            plot::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?,
+        ),
+        ("confusion_100", plot::confusion_matrix("Confusion matrix", &hundred, &hundred_names)?),
         (
             "bars",
             Bars::new("Accuracy by class", &CLASSES, &accuracies)

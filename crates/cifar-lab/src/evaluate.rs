@@ -183,7 +183,7 @@ impl Evaluation {
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     pub fn confusion_matrix(&self) -> ConfusionMatrix {
-        ConfusionMatrix::new(&self.predictions, &self.class_names)
+        ConfusionMatrix { data: self.data.clone(), ..ConfusionMatrix::new(&self.predictions, &self.class_names) }
     }
 
     /// The wrong predictions, those first of which the network was surest.
@@ -255,6 +255,8 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
 pub struct ConfusionMatrix {
     counts: Vec<Vec<u64>>,
     class_names: Vec<String>,
+    /// The data set's name, for titles.
+    data: String,
 }
 
 impl ConfusionMatrix {
@@ -274,7 +276,7 @@ impl ConfusionMatrix {
                 *count += 1;
             }
         }
-        Self { counts, class_names: class_names.to_vec() }
+        Self { counts, class_names: class_names.to_vec(), data: String::new() }
     }
 
     /// The counts: a row for each true class, a column for each predicted one.
@@ -315,7 +317,7 @@ impl ConfusionMatrix {
     /// assert!(matrix.per_class_table().to_string().contains("100.0 %"));
     /// ```
     pub fn per_class_table(&self) -> Table {
-        let table = Table::new(["class", "images", "right", "accuracy"]);
+        let table = Table::new(["class", "images", "right", "accuracy"]).caption(self.data.clone());
         self.per_class().into_iter().enumerate().fold(table, |table, (class, (name, share))| {
             let images: u64 = self.counts[class].iter().sum();
             let percent = if images == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * share) };
@@ -336,7 +338,8 @@ impl ConfusionMatrix {
     /// # Errors
     /// Where it cannot be drawn; see [`plot::PlotError`].
     pub fn picture(&self) -> Result<Figure> {
-        Ok(plot::confusion_matrix(&self.counts, &self.class_names)?)
+        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
+        Ok(plot::confusion_matrix(&format!("Confusion matrix{of}"), &self.counts, &self.class_names)?)
     }
 }
 

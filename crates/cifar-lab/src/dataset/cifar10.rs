@@ -221,7 +221,7 @@ impl Search {
         }
         let data = match &self.folder {
             Some(folder) => Cifar10::from_folder(folder)?,
-            None => match self.from_cache(report) {
+            None => match self.cached(report) {
                 Ok(data) => data,
                 // What only the network is to blame for: the lesson goes on with the stand-in.
                 Err(
@@ -240,7 +240,7 @@ impl Search {
         Ok(data)
     }
 
-    fn from_cache(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
+    fn cached(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
         let cache = self.cache.as_ref().ok_or(DatasetError::NoCacheFolder)?;
         let folder = cache.join(ARCHIVE_FOLDER);
         let folder = if folder.is_dir() { folder } else { self.archive.fetch(cache, report)? };

@@ -36,11 +36,15 @@ const SMALLEST_NUMBER: f64 = 7.5;
 ///
 /// ```
 /// use cifar_lab::plot;
-/// let figure = plot::confusion_matrix(&[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
+/// let figure = plot::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
 /// assert!(figure.text().contains("160 of 200 right (80.0 %)"));
 /// # Ok::<(), cifar_lab::plot::PlotError>(())
 /// ```
-pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) -> Result<Figure, PlotError> {
+pub fn confusion_matrix(
+    title: &str,
+    counts: &[Vec<u64>],
+    class_names: &[impl AsRef<str>],
+) -> Result<Figure, PlotError> {
     let classes = counts.len();
     if classes == 0 {
         return Err(PlotError::Empty { what: "the confusion matrix has no classes".to_string() });
@@ -73,9 +77,9 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
 
     let layout = Layout::new(counts, &names);
     let Layout { cell, left, top, side, width, height, .. } = layout;
-    let figure = Figure::draw("Confusion matrix", (width as u32, height as u32), |area| {
+    let figure = Figure::draw(title, (width as u32, height as u32), |area| {
         let notes = [format!("{summary}; recall is the share of a class's images that was found")];
-        chart::frame(area, "Confusion matrix", &[], &notes)?;
+        chart::frame(area, title, &[], &notes)?;
         let small = || chart::font(SMALL_SIZE, MUTED);
         area.draw(&chart::rectangle((left, top), (left + side, top + side), heat(0.0)))?;
         if classes <= MOST_NUMBERED {
@@ -114,11 +118,11 @@ pub fn confusion_matrix(counts: &[Vec<u64>], class_names: &[impl AsRef<str>]) ->
     })?;
     if classes > MOST_NUMBERED {
         return Ok(with_cells(&figure, counts, &totals, &layout)?
-            .with_text(format!("{}\n{summary}", confusions(counts, &totals, &names))));
+            .with_text(format!("{}\n{summary}", confusions(title, counts, &totals, &names))));
     }
     let header =
         ["true \\ predicted".to_string()].into_iter().chain(names.iter().cloned()).chain(["recall".to_string()]);
-    let mut table = Table::new(header).caption("Confusion matrix");
+    let mut table = Table::new(header).caption(title);
     for (index, (name, row)) in names.iter().zip(counts).enumerate() {
         let recall = percent(share(u128::from(row[index]), totals[index]));
         let cells = row.iter().map(|count| text::grouped(u128::from(*count)));
@@ -173,9 +177,9 @@ fn with_cells(figure: &Figure, counts: &[Vec<u64>], totals: &[u128], layout: &La
 }
 
 /// For each class, its recall and what it is most often taken for.
-fn confusions(counts: &[Vec<u64>], totals: &[u128], names: &[String]) -> Table {
+fn confusions(title: &str, counts: &[Vec<u64>], totals: &[u128], names: &[String]) -> Table {
     let header = ["true class", "images", "recall", "most often taken for", "images"];
-    let mut table = Table::new(header).caption("Confusion matrix");
+    let mut table = Table::new(header).caption(title);
     for (index, row) in counts.iter().enumerate() {
         let recall = percent(share(u128::from(row[index]), totals[index]));
         let others = row.iter().enumerate().filter(|(column, count)| *column != index && **count > 0);
@@ -296,7 +300,7 @@ mod tests {
     fn each_cell_is_drawn_with_its_count() {
         let counts: Vec<Vec<u64>> =
             (0..10).map(|t| (0..10).map(|p| if t == p { 700 + t } else { 10 * p }).collect()).collect();
-        let svg = confusion_matrix(&counts, &names(10)).unwrap().svg();
+        let svg = confusion_matrix("t", &counts, &names(10)).unwrap().svg();
         // The card, the background, the cells and the steps of the key.
         assert_eq!(count(&svg, "rect"), 1 + 1 + 100 + KEY.1 as usize);
         let texts = texts(&svg);
@@ -308,12 +312,12 @@ mod tests {
 
     #[test]
     fn one_class_and_a_hundred_fit() {
-        let one = confusion_matrix(&[vec![7]], &["only"]).unwrap();
+        let one = confusion_matrix("t", &[vec![7]], &["only"]).unwrap();
         assert!(one.text().contains("100.0 %"));
         inside(&one.svg());
         let counts: Vec<Vec<u64>> =
             (0..100).map(|t| (0..100).map(|p| u64::from(t == p) * 90 + u64::from(p < 3)).collect()).collect();
-        let hundred = confusion_matrix(&counts, &names(100)).unwrap();
+        let hundred = confusion_matrix("t", &counts, &names(100)).unwrap();
         let svg = hundred.svg();
         inside(&svg);
         assert_eq!(count(&svg, "rect"), 1 + 1 + KEY.1 as usize);
@@ -327,27 +331,27 @@ mod tests {
             assert_eq!(pixels.get_pixel(column as u32 * cell + 3, row as u32 * cell + 3).0, [r, g, b]);
         }
         assert!(svg.len() < 60_000 && hundred.text().len() < 10_000);
-        assert!(matches!(confusion_matrix(&vec![vec![0; 201]; 201], &names(201)), Err(PlotError::Setting { .. })));
+        assert!(matches!(confusion_matrix("t", &vec![vec![0; 201]; 201], &names(201)), Err(PlotError::Setting { .. })));
     }
 
     #[test]
     fn classes_without_images_have_no_recall() {
-        let figure = confusion_matrix(&[vec![0, 0], vec![0, 0]], &["a", "b"]).unwrap();
+        let figure = confusion_matrix("t", &[vec![0, 0], vec![0, 0]], &["a", "b"]).unwrap();
         assert!(figure.text().ends_with("0 of 0 right (–)"), "{}", figure.text());
         inside(&figure.svg());
     }
 
     #[test]
     fn huge_counts_do_not_overflow() {
-        let figure = confusion_matrix(&[vec![u64::MAX, u64::MAX], vec![0, u64::MAX]], &["a", "b"]).unwrap();
+        let figure = confusion_matrix("t", &[vec![u64::MAX, u64::MAX], vec![0, u64::MAX]], &["a", "b"]).unwrap();
         assert!(figure.text().contains("(66.7 %)"));
     }
 
     #[test]
     fn what_does_not_fit_together_is_refused() {
-        assert!(matches!(confusion_matrix(&[], &["a"; 0]), Err(PlotError::Empty { .. })));
-        assert!(matches!(confusion_matrix(&[vec![1, 2]], &["a"]), Err(PlotError::RowLength { found: 2, .. })));
-        let error = confusion_matrix(&[vec![1]], &["a", "b"]).unwrap_err();
+        assert!(matches!(confusion_matrix("t", &[], &["a"; 0]), Err(PlotError::Empty { .. })));
+        assert!(matches!(confusion_matrix("t", &[vec![1, 2]], &["a"]), Err(PlotError::RowLength { found: 2, .. })));
+        let error = confusion_matrix("t", &[vec![1]], &["a", "b"]).unwrap_err();
         assert_eq!(error.to_string(), "2 class names for 1 rows of the confusion matrix: give one for each");
     }
 

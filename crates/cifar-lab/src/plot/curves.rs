@@ -346,6 +346,8 @@ fn with_notes(text: String, notes: &[String]) -> String {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossAndAccuracy {
+    /// What was trained on; stands in the title, unless it is empty.
+    pub data: String,
     /// Mean cross entropy over training images, in nats.
     pub train_loss: Vec<(f64, f64)>,
     /// Mean cross entropy over test images, in nats.
@@ -366,6 +368,7 @@ pub struct LossAndAccuracy {
 /// ```
 /// use cifar_lab::plot::{LossAndAccuracy, loss_and_accuracy};
 /// let figure = loss_and_accuracy(&LossAndAccuracy {
+///     data: "CIFAR-10".into(),
 ///     train_loss: vec![(1.0, 1.43), (2.0, 1.06)],
 ///     test_loss: vec![(1.0, 1.19), (2.0, 0.97)],
 ///     train_accuracy: vec![(1.0, 0.49), (2.0, 0.63)],
@@ -375,8 +378,9 @@ pub struct LossAndAccuracy {
 /// # Ok::<(), cifar_lab::plot::PlotError>(())
 /// ```
 pub fn loss_and_accuracy(curves: &LossAndAccuracy) -> Result<Figure, PlotError> {
+    let of = if curves.data.is_empty() { String::new() } else { format!(": {}", curves.data) };
     let panel = |train: &[(f64, f64)], test: &[(f64, f64)], label: &str| {
-        Curves::new("Loss and accuracy by epoch")
+        Curves::new(format!("Loss and accuracy by epoch{of}"))
             .x_label("epoch")
             .y_label(label)
             .series(Series::new("training", train.iter().copied()))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 ///
 /// ```
 /// use cifar_lab::plot::{self, PlotError};
-/// let error = plot::confusion_matrix(&[vec![1, 2], vec![3]], &["cat", "dog"]).unwrap_err();
+/// let error = plot::confusion_matrix("Confusion matrix", &[vec![1, 2], vec![3]], &["cat", "dog"]).unwrap_err();
 /// assert!(matches!(error, PlotError::RowLength { row: 1, found: 1, expected: 2 }));
 /// ```
 #[derive(Debug, thiserror::Error)]

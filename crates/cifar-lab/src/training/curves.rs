@@ -41,6 +41,8 @@ pub struct EpochRecord {
 /// Everything recorded so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
+    /// The data set trained on, as its name says; empty where the plan named none.
+    pub data: String,
     /// A row for every so many steps.
     pub steps: Vec<StepRecord>,
     /// A row for every epoch.
@@ -53,7 +55,7 @@ impl History {
     /// ```
     /// use cifar_lab::training::{History, StepRecord};
     /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { steps, epochs: vec![] }.picture()?;
+    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.picture()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
@@ -74,7 +76,8 @@ impl History {
         };
         let test_loss = epoch(|row| row.test_loss);
         let test_accuracy = epoch(|row| row.test_accuracy);
-        let curves = LossAndAccuracy { train_loss, test_loss, train_accuracy, test_accuracy };
+        let data = self.data.clone();
+        let curves = LossAndAccuracy { data, train_loss, test_loss, train_accuracy, test_accuracy };
         Ok(plot::loss_and_accuracy(&curves)?)
     }
 }

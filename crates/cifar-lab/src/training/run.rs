@@ -227,7 +227,7 @@ impl Shared {
             pauses: 0,
             epoch: plan.first_epoch,
             step: 0,
-            history: History::default(),
+            history: History { data: plan.data.clone(), ..History::default() },
             started: now,
             paused: Duration::ZERO,
             ended: None,
