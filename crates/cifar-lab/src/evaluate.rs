@@ -243,7 +243,7 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
         correct.push(right);
     }
     Ok(plot::Gallery::new(pictures)
-        .title("What the network says")
+        .title(format!("What the network says: {}, {}", data.name(), data.split()))
         .labels(&labels)
         .correct(&correct)
         .columns(columns)

@@ -22,6 +22,9 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
+use crate::display::Figure;
+use crate::plot::Gallery;
+
 pub use archive::ArchiveSource;
 pub use cifar10::{CIFAR10_CLASSES, Choice, Cifar10, Search};
 pub use error::{DatasetError, Result};
@@ -225,6 +228,28 @@ impl Dataset {
             let at = y as usize * width + x as usize;
             image::Rgb([pixels[at], pixels[at + stride], pixels[at + 2 * stride]])
         }))
+    }
+
+    /// The first `n` pictures with their classes, enlarged, in rows of eight.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 100, 10);
+    /// assert!(data.train.gallery(24)?.text().contains("24 pictures"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When there are fewer, or they cannot be drawn.
+    pub fn gallery(&self, n: usize) -> crate::error::Result<Figure> {
+        let (mut pictures, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for index in 0..n {
+            pictures.push(self.picture(index)?);
+            labels.push(&self.class_names()[self.label(index)?]);
+        }
+        let title = format!("{}, {}", self.name(), self.split);
+        Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?)
     }
 
     /// The names of the classes: the label is the position in this list.
