@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::acceptance;
 use crate::check::kernel::{self, Laboratory};
+use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::kernel::{launcher, settings};
@@ -57,6 +58,8 @@ enum Verb {
         #[arg(long, value_name = "SECONDS", default_value_t = 20)]
         idle_seconds: u64,
     },
+    /// Say what is found, what is missing and how to get it
+    Doctor,
     /// Measure how long a kernel takes to start, a few times
     #[command(hide = true)]
     MeasureStart {
@@ -93,6 +96,7 @@ pub fn main() -> Result<ExitCode> {
         Some(Verb::Test { only, idle_seconds }) => {
             acceptance::test(&Repository::current()?, only.as_deref(), Duration::from_secs(idle_seconds)).map(code)
         }
+        Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
         Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),

@@ -9,12 +9,14 @@
 //! - [`run`]: executing notebooks headless.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
+//! - [`doctor`]: what is found and what is missing.
 //! - [`steps`]: announcing what takes time.
 //! - [`error`]: everything that can go wrong.
 
 mod acceptance;
 mod check;
 mod cli;
+mod doctor;
 mod environment;
 mod error;
 mod kernel;

@@ -208,9 +208,11 @@ fn two_at_once(laboratory: &Laboratory) -> Result<String, String> {
         let other = scope.spawn(|| laboratory.printed_by("other", &other));
         (laboratory.printed_by("one", &one), other.join().unwrap_or(Err("its thread panicked".to_string())))
     });
-    match (one?.trim(), other?.trim()) {
-        ("one met true", "other met true") => Ok(String::new()),
-        both => Err(format!("they printed {both:?}")),
+    let (one, other) = (one?, other?);
+    if one.contains("one met true") && other.contains("other met true") {
+        Ok(String::new())
+    } else {
+        Err(format!("they printed {one:?} and {other:?}"))
     }
 }
 
