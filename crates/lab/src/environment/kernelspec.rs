@@ -1,4 +1,4 @@
-//! The kernelspec `rust`, and the launcher that it names.
+//! The kernelspec `rust`, the launcher that it names, and the notebook client: what this program puts into an environment.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::run::client::SCRIPT;
 
 /// The launcher's name: a copy of this program, because `cargo clean` takes the one in target/.
 const LAUNCHER: &str = "cifar-lab-kernel";
@@ -27,17 +28,23 @@ fn contents(environment: &Path, evcxr: &Path) -> Value {
     })
 }
 
-/// Whether kernelspec and launcher are there and as they would be written.
+/// Where the notebook client's script is kept.
+pub fn client_script(environment: &Path) -> PathBuf {
+    environment.join("share/cifar-lab/client.py")
+}
+
+/// Whether kernelspec, launcher and client are there and as they would be written.
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
     let same_program = std::env::current_exe()
         .and_then(|own| Ok(fs::read(own)? == fs::read(environment.join("bin").join(LAUNCHER))?))
         .unwrap_or(false);
-    same_spec && same_program
+    let same_client = fs::read_to_string(client_script(environment)).is_ok_and(|script| script == SCRIPT);
+    same_spec && same_program && same_client
 }
 
-/// Writes both.
+/// Writes all three.
 ///
 /// # Errors
 /// Where the environment can't be written.
@@ -46,6 +53,7 @@ pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let program = fs::read(&own).map_err(Error::file("read", &own))?;
     let launcher = environment.join("bin").join(LAUNCHER);
     write_whole(&launcher, &program, 0o755)?;
+    write_whole(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
     write_whole(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
 }

@@ -42,6 +42,11 @@ impl Ready {
         self.environment.join("bin/python")
     }
 
+    /// Where its notebook client lies.
+    pub fn client_script(&self) -> PathBuf {
+        kernelspec::client_script(&self.environment)
+    }
+
     /// Where its kernelspecs lie.
     pub fn kernel_dirs(&self) -> PathBuf {
         kernelspec::folder(&self.environment)

@@ -1,12 +1,12 @@
 """Executes one notebook in a Jupyter kernel, cell by cell, for `cargo lab`.
 
-Usage: client.py JOB, a JSON file with
+The first line of standard input is the job, a JSON object:
     notebook      the notebook, executed in place: it is saved after each cell
     kernel_dirs   where the kernelspec `rust` lies
     cwd, env      the kernel's working directory and additional variables
 
-Prints one JSON object a line: what happens. After the `end` of each cell it waits for a line on standard input: `next`
-goes on; `stop`, or the end of the input, at any time, ends the kernel.
+Prints one JSON object a line: what happens. After the `end` of each cell it waits for a further line: `next` goes on;
+`stop`, or the end of the input, at any time, ends the kernel.
 """
 
 import asyncio
@@ -193,10 +193,11 @@ async def main(job):
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    with open(sys.argv[1], encoding="utf-8") as file:
-        job = json.load(file)
     try:
-        asyncio.run(main(job))
+        asyncio.run(main(json.loads(sys.stdin.readline())))
+    except BrokenPipeError:  # `cargo lab` is gone; the kernel is down by now, and nobody listens
+        os._exit(1)
     except Exception as error:
-        tell("failed", message=f"{type(error).__name__}: {error}")
-        sys.exit(1)
+        with contextlib.suppress(BrokenPipeError):
+            tell("failed", message=f"{type(error).__name__}: {error}")
+        os._exit(1)

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
+/// The Python program; set-up writes it into the environment.
+pub const SCRIPT: &str = include_str!("client.py");
+
 /// What the client executes.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -72,7 +75,6 @@ pub struct Client {
     process: Child,
     events: BufReader<ChildStdout>,
     orders: Orders,
-    _folder: tempfile::TempDir,
 }
 
 /// The way to stop a client from another thread.
@@ -83,6 +85,11 @@ impl Orders {
     /// Tells the client to stop, at once. A client that is gone needs no telling.
     pub fn stop(&self) {
         self.send("stop");
+    }
+
+    /// Closes the way: the client reads the end of its input.
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }
 
     /// Whether both are the way to the same client.
@@ -101,31 +108,21 @@ impl Orders {
 }
 
 impl Client {
-    /// Starts `job` with `python`, which has nbclient.
+    /// Starts `job` with `python`, which has nbclient, and [`SCRIPT`] at `script`.
     ///
     /// # Errors
     /// Where Python can't be started.
-    pub fn start(python: &Path, job: &Job, repository: &Repository) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).map_err(Error::file("write", &path)).map(|()| path)
-        };
-        let script = write("client.py", include_str!("client.py"))?;
+    pub fn start(python: &Path, script: &Path, job: &Job, repository: &Repository) -> Result<Self> {
         let variables: serde_json::Map<String, Value> =
             job.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        let job = write(
-            "job.json",
-            &json!({
-                "notebook": job.notebook,
-                "kernel_dirs": [job.kernel_dirs],
-                "cwd": job.cwd,
-                "env": variables,
-            })
-            .to_string(),
-        )?;
+        let job = json!({
+            "notebook": job.notebook,
+            "kernel_dirs": [job.kernel_dirs],
+            "cwd": job.cwd,
+            "env": variables,
+        });
         let mut command = Command::new(python);
-        command.arg(script).arg(job).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
         // Ctrl-C in the terminal reaches this program only, which then tells the client.
         command.process_group(0);
         settings::forget_cargo_run(&mut command, repository);
@@ -138,7 +135,8 @@ impl Client {
             return Err(Error::Client("its pipes are missing".to_string()));
         };
         let orders = Orders(Arc::new(Mutex::new(Some(stdin))));
-        Ok(Self { process, events: BufReader::new(stdout), orders, _folder: folder })
+        orders.send(&job.to_string());
+        Ok(Self { process, events: BufReader::new(stdout), orders })
     }
 
     /// The way to stop it from another thread.
@@ -167,6 +165,7 @@ impl Client {
     /// Waits until the client, and with it the kernel, has ended.
     pub fn wait(mut self) {
         self.orders.stop();
+        self.orders.close();
         // What it still has to say must not block it.
         let _ = std::io::copy(&mut self.events, &mut std::io::sink());
         let _ = self.process.wait();

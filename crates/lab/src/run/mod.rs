@@ -169,7 +169,7 @@ pub fn execute(
     };
     let kernel_folder = ready.folders.live_path(&request.kernel_id);
     let started = Instant::now();
-    let mut client = Client::start(&ready.python(), &job, repository)?;
+    let mut client = Client::start(&ready.python(), &ready.client_script(), &job, repository)?;
     let orders = client.orders();
     interrupts.stops(&orders);
     let run = follow(&mut client, request, &kernel_folder);

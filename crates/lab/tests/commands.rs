@@ -1,0 +1,181 @@
+//! `cargo lab` from outside: what people get wrong, each a message of one or two lines and an exit code of 1.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A repository with one notebook, in a folder of its own, with its own home and cache.
+struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+const NOTEBOOK: &str = r#"{"cells": [{"cell_type": "code", "execution_count": null, "id": "p", "outputs": [],
+    "metadata": {"tags": ["parameters"]}, "source": ["let epochs: usize = 20;\n", "let device: &str = \"auto\";"]}],
+    "metadata": {"kernelspec": {"display_name": "Rust", "language": "rust", "name": "rust"}},
+    "nbformat": 4, "nbformat_minor": 5}"#;
+
+impl Scratch {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("repository");
+        let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for made in ["crates/cifar-lab/src", "notebooks", "programs"] {
+            fs::create_dir_all(root.join(made)).unwrap();
+        }
+        for copied in ["environment.yml", "Cargo.toml", "Cargo.lock"] {
+            fs::copy(real.join(copied), root.join(copied)).unwrap();
+        }
+        fs::write(root.join("crates/cifar-lab/Cargo.toml"), "").unwrap();
+        fs::write(root.join("notebooks/00_first.ipynb"), NOTEBOOK).unwrap();
+        fs::write(root.join("notebooks/01_second.ipynb"), NOTEBOOK).unwrap();
+        Self { folder }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("repository")
+    }
+
+    /// Puts a program of this machine on the scratch PATH.
+    fn link(&self, name: &str, program: &Path) {
+        symlink(program, self.root().join("programs").join(name)).unwrap();
+    }
+
+    /// `cargo lab` with nothing on PATH but what was linked, and no variable that leads out of the scratch folder.
+    fn lab(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.current_dir(self.root()).env_clear();
+        command.env("PATH", self.root().join("programs")).env("HOME", self.folder.path());
+        command
+    }
+}
+
+fn find(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file()).unwrap()
+}
+
+/// A Python proper: behind version managers' scripts, which need their own PATH.
+fn python() -> PathBuf {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// The message of a run that must fail, which must be short and hold no panic.
+fn message(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+fn short_message(output: &Output) -> String {
+    let text = message(output);
+    assert!(text.trim_end().lines().count() <= 2, "{text}");
+    text
+}
+
+#[test]
+fn a_notebook_that_does_not_exist() {
+    let scratch = Scratch::new();
+    let text = short_message(&scratch.lab().args(["run", "07"]).output().unwrap());
+    assert!(text.contains("no notebook is called 07; there are 00_first and 01_second"), "{text}");
+    let text = short_message(&scratch.lab().args(["run", "0"]).output().unwrap());
+    assert!(text.contains("more than one notebook: 00_first and 01_second"), "{text}");
+    assert!(!scratch.root().join("runs").exists(), "nothing has begun");
+}
+
+#[test]
+fn a_setting_that_is_wrong() {
+    let scratch = Scratch::new();
+    for (setting, wanted) in [
+        ("epoch=2", "has no parameter called epoch; it has epochs: usize and device: &str"),
+        ("epochs=two", "epochs is usize, so it wants a whole number"),
+        ("epochs", "--set wants name=value"),
+    ] {
+        let text = short_message(&scratch.lab().args(["run", "00", "--set", setting]).output().unwrap());
+        assert!(text.contains(wanted), "{text}");
+    }
+    assert!(!scratch.root().join("runs").exists(), "nothing has begun");
+}
+
+#[test]
+fn a_file_that_is_no_notebook() {
+    let scratch = Scratch::new();
+    fs::write(scratch.root().join("notebooks/02_broken.ipynb"), "{").unwrap();
+    let text = short_message(&scratch.lab().args(["run", "02"]).output().unwrap());
+    assert!(text.contains("02_broken.ipynb is not a notebook that can be run: it is no JSON"), "{text}");
+}
+
+#[test]
+fn no_linker_then_no_python() {
+    let scratch = Scratch::new();
+    let text = short_message(&scratch.lab().args(["run", "00"]).output().unwrap());
+    assert!(text.contains("no C linker") && text.contains("apt install build-essential"), "{text}");
+    scratch.link("cc", &find("cc"));
+    let text = short_message(&scratch.lab().args(["run", "00"]).output().unwrap());
+    assert!(text.contains("Python 3.10 or later is needed") && text.contains("apt install python3"), "{text}");
+}
+
+#[test]
+fn the_doctor_needs_neither() {
+    let scratch = Scratch::new();
+    let output = scratch.lab().arg("doctor").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let table = String::from_utf8(output.stdout).unwrap();
+    for missing in ["MISSING   Rust", "MISSING   C linker", "MISSING   Python"] {
+        assert!(table.contains(missing), "{table}");
+    }
+    assert!(table.contains("3 things that are needed are missing"), "{table}");
+}
+
+#[test]
+fn pip_without_a_network() {
+    let scratch = Scratch::new();
+    scratch.link("cc", &find("cc"));
+    scratch.link("python3", &python());
+    let mut command = scratch.lab();
+    // Nothing listens on the discard port of this machine.
+    command
+        .env("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+        .env("PIP_RETRIES", "0")
+        .env("PIP_CONFIG_FILE", "/dev/null");
+    let text = short_message(&command.args(["run", "00"]).output().unwrap());
+    assert!(text.contains("installing Python packages failed: ERROR: "), "{text}");
+    assert!(text.contains("Check the network") && text.contains("goes on where it stopped"), "{text}");
+}
+
+#[test]
+fn cargo_without_a_network() {
+    let scratch = Scratch::new();
+    scratch.link("cc", &find("cc"));
+    scratch.link("cargo", Path::new(env!("CARGO")));
+    // A set-up that has come as far as the packages.
+    let venv = scratch.root().join(".venv");
+    fs::create_dir_all(venv.join("bin")).unwrap();
+    symlink(python(), venv.join("bin/python")).unwrap();
+    let list = fs::read_to_string(scratch.root().join("environment.yml")).unwrap();
+    let not_from_pip = ["python ", "rust ", "rust-src ", "evcxr ", "c-compiler"];
+    let packages: String = list
+        .lines()
+        .skip_while(|line| *line != "dependencies:")
+        .filter_map(|line| line.strip_prefix("  - "))
+        .filter(|line| not_from_pip.iter().all(|name| !line.starts_with(name)))
+        .map(|line| line.replace(' ', "") + "\n")
+        .collect();
+    fs::write(venv.join("cifar-lab-packages.txt"), packages).unwrap();
+    let mut command = scratch.lab();
+    command.env("CARGO_NET_OFFLINE", "true");
+    let text = message(&command.args(["run", "00"]).output().unwrap());
+    // cargo's own words come first, on lines of their own.
+    let last: Vec<&str> = text.trim_end().lines().rev().take(2).collect();
+    assert!(last[1].contains("compiling evcxr_jupyter failed"), "{text}");
+    assert!(last[0].contains("Check the network") && last[0].contains("run the same command again"), "{text}");
+}
+
+#[test]
+fn outside_of_the_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_lab")).current_dir(folder.path()).arg("doctor").output().unwrap();
+    assert!(short_message(&output).contains("is not inside the repository"));
+}
