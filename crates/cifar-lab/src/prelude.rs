@@ -21,7 +21,7 @@ pub use plotters;
 pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
-pub use crate::checkpoint::{load_safetensors, save_safetensors};
+pub use crate::checkpoint::{load_checkpoint, load_safetensors, save_checkpoint, save_safetensors};
 pub use crate::dataset::{Cifar10, Dataset};
 pub use crate::device::{describe, device};
 pub use crate::display::{Figure, Table};

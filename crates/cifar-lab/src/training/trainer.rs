@@ -1,11 +1,14 @@
 //! The loop, ready made.
 
+use candle_cnn::parameters::Parameters;
 use candle_core::Tensor;
-use candle_nn::{ModuleT, Optimizer};
+use candle_nn::ModuleT;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::handle::Training;
 use super::run::{Plan, Run};
+use crate::checkpoint::{ResumableOptimizer, load_checkpoint, save_checkpoint};
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
@@ -47,9 +50,10 @@ pub struct Trainer<N, O> {
     schedule: Option<Arc<Schedule>>,
     epochs: usize,
     plan: Option<Plan>,
+    checkpoint: Option<(PathBuf, Parameters)>,
 }
 
-impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
+impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<N, O> {
     /// Trains `network` with `optimizer` on `loader`'s batches: one epoch, cross entropy, the optimiser's own learning
     /// rate, unless said otherwise.
     ///
@@ -69,7 +73,7 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
     /// ```
     pub fn new(network: N, optimizer: O, loader: DataLoader) -> Self {
         let loss: Arc<Loss> = Arc::new(candle_cnn::ops::cross_entropy);
-        Self { network, optimizer, loader, test: None, loss, schedule: None, epochs: 1, plan: None }
+        Self { network, optimizer, loader, test: None, loss, schedule: None, epochs: 1, plan: None, checkpoint: None }
     }
 
     /// How often the data set is gone through.
@@ -185,6 +189,34 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
         self
     }
 
+    /// Writes a checkpoint to `path` after each epoch; where one is there already, the training goes on from it, and
+    /// gives what an uninterrupted one would have given. `parameters` are the network's.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Status, Trainer}};
+    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
+    /// # use candle_core::Device;
+    /// # use candle_nn::Optimizer;
+    /// # let train = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
+    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("checkpoint.safetensors");
+    /// for (epochs, first) in [(1, 1), (3, 2)] {
+    ///     let parameters = Parameters::new(0);
+    ///     let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+    ///     let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+    ///     let trainer = Trainer::new(net, sgd, train.clone()).epochs(epochs).checkpoint(&path, &parameters);
+    ///     let training = trainer.start()?;
+    ///     training.wait()?;
+    ///     assert_eq!(training.history().epochs[0].epoch, first);
+    /// }
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn checkpoint(mut self, path: &Path, parameters: &Parameters) -> Self {
+        self.checkpoint = Some((path.to_path_buf(), parameters.clone()));
+        self
+    }
+
     /// Starts the training on a thread of its own.
     ///
     /// ```
@@ -204,12 +236,15 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
     /// ```
     ///
     /// # Errors
-    /// As [`Training::start`], and where the loader's settings cannot be.
+    /// As [`Training::start`], and [`load_checkpoint`] where there is a checkpoint to go on from.
     pub fn start(mut self) -> Result<Training> {
         let mut plan = self.plan.take().unwrap_or_else(|| Plan::new("training", 1, 1));
         plan.epochs = self.epochs;
         plan.steps = self.loader.len();
         plan = plan.data(self.loader.dataset());
+        if let Some((path, parameters)) = self.checkpoint.as_ref().filter(|(path, _)| path.exists()) {
+            plan.first_epoch = load_checkpoint(path, parameters, &mut self.optimizer)?;
+        }
         Training::start(plan, move |run| self.train(run))
     }
 
@@ -231,8 +266,65 @@ impl<N: ModuleT + Send + 'static, O: Optimizer + Send + 'static> Trainer<N, O> {
                 Some(loader) => Some(evaluate(&self.network, loader)?),
                 None => None,
             };
+            if let Some((path, parameters)) = &self.checkpoint {
+                let notes = [("data", self.loader.dataset().name())];
+                save_checkpoint(path, parameters, &self.optimizer, epoch + 1, &notes)?;
+            }
             run.end_epoch(evaluation.as_ref())?;
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Cifar10;
+    use crate::model::{Net, NetConfig};
+    use crate::training::Status;
+    use crate::transform::{RandomCrop, RandomHorizontalFlip};
+    use candle_cnn::optim::{SGD, SgdConfig};
+    use candle_core::Device;
+    use candle_nn::Optimizer;
+
+    /// Trains for `epochs` epochs, from the checkpoint if there is one; returns losses and the last bias.
+    fn train(epochs: usize, checkpoint: Option<&Path>) -> Result<(Vec<f64>, Vec<f32>)> {
+        let data = Cifar10::stand_in(3, 50, 10);
+        let parameters = Parameters::new(3);
+        let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+        let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+        let settings = SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, ..SgdConfig::default() };
+        let loader = DataLoader::new(&data.train, &Device::Cpu)
+            .batch_size(16)
+            .shuffle(3)
+            .random_flip(RandomHorizontalFlip { p: 0.5 })
+            .random_crop(RandomCrop { padding: 2 });
+        let mut trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, loader).epochs(epochs);
+        if let Some(path) = checkpoint {
+            trainer = trainer.checkpoint(path, &parameters);
+        }
+        let training = trainer.start()?;
+        training.wait()?;
+        assert_eq!(training.progress().status, Status::Finished);
+        let losses = training.history().epochs.iter().map(|row| row.train_loss).collect();
+        Ok((losses, parameters.state_dict()?["fc2.bias"].to_vec1()?))
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits() -> Result<()> {
+        assert_eq!(train(2, None)?, train(2, None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_resumed_training_gives_the_bits_of_an_uninterrupted_one() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let whole = train(4, None)?;
+        let first = train(2, Some(&path))?;
+        let rest = train(4, Some(&path))?;
+        assert_eq!([first.0, rest.0].concat(), whole.0);
+        assert_eq!(rest.1, whole.1);
         Ok(())
     }
 }
