@@ -2,7 +2,7 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, batch_norm2d, conv2d, linear};
+use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, batch_norm2d, conv2d, linear};
 use candle_cnn::ops::{self, RunningStatistics};
 use candle_cnn::optim::{AdamW, AdamWConfig, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
@@ -258,10 +258,11 @@ fn schedules() -> Result<()> {
 struct Net {
     blocks: Vec<(candle_cnn::layers::Conv2d, candle_cnn::layers::BatchNorm2d)>,
     dense: Vec<candle_cnn::layers::Linear>,
+    fused: bool,
 }
 
 impl Net {
-    fn new(parameters: &Parameters) -> Result<Self> {
+    fn new(parameters: &Parameters, fused: bool) -> Result<Self> {
         let vb = parameters.var_builder(&Device::Cpu);
         let channels = [3, 32, 64, 128, 256];
         let same = Conv2dConfig { padding: 1, ..Default::default() };
@@ -272,7 +273,7 @@ impl Net {
         let blocks = (0..4).map(block).collect::<Result<_>>()?;
         let sizes = [1024, 512, 128, 10];
         let dense = (0..3).map(|i| linear(sizes[i], sizes[i + 1], vb.pp(format!("fc{}", i + 1))));
-        Ok(Self { blocks, dense: dense.collect::<Result<_>>()? })
+        Ok(Self { blocks, dense: dense.collect::<Result<_>>()?, fused })
     }
 }
 
@@ -280,7 +281,11 @@ impl ModuleT for Net {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let mut x = x.clone();
         for (conv, bn) in &self.blocks {
-            x = ops::max_pool2d(&ops::relu(&bn.forward_t(&conv.forward(&x)?, train)?)?, 2, 2)?;
+            x = if self.fused {
+                ConvBlock::new(conv.clone(), bn.clone()).forward_t(&x, train)?
+            } else {
+                ops::max_pool2d(&ops::relu(&bn.forward_t(&conv.forward(&x)?, train)?)?, 2, 2)?
+            };
         }
         x = ops::flatten(&x)?;
         for layer in &self.dense[..2] {
@@ -292,9 +297,18 @@ impl ModuleT for Net {
 
 #[test]
 fn ten_training_steps_of_the_whole_network() -> Result<()> {
+    ten_training_steps(false)
+}
+
+#[test]
+fn ten_training_steps_of_the_network_in_fused_blocks() -> Result<()> {
+    ten_training_steps(true)
+}
+
+fn ten_training_steps(fused: bool) -> Result<()> {
     let (fixtures, parameters) = (fixtures("training")?, Parameters::new(0));
-    let net = Net::new(&parameters)?;
-    let mut numbers = Numbers::new(800);
+    let net = Net::new(&parameters, fused)?;
+    let mut numbers = Numbers::new(811);
     let named: HashMap<String, Var> = parameters.named().into_iter().collect();
     for (name, var) in parameters.named() {
         if name.starts_with("bn") {
@@ -307,7 +321,7 @@ fn ten_training_steps_of_the_whole_network() -> Result<()> {
     }
     let config = SgdConfig { learning_rate: 0.01, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
     let mut sgd = SGD::new(parameters.trainable(), config)?;
-    let batch = 16;
+    let batch = 4;
     let mut losses = Vec::new();
     for step in 0..10 {
         let x = numbers.tensor(&[batch, 3, 32, 32])?;

@@ -4,12 +4,16 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::{BatchNorm2d, Conv2d, MaxPool2d, Relu, conv_block};
+use crate::trace;
+
 /// A layer that can be asked for its type, so that neighbours that can run as one are recognised.
 trait Layer: ModuleT + Any + Send + Sync {}
 
 impl<M: ModuleT + Any + Send + Sync> Layer for M {}
 
-/// Layers one after another. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
+/// Layers one after another. Convolution, batch norm, ReLU and 2×2 max-pool in a row run as one operation
+/// ([`ConvBlock`](super::ConvBlock)) unless [`trace`] records. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
 /// shares the layers.
 ///
 /// ```
@@ -65,8 +69,32 @@ impl fmt::Debug for Sequential {
     }
 }
 
+/// Convolution, batch norm, ReLU, max-pool.
+const BLOCK_LAYERS: usize = 4;
+
+/// The convolution and the batch norm where `layers` begin with what runs as one operation.
+fn block(layers: &[Arc<dyn Layer>]) -> Option<(&Conv2d, &BatchNorm2d)> {
+    fn get<T: 'static>(layer: &Arc<dyn Layer>) -> Option<&T> {
+        let layer: &dyn Any = layer.as_ref();
+        layer.downcast_ref()
+    }
+    let [conv, bn, relu, pool, ..] = layers else { return None };
+    get::<Relu>(relu)?;
+    get::<MaxPool2d>(pool).filter(|pool| (pool.kernel(), pool.stride()) == (2, 2))?;
+    Some((get(conv)?, get(bn)?))
+}
+
 impl ModuleT for Sequential {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward_t(&x, train))
+        let (mut x, mut rest) = (x.clone(), self.layers.as_slice());
+        while let [layer, others @ ..] = rest {
+            (x, rest) = match block(rest) {
+                Some((conv, bn)) if !trace::is_recording() => {
+                    (conv_block::forward(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
+                }
+                _ => (layer.forward_t(&x, train)?, others),
+            };
+        }
+        Ok(x)
     }
 }

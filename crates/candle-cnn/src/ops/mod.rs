@@ -8,6 +8,7 @@ mod activation;
 mod batch_norm2d;
 mod check;
 mod conv2d;
+mod conv_block;
 mod cross_entropy;
 mod linear;
 mod matmul;
@@ -16,6 +17,7 @@ mod sums;
 
 pub use activation::{flatten, relu};
 pub use batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d};
+pub use conv_block::{Convolution, Normalisation, conv_batch_norm_relu_max_pool};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{cross_entropy, cross_entropy_with_label_smoothing};
 pub use linear::linear;

@@ -1,0 +1,63 @@
+use candle_core::{Result, Tensor};
+use candle_nn::{Module, ModuleT};
+
+use super::{BatchNorm2d, Conv2d};
+use crate::ops::{self, Convolution, Normalisation, conv_batch_norm_relu_max_pool};
+use crate::trace;
+
+/// Convolution, batch norm, ReLU and 2×2 max-pool as one layer: what the four give, at about half of the time; see
+/// [`ops::conv_batch_norm_relu_max_pool`]. While [`trace`] records, the four run one by one.
+#[derive(Clone, Debug)]
+pub struct ConvBlock {
+    conv: Conv2d,
+    bn: BatchNorm2d,
+}
+
+impl ConvBlock {
+    /// A block of two layers that may also be used by themselves; the parameters are theirs.
+    ///
+    /// ```
+    /// use candle_cnn::{layers::*, parameters::Parameters};
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::ModuleT;
+    /// let parameters = Parameters::new(0);
+    /// let vb = parameters.var_builder(&Device::Cpu);
+    /// let conv1 = conv2d(3, 32, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp("conv1"))?;
+    /// let bn1 = batch_norm2d(32, BatchNormConfig::default(), vb.pp("bn1"))?;
+    /// let block = ConvBlock::new(conv1, bn1);
+    /// let x = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(block.forward_t(&x, true)?.dims(), [2, 32, 16, 16]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn new(conv: Conv2d, bn: BatchNorm2d) -> Self {
+        Self { conv, bn }
+    }
+
+    /// The convolution.
+    pub fn conv(&self) -> &Conv2d {
+        &self.conv
+    }
+
+    /// The batch norm.
+    pub fn bn(&self) -> &BatchNorm2d {
+        &self.bn
+    }
+}
+
+impl ModuleT for ConvBlock {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        forward(&self.conv, &self.bn, x, train)
+    }
+}
+
+/// Also what `Sequential` runs where it finds the four one after another.
+pub(super) fn forward(conv: &Conv2d, bn: &BatchNorm2d, x: &Tensor, train: bool) -> Result<Tensor> {
+    if trace::is_recording() {
+        let y = bn.forward_t(&conv.forward(x)?, train)?;
+        return ops::max_pool2d(&ops::relu(&y)?, 2, 2);
+    }
+    let convolution = Convolution { weight: conv.weight(), bias: conv.bias(), config: conv.config() };
+    let normalisation =
+        Normalisation { running: bn.running(), weight: bn.weight(), bias: bn.bias(), config: bn.config() };
+    conv_batch_norm_relu_max_pool(x, convolution, normalisation, train)
+}

@@ -1,0 +1,495 @@
+//! Convolution, batch norm, ReLU and 2×2 max-pool as one operation.
+
+use candle_core::{Result, Tensor, Var};
+use rayon::prelude::*;
+
+use super::batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d, update};
+use super::check::{self, Backend};
+use super::conv2d::{Conv2dConfig, Geometry, conv2d};
+use super::{max_pool2d, relu};
+use crate::Error;
+use crate::cpu::convolution::{self as cv, Frame, GradLayout, Sizes};
+use crate::cpu::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::cpu::normalisation::{self as norm, Affine, Slope};
+use crate::element::{tensor, values};
+use crate::graph::{Gradients, node};
+use crate::trace;
+
+const NAME: &str = "conv_batch_norm_relu_max_pool";
+
+/// A convolution's parameters: see [`conv2d`].
+#[derive(Debug, Clone, Copy)]
+pub struct Convolution<'a> {
+    /// `[O, C / groups, KH, KW]`.
+    pub weight: &'a Tensor,
+    /// `[O]`.
+    pub bias: Option<&'a Tensor>,
+    /// Padding, stride, dilation and groups.
+    pub config: Conv2dConfig,
+}
+
+/// A batch norm's parameters: see [`batch_norm2d`].
+#[derive(Debug, Clone, Copy)]
+pub struct Normalisation<'a> {
+    /// Running mean and variance.
+    pub running: &'a RunningStatistics,
+    /// Scale of each channel, `[O]`.
+    pub weight: Option<&'a Tensor>,
+    /// Shift of each channel, `[O]`.
+    pub bias: Option<&'a Tensor>,
+    /// eps and momentum.
+    pub config: BatchNormConfig,
+}
+
+/// max_pool2d(relu(batch_norm2d(conv2d(x))), 2, 2) in one operation: the same values and gradients, without writing
+/// what lies between, which is what the separate operations spend half of their time on. `x` is `[N, C, H, W]`; gives
+/// `[N, O, OH / 2, OW / 2]`, rounded down.
+///
+/// In training the gradient of the convolution's bias is exactly 0 (the batch's mean takes any bias out again); the
+/// separate operations give what rounding leaves of it.
+///
+/// Where no fused code serves (another type or device, groups, a padding beyond the kernel's reach) the separate
+/// operations run, and also while [`trace`] records, so that each is seen.
+///
+/// ```
+/// use candle_cnn::ops::{Conv2dConfig, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
+/// use candle_core::{DType, Device, Tensor};
+///
+/// let x = Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu)?;
+/// let weight = Tensor::randn(0f32, 1., (16, 3, 3, 3), &Device::Cpu)?;
+/// let running = RunningStatistics::new(16, DType::F32, &Device::Cpu)?;
+/// let config = Conv2dConfig { padding: 1, ..Default::default() };
+/// let convolution = Convolution { weight: &weight, bias: None, config };
+/// let normalisation = Normalisation { running: &running, weight: None, bias: None, config: Default::default() };
+/// let y = conv_batch_norm_relu_max_pool(&x, convolution, normalisation, true)?;
+/// assert_eq!(y.dims(), [2, 16, 4, 4]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As the separate operations.
+pub fn conv_batch_norm_relu_max_pool(
+    x: &Tensor,
+    convolution: Convolution<'_>,
+    normalisation: Normalisation<'_>,
+    train: bool,
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x, convolution.weight, convolution.bias, convolution.config)?;
+    normalisation.config.check()?;
+    let sizes = geometry.sizes();
+    let frame = sizes.output_frame();
+    let served = matches!(check::backend(x), Backend::CpuF32)
+        && convolution.config.groups == 1
+        && frame.top >= 0
+        && frame.left >= 0
+        && sizes.oh >= 2
+        && sizes.ow >= 2
+        && !trace::is_recording();
+    if !served {
+        return separate(x, convolution, normalisation, train);
+    }
+    let arguments = [
+        ("the batch norm's weight", normalisation.weight),
+        ("the batch norm's bias", normalisation.bias),
+        ("the running mean", Some(normalisation.running.mean.as_tensor())),
+        ("the running variance", Some(normalisation.running.var.as_tensor())),
+    ];
+    for (name, argument) in arguments {
+        if let Some(argument) = argument {
+            check::argument(NAME, name, argument, &[sizes.o], x)?;
+        }
+    }
+    if train && sizes.n * sizes.pixels() == 1 {
+        return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
+    }
+    let inputs = Inputs::new(x, convolution, normalisation)?;
+    if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
+}
+
+/// The same by the separate operations.
+fn separate(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>, train: bool) -> Result<Tensor> {
+    let y = conv2d(x, c.weight, c.bias, c.config)?;
+    let y = batch_norm2d(&y, Some(n.running), n.weight, n.bias, n.config, train)?;
+    max_pool2d(&relu(&y)?, 2, 2)
+}
+
+/// What a gradient may be wanted of, contiguous.
+#[derive(Clone)]
+struct Inputs {
+    x: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    gamma: Option<Tensor>,
+    beta: Option<Tensor>,
+    config: Conv2dConfig,
+}
+
+impl Inputs {
+    fn new(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>) -> Result<Self> {
+        let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
+        Ok(Self {
+            x: x.contiguous()?,
+            weight: c.weight.contiguous()?,
+            bias: contiguous(c.bias)?,
+            gamma: contiguous(n.weight)?,
+            beta: contiguous(n.bias)?,
+            config: c.config,
+        })
+    }
+
+    /// In the order of the node's inputs.
+    fn list(&self) -> Vec<&Tensor> {
+        let mut list = vec![&self.x, &self.weight];
+        list.extend([&self.bias, &self.gamma, &self.beta].into_iter().flatten());
+        list
+    }
+
+    fn tracked(&self) -> bool {
+        self.list().iter().any(|input| input.track_op())
+    }
+}
+
+/// The values of a vector of `[O]`, or `default` for each channel.
+fn channels(vector: Option<&Tensor>, o: usize, default: f64) -> Result<Vec<f64>> {
+    match vector {
+        Some(vector) => Ok(values::<f32>(&vector.contiguous()?)?.iter().map(|&v| f64::from(v)).collect()),
+        None => Ok(vec![default; o]),
+    }
+}
+
+/// One value per channel as blocks, zeros behind the last channel.
+fn lanes(o: usize, f: impl Fn(usize) -> f64) -> Vec<Lane> {
+    let block = |b: usize| Lane(std::array::from_fn(|i| if b * LANES + i < o { f(b * LANES + i) as f32 } else { 0.0 }));
+    (0..o.div_ceil(LANES)).map(block).collect()
+}
+
+fn affines(o: usize, mean: impl Fn(usize) -> f64, scale: impl Fn(usize) -> f64, shift: &[f64]) -> Vec<Affine> {
+    let (mean, scale, shift) = (lanes(o, mean), lanes(o, scale), lanes(o, |c| shift[c]));
+    mean.into_iter().zip(scale).zip(shift).map(|((mean, scale), shift)| Affine { mean, scale, shift }).collect()
+}
+
+/// Sizes after the pool.
+fn pooled(sizes: &Sizes) -> (usize, usize) {
+    (sizes.oh / 2, sizes.ow / 2)
+}
+
+/// Normalises and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
+///
+/// # Safety
+/// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
+unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut u8, output: &mut [f32]) {
+    let (ph, pw) = pooled(sizes);
+    let mut blocks = Buffer::new(affines.len() * ph * pw);
+    for (b, affine) in affines.iter().enumerate() {
+        let winners = if winners.is_null() { winners } else { winners.wrapping_add(b * ph * pw * LANES) };
+        let blocks = &mut blocks[b * ph * pw..];
+        // SAFETY: the caller's promise, and `blocks` has this block and those after it.
+        unsafe {
+            norm::normalise(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
+        }
+    }
+    // SAFETY: as above.
+    unsafe { cv::unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+}
+
+fn forward_eval(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let o = sizes.o;
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    {
+        let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+        let (mean, var) = (channels(Some(&n.running.mean), o, 0.0)?, channels(Some(&n.running.var), o, 0.0)?);
+        let (gamma, beta) = (channels(inputs.gamma.as_ref(), o, 1.0)?, channels(inputs.beta.as_ref(), o, 0.0)?);
+        let scale = |c: usize| gamma[c] / (var[c] + n.config.eps).sqrt();
+        let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::pack_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let (x_picture, y_picture) = (sizes.c * sizes.h * sizes.w, o * ph * pw);
+        let blocks = sizes.output_blocks() * sizes.pixels();
+        let group = sizes.group();
+        output.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(output, x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            let mut y = Buffer::new(pictures * blocks);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
+                for (i, output) in output.chunks_exact_mut(y_picture).enumerate() {
+                    finish(floats(&y[i * blocks..]), &affines, &sizes, std::ptr::null_mut(), output);
+                }
+            }
+        });
+    }
+    if !inputs.tracked() {
+        return tensor(output, &[sizes.n, o, ph, pw]);
+    }
+    // Gradients in inference mode are rare (Grad-CAM): nothing is kept for them, the separate operations run again.
+    let (running, config) = (n.running.clone(), n.config);
+    let saved = inputs.clone();
+    node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| {
+        let vars = saved.list().iter().map(|t| Var::from_tensor(&t.detach())).collect::<Result<Vec<_>>>()?;
+        let mut rest = vars[2..].iter();
+        let mut next = |present: bool| if present { rest.next().map(Var::as_tensor) } else { None };
+        let bias = next(saved.bias.is_some());
+        let (weight, shift) = (next(saved.gamma.is_some()), next(saved.beta.is_some()));
+        let convolution = Convolution { weight: &vars[1], bias, config: saved.config };
+        let normalisation = Normalisation { running: &running, weight, bias: shift, config };
+        let y = separate(&vars[0], convolution, normalisation, false)?;
+        let store = (y * grad)?.sum_all()?.backward()?;
+        let wanted = saved.list().into_iter().zip(&vars);
+        Ok(wanted.map(|(input, var)| store.get(var).filter(|_| input.track_op()).cloned()).collect())
+    })
+}
+
+/// Packs the pictures in `x` one after another.
+///
+/// # Safety
+/// `packed` must have room for them.
+unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
+    for (i, x) in x.chunks_exact(x_picture).enumerate() {
+        // SAFETY: `x` is one picture; the caller's promise for `packed`.
+        unsafe { cv::pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
+    }
+}
+
+/// What the backward pass needs of the forward pass.
+struct Saved {
+    inputs: Inputs,
+    sizes: Sizes,
+    /// What the convolution gave, as blocks, without its bias.
+    y: Buffer,
+    /// Which pixel of each window is the maximum.
+    winners: Vec<u8>,
+    /// Mean without the convolution's bias, and 1 / √(var + eps), of each channel.
+    mean: Vec<f64>,
+    inverse: Vec<f64>,
+    gamma: Vec<f64>,
+}
+
+fn forward_train(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let (o, obs) = (sizes.o, sizes.output_blocks());
+    let blocks = obs * sizes.pixels();
+    let mut y = Buffer::new(sizes.n * blocks);
+    // Mean and sum of squares of each picture's blocks.
+    let mut moments = vec![[Lane::ZERO; 2]; sizes.n * obs];
+    {
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::pack_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let x_picture = sizes.c * sizes.h * sizes.w;
+        let group = sizes.group();
+        let tasks = y.par_chunks_mut(group * blocks).zip(moments.par_chunks_mut(group * obs));
+        tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
+            }
+            for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
+                // SAFETY: `y` is one block of pixels.
+                unsafe { norm::moments(floats(y), sizes.pixels(), mean.0.as_mut_ptr(), squares.0.as_mut_ptr()) }
+            }
+        });
+    }
+    let (mean, var) = combine(&moments, &sizes);
+    let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+    let count = (sizes.n * sizes.pixels()) as f64;
+    let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
+    update(
+        n.running,
+        &vector(&|c| mean[c] + bias[c])?,
+        &vector(&|c| var[c] * count / (count - 1.0))?,
+        n.config.momentum,
+    )?;
+    let inverse: Vec<f64> = var.iter().map(|var| 1.0 / (var + n.config.eps).sqrt()).collect();
+    let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
+    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
+    output
+        .par_chunks_mut(o * ph * pw)
+        .zip(winners.par_chunks_mut(obs * ph * pw * LANES))
+        .zip(y.par_chunks(blocks))
+        .for_each(|((output, winners), y)| {
+            // SAFETY: each is one picture.
+            unsafe { finish(floats(y), &affines, &sizes, winners.as_mut_ptr(), output) }
+        });
+    let list = inputs.clone();
+    let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
+    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| saved.backward(grad))
+}
+
+/// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).
+fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
+    let obs = sizes.output_blocks();
+    let count = sizes.pixels() as f64;
+    let channel = |c: usize| {
+        let pictures = moments.iter().skip(c / LANES).step_by(obs);
+        let (mut mean, mut squares, mut seen) = (0.0, 0.0, 0.0);
+        for [m, s] in pictures {
+            let delta = f64::from(m.0[c % LANES]) - mean;
+            let total = seen + count;
+            mean += delta * count / total;
+            squares += f64::from(s.0[c % LANES]) + delta * delta * seen * count / total;
+            seen = total;
+        }
+        (mean, (squares / seen).max(0.0))
+    };
+    (0..sizes.o).map(channel).unzip()
+}
+
+impl Saved {
+    fn backward(&self, grad: &Tensor) -> Result<Gradients> {
+        let Self { inputs, sizes, .. } = self;
+        let (ph, pw) = pooled(sizes);
+        let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
+        let window = obs * ph * pw;
+        let dense = Frame { c: o, rows: ph, columns: pw, top: 0, left: 0, step: 1, pixel: LANES };
+        let grad = values::<f32>(grad)?;
+        let grad: &[f32] = &grad;
+
+        // The pooled gradient as blocks, and its sums over each picture.
+        let means = lanes(o, |c| self.mean[c]);
+        let mut pooled_grad = Buffer::new(sizes.n * window);
+        let mut sums = vec![[Lane::ZERO; 2]; sizes.n * obs];
+        pooled_grad
+            .par_chunks_mut(window)
+            .zip(sums.par_chunks_mut(obs))
+            .zip(grad.par_chunks(o * ph * pw))
+            .zip(self.y.par_chunks(obs * pixels))
+            .zip(self.winners.par_chunks(window * LANES))
+            .for_each(|((((pooled, sums), grad), y), winners)| {
+                // SAFETY: each slice is one picture.
+                unsafe {
+                    cv::pack(grad.as_ptr(), ph, pw, floats_mut(pooled), &dense);
+                    for (b, [total, product]) in sums.iter_mut().enumerate() {
+                        norm::pooled_sums(
+                            floats(&y[b * pixels..]),
+                            sizes.oh,
+                            sizes.ow,
+                            &means[b],
+                            floats(&pooled[b * ph * pw..]),
+                            winners[b * ph * pw * LANES..].as_ptr(),
+                            total.0.as_mut_ptr(),
+                            product.0.as_mut_ptr(),
+                        );
+                    }
+                }
+            });
+        let sum = |which: usize, c: usize| -> f64 {
+            sums.iter().skip(c / LANES).step_by(obs).map(|s| f64::from(s[which].0[c % LANES])).sum()
+        };
+        let total: Vec<f64> = (0..o).map(|c| sum(0, c)).collect();
+        let product: Vec<f64> = (0..o).map(|c| sum(1, c) * self.inverse[c]).collect();
+
+        let count = (sizes.n * pixels) as f64;
+        let scale = |c: usize| self.gamma[c] * self.inverse[c];
+        let scales = lanes(o, scale);
+        let slope_lanes = lanes(o, |c| scale(c) * self.inverse[c] * product[c] / count);
+        let offsets = lanes(o, |c| scale(c) * total[c] / count);
+        let slopes: Vec<Slope> = (0..obs)
+            .map(|b| Slope { mean: means[b], scale: scales[b], slope: slope_lanes[b], offset: offsets[b] })
+            .collect();
+
+        let (want_x, want_weight) = (inputs.x.track_op(), inputs.weight.track_op());
+        // Framed where the input's gradient needs zeros around it.
+        let layout = if want_x { GradLayout::framed(sizes) } else { GradLayout::dense(sizes) };
+        let frame = sizes.output_frame();
+        let mut dy = Buffer::new(sizes.n * layout.picture / LANES);
+        let mut dx = vec![0f32; if want_x { inputs.x.elem_count() } else { 0 }];
+        let (x_picture, plane) = (sizes.c * sizes.h * sizes.w, sizes.h * sizes.w);
+        let spread = |first: usize, dy: &mut [Lane]| {
+            for (i, dy) in dy.chunks_exact_mut(layout.picture / LANES).enumerate() {
+                let picture = first + i;
+                if want_x {
+                    clear_frame(dy, sizes, &frame);
+                }
+                for (b, slope) in slopes.iter().enumerate() {
+                    let at = picture * window + b * ph * pw;
+                    // SAFETY: `dy` is one picture; the other slices are indexed, so checked.
+                    unsafe {
+                        norm::spread(
+                            floats(&self.y[(picture * obs + b) * pixels..]),
+                            sizes.oh,
+                            sizes.ow,
+                            slope,
+                            floats(&pooled_grad[at..]),
+                            self.winners[at * LANES..].as_ptr(),
+                            floats_mut(dy).add(b * layout.block + layout.offset),
+                            layout.row,
+                            layout.pixel,
+                        );
+                    }
+                }
+            }
+        };
+        let group = sizes.group();
+        if want_x {
+            let turned = cv::turn_weights(&cv::pack_weights(&values::<f32>(&inputs.weight)?, sizes), sizes);
+            dy.par_chunks_mut(group * layout.picture / LANES)
+                .zip(dx.par_chunks_mut(group * x_picture))
+                .enumerate()
+                .for_each(|(i, (dy, dx))| {
+                    spread(i * group, dy);
+                    let pictures = dx.len() / x_picture;
+                    let blocks = sizes.input_blocks() * plane;
+                    let mut output = Buffer::new(pictures * blocks);
+                    // SAFETY: the buffers have the lengths that the functions ask for.
+                    unsafe {
+                        cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
+                        for (i, dx) in dx.chunks_exact_mut(x_picture).enumerate() {
+                            cv::unpack(floats(&output[i * blocks..]), sizes.c, plane, dx.as_mut_ptr());
+                        }
+                    }
+                });
+        } else {
+            dy.par_chunks_mut(group * layout.picture / LANES).enumerate().for_each(|(i, dy)| spread(i * group, dy));
+        }
+        let mut gradients = vec![want_x.then(|| tensor(dx, inputs.x.dims())).transpose()?];
+        gradients.push(if want_weight {
+            let x = values::<f32>(&inputs.x)?;
+            let input = cv::pack_all(&x, x_picture, sizes.n, sizes.h, sizes.w, &sizes.input_frame());
+            let mut dw = vec![0f32; inputs.weight.elem_count()];
+            cv::weight_gradient(&input, &dy, layout, sizes, &mut dw);
+            Some(tensor(dw, inputs.weight.dims())?)
+        } else {
+            None
+        });
+        let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
+        let others: [(&Option<Tensor>, &dyn Fn(usize) -> f64); 3] =
+            [(&inputs.bias, &|_| 0.0), (&inputs.gamma, &|c| product[c]), (&inputs.beta, &|c| total[c])];
+        for (input, gradient) in others {
+            if let Some(input) = input {
+                gradients.push(input.track_op().then(|| vector(gradient)).transpose()?);
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// Zeros wherever no pixel of the gradient will be written.
+fn clear_frame(dy: &mut [Lane], sizes: &Sizes, frame: &Frame) {
+    if frame.step > 1 {
+        dy.fill(Lane::ZERO);
+        return;
+    }
+    let (top, left) = (frame.top as usize, frame.left as usize);
+    for block in dy.chunks_exact_mut(frame.rows * frame.columns) {
+        for (y, row) in block.chunks_exact_mut(frame.columns).enumerate() {
+            if y < top || y >= top + sizes.oh {
+                row.fill(Lane::ZERO);
+            } else {
+                row[..left].fill(Lane::ZERO);
+                row[left + sizes.ow..].fill(Lane::ZERO);
+            }
+        }
+    }
+}

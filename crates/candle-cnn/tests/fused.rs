@@ -1,0 +1,184 @@
+//! The fused block against the separate operations in f64, and in the layers that use it.
+
+mod support;
+
+use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, MaxPool2d, Relu, Sequential, batch_norm2d, conv2d};
+use candle_cnn::ops::{self, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::{parameters::Parameters, trace};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::ModuleT;
+use proptest::prelude::*;
+use support::{Numbers, assert_close, assert_close_values, flat};
+
+#[derive(Debug, Clone)]
+struct Case {
+    n: usize,
+    c: usize,
+    o: usize,
+    side: (usize, usize),
+    kernel: usize,
+    config: Conv2dConfig,
+    bias: bool,
+    affine: bool,
+    train: bool,
+    x_is_variable: bool,
+    seed: u64,
+}
+
+impl Case {
+    /// How close two values are between which the pool or ReLU chooses. Where f32 cannot tell them apart either may be
+    /// chosen, and the gradients differ.
+    fn closest_choice(&self) -> Result<f64> {
+        let mut numbers = Numbers::new(self.seed);
+        let mut draw = |shape: &[usize]| numbers.tensor(shape)?.to_dtype(DType::F64);
+        let x = draw(&[self.n, self.c, self.side.0, self.side.1])?;
+        let weight = draw(&[self.o, self.c / self.config.groups, self.kernel, self.kernel])?;
+        let (bias, gamma, beta) = (draw(&[self.o])?, draw(&[self.o])?, draw(&[self.o])?);
+        let running = RunningStatistics::new(self.o, DType::F64, &Device::Cpu)?;
+        running.mean.set(&((draw(&[self.o])? * 0.1)? + 1.)?)?;
+        let (g, b) = if self.affine { (Some(&gamma), Some(&beta)) } else { (None, None) };
+        let y = ops::conv2d(&x, &weight, self.bias.then_some(&bias), self.config)?;
+        let y = ops::batch_norm2d(&y, Some(&running), g, b, BatchNormConfig::default(), self.train)?;
+        let (_, _, rows, columns) = y.dims4()?;
+        let mut closest = f64::INFINITY;
+        for plane in flat(&y)?.chunks_exact(rows * columns) {
+            for (r, c) in (0..rows / 2).flat_map(|r| (0..columns / 2).map(move |c| (2 * r, 2 * c))) {
+                let mut window = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| plane[(r + i) * columns + c + j]);
+                window.sort_by(f64::total_cmp);
+                closest = closest.min(window[3].abs());
+                if window[3] > 0. {
+                    closest = closest.min(window[3] - window[2]);
+                }
+            }
+        }
+        Ok(closest)
+    }
+
+    /// Output, running statistics and gradients.
+    fn run(&self, dtype: DType, fused: bool) -> Result<Vec<Vec<f64>>> {
+        let mut numbers = Numbers::new(self.seed);
+        let mut var = |shape: &[usize]| Var::from_tensor(&numbers.tensor(shape)?.to_dtype(dtype)?);
+        let x = var(&[self.n, self.c, self.side.0, self.side.1])?;
+        let weight = var(&[self.o, self.c / self.config.groups, self.kernel, self.kernel])?;
+        let bias = var(&[self.o])?;
+        let (gamma, beta) = (var(&[self.o])?, var(&[self.o])?);
+        let running = RunningStatistics::new(self.o, dtype, &Device::Cpu)?;
+        // Away from 0, so that its relative accuracy means something.
+        running.mean.set(&((var(&[self.o])?.as_tensor() * 0.1)? + 1.)?)?;
+        let bias = self.bias.then_some(&bias);
+        let (gamma, beta) = if self.affine { (Some(&gamma), Some(&beta)) } else { (None, None) };
+        let (g, b) = (gamma.map(|v| v.as_tensor()), beta.map(|v| v.as_tensor()));
+        let input = if self.x_is_variable { x.as_tensor().clone() } else { x.as_detached_tensor() };
+        let config = BatchNormConfig::default();
+        let y = if fused {
+            let convolution = Convolution { weight: &weight, bias: bias.map(|v| v.as_tensor()), config: self.config };
+            let normalisation = Normalisation { running: &running, weight: g, bias: b, config };
+            conv_batch_norm_relu_max_pool(&input, convolution, normalisation, self.train)?
+        } else {
+            let y = ops::conv2d(&input, &weight, bias.map(|v| v.as_tensor()), self.config)?;
+            let y = ops::batch_norm2d(&y, Some(&running), g, b, config, self.train)?;
+            ops::max_pool2d(&ops::relu(&y)?, 2, 2)?
+        };
+        let dy = Numbers::new(self.seed ^ 1).tensor(y.dims())?.to_dtype(dtype)?;
+        let store = (&y * dy)?.sum_all()?.backward()?;
+        let mut out = vec![flat(&y)?, flat(&running.mean)?, flat(&running.var)?];
+        let mut vars = vec![&weight];
+        vars.extend([gamma, beta].into_iter().flatten());
+        if self.x_is_variable {
+            vars.push(&x);
+        }
+        // Where the mean takes the bias out again its gradient is 0 up to rounding, so it has no relative accuracy.
+        vars.extend(bias.filter(|_| !self.train));
+        for var in vars {
+            out.push(flat(store.get(var).expect("a gradient"))?);
+        }
+        if let Some(bias) = bias.filter(|_| self.train) {
+            let (bias, weight) = (flat(store.get(bias).unwrap())?, flat(store.get(&weight).unwrap())?);
+            let size = |v: &[f64]| v.iter().fold(0f64, |a, b| a.max(b.abs()));
+            assert!(size(&bias) <= 1e-4 * size(&weight).max(1.), "the bias's gradient is {bias:?}");
+        }
+        Ok(out)
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let sizes = (1usize..5, 1usize..24, 1usize..40, (2usize..15, 2usize..15));
+    let settings = (prop_oneof![3 => Just(3usize), 1 => 1usize..5], 1usize..3, 1usize..3, 0usize..4, 1usize..3);
+    (sizes, settings, any::<[bool; 5]>(), any::<u64>()).prop_map(
+        |((n, c, o, side), (kernel, stride, dilation, padding, groups), flags, seed)| {
+            let [bias, affine, train, x_is_variable, usual] = flags;
+            let config = if usual {
+                Conv2dConfig { padding: kernel / 2, ..Default::default() }
+            } else {
+                Conv2dConfig { padding, stride, dilation, groups }
+            };
+            // Large enough that the pool has a window and the variance more than a few values.
+            let room = |size: usize| size.max(config.dilation * (kernel - 1) + 3 * config.stride + 1);
+            let (c, o) = (c.div_ceil(config.groups) * config.groups, o.div_ceil(config.groups) * config.groups);
+            let side = (room(side.0), room(side.1));
+            Case { n: n + 1, c, o, side, kernel, config, bias, affine, train, x_is_variable, seed }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fused_and_separate_agree(case in case()) {
+        // Batch norm takes out the scale of the weights: with one weight a channel nothing but rounding is left of its
+        // gradient.
+        prop_assume!(case.c / case.config.groups * case.kernel * case.kernel >= 4);
+        prop_assume!(case.closest_choice().unwrap() > 1e-5);
+        let (wanted, found) = (case.run(DType::F64, false).unwrap(), case.run(DType::F32, true).unwrap());
+        prop_assert_eq!(wanted.len(), found.len());
+        for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            assert_close_values(&format!("result {i}"), found, wanted, 1e-5);
+        }
+    }
+}
+
+/// NaN goes through as it does through the separate operations.
+#[test]
+fn nan_is_not_hidden() -> Result<()> {
+    let mut x = Numbers::new(1).tensor(&[2, 1, 4, 4])?.flatten_all()?.to_vec1::<f32>()?;
+    x[5] = f32::NAN;
+    let x = Tensor::from_vec(x, (2, 1, 4, 4), &Device::Cpu)?;
+    let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
+    let running = RunningStatistics::new(1, DType::F32, &Device::Cpu)?;
+    let convolution = Convolution { weight: &weight, bias: None, config: Conv2dConfig::default() };
+    let normalisation = Normalisation { running: &running, weight: None, bias: None, config: Default::default() };
+    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalisation, false)?)?;
+    assert!(y[0].is_nan() && y[1..].iter().all(|y| !y.is_nan()), "{y:?}");
+    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalisation, true)?)?;
+    assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
+    Ok(())
+}
+
+/// `Sequential` fuses what fits, a recording shows all layers, and both give the same.
+#[test]
+fn sequential_fuses_and_a_recording_shows_the_layers() -> Result<()> {
+    let same = Conv2dConfig { padding: 1, ..Default::default() };
+    let make = || -> Result<_> {
+        let vb = Parameters::new(3).var_builder(&Device::Cpu);
+        let conv = conv2d(3, 8, 3, same, vb.pp("conv"))?;
+        let bn = batch_norm2d(8, BatchNormConfig::default(), vb.pp("bn"))?;
+        let block = ConvBlock::new(conv.clone(), bn.clone());
+        let net = Sequential::new().add(conv).add(bn).add(Relu).add(MaxPool2d::new(2, 2)).add(MaxPool2d::new(2, 2));
+        Ok((net, block))
+    };
+    let x = Numbers::new(9).tensor(&[4, 3, 8, 8])?;
+    let (net, _) = make()?;
+    let fused = net.forward_t(&x, true)?;
+    let (net, _) = make()?;
+    let (recorded, calls) = trace::record(|| net.forward_t(&x, true));
+    assert_close("output", &fused, &recorded?, 1e-5)?;
+    let kinds: Vec<_> = calls.iter().map(|call| call.kind).collect();
+    assert_eq!(kinds, ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "MaxPool2d"]);
+    let (_, block) = make()?;
+    let y = ops::max_pool2d(&block.forward_t(&x, true)?, 2, 2)?;
+    assert_eq!(flat(&y)?, flat(&fused)?);
+    let (_, calls) = trace::record(|| block.forward_t(&x, true));
+    assert_eq!(calls.len(), 4);
+    Ok(())
+}
