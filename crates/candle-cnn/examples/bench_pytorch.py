@@ -1,0 +1,73 @@
+"""PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
+
+    python bench_pytorch.py contiguous|channels_last THREADS
+"""
+
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        channels = [3, 32, 64, 128, 256]
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(channels[i], channels[i + 1], 3, padding=1) for i in range(4)
+        )
+        self.norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(channels[i + 1]) for i in range(4))
+        self.fc1 = torch.nn.Linear(1024, 512)
+        self.fc2 = torch.nn.Linear(512, 128)
+        self.fc3 = torch.nn.Linear(128, 10)
+
+    def forward(self, x):
+        for conv, norm in zip(self.convs, self.norms):
+            x = F.max_pool2d(F.relu(norm(conv(x))), 2, 2)
+        x = torch.flatten(x, 1)
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+
+
+def peak_mib():
+    with open("/proc/self/status") as status:
+        kib = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
+    try:
+        with open("/proc/self/clear_refs", "w") as clear:
+            clear.write("5")
+    except OSError:
+        pass
+    return kib / 1024
+
+
+def main():
+    layout, threads = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(threads)
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    torch.manual_seed(0)
+    net = Net().to(memory_format=memory_format)
+    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    images = labels = None
+    for line in sys.stdin:
+        mode, batch, steps = line.split()
+        batch, steps = int(batch), int(steps)
+        if images is None or len(images) != batch:
+            images = (torch.rand(batch, 3, 32, 32) * 2 - 1).to(memory_format=memory_format)
+            labels = torch.arange(batch) % 10
+        net.train(mode == "train")
+        start = time.perf_counter()
+        for _ in range(steps):
+            if mode == "train":
+                optimiser.zero_grad()
+                loss = F.cross_entropy(net(images), labels)
+                loss.backward()
+                optimiser.step()
+                loss.item()
+            else:
+                with torch.no_grad():
+                    net(images)
+        print(time.perf_counter() - start, peak_mib(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
