@@ -23,7 +23,7 @@ const PREFETCH: usize = 2;
 pub struct Batch {
     /// The pictures, f32 [B, C, H, W]: normalised if the loader normalises, else in [0, 1].
     pub images: Tensor,
-    /// The numbers of their classes, u32 [B].
+    /// The numbers of their classes, u32 `[B]`.
     pub labels: Tensor,
     /// Their numbers in the data set.
     pub indices: Vec<usize>,
@@ -386,7 +386,7 @@ fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Runn
     let (sender, receiver) = sync_channel(prefetch);
     let work = move || {
         for batch in first..preparation.batches {
-            // A panic becomes an error here, so that no message of it lands between two cells' outputs unexplained.
+            // The training that waits for this batch is to hear why it does not come.
             let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
                 let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -486,3 +486,52 @@ impl Iterator for Epoch {
 impl ExactSizeIterator for Epoch {}
 
 impl std::iter::FusedIterator for Epoch {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Cifar10;
+
+    fn loader() -> DataLoader {
+        let data = Cifar10::stand_in(0, 12, 0).train;
+        DataLoader::new(&data, &Device::Cpu).batch_size(5).shuffle(2)
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_becomes_an_error() {
+        let mut preparation = Preparation::new(&loader(), 0);
+        // A batch that the order does not hold.
+        preparation.batches += 1;
+        let state = State::Thread(start(preparation, 0, 2).unwrap());
+        let mut epoch = Epoch { device: Device::Cpu, shape: (3, 32, 32), normalize: None, remaining: 4, state };
+        assert_eq!(epoch.by_ref().take(3).filter(|batch| batch.is_ok()).count(), 3);
+        let error = epoch.next().unwrap().unwrap_err();
+        assert!(matches!(&error, DatasetError::Thread(text) if text.contains("panicked at batch 3")), "{error}");
+        assert!(epoch.next().is_none());
+    }
+
+    #[test]
+    fn a_device_that_takes_bytes_gets_the_same_batches() {
+        let close = |a: Batch, b: Batch| {
+            let difference = (a.images - b.images).unwrap().abs().unwrap().max_all().unwrap();
+            // Dividing by 255 on a device is a product with 1/255, which may round otherwise.
+            assert!(difference.to_scalar::<f32>().unwrap() <= 1e-6);
+            assert_eq!(a.indices, b.indices);
+        };
+        for loader in [loader(), loader().normalize(Normalize::default())] {
+            // What epoch_from does for a device that is not the CPU.
+            let mut preparation = Preparation::new(&loader, 0);
+            preparation.tables = None;
+            let bytes = Epoch {
+                device: Device::Cpu,
+                shape: (3, 32, 32),
+                normalize: loader.normalize.clone(),
+                remaining: 3,
+                state: State::Here { preparation: Box::new(preparation), next: 0 },
+            };
+            for (a, b) in bytes.zip(loader.epoch(0)) {
+                close(a.unwrap(), b.unwrap());
+            }
+        }
+    }
+}

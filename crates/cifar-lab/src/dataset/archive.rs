@@ -217,7 +217,7 @@ impl ArchiveSource {
                 Ok(0) => return Err(Broken::Cut("the server stopped sending".into())),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Broken::Cut(error.to_string())),
+                Err(error) => return Err(Broken::Cut(interruption(&error))),
             };
             have += count as u64;
             if have > self.bytes {
@@ -367,11 +367,23 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 
 /// What went wrong with a request, for a reader who knows no HTTP.
 fn reason(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::HostNotFound => "the name of the server was not found (is there a network?)".into(),
-        ureq::Error::ConnectionFailed => "the server could not be reached (is there a network?)".into(),
-        ureq::Error::Timeout(_) => "the server did not answer in time (is there a network?)".into(),
-        error => error.to_string(),
+    let what = match error {
+        ureq::Error::HostNotFound => "the name of the server was not found".into(),
+        ureq::Error::ConnectionFailed => "the server could not be reached".into(),
+        ureq::Error::Timeout(_) => "the server did not answer in time".into(),
+        ureq::Error::Io(error) => error.to_string(),
+        // The others are about the address or the answer, not about the network.
+        error => return error.to_string(),
+    };
+    format!("{what} (is there a network?)")
+}
+
+/// What went wrong while the file came.
+fn interruption(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    match inner {
+        Some(ureq::Error::Timeout(_)) => format!("nothing came for {} s", STALL_TIMEOUT.as_secs()),
+        _ => error.to_string(),
     }
 }
 
