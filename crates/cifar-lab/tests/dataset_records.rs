@@ -225,6 +225,7 @@ fn parts_of_a_set_hold_what_was_asked_for() {
     assert_eq!(five.first(5).unwrap().len(), 5);
     assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 pictures of 1×1×2 in 2 classes)");
 
+    assert!(five.gallery(usize::MAX).unwrap_err().to_string().contains("the set has 5"));
     assert!(matches!(five.first(6), Err(DatasetError::Count { asked: 6, length: 5 })));
     assert!(matches!(tail.subset(&[2]), Err(DatasetError::Index { index: 2, length: 2 })));
     assert!(matches!(head.pixels(3), Err(DatasetError::Index { index: 3, length: 3 })));

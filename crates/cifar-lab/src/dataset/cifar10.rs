@@ -129,7 +129,7 @@ impl fmt::Display for Cifar10 {
         let (name, train, test) = (self.train.name(), self.train.len(), self.test.len());
         write!(f, "{name}: {train} pictures to learn from, {test} to be tested on")?;
         match self.train.source() {
-            Source::Cifar10(folder) => write!(f, ", read from {}", folder.display()),
+            Source::Cifar10(folder) => write!(f, ", read from {}", show_path(folder)),
             Source::StandIn { seed } => write!(f, ", from the seed {seed}"),
             Source::Named(_) => Ok(()),
         }

@@ -243,6 +243,8 @@ impl Dataset {
     /// # Errors
     /// When there are fewer, or they cannot be drawn.
     pub fn gallery(&self, n: usize) -> crate::error::Result<Figure> {
+        // First the error for too many: no memory is asked for pictures that there are not.
+        let n = self.first(n)?.len();
         let (mut pictures, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for index in 0..n {
             pictures.push(self.picture(index)?);
