@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// The folder that `cargo lab run` names for the notebook it runs.
 const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
 
-/// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC: `runs/20261124-101500-name`. Under
-/// `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
+/// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC:
+/// `runs/20261124-101500-name`. Under `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
 ///
 /// ```
 /// # let temporary = tempfile::tempdir().unwrap();
@@ -50,14 +50,25 @@ fn repository() -> PathBuf {
     repository.canonicalize().unwrap_or(repository)
 }
 
-/// `path` as a notebook shows it: from the repository's root, so that a saved notebook names nobody's home folder.
+/// `path` as a notebook shows it: from the repository's root, or from `~`, so that a saved notebook names nobody's home
+/// folder.
 ///
 /// ```
 /// use std::path::Path;
 /// assert_eq!(cifar_lab::run_folder::show_path(Path::new("elsewhere/a.svg")), "elsewhere/a.svg");
+/// if let Some(home) = std::env::home_dir() {
+///     assert_eq!(cifar_lab::run_folder::show_path(&home.join("a.svg")), "~/a.svg");
+/// }
 /// ```
 pub fn show_path(path: &Path) -> String {
-    path.strip_prefix(repository()).unwrap_or(path).display().to_string()
+    if let Ok(inside) = path.strip_prefix(repository()) {
+        return inside.display().to_string();
+    }
+    let home = std::env::home_dir().filter(|home| home.parent().is_some());
+    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
+        Some(inside) => Path::new("~").join(inside).display().to_string(),
+        None => path.display().to_string(),
+    }
 }
 
 #[cfg(test)]
