@@ -1,6 +1,6 @@
 //! The original's network, with its sizes as settings.
 
-use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, batch_norm2d, conv2d, linear};
+use candle_cnn::layers::{BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
 use candle_cnn::ops::{flatten, max_pool2d, relu};
 use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::{ModuleT, VarBuilder};
@@ -46,11 +46,22 @@ impl Default for NetConfig {
     }
 }
 
-/// One block: convolution, batch norm (if any); ReLU and max-pool have no parameters.
+/// One block; ReLU and max-pool have no parameters.
 #[derive(Clone, Debug)]
-struct Block {
-    conv: Conv2d,
-    batch_norm: Option<BatchNorm2d>,
+enum Block {
+    /// Convolution, batch norm, ReLU and max-pool, which train as one operation.
+    Normalized(ConvBlock),
+    /// The same without batch norm.
+    Plain(Conv2d),
+}
+
+impl ModuleT for Block {
+    fn forward_t(&self, x: &Tensor, train: bool) -> CandleResult<Tensor> {
+        match self {
+            Self::Normalized(block) => block.forward_t(x, train),
+            Self::Plain(conv) => max_pool2d(&relu(&conv.forward_t(x, train)?)?, 2, 2),
+        }
+    }
 }
 
 /// The original's network: blocks of convolution, batch norm, ReLU and max-pool, then dense layers with ReLU between.
@@ -108,11 +119,12 @@ impl Net {
         let mut features = config.in_channels;
         for (index, &channels) in config.channels.iter().enumerate() {
             let conv = conv2d(features, channels, 3, padding, vb.pp(format!("conv{}", index + 1)))?;
-            let batch_norm = match config.batch_norm {
-                true => Some(batch_norm2d(channels, BatchNormConfig::default(), vb.pp(format!("bn{}", index + 1)))?),
-                false => None,
-            };
-            blocks.push(Block { conv, batch_norm });
+            blocks.push(if config.batch_norm {
+                let vb = vb.pp(format!("bn{}", index + 1));
+                Block::Normalized(ConvBlock::new(conv, batch_norm2d(channels, BatchNormConfig::default(), vb)?))
+            } else {
+                Block::Plain(conv)
+            });
             features = channels;
         }
         features *= size * size;
@@ -130,11 +142,7 @@ impl ModuleT for Net {
     fn forward_t(&self, images: &Tensor, train: bool) -> CandleResult<Tensor> {
         let mut x = images.clone();
         for block in &self.blocks {
-            x = block.conv.forward_t(&x, train)?;
-            if let Some(batch_norm) = &block.batch_norm {
-                x = batch_norm.forward_t(&x, train)?;
-            }
-            x = max_pool2d(&relu(&x)?, 2, 2)?;
+            x = block.forward_t(&x, train)?;
         }
         x = flatten(&x)?;
         for (index, layer) in self.dense.iter().enumerate() {
