@@ -112,7 +112,7 @@ impl std::fmt::Debug for Error {
 }
 
 /// candle's message without the backtrace that it carries where RUST_BACKTRACE is set, as it is under evcxr.
-fn without_backtrace(error: &candle_core::Error) -> String {
+pub(crate) fn without_backtrace(error: &candle_core::Error) -> String {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
         candle_core::Error::Context { inner, context } => format!("{context}: {}", without_backtrace(inner)),

@@ -298,7 +298,7 @@ pub enum DatasetError {
     Thread(String),
 
     /// A tensor operation failed.
-    #[error(transparent)]
+    #[error("{}", crate::error::without_backtrace(.0))]
     Tensor(#[from] candle_core::Error),
 }
 

@@ -355,7 +355,7 @@ impl Run {
         self.shared.plan.first_epoch..self.shared.plan.epochs
     }
 
-    /// Reports a step: its mean `loss` (a scalar), its `logits` [N, classes] and the `labels` [N]. Waits here while the
+    /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while the
     /// training is paused.
     ///
     /// ```

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
 
-/// Computes the loss from logits [N, classes] and labels [N].
+/// Computes the loss from logits `[N, classes]` and labels `[N]`.
 type Loss = dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync;
 
 /// Gives the learning rate from the steps done so far.
@@ -122,7 +122,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Another loss than cross entropy: a scalar from logits [N, classes] and labels [N].
+    /// Another loss than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
     ///
     /// ```
     /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
