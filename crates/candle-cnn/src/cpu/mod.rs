@@ -8,6 +8,7 @@
 pub(crate) mod convolution;
 pub(crate) mod lanes;
 pub(crate) mod normalisation;
+pub(crate) mod product;
 mod simd;
 
 use std::sync::OnceLock;
@@ -97,3 +98,8 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// Runs `f` on a thread of rayon's pool, so that the parallel loops in it need not hand over to the pool one by one.
+pub(crate) fn in_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| f())
+}

@@ -7,6 +7,7 @@ use super::check::{self, Backend};
 use super::matmul::{Matrix, matmul};
 use crate::Error;
 use crate::cpu::convolution::{self, Sizes};
+use crate::cpu::in_pool;
 use crate::element::{Element, tensor, values};
 use crate::graph::{Gradients, node};
 
@@ -207,13 +208,16 @@ fn on_cpu<T: Element>(
 
 fn blocked_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, g: &Geometry) -> Vec<f32> {
     let mut y = vec![0.0; g.n * g.o * g.pixels()];
-    convolution::forward(x, weight, bias, g.config.groups, &g.sizes(), &mut y);
+    in_pool(|| convolution::forward(x, weight, bias, g.config.groups, &g.sizes(), &mut y));
     y
 }
 
 fn blocked_backward(x: &[f32], weight: &[f32], grad: &[f32], g: &Geometry, wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
     let [mut dx, mut dw] = [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| w.then(|| vec![0.0; n]));
-    convolution::backward(x, weight, grad, g.config.groups, &g.sizes(), dx.as_deref_mut(), dw.as_deref_mut());
+    in_pool(|| {
+        let (dx, dw) = (dx.as_deref_mut(), dw.as_deref_mut());
+        convolution::backward(x, weight, grad, g.config.groups, &g.sizes(), dx, dw)
+    });
     [dx, dw]
 }
 

@@ -9,6 +9,7 @@ use super::conv2d::{Conv2dConfig, Geometry, conv2d};
 use super::{max_pool2d, relu};
 use crate::Error;
 use crate::cpu::convolution::{self as cv, Frame, GradLayout, Sizes};
+use crate::cpu::in_pool;
 use crate::cpu::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use crate::cpu::normalisation::{self as norm, Affine, Slope};
 use crate::element::{tensor, values};
@@ -103,7 +104,9 @@ pub fn conv_batch_norm_relu_max_pool(
         return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
     }
     let inputs = Inputs::new(x, convolution, normalisation)?;
-    if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
+    in_pool(|| {
+        if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
+    })
 }
 
 /// The same by the separate operations.
@@ -324,7 +327,7 @@ fn forward_train(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<T
         });
     let list = inputs.clone();
     let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
-    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| saved.backward(grad))
+    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool(|| saved.backward(grad)))
 }
 
 /// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).

@@ -1,10 +1,10 @@
 //! The fully connected layer's function.
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
 use super::check::{self, Backend};
 use super::matmul::{Matrix, matmul};
+use crate::cpu::{in_pool, product};
 use crate::element::{Element, tensor, values};
 use crate::graph::{Gradients, node};
 
@@ -37,8 +37,28 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         check::argument(NAME, "the bias", bias, &[outputs], x)?;
     }
     match check::backend(x) {
-        Backend::CpuF32 => on_cpu::<f32>(x, weight, bias),
-        Backend::CpuF64 => on_cpu::<f64>(x, weight, bias),
+        Backend::CpuF32 => {
+            let forward: Forward<f32> = |x, weight, bias, n, inputs| {
+                let mut y = vec![0.0; n * weight.len() / inputs];
+                product::forward(x, weight, bias, n, inputs, &mut y);
+                y
+            };
+            let backward: Backward<f32> = |x, weight, dy, n, inputs, wanted| {
+                in_pool(|| {
+                    let [mut dx, mut dw] =
+                        [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| w.then(|| vec![0.0; n]));
+                    if let Some(dx) = &mut dx {
+                        product::input_gradient(dy, weight, n, inputs, dx);
+                    }
+                    if let Some(dw) = &mut dw {
+                        product::weight_gradient(dy, x, n, inputs, dw);
+                    }
+                    [dx, dw]
+                })
+            };
+            on_cpu(x, weight, bias, forward, backward)
+        }
+        Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, general_forward, general_backward),
         Backend::Candle => {
             let y = x.broadcast_matmul(&weight.t()?)?;
             bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
@@ -46,24 +66,26 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
 }
 
-/// Columns or rows of a product that one thread computes at a time: fixed, so that each sum runs in one order, and
-/// wide enough for the product's own blocking.
-const BLOCK: usize = 64;
+/// y from x, weight, bias, the number of rows and the number of inputs.
+type Forward<T> = fn(&[T], &[T], Option<&[T]>, usize, usize) -> Vec<T>;
+/// Gradients of x and weight from x, weight, the output's gradient, the number of rows and the number of inputs; each
+/// only where wanted.
+type Backward<T> = fn(&[T], &[T], &[T], usize, usize, [bool; 2]) -> [Option<Vec<T>>; 2];
 
-fn on_cpu<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+fn on_cpu<T: Element>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    forward: Forward<T>,
+    backward: Backward<T>,
+) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let (outputs, inputs) = weight.dims2()?;
     let n = x.elem_count() / inputs;
     let output = {
         let bias = bias.as_ref().map(values::<T>).transpose()?;
-        let (x, weight) = (values::<T>(&x)?, values::<T>(&weight)?);
-        let mut y = vec![T::zero(); n * outputs];
-        if let Some(bias) = &bias {
-            y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(bias));
-        }
-        columns(&x, inputs, &weight, true, &mut y, outputs, bias.is_some());
-        y
+        forward(&values::<T>(&x)?, &values::<T>(&weight)?, bias.as_deref(), n, inputs)
     };
     let mut arguments = vec![&x, &weight];
     arguments.extend(&bias);
@@ -72,65 +94,59 @@ fn on_cpu<T: Element>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let backward = {
-        let (x, weight) = (x.clone(), weight.clone());
-        move |grad: &Tensor| -> Result<Gradients> {
-            let grad = values::<T>(grad)?;
-            let dy: &[T] = &grad;
-            let mut gradients = vec![None; tracked.len()];
-            if tracked[0] {
-                let mut dx = vec![T::zero(); n * inputs];
-                columns(dy, outputs, &values::<T>(&weight)?, false, &mut dx, inputs, false);
-                gradients[0] = Some(tensor(dx, x.dims())?);
+    let (saved_x, saved_weight) = (x.clone(), weight.clone());
+    let backward = move |grad: &Tensor| -> Result<Gradients> {
+        let dy = values::<T>(grad)?;
+        let wanted = [tracked[0], tracked[1]];
+        let [dx, dw] = backward(&values::<T>(&saved_x)?, &values::<T>(&saved_weight)?, &dy, n, inputs, wanted);
+        let mut gradients = vec![
+            dx.map(|dx| tensor(dx, saved_x.dims())).transpose()?,
+            dw.map(|dw| tensor(dw, saved_weight.dims())).transpose()?,
+        ];
+        if tracked.get(2) == Some(&true) {
+            let mut sums = vec![0f64; outputs];
+            for row in dy.chunks_exact(outputs) {
+                sums.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy.to_f64());
             }
-            if tracked[1] {
-                let x_values = values::<T>(&x)?;
-                let x = Matrix::new(&x_values, n, inputs, inputs);
-                let mut dw = vec![T::zero(); outputs * inputs];
-                dw.par_chunks_mut(BLOCK * inputs).enumerate().for_each(|(i, dw)| {
-                    let dy = Matrix::new(&dy[i * BLOCK..], n, dw.len() / inputs, outputs);
-                    matmul(dy.transposed(), x, dw, inputs, false);
-                });
-                gradients[1] = Some(tensor(dw, weight.dims())?);
-            }
-            if tracked.get(2) == Some(&true) {
-                let mut sums = vec![0f64; outputs];
-                for row in dy.chunks_exact(outputs) {
-                    sums.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy.to_f64());
-                }
-                gradients[2] = Some(tensor::<T>(sums.into_iter().map(T::from_f64).collect(), &[outputs])?);
-            }
-            Ok(gradients)
+            gradients.push(Some(tensor::<T>(sums.into_iter().map(T::from_f64).collect(), &[outputs])?));
+        } else if tracked.len() > 2 {
+            gradients.push(None);
         }
+        Ok(gradients)
     };
     node(NAME, &arguments, output, &shape, backward)
 }
 
-/// c (+)= a · w (or a · wᵀ), `width` columns, block of columns by block of columns in parallel. `a` has rows of
-/// `depth`.
-fn columns<T: Element>(a: &[T], depth: usize, w: &[T], transposed: bool, c: &mut [T], width: usize, accumulate: bool) {
-    let n = a.len() / depth;
-    let a = Matrix::new(a, n, depth, depth);
-    let blocks: Vec<Vec<T>> = (0..width.div_ceil(BLOCK))
-        .into_par_iter()
-        .map(|i| {
-            let (start, block) = (i * BLOCK, BLOCK.min(width - i * BLOCK));
-            let w = if transposed {
-                Matrix::new(&w[start * depth..], block, depth, depth).transposed()
-            } else {
-                Matrix::new(&w[start..], depth, block, width)
-            };
-            let mut product = vec![T::zero(); n * block];
-            matmul(a, w, &mut product, block, false);
-            product
-        })
-        .collect();
-    for (i, product) in blocks.iter().enumerate() {
-        let (start, block) = (i * BLOCK, BLOCK.min(width - i * BLOCK));
-        for (c, product) in c.chunks_exact_mut(width).zip(product.chunks_exact(block)) {
-            for (c, &product) in c[start..start + block].iter_mut().zip(product) {
-                *c = if accumulate { *c + product } else { product };
-            }
-        }
+fn general_forward<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, n: usize, inputs: usize) -> Vec<T> {
+    let outputs = weight.len() / inputs;
+    let mut y = vec![T::zero(); n * outputs];
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(bias));
     }
+    let weight = Matrix::new(weight, outputs, inputs, inputs).transposed();
+    matmul(Matrix::new(x, n, inputs, inputs), weight, &mut y, outputs, bias.is_some());
+    y
+}
+
+fn general_backward<T: Element>(
+    x: &[T],
+    weight: &[T],
+    dy: &[T],
+    n: usize,
+    inputs: usize,
+    wanted: [bool; 2],
+) -> [Option<Vec<T>>; 2] {
+    let outputs = weight.len() / inputs;
+    let dy = Matrix::new(dy, n, outputs, outputs);
+    let dx = wanted[0].then(|| {
+        let mut dx = vec![T::zero(); n * inputs];
+        matmul(dy, Matrix::new(weight, outputs, inputs, inputs), &mut dx, inputs, false);
+        dx
+    });
+    let dw = wanted[1].then(|| {
+        let mut dw = vec![T::zero(); outputs * inputs];
+        matmul(dy.transposed(), Matrix::new(x, n, inputs, inputs), &mut dw, inputs, false);
+        dw
+    });
+    [dx, dw]
 }
