@@ -9,7 +9,8 @@
 
 pub use candle_cnn;
 pub use candle_cnn::layers::{
-    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Linear, MaxPool2d, Sequential, batch_norm2d, conv2d, linear,
+    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Linear, MaxPool2d, Sequential, batch_norm2d,
+    conv_bn_relu_max_pool, conv2d, linear,
 };
 pub use candle_cnn::ops::{cross_entropy, flatten, max_pool2d, relu};
 pub use candle_cnn::optim::{SGD, SgdConfig};

@@ -46,12 +46,31 @@ impl ConvBlock {
 
 impl ModuleT for ConvBlock {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        forward(&self.conv, &self.bn, x, train)
+        conv_bn_relu_max_pool(&self.conv, &self.bn, x, train)
     }
 }
 
-/// Also what `Sequential` runs where it finds the four one after another.
-pub(super) fn forward(conv: &Conv2d, bn: &BatchNorm2d, x: &Tensor, train: bool) -> Result<Tensor> {
+/// Convolution, batch norm, ReLU and 2×2 max-pool of `x` `[N, C, H, W]` in one go; what a [`ConvBlock`] runs, and a
+/// [`Sequential`](super::Sequential) where it finds the four one after another.
+///
+/// ```
+/// use candle_cnn::{layers::*, ops, parameters::Parameters};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{Module, ModuleT};
+/// let vb = Parameters::new(0).var_builder(&Device::Cpu);
+/// let conv = conv2d(3, 8, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp("conv1"))?;
+/// let bn = batch_norm2d(8, BatchNormConfig::default(), vb.pp("bn1"))?;
+/// let x = Tensor::ones((2, 3, 4, 4), DType::F32, &Device::Cpu)?;
+/// let together = conv_bn_relu_max_pool(&conv, &bn, &x, false)?;
+/// let apart = ops::max_pool2d(&ops::relu(&bn.forward_t(&conv.forward(&x)?, false)?)?, 2, 2)?;
+/// let difference = (together - apart)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// assert!(difference < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where shapes or types do not fit; the error names the operation.
+pub fn conv_bn_relu_max_pool(conv: &Conv2d, bn: &BatchNorm2d, x: &Tensor, train: bool) -> Result<Tensor> {
     if trace::is_recording() {
         let y = bn.forward_t(&conv.forward(x)?, train)?;
         return ops::max_pool2d(&ops::relu(&y)?, 2, 2);

@@ -15,7 +15,7 @@ mod stateless;
 
 pub use crate::ops::{BatchNormConfig, Conv2dConfig};
 pub use batch_norm2d::{BatchNorm2d, batch_norm2d};
-pub use conv_block::ConvBlock;
+pub use conv_block::{ConvBlock, conv_bn_relu_max_pool};
 pub use conv2d::{Conv2d, conv2d, conv2d_no_bias};
 pub use dropout::Dropout;
 pub use linear::{Linear, linear, linear_no_bias};

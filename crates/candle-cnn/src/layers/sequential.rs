@@ -90,7 +90,7 @@ impl ModuleT for Sequential {
         while let [layer, others @ ..] = rest {
             (x, rest) = match block(rest) {
                 Some((conv, bn)) if !trace::is_recording() => {
-                    (conv_block::forward(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
+                    (conv_block::conv_bn_relu_max_pool(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
                 }
                 _ => (layer.forward_t(&x, train)?, others),
             };
