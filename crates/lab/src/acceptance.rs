@@ -52,12 +52,22 @@ impl Tally {
     }
 }
 
-/// Runs the stages, or `only` one, up to the first failure. `idle` is how long the idle kernel is left alone. Returns
+/// What is to be checked.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// One stage, or all.
+    pub only: Option<String>,
+    /// Of notebooks and kernel tests, those whose name contains this.
+    pub filter: String,
+}
+
+/// Runs the stages of `selection`, up to the first failure. `idle` is how long the idle kernel is left alone. Returns
 /// whether all passed.
 ///
 /// # Errors
 /// [`Error::NoSuchStage`]; where set-up fails.
-pub fn test(repository: &Repository, only: Option<&str>, idle: Duration) -> Result<bool> {
+pub fn test(repository: &Repository, selection: &Selection, idle: Duration) -> Result<bool> {
+    let only = selection.only.as_deref();
     if let Some(asked) = only.filter(|asked| STAGES.iter().all(|(name, _)| name != asked)) {
         let known = STAGES.iter().map(|(name, _)| (*name).to_string()).collect();
         return Err(Error::NoSuchStage { asked: asked.to_string(), known });
@@ -76,9 +86,11 @@ pub fn test(repository: &Repository, only: Option<&str>, idle: Duration) -> Resu
                 None => ready.insert((environment::set_up(repository)?, Interrupts::watch()?)),
             };
             if name == "notebooks" {
-                notebooks(repository, ready, interrupts, &mut tally)?
+                notebooks(repository, ready, interrupts, &selection.filter, &mut tally)?
             } else {
-                kernel(repository, ready, interrupts, idle, &mut tally)
+                let folder = folder(repository).join("kernel");
+                let laboratory = Laboratory { repository, ready, interrupts, folder, idle };
+                kernel(&laboratory, &selection.filter, &mut tally)
             }
         } else {
             let begun = Instant::now();
@@ -110,8 +122,14 @@ fn folder(repository: &Repository) -> PathBuf {
     repository.root().join("runs/test")
 }
 
-fn notebooks(repository: &Repository, ready: &Ready, interrupts: &Interrupts, tally: &mut Tally) -> Result<bool> {
-    for path in repository.list_notebooks()? {
+fn notebooks(
+    repository: &Repository,
+    ready: &Ready,
+    interrupts: &Interrupts,
+    filter: &str,
+    tally: &mut Tally,
+) -> Result<bool> {
+    for path in repository.list_notebooks()?.into_iter().filter(|path| stem(path).contains(filter)) {
         let begun = Instant::now();
         println!("{}.ipynb at its test settings", stem(&path));
         let result = notebook(repository, ready, interrupts, &path);
@@ -160,11 +178,10 @@ fn read(path: &Path, name: &str) -> Result<(Notebook, Vec<expectation::Expectati
     Ok((notebook, expected))
 }
 
-fn kernel(repository: &Repository, ready: &Ready, interrupts: &Interrupts, idle: Duration, tally: &mut Tally) -> bool {
-    let laboratory = Laboratory { repository, ready, interrupts, folder: folder(repository).join("kernel"), idle };
-    TESTS.iter().all(|(name, test)| {
+fn kernel(laboratory: &Laboratory, filter: &str, tally: &mut Tally) -> bool {
+    TESTS.iter().filter(|(name, _)| name.contains(filter)).all(|(name, test)| {
         let begun = Instant::now();
-        let result = test(&laboratory);
+        let result = test(laboratory);
         tally.count(name, begun.elapsed(), &result)
     })
 }

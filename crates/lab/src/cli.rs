@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::acceptance;
+use crate::acceptance::{self, Selection};
 use crate::check::kernel::{self, Laboratory};
 use crate::doctor;
 use crate::environment;
@@ -33,6 +33,9 @@ use crate::run;
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
+    /// Options for JupyterLab, behind `--`: cargo lab -- --no-browser
+    #[arg(last = true, value_name = "OPTION")]
+    jupyter: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -54,6 +57,9 @@ enum Verb {
         /// One stage: format, lints, tests, notebooks or kernel
         #[arg(long, value_name = "STAGE")]
         only: Option<String>,
+        /// Of notebooks and kernel tests, only those whose name contains this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        filter: String,
         /// How long the idle kernel's test leaves it alone
         #[arg(long, value_name = "SECONDS", default_value_t = 20)]
         idle_seconds: u64,
@@ -87,14 +93,16 @@ enum Verb {
 /// Whatever went wrong.
 pub fn main() -> Result<ExitCode> {
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    match Arguments::parse().verb {
-        None => open(&Repository::current()?),
+    let arguments = Arguments::parse();
+    match arguments.verb {
+        None => open(&Repository::current()?, &arguments.jupyter),
         Some(Verb::Run { notebooks, settings, write_back }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
             run::run(&Repository::current()?, &notebooks, &settings, write_back).map(code)
         }
-        Some(Verb::Test { only, idle_seconds }) => {
-            acceptance::test(&Repository::current()?, only.as_deref(), Duration::from_secs(idle_seconds)).map(code)
+        Some(Verb::Test { only, filter, idle_seconds }) => {
+            let selection = Selection { only, filter };
+            acceptance::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
         }
         Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
         Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
@@ -129,8 +137,8 @@ fn measure_start(repository: &Repository, times: usize) -> Result<bool> {
     Ok(all_fast)
 }
 
-/// Becomes JupyterLab.
-fn open(repository: &Repository) -> Result<ExitCode> {
+/// Becomes JupyterLab, with `options` for it.
+fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
     let ready = environment::set_up(repository)?;
     let mut command = Command::new(ready.environment.join("bin/jupyter-lab"));
     settings::forget_cargo_run(&mut command, repository);
@@ -142,7 +150,14 @@ fn open(repository: &Repository) -> Result<ExitCode> {
         command.env("JUPYTER_PATH", path);
     }
     println!("Opening JupyterLab on the notebooks; Ctrl-C in this terminal ends it.");
-    command.current_dir(repository.root()).arg(repository.notebooks());
+    // The whole repository can be browsed, runs/ among it; a kernel's working directory is its notebook's folder.
+    command.arg(format!("--ServerApp.root_dir={}", repository.root().display()));
+    command.arg("--LabApp.default_url=/lab/tree/notebooks");
+    // Jupyter refuses to work for root, which in a container is who one is. It listens on this machine only.
+    if rustix::process::geteuid().is_root() {
+        command.arg("--allow-root");
+    }
+    command.args(options).current_dir(repository.root());
     Err(Error::Start {
         program: "jupyter-lab".to_string(),
         source: command.exec(),

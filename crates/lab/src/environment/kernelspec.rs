@@ -37,11 +37,21 @@ pub fn client_script(environment: &Path) -> PathBuf {
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
-    let same_program = std::env::current_exe()
-        .and_then(|own| Ok(fs::read(own)? == fs::read(environment.join("bin").join(LAUNCHER))?))
-        .unwrap_or(false);
+    let launcher = fs::read(environment.join("bin").join(LAUNCHER)).unwrap_or_default();
+    let same_program = own_program().is_ok_and(|own| own == launcher);
     let same_client = fs::read_to_string(client_script(environment)).is_ok_and(|script| script == SCRIPT);
     same_spec && same_program && same_client
+}
+
+/// This program's own bytes. The path alone may name another by now: `cargo lab test` has cargo build `lab` anew.
+fn own_program() -> Result<Vec<u8>> {
+    let running = Path::new("/proc/self/exe");
+    let path = if running.exists() {
+        running.to_path_buf()
+    } else {
+        std::env::current_exe().map_err(Error::file("find", "this program"))?
+    };
+    fs::read(&path).map_err(Error::file("read", &path))
 }
 
 /// Writes all three.
@@ -49,8 +59,7 @@ pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
 /// # Errors
 /// Where the environment can't be written.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
-    let own = std::env::current_exe().map_err(Error::file("find", "this program"))?;
-    let program = fs::read(&own).map_err(Error::file("read", &own))?;
+    let program = own_program()?;
     let launcher = environment.join("bin").join(LAUNCHER);
     write_whole(&launcher, &program, 0o755)?;
     write_whole(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;

@@ -55,14 +55,33 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     if let Some(pipe) = &mut guard.stdin {
         writeln!(pipe, "{}", child.id()).map_err(Error::file("write to", "the kernel's guard"))?;
     }
+    end_with_the_parent();
     let status = child.wait().map_err(Error::file("wait for", evcxr))?;
     // As a shell has it: 128 and the signal's number.
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
+/// Ends this launcher, and through the guard the kernel, when the program that started it is gone without having shut
+/// the kernel down; Jupyter's own kernels watch their parent in the same way.
+fn end_with_the_parent() {
+    let parent = rustix::process::getppid();
+    std::thread::spawn(move || {
+        while rustix::process::getppid() == parent {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        std::process::exit(1);
+    });
+}
+
 fn start_guard(live: &Path) -> Result<Child> {
-    let own = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    // On Linux the running program, even if set-up has just put another into its place.
+    let running = PathBuf::from("/proc/self/exe");
+    let own = if running.exists() {
+        running
+    } else {
+        std::env::current_exe().map_err(Error::file("find", "this program"))?
+    };
     Command::new(&own)
         .arg("guard")
         .arg(live)
