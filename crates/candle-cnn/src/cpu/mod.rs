@@ -8,6 +8,7 @@
 pub(crate) mod convolution;
 pub(crate) mod lanes;
 pub(crate) mod normalisation;
+pub(crate) mod pool;
 pub(crate) mod product;
 mod simd;
 

@@ -36,6 +36,8 @@ pub(crate) trait Simd: Copy {
     /// Sixteen whole numbers from 0 to 127 as bytes.
     unsafe fn store_u8(p: *mut u8, v: Self::V);
     unsafe fn load_u8(p: *const u8) -> Self::V;
+    /// Of 32 values in two vectors, those at even and those at odd places.
+    unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Sixteen vectors of sixteen as a matrix, transposed.
     unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16];
 }
@@ -128,6 +130,11 @@ impl Simd for Plain {
         each(|i| f32::from(bytes[i]))
     }
     #[inline(always)]
+    unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        let at = |i: usize| if i < 16 { a[i] } else { b[i - 16] };
+        (each(|i| at(2 * i)), each(|i| at(2 * i + 1)))
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
         std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
     }
@@ -203,6 +210,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_u8(p: *const u8) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn deinterleave(a: __m512, b: __m512) -> (__m512, __m512) {
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
+        }
     }
     #[inline(always)]
     unsafe fn transpose(r: [__m512; 16]) -> [__m512; 16] {
@@ -330,33 +345,70 @@ impl Simd for Avx2 {
         unsafe { both(|i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * i).cast())))) }
     }
     #[inline(always)]
+    unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        unsafe {
+            let (a_even, a_odd) = deinterleave8(a[0], a[1]);
+            let (b_even, b_odd) = deinterleave8(b[0], b[1]);
+            ([a_even, b_even], [a_odd, b_odd])
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
         // Four 8 × 8 transpositions; the two off the diagonal change places.
         unsafe {
-            let quarter = |first: usize, half: usize| {
-                let r: [__m256; 8] = std::array::from_fn(|i| rows[first + i][half]);
-                let z = _mm256_setzero_ps();
-                let (mut t, mut u, mut out) = ([z; 8], [z; 8], [z; 8]);
-                for i in 0..4 {
-                    t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                    t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+            let z = _mm256_setzero_ps();
+            let mut out = [[z; 2]; 16];
+            for half in 0..2 {
+                for first in 0..2 {
+                    let mut part = [z; 8];
+                    for i in 0..8 {
+                        part[i] = rows[8 * first + i][half];
+                    }
+                    let part = transpose8(part);
+                    for i in 0..8 {
+                        out[8 * half + i][first] = part[i];
+                    }
                 }
-                for i in 0..2 {
-                    let b = 4 * i;
-                    u[b] = _mm256_shuffle_ps::<0x44>(t[b], t[b + 2]);
-                    u[b + 1] = _mm256_shuffle_ps::<0xee>(t[b], t[b + 2]);
-                    u[b + 2] = _mm256_shuffle_ps::<0x44>(t[b + 1], t[b + 3]);
-                    u[b + 3] = _mm256_shuffle_ps::<0xee>(t[b + 1], t[b + 3]);
-                }
-                for i in 0..4 {
-                    out[i] = _mm256_permute2f128_ps::<0x20>(u[i], u[i + 4]);
-                    out[i + 4] = _mm256_permute2f128_ps::<0x31>(u[i], u[i + 4]);
-                }
-                out
-            };
-            let (a, b, c, d) = (quarter(0, 0), quarter(0, 1), quarter(8, 0), quarter(8, 1));
-            std::array::from_fn(|i| if i < 8 { [a[i], c[i]] } else { [b[i - 8], d[i - 8]] })
+            }
+            out
         }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn deinterleave8(a: __m256, b: __m256) -> (__m256, __m256) {
+    unsafe {
+        // Shuffling works inside halves of 128 bits; the permutation puts the quarters back in order.
+        let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+        let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(a, b));
+        (_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(even)), _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(odd)))
+    }
+}
+
+// A function and loops, no closures: those would be compiled without AVX2 and called for each instruction.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose8(r: [__m256; 8]) -> [__m256; 8] {
+    unsafe {
+        let z = _mm256_setzero_ps();
+        let (mut t, mut u, mut out) = ([z; 8], [z; 8], [z; 8]);
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            let b = 4 * i;
+            u[b] = _mm256_shuffle_ps::<0x44>(t[b], t[b + 2]);
+            u[b + 1] = _mm256_shuffle_ps::<0xee>(t[b], t[b + 2]);
+            u[b + 2] = _mm256_shuffle_ps::<0x44>(t[b + 1], t[b + 3]);
+            u[b + 3] = _mm256_shuffle_ps::<0xee>(t[b + 1], t[b + 3]);
+        }
+        for i in 0..4 {
+            out[i] = _mm256_permute2f128_ps::<0x20>(u[i], u[i + 4]);
+            out[i + 4] = _mm256_permute2f128_ps::<0x31>(u[i], u[i + 4]);
+        }
+        out
     }
 }
 
@@ -374,6 +426,15 @@ mod tests {
         }
         for i in 0..256 {
             assert_eq!(out[i], rows[i % 16 * 16 + i / 16]);
+        }
+        // SAFETY: as above.
+        unsafe {
+            let (even, odd) = S::deinterleave(S::load(rows.as_ptr()), S::load(rows[16..].as_ptr()));
+            S::store(out.as_mut_ptr(), even);
+            S::store(out[16..].as_mut_ptr(), odd);
+        }
+        for i in 0..16 {
+            assert_eq!((out[i], out[16 + i]), (rows[2 * i], rows[2 * i + 1]));
         }
         let nan = f32::NAN;
         let a = [1., 2., nan, nan, -1., 0., 1., f32::INFINITY, f32::NEG_INFINITY, 0., -0., 5., 6., 7., 8., 9.];
