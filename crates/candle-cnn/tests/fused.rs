@@ -130,12 +130,38 @@ proptest! {
         // gradient.
         prop_assume!(case.c / case.config.groups * case.kernel * case.kernel >= 4);
         prop_assume!(case.closest_choice().unwrap() > 1e-5);
-        let (wanted, found) = (case.run(DType::F64, false).unwrap(), case.run(DType::F32, true).unwrap());
-        prop_assert_eq!(wanted.len(), found.len());
-        for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-            assert_close_values(&format!("result {i}"), found, wanted, 1e-5);
+        let wanted = case.run(DType::F64, false).unwrap();
+        // One after another the four share a backward pass too.
+        for fused in [true, false] {
+            let found = case.run(DType::F32, fused).unwrap();
+            prop_assert_eq!(wanted.len(), found.len());
+            for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                assert_close_values(&format!("fused {fused}, result {i}"), found, wanted, 1e-5);
+            }
         }
     }
+}
+
+/// What lies between the four operations may be used otherwise too: its gradients add up.
+#[test]
+fn tensors_between_keep_their_gradients() -> Result<()> {
+    let run = |dtype: DType| -> Result<Vec<Vec<f64>>> {
+        let mut numbers = Numbers::new(77);
+        let mut var = |shape: &[usize]| Var::from_tensor(&numbers.tensor(shape)?.to_dtype(dtype)?);
+        let (x, weight, bias) = (var(&[3, 2, 6, 6])?, var(&[5, 2, 3, 3])?, var(&[5])?);
+        let (gamma, beta) = (var(&[5])?, var(&[5])?);
+        let c = ops::conv2d(&x, &weight, Some(&bias), Conv2dConfig { padding: 1, ..Default::default() })?;
+        let b = ops::batch_norm2d(&c, None, Some(&gamma), Some(&beta), BatchNormConfig::default(), true)?;
+        let r = ops::relu(&b)?;
+        let p = ops::max_pool2d(&r, 2, 2)?;
+        let loss = ((p.sqr()?.sum_all()? + c.sqr()?.sum_all()?)? + (b.powf(3.)?.sum_all()? + r.sqr()?.sum_all()?)?)?;
+        let store = loss.backward()?;
+        [&x, &weight, &bias, &gamma, &beta].map(|v| flat(store.get(v).unwrap())).into_iter().collect()
+    };
+    for (i, (found, wanted)) in run(DType::F32)?.iter().zip(&run(DType::F64)?).enumerate() {
+        assert_close_values(&format!("gradient {i}"), found, wanted, 1e-5);
+    }
+    Ok(())
 }
 
 /// NaN goes through as it does through the separate operations.

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
+use super::lineage::{self, Lineage};
 use crate::element::{Element, tensor, values};
 use crate::graph::node;
 use crate::trace::{self, LayerCall};
@@ -50,11 +51,12 @@ fn call(kind: &'static str, x: &Tensor, y: &Tensor) -> LayerCall {
 }
 
 fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
+    let lineage = lineage::take(x);
     let x = x.contiguous()?;
     // Written so that NaN, which no comparison holds for, passes.
     let y: Vec<T> = map(&values::<T>(&x)?, |&x| if x <= T::zero() { T::zero() } else { x });
     let input = x.clone();
-    node("relu", &[&x], y, x.dims(), move |grad| {
+    let y = node("relu", &[&x], y, x.dims(), move |grad| {
         let (x, grad_values) = (values::<T>(&input)?, values::<T>(grad)?);
         let (x, dy): (&[T], &[T]) = (&x, &grad_values);
         let mut dx = vec![T::zero(); x.len()];
@@ -64,7 +66,11 @@ fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
             }
         });
         Ok(vec![Some(tensor(dx, input.dims())?)])
-    })
+    })?;
+    if let Some(Lineage::Norm(call)) = lineage {
+        lineage::note(&y, Lineage::Relu(call));
+    }
+    Ok(y)
 }
 
 fn map<T: Element>(x: &[T], f: impl Fn(&T) -> T + Sync) -> Vec<T> {

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
+use super::lineage::{self, Lineage, NormCall};
 use super::sums::{dot, sum, sum_of};
 use crate::Error;
 use crate::element::{Element, tensor, values};
@@ -215,6 +216,7 @@ fn on_cpu<T: Element>(
     config: BatchNormConfig,
     train: bool,
 ) -> Result<Tensor> {
+    let lineage = lineage::take(x);
     let x = x.contiguous()?;
     let (n, c, h, w) = x.dims4()?;
     let plane = h * w;
@@ -306,5 +308,10 @@ fn on_cpu<T: Element>(
         Ok(gradients)
     };
     drop(x_values);
-    node(NAME, &inputs, output, &[n, c, h, w], backward)
+    let y = node(NAME, &inputs, output, &[n, c, h, w], backward)?;
+    if let (Some(Lineage::Conv(conv)), true) = (lineage, train) {
+        let normaliser = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
+        lineage::note(&y, Lineage::Norm(NormCall { conv, gamma: weight, beta: bias, normaliser }));
+    }
+    Ok(y)
 }

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
+use super::lineage::{self, ConvCall, Lineage};
 use super::matmul::{Matrix, matmul};
 use crate::Error;
 use crate::cpu::convolution::{self, Sizes};
@@ -157,7 +158,14 @@ impl Geometry {
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Tensor> {
     let geometry = Geometry::new(x, weight, bias, config)?;
     match check::backend(x) {
-        Backend::CpuF32 => on_cpu(x, weight, bias, geometry, blocked_forward, blocked_backward),
+        Backend::CpuF32 => {
+            let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+            let bias = bias.map(Tensor::contiguous).transpose()?;
+            let y = on_cpu(&x, &weight, bias.as_ref(), geometry, blocked_forward, blocked_backward)?;
+            let call = ConvCall { x, weight, bias, geometry, y: y.clone() };
+            lineage::note(&y, Lineage::Conv(call));
+            Ok(y)
+        }
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, forward, backward),
         Backend::Candle => {
             let y = x.conv2d(weight, config.padding, config.stride, config.dilation, config.groups)?;

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d, update};
 use super::check::{self, Backend};
 use super::conv2d::{Conv2dConfig, Geometry, conv2d};
+use super::lineage::{ConvCall, NormCall};
 use super::{max_pool2d, relu};
 use crate::Error;
 use crate::cpu::convolution::{self as cv, Frame, GradLayout, Sizes};
@@ -78,15 +79,7 @@ pub fn conv_batch_norm_relu_max_pool(
     let geometry = Geometry::new(x, convolution.weight, convolution.bias, convolution.config)?;
     normalisation.config.check()?;
     let sizes = geometry.sizes();
-    let frame = sizes.output_frame();
-    let served = matches!(check::backend(x), Backend::CpuF32)
-        && convolution.config.groups == 1
-        && frame.top >= 0
-        && frame.left >= 0
-        && sizes.oh >= 2
-        && sizes.ow >= 2
-        && !trace::is_recording();
-    if !served {
+    if !matches!(check::backend(x), Backend::CpuF32) || !serves(&geometry) || trace::is_recording() {
         return separate(x, convolution, normalisation, train);
     }
     let arguments = [
@@ -107,6 +100,13 @@ pub fn conv_batch_norm_relu_max_pool(
     in_pool(|| {
         if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
     })
+}
+
+/// Whether there is code for a block around this convolution.
+pub(super) fn serves(geometry: &Geometry) -> bool {
+    let sizes = geometry.sizes();
+    let frame = sizes.output_frame();
+    geometry.config.groups == 1 && frame.top >= 0 && frame.left >= 0 && sizes.oh >= 2 && sizes.ow >= 2
 }
 
 /// The same by the separate operations.
@@ -330,6 +330,22 @@ fn forward_train(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<T
     node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool(|| saved.backward(grad)))
 }
 
+/// The output of the four operations, called one after another, as one node of their inputs.
+pub(super) fn node_of_chain(call: NormCall, output: Vec<f32>) -> Result<Tensor> {
+    let NormCall { conv, gamma, beta, normaliser } = call;
+    let ConvCall { x, weight, bias, geometry, y: convolved } = conv;
+    let sizes = geometry.sizes();
+    let inputs = Inputs { x, weight, bias, gamma, beta, config: geometry.config };
+    let list = inputs.clone();
+    let (ph, pw) = pooled(&sizes);
+    node(NAME, &list.list(), output, &[sizes.n, sizes.o, ph, pw], move |grad| {
+        in_pool(|| {
+            let (mean, inverse) = normaliser.iter().copied().unzip();
+            Saved::again(inputs.clone(), sizes, &convolved, mean, inverse)?.backward(grad)
+        })
+    })
+}
+
 /// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).
 fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
     let obs = sizes.output_blocks();
@@ -350,6 +366,26 @@ fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
 }
 
 impl Saved {
+    /// What the fused forward pass would have kept, from the convolution's output `[N, O, OH, OW]` and its statistics.
+    fn again(inputs: Inputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
+        let (ph, pw) = pooled(&sizes);
+        let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
+        let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
+        let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+        let dense = Frame { c: o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
+        let y = cv::pack_all(&values::<f32>(y)?, o * pixels, sizes.n, sizes.oh, sizes.ow, &dense);
+        let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
+        winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
+            let mut blocks = Buffer::new(ph * pw);
+            // SAFETY: each is one block of one picture.
+            unsafe {
+                let blocks = floats_mut(&mut blocks);
+                norm::normalise(floats(y), sizes.oh, sizes.ow, &affines[i % obs], blocks, winners.as_mut_ptr())
+            }
+        });
+        Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
+    }
+
     fn backward(&self, grad: &Tensor) -> Result<Gradients> {
         let Self { inputs, sizes, .. } = self;
         let (ph, pw) = pooled(sizes);

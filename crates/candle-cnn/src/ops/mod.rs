@@ -10,6 +10,7 @@ mod check;
 mod conv2d;
 mod conv_block;
 mod cross_entropy;
+mod lineage;
 mod linear;
 mod matmul;
 mod pool2d;

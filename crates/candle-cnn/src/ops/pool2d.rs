@@ -4,6 +4,8 @@ use candle_core::{Result, Tensor, ToUsize2};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
+use super::conv_block;
+use super::lineage::{self, Lineage};
 use crate::cpu::pool::halve;
 use crate::element::{Element, tensor, values};
 use crate::graph::node;
@@ -155,12 +157,17 @@ fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
 
 /// The usual 2×2 windows, side by side.
 fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let lineage = lineage::take(x);
     let x = x.contiguous()?;
     let [_, _, rows, columns] = windows.dims;
     let (plane, pixels) = (windows.plane(), windows.pixels());
     let count = windows.dims[0] * windows.dims[1] * pixels;
     let mut y = vec![0f32; count];
-    let mut winners = vec![0u8; if x.track_op() { count } else { 0 }];
+    let chain = match lineage {
+        Some(Lineage::Relu(call)) if conv_block::serves(&call.conv.geometry) => Some(call),
+        _ => None,
+    };
+    let mut winners = vec![0u8; if x.track_op() && chain.is_none() { count } else { 0 }];
     {
         let input = values::<f32>(&x)?;
         let input: &[f32] = &input;
@@ -175,6 +182,9 @@ fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
                 halve(x.as_ptr(), rows, columns, y.as_mut_ptr(), winners.as_mut_ptr());
             });
         }
+    }
+    if let Some(call) = chain {
+        return conv_block::node_of_chain(call, y);
     }
     node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
         let grad = values::<f32>(grad)?;

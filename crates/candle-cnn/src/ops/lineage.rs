@@ -1,0 +1,54 @@
+//! What the last operation on this thread was made of, so that convolution, batch norm, ReLU and max-pool, called one
+//! after another, share one backward pass.
+//!
+//! Each of the four leaves a note about its output; the next one takes it if that output is its input. Where the pool
+//! finds the whole chain, its output enters candle's graph as a function of the chain's own inputs: the same values and
+//! the same gradients, without the gradients of what lies between, which nobody can ask candle for anyway. The tensors
+//! between keep their own places in the graph for whoever uses them otherwise. A note is kept until the next operation
+//! of this module on the same thread.
+
+use candle_core::{Tensor, TensorId};
+use std::cell::RefCell;
+
+use super::conv2d::Geometry;
+use crate::trace;
+
+/// A convolution in one group, its arguments contiguous.
+pub(super) struct ConvCall {
+    pub x: Tensor,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub geometry: Geometry,
+    pub y: Tensor,
+}
+
+/// A training batch norm of a convolution's output.
+pub(super) struct NormCall {
+    pub conv: ConvCall,
+    pub gamma: Option<Tensor>,
+    pub beta: Option<Tensor>,
+    /// Mean and 1 / √(var + eps) of each channel.
+    pub normaliser: Vec<(f64, f64)>,
+}
+
+pub(super) enum Lineage {
+    Conv(ConvCall),
+    Norm(NormCall),
+    Relu(NormCall),
+}
+
+thread_local! {
+    static LAST: RefCell<Option<(TensorId, Lineage)>> = const { RefCell::new(None) };
+}
+
+/// Notes what `output` was made of, unless no gradient can be asked of it.
+pub(super) fn note(output: &Tensor, lineage: Lineage) {
+    if output.track_op() && !trace::is_recording() {
+        LAST.set(Some((output.id(), lineage)));
+    }
+}
+
+/// Takes the note about `input`, if that is what the last operation returned; whatever it is, it is gone then.
+pub(super) fn take(input: &Tensor) -> Option<Lineage> {
+    LAST.take().and_then(|(id, lineage)| (id == input.id()).then_some(lineage))
+}
