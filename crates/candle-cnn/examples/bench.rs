@@ -143,7 +143,7 @@ fn work(name: &str) -> Result<(), Error> {
     let mut contender: Option<Box<dyn Contender>> = match name {
         "candle" => Some(Box::new(Plain::new()?)),
         "candle-cnn" => Some(Box::new(Ours::new(true)?)),
-        "candle-cnn, separate" => Some(Box::new(Ours::new(false)?)),
+        "candle-cnn separate" => Some(Box::new(Ours::new(false)?)),
         _ => None,
     };
     let a = Tensor::randn(0f32, 1., (PRODUCT, PRODUCT), &Device::Cpu)?;
@@ -247,7 +247,7 @@ fn main() -> Result<(), Error> {
 
     let mut workers = Vec::new();
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == name));
-    for name in ["product", "candle-cnn", "candle-cnn, separate", "candle"] {
+    for name in ["product", "candle-cnn", "candle-cnn separate", "candle"] {
         if wanted(name) || name == "product" {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["--worker", name]).env("RAYON_NUM_THREADS", threads.to_string());
@@ -255,7 +255,7 @@ fn main() -> Result<(), Error> {
         }
     }
     if let Some(python) = &python {
-        for (name, layout) in [("PyTorch", "contiguous"), ("PyTorch, channels last", "channels_last")] {
+        for (name, layout) in [("PyTorch", "contiguous"), ("PyTorch channels-last", "channels_last")] {
             if wanted("PyTorch") {
                 let mut command = Command::new(python);
                 let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py");

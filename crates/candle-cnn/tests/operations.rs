@@ -214,6 +214,17 @@ proptest! {
         case.check().unwrap();
     }
 
+    /// What networks are made of most: here the fast paths are.
+    #[test]
+    fn usual_convolution_and_its_gradients(
+        (n, c, o) in (1usize..12, 14usize..40, 14usize..70), (h, w) in (1usize..6, 1usize..6), odd in any::<[bool; 2]>(),
+        padding in 0usize..3, bias: bool, layout in 0u8..16, seed: u64,
+    ) {
+        let [h, w] = [2 * h + usize::from(odd[0]), 2 * w + usize::from(odd[1])].map(|side| side.max(4));
+        let config = Conv2dConfig { padding, ..Default::default() };
+        Convolution { n, c, h, w, o, kh: 3, kw: 3, config, bias, layout, seed }.check().unwrap();
+    }
+
     #[test]
     fn batch_norm_and_its_gradients(
         (n, c, h, w) in (1usize..5, 1usize..40, 1usize..10, 1usize..20),

@@ -11,9 +11,10 @@ use rayon::prelude::*;
 use super::dispatch;
 use super::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use super::simd::Simd;
+use super::winograd;
 
 /// Floats of one tap's weights between 16 input and 16 output channels.
-const SQUARE: usize = LANES * LANES;
+pub(super) const SQUARE: usize = LANES * LANES;
 
 /// Sizes of one convolution of one group.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +122,9 @@ impl Sizes {
     /// Pictures that one task takes: few enough for 8 tasks, many enough that weights are read once for several small
     /// pictures, which together should stay in the second-level cache.
     pub(crate) fn group(&self) -> usize {
+        if winograd::serves(self) {
+            return winograd::group(self);
+        }
         let bytes = 4 * (self.input_frame().picture() + self.output_blocks() * LANES * self.pixels());
         ((256 << 10) / bytes.max(1)).clamp(1, self.n.div_ceil(8).max(1))
     }
@@ -273,7 +277,7 @@ dispatch! {
 }
 
 /// The weights `[O, C, KH, KW]` of one group as the forward pass reads them.
-pub(crate) fn pack_weights(weight: &[f32], sizes: &Sizes) -> Buffer {
+fn pack_weights(weight: &[f32], sizes: &Sizes) -> Buffer {
     assert_eq!(weight.len(), sizes.o * sizes.c * sizes.taps());
     let mut packed = Buffer::new(sizes.weight_lanes());
     let row = sizes.c * sizes.taps();
@@ -309,7 +313,7 @@ dispatch! {
 }
 
 /// Packed weights as the input's gradient reads them: inputs and outputs exchanged, taps in reverse.
-pub(crate) fn turn_weights(packed: &[Lane], sizes: &Sizes) -> Buffer {
+fn turn_weights(packed: &[Lane], sizes: &Sizes) -> Buffer {
     assert_eq!(packed.len(), sizes.weight_lanes());
     let mut turned = Buffer::new(sizes.weight_lanes());
     let block = sizes.output_blocks() * sizes.taps() * LANES;
@@ -532,6 +536,30 @@ dispatch! {
     pub(crate) fn convolve = convolve_generic(job: &Convolve)
 }
 
+/// Weights as one of the two ways of convolution reads them.
+pub(crate) enum Weights {
+    /// Packed.
+    Direct(Buffer),
+    /// Packed and transformed.
+    Winograd(Buffer),
+}
+
+/// The weights `[O, C, KH, KW]` of one group for the forward pass.
+pub(crate) fn forward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
+    let packed = pack_weights(weight, sizes);
+    if winograd::serves(sizes) { Weights::Winograd(winograd::weights(&packed)) } else { Weights::Direct(packed) }
+}
+
+/// The same for the input's gradient.
+pub(crate) fn backward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
+    let turned = turn_weights(&pack_weights(weight, sizes), sizes);
+    if winograd::serves_input_gradient(sizes) {
+        Weights::Winograd(winograd::weights(&turned))
+    } else {
+        Weights::Direct(turned)
+    }
+}
+
 /// Offsets of a kernel's taps in a padded picture.
 pub(crate) fn taps(kh: usize, kw: usize, dilation: usize, frame: &Frame) -> Vec<usize> {
     let at = |y: usize, x: usize| dilation * (y * frame.columns + x) * frame.pixel;
@@ -546,12 +574,19 @@ pub(crate) fn taps(kh: usize, kw: usize, dilation: usize, frame: &Frame) -> Vec<
 pub(crate) unsafe fn forward_packed(
     input: *const f32,
     pictures: usize,
-    weights: &[Lane],
+    weights: &Weights,
     bias: Option<&[Lane]>,
     sizes: &Sizes,
     output: *mut f32,
 ) {
     let frame = sizes.input_frame();
+    let weights = match weights {
+        Weights::Direct(weights) => weights,
+        Weights::Winograd(weights) => {
+            // SAFETY: the caller's promise.
+            return unsafe { winograd::forward(input, pictures, &frame, weights, bias, sizes.output_blocks(), output) };
+        }
+    };
     let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
     let job = Convolve {
         input,
@@ -585,11 +620,18 @@ pub(crate) unsafe fn forward_packed(
 pub(crate) unsafe fn input_gradient_packed(
     grad: *const f32,
     pictures: usize,
-    turned: &[Lane],
+    turned: &Weights,
     sizes: &Sizes,
     output: *mut f32,
 ) {
     let frame = sizes.output_frame();
+    let turned = match turned {
+        Weights::Direct(turned) => turned,
+        Weights::Winograd(turned) => {
+            // SAFETY: the caller's promise.
+            return unsafe { winograd::forward(grad, pictures, &frame, turned, None, sizes.input_blocks(), output) };
+        }
+    };
     let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
     let plane = sizes.h * sizes.w;
     let job = Convolve {
@@ -620,28 +662,28 @@ pub(crate) unsafe fn input_gradient_packed(
 
 /// One call of the weight-gradient kernel: one block of input channels, one or two of output channels, some pictures.
 /// Distances are in floats.
-struct Correlate {
+pub(super) struct Correlate {
     /// The packed input of this block of channels.
-    input: *const f32,
-    input_picture: usize,
-    input_row: usize,
-    input_pixel: usize,
-    taps: *const usize,
-    tap_count: usize,
-    channels: usize,
+    pub input: *const f32,
+    pub input_picture: usize,
+    pub input_row: usize,
+    pub input_pixel: usize,
+    pub taps: *const usize,
+    pub tap_count: usize,
+    pub channels: usize,
     /// The output's gradient of the first of these blocks, at its first pixel.
-    grad: *const f32,
-    grad_picture: usize,
-    grad_block: usize,
-    grad_row: usize,
-    grad_pixel: usize,
-    pictures: usize,
-    rows: usize,
-    columns: usize,
+    pub grad: *const f32,
+    pub grad_picture: usize,
+    pub grad_block: usize,
+    pub grad_row: usize,
+    pub grad_pixel: usize,
+    pub pictures: usize,
+    pub rows: usize,
+    pub columns: usize,
     /// The packed weight gradient of these blocks; each tap's square follows the one before.
-    output: *mut f32,
-    output_block: usize,
-    output_blocks: usize,
+    pub output: *mut f32,
+    pub output_block: usize,
+    pub output_blocks: usize,
 }
 
 #[inline(always)]
@@ -745,7 +787,11 @@ unsafe fn correlate_generic<S: Simd>(job: &Correlate) {
 }
 
 dispatch! {
-    fn correlate = correlate_generic(job: &Correlate)
+    /// Runs a correlation.
+    ///
+    /// # Safety
+    /// As `convolve`.
+    pub(super) fn correlate = correlate_generic(job: &Correlate)
 }
 
 /// How the output's gradient lies in memory, in floats, from its first pixel on.
@@ -784,6 +830,9 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     assert!(grad.len() * LANES >= sizes.n * layout.picture);
     assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
     let (input_blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
+    if winograd::serves(sizes) {
+        return unpack_weights(&winograd::weight_gradient(input, grad, layout, sizes), 1, sizes, output);
+    }
     let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
     let pairs = output_blocks.div_ceil(2);
     let tiles = input_blocks * pairs;
@@ -823,11 +872,17 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
             correlate(&job);
         }
     });
+    unpack_weights(&sums, parts, sizes, output);
+}
+
+/// Packed weights, in `parts` that are added, as `[O, C, KH, KW]`.
+fn unpack_weights(sums: &[Lane], parts: usize, sizes: &Sizes, output: &mut [f32]) {
     let row = sizes.c * sizes.taps();
-    let block = input_blocks * sizes.taps() * LANES;
+    let block = sizes.input_blocks() * sizes.taps() * LANES;
+    let part = sizes.weight_lanes();
+    assert!(sums.len() >= parts * part);
     output.par_chunks_mut(LANES * row).enumerate().for_each(|(o, output)| {
-        // SAFETY: `sums` has `parts` packed weights; what `correlate` left unwritten (rows of channels that do not
-        // exist) is not read.
+        // SAFETY: the assertion above; what was left unwritten (rows of channels that do not exist) is not read.
         unsafe {
             let src = floats(&sums[o * block..]);
             unpack_weight_block(src, parts, part * LANES, sizes, output.len() / row, output.as_mut_ptr());
@@ -842,8 +897,8 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(x.len() == sizes.n * x_picture && y.len() == sizes.n * y_picture);
-    let weights: Vec<Buffer> =
-        weight.chunks_exact(weight.len() / groups).map(|weight| pack_weights(weight, sizes)).collect();
+    let weights: Vec<Weights> =
+        weight.chunks_exact(weight.len() / groups).map(|weight| forward_weights(weight, sizes)).collect();
     let biases: Option<Vec<Vec<Lane>>> = bias.map(|bias| bias.chunks_exact(sizes.o).map(lanes).collect());
     let frame = sizes.input_frame();
     let group = sizes.group();
@@ -900,7 +955,7 @@ pub(crate) fn backward(
         let weight = &weight[g * weight.len() / groups..][..weight.len() / groups];
         if let Some(dx) = dx.as_deref_mut() {
             assert_eq!(dx.len(), x.len());
-            let turned = turn_weights(&pack_weights(weight, sizes), sizes);
+            let turned = backward_weights(weight, sizes);
             dx.par_chunks_mut(group * x_picture).zip(grad.par_chunks(group * y_picture)).for_each(|(dx, grad)| {
                 let pictures = grad.len() / y_picture;
                 let mut packed = Buffer::new((pictures * output_frame.picture()).div_ceil(LANES));

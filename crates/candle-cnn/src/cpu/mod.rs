@@ -11,6 +11,7 @@ pub(crate) mod normalisation;
 pub(crate) mod pool;
 pub(crate) mod product;
 mod simd;
+mod winograd;
 
 use std::sync::OnceLock;
 

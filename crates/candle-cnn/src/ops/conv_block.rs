@@ -207,7 +207,7 @@ fn forward_eval(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Te
         let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
         let x = values::<f32>(&inputs.x)?;
         let x: &[f32] = &x;
-        let weights = cv::pack_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
         let frame = sizes.input_frame();
         let (x_picture, y_picture) = (sizes.c * sizes.h * sizes.w, o * ph * pw);
         let blocks = sizes.output_blocks() * sizes.pixels();
@@ -282,7 +282,7 @@ fn forward_train(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<T
     {
         let x = values::<f32>(&inputs.x)?;
         let x: &[f32] = &x;
-        let weights = cv::pack_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
         let frame = sizes.input_frame();
         let x_picture = sizes.c * sizes.h * sizes.w;
         let group = sizes.group();
@@ -472,7 +472,7 @@ impl Saved {
         };
         let group = sizes.group();
         if want_x {
-            let turned = cv::turn_weights(&cv::pack_weights(&values::<f32>(&inputs.weight)?, sizes), sizes);
+            let turned = cv::backward_weights(&values::<f32>(&inputs.weight)?, sizes);
             dy.par_chunks_mut(group * layout.picture / LANES)
                 .zip(dx.par_chunks_mut(group * x_picture))
                 .enumerate()
