@@ -699,8 +699,10 @@ unsafe fn correlate_tile<S: Simd, const OV: usize, const CI: usize>(
     unsafe {
         let mut sums = [[S::zero(); OV]; CI];
         if !fresh {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                *sums = std::array::from_fn(|o| S::load(output.add(o * job.output_block + i * LANES)));
+            for i in 0..CI {
+                for o in 0..OV {
+                    sums[i][o] = S::load(output.add(o * job.output_block + i * LANES));
+                }
             }
         }
         for picture in 0..pictures {
@@ -708,11 +710,14 @@ unsafe fn correlate_tile<S: Simd, const OV: usize, const CI: usize>(
                 let mut x = input.add(picture * job.input_picture + row * job.input_row);
                 let mut dy = grad.add(picture * job.grad_picture + row * job.grad_row);
                 for _ in 0..job.columns {
-                    let g: [S::V; OV] = std::array::from_fn(|o| S::load(dy.add(o * job.grad_block)));
-                    for (i, sums) in sums.iter_mut().enumerate() {
+                    let mut g = [S::zero(); OV];
+                    for o in 0..OV {
+                        g[o] = S::load(dy.add(o * job.grad_block));
+                    }
+                    for i in 0..CI {
                         let value = S::splat(*x.add(i));
                         for o in 0..OV {
-                            sums[o] = S::fma(g[o], value, sums[o]);
+                            sums[i][o] = S::fma(g[o], value, sums[i][o]);
                         }
                     }
                     x = x.add(job.input_pixel);
@@ -720,9 +725,9 @@ unsafe fn correlate_tile<S: Simd, const OV: usize, const CI: usize>(
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
-            for (o, &sum) in sums.iter().enumerate() {
-                S::store(output.add(o * job.output_block + i * LANES), sum);
+        for i in 0..CI {
+            for o in 0..OV {
+                S::store(output.add(o * job.output_block + i * LANES), sums[i][o]);
             }
         }
     }

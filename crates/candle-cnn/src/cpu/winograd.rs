@@ -360,19 +360,21 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     let frame = sizes.input_frame();
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let tiles = sizes.pixels() / 4;
-    let block = tiles * LANES;
+    // Point by point, block by block, all pictures one after another: one long run for each task below. (Pictures at
+    // the distance of all points would fall on the same few lines of the cache.)
+    let (picture, block) = (tiles * LANES, sizes.n * tiles * LANES);
     let (inputs_point, grads_point) = (blocks * block, output_blocks * block);
-    let mut inputs = Buffer::new(sizes.n * POINTS * blocks * tiles);
-    let mut grads = Buffer::new(sizes.n * POINTS * output_blocks * tiles);
-    let pictures =
-        inputs.par_chunks_mut(POINTS * blocks * tiles).zip(grads.par_chunks_mut(POINTS * output_blocks * tiles));
-    pictures.enumerate().for_each(|(i, (v, m))| {
-        // SAFETY: `weight_gradient` of `convolution` has checked the lengths of input and gradient; `v` and `m` are one
-        // picture's points.
+    let mut inputs = Buffer::new(POINTS * blocks * sizes.n * tiles);
+    let mut grads = Buffer::new(POINTS * output_blocks * sizes.n * tiles);
+    let (v, m) = (Shared::new(floats_mut(&mut inputs)), Shared::new(floats_mut(&mut grads)));
+    (0..sizes.n).into_par_iter().for_each(|i| {
+        // SAFETY: `weight_gradient` of `convolution` has checked the lengths of input and gradient; each task writes to
+        // the tiles of its own picture.
         unsafe {
-            transform_inputs(floats(input).add(i * frame.picture()), &frame, floats_mut(v), inputs_point, block);
+            let (v, m) = (v.get().add(i * picture), m.get().add(i * picture));
+            transform_inputs(floats(input).add(i * frame.picture()), &frame, v, inputs_point, block);
             let src = floats(grad).add(i * layout.picture + layout.offset);
-            transform_grads(src, &layout, output_blocks, sizes.oh, sizes.ow, floats_mut(m), grads_point, block);
+            transform_grads(src, &layout, output_blocks, sizes.oh, sizes.ow, m, grads_point, block);
         }
     });
     let squares = blocks * output_blocks;
@@ -389,14 +391,14 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
         unsafe {
             let job = Correlate {
                 input: floats(&inputs).add(point * inputs_point + b * block),
-                input_picture: POINTS * inputs_point,
+                input_picture: picture,
                 input_row: 0,
                 input_pixel: LANES,
                 taps: offsets.as_ptr(),
                 tap_count: 1,
                 channels: LANES.min(sizes.c - b * LANES),
                 grad: floats(&grads).add(point * grads_point + 2 * pair * block),
-                grad_picture: POINTS * grads_point,
+                grad_picture: picture,
                 grad_block: block,
                 grad_row: 0,
                 grad_pixel: LANES,
