@@ -684,6 +684,8 @@ pub(super) struct Correlate {
     pub output: *mut f32,
     pub output_block: usize,
     pub output_blocks: usize,
+    /// Whether the sums start here, or go on from what `output` holds.
+    pub fresh: bool,
 }
 
 #[inline(always)]
@@ -755,7 +757,7 @@ unsafe fn correlate_blocks<S: Simd, const OV: usize>(job: &Correlate, block: usi
                 for segment in 0..segments {
                     let length = length + usize::from(segment < longer);
                     let (x, out) = (x.add(channel), output.add(t * SQUARE + channel * LANES));
-                    let fresh = first == 0;
+                    let fresh = job.fresh && first == 0;
                     match length {
                         1 => correlate_tile::<S, OV, 1>(job, x, dy, pictures, out, fresh),
                         2 => correlate_tile::<S, OV, 2>(job, x, dy, pictures, out, fresh),
@@ -873,6 +875,7 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
                 output: shared.get().add(run * part * LANES + 2 * pair * output_block + block * sizes.taps() * SQUARE),
                 output_block,
                 output_blocks: 2.min(output_blocks - 2 * pair),
+                fresh: true,
             };
             correlate(&job);
         }

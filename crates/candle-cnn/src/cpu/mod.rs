@@ -5,6 +5,10 @@
 //! every sum runs in an order that depends on the shapes alone; so AVX2, AVX-512 and NEON give the same bits, with any
 //! number of threads.
 
+// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there. Kernels take
+// sizes and distances one by one.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
+
 pub(crate) mod convolution;
 pub(crate) mod lanes;
 pub(crate) mod normalisation;

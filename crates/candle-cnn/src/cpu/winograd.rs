@@ -355,31 +355,74 @@ pub(crate) unsafe fn forward(
     }
 }
 
+/// Bytes of transformed pictures that the weight's gradient holds at a time: half of a common third-level cache.
+const GRADIENT_BYTES: usize = 16 << 20;
+
 /// The weight's gradient as packed weights, from all pictures.
 pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout, sizes: &Sizes) -> Buffer {
+    let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
+    let squares = blocks * output_blocks;
+    let mut sums = Buffer::new(POINTS * squares * LANES);
+    let tiles = sizes.pixels() / 4;
+    let bytes = 4 * POINTS * (blocks + output_blocks) * tiles * LANES;
+    let most = (GRADIENT_BYTES / bytes).clamp(1, sizes.n);
+    let mut inputs = Buffer::new(POINTS * blocks * most * tiles);
+    let mut grads = Buffer::new(POINTS * output_blocks * most * tiles);
+    for first in (0..sizes.n).step_by(most) {
+        let pictures = most.min(sizes.n - first);
+        transform_pictures(input, grad, layout, sizes, first, pictures, &mut inputs, &mut grads);
+        add_products(&inputs, &grads, sizes, pictures, first == 0, &mut sums);
+    }
+    let mut packed = Buffer::new(squares * 9 * LANES);
+    packed.par_chunks_mut(9 * LANES).enumerate().for_each(|(square, dst)| {
+        // SAFETY: `dst` is nine squares, `sums` has sixteen for each.
+        unsafe { untransform_weights(floats(&sums).add(square * SQUARE), squares * SQUARE, 1, floats_mut(dst)) }
+    });
+    packed
+}
+
+/// BᵀdB and AyAᵀ of `pictures` pictures from `first` on. Point by point, block by block, the pictures lie one after
+/// another: one long run for each task of [`add_products`]. (Pictures at the distance of all points would fall on the
+/// same few lines of the cache.)
+fn transform_pictures(
+    input: &[Lane],
+    grad: &[Lane],
+    layout: GradLayout,
+    sizes: &Sizes,
+    first: usize,
+    pictures: usize,
+    inputs: &mut [Lane],
+    grads: &mut [Lane],
+) {
     let frame = sizes.input_frame();
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let tiles = sizes.pixels() / 4;
-    // Point by point, block by block, all pictures one after another: one long run for each task below. (Pictures at
-    // the distance of all points would fall on the same few lines of the cache.)
-    let (picture, block) = (tiles * LANES, sizes.n * tiles * LANES);
-    let (inputs_point, grads_point) = (blocks * block, output_blocks * block);
-    let mut inputs = Buffer::new(POINTS * blocks * sizes.n * tiles);
-    let mut grads = Buffer::new(POINTS * output_blocks * sizes.n * tiles);
-    let (v, m) = (Shared::new(floats_mut(&mut inputs)), Shared::new(floats_mut(&mut grads)));
-    (0..sizes.n).into_par_iter().for_each(|i| {
-        // SAFETY: `weight_gradient` of `convolution` has checked the lengths of input and gradient; each task writes to
-        // the tiles of its own picture.
+    let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
+    assert!(input.len() * LANES >= (first + pictures) * frame.picture());
+    assert!(grad.len() * LANES >= (first + pictures) * layout.picture);
+    assert!(inputs.len() * LANES >= POINTS * blocks * block && grads.len() * LANES >= POINTS * output_blocks * block);
+    let (v, m) = (Shared::new(floats_mut(inputs)), Shared::new(floats_mut(grads)));
+    (0..pictures).into_par_iter().for_each(|i| {
+        // SAFETY: the assertions above; each task writes to the tiles of its own picture.
         unsafe {
             let (v, m) = (v.get().add(i * picture), m.get().add(i * picture));
-            transform_inputs(floats(input).add(i * frame.picture()), &frame, v, inputs_point, block);
-            let src = floats(grad).add(i * layout.picture + layout.offset);
-            transform_grads(src, &layout, output_blocks, sizes.oh, sizes.ow, m, grads_point, block);
+            let src = floats(input).add((first + i) * frame.picture());
+            transform_inputs(src, &frame, v, blocks * block, block);
+            let src = floats(grad).add((first + i) * layout.picture + layout.offset);
+            transform_grads(src, &layout, output_blocks, sizes.oh, sizes.ow, m, output_blocks * block, block);
         }
     });
+}
+
+/// The sums over `pictures` pictures' tiles of all products of input and output channels, point by point.
+fn add_products(inputs: &[Lane], grads: &[Lane], sizes: &Sizes, pictures: usize, fresh: bool, sums: &mut [Lane]) {
+    let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
+    let tiles = sizes.pixels() / 4;
+    let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
     let squares = blocks * output_blocks;
-    let mut sums = Buffer::new(POINTS * squares * LANES);
-    let shared = Shared::new(floats_mut(&mut sums));
+    assert!(inputs.len() * LANES >= POINTS * blocks * block && grads.len() * LANES >= POINTS * output_blocks * block);
+    assert!(sums.len() >= POINTS * squares * LANES);
+    let shared = Shared::new(floats_mut(sums));
     let pairs = output_blocks.div_ceil(2);
     let taps = [0usize];
     let offsets = taps.as_slice();
@@ -387,35 +430,30 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
         let (point, tile) = (task / (blocks * pairs), task % (blocks * pairs));
         let (b, pair) = (tile / pairs, tile % pairs);
         let output_block = blocks * SQUARE;
-        // SAFETY: the buffers hold all points; each task writes to squares of its own.
+        // SAFETY: the assertions above; each task writes to squares of its own.
         unsafe {
             let job = Correlate {
-                input: floats(&inputs).add(point * inputs_point + b * block),
+                input: floats(inputs).add((point * blocks + b) * block),
                 input_picture: picture,
                 input_row: 0,
                 input_pixel: LANES,
                 taps: offsets.as_ptr(),
                 tap_count: 1,
                 channels: LANES.min(sizes.c - b * LANES),
-                grad: floats(&grads).add(point * grads_point + 2 * pair * block),
+                grad: floats(grads).add((point * output_blocks + 2 * pair) * block),
                 grad_picture: picture,
                 grad_block: block,
                 grad_row: 0,
                 grad_pixel: LANES,
-                pictures: sizes.n,
+                pictures,
                 rows: 1,
                 columns: tiles,
                 output: shared.get().add(point * squares * SQUARE + 2 * pair * output_block + b * SQUARE),
                 output_block,
                 output_blocks: 2.min(output_blocks - 2 * pair),
+                fresh,
             };
             correlate(&job);
         }
     });
-    let mut packed = Buffer::new(squares * 9 * LANES);
-    packed.par_chunks_mut(9 * LANES).enumerate().for_each(|(square, dst)| {
-        // SAFETY: `dst` is nine squares, `sums` has sixteen for each.
-        unsafe { untransform_weights(floats(&sums).add(square * SQUARE), squares * SQUARE, 1, floats_mut(dst)) }
-    });
-    packed
 }

@@ -503,11 +503,9 @@ impl Saved {
             None
         });
         let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
-        let others: [(&Option<Tensor>, &dyn Fn(usize) -> f64); 3] =
-            [(&inputs.bias, &|_| 0.0), (&inputs.gamma, &|c| product[c]), (&inputs.beta, &|c| total[c])];
-        for (input, gradient) in others {
+        for (input, gradient) in [(&inputs.bias, vec![0.0; o]), (&inputs.gamma, product), (&inputs.beta, total)] {
             if let Some(input) = input {
-                gradients.push(input.track_op().then(|| vector(gradient)).transpose()?);
+                gradients.push(input.track_op().then(|| vector(&|c| gradient[c])).transpose()?);
             }
         }
         Ok(gradients)
