@@ -112,7 +112,7 @@ impl LayerGroup {
         match self {
             LayerGroup::Data => "data",
             LayerGroup::Convolution => "convolution",
-            LayerGroup::Normalization => "normalization",
+            LayerGroup::Normalization => "normalisation",
             LayerGroup::Activation => "activation",
             LayerGroup::Pooling => "pooling",
             LayerGroup::Dense => "fully connected",

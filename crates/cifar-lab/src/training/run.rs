@@ -24,6 +24,12 @@ const STOP_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many rows an epoch gets in [`History::steps`], enough for a smooth curve.
 const RECORDS_PER_EPOCH: usize = 50;
 
+/// Steps that an estimate of the time leaves out: they take memory and start threads, and are slower than the rest.
+const WARM_UP_STEPS: usize = 10;
+
+/// What an estimate of the time rests on at least, so that one busy moment does not make it.
+const ESTIMATE_FROM: Duration = Duration::from_secs(3);
+
 /// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
 
@@ -193,6 +199,8 @@ pub(super) struct State {
     paused_before_epoch: Duration,
     /// Steps' time in this epoch, without evaluation and pauses.
     stepping: Duration,
+    /// `stepping` after the first epoch's first steps.
+    warm_up: Duration,
     images: usize,
     sums: Sums,
     epoch_sums: Sums,
@@ -234,6 +242,7 @@ impl Shared {
             epoch_started: now,
             paused_before_epoch: Duration::ZERO,
             stepping: Duration::ZERO,
+            warm_up: Duration::ZERO,
             images: 0,
             sums: Sums::default(),
             epoch_sums: Sums::default(),
@@ -306,11 +315,13 @@ impl Shared {
         let of_this_epoch = state.step as f64 / self.plan.steps as f64;
         let rows = &state.history.epochs;
         let seconds_per_epoch = if rows.is_empty() {
-            // The first steps are slower than the rest: memory is taken, threads are started.
-            if state.step < 10.min(self.plan.steps) {
+            let steps = state.step.checked_sub(WARM_UP_STEPS).filter(|steps| *steps > 0)?;
+            let stepping = state.stepping.saturating_sub(state.warm_up);
+            // A short epoch is over before that time; half of it tells as much.
+            if stepping < ESTIMATE_FROM && 2 * state.step < self.plan.steps {
                 return None;
             }
-            state.stepping.as_secs_f64() / of_this_epoch
+            stepping.as_secs_f64() / steps as f64 * self.plan.steps as f64
         } else {
             rows.iter().map(|row| row.seconds).sum::<f64>() / rows.len() as f64
         };
@@ -394,6 +405,9 @@ impl Run {
         let mut state = self.shared.lock();
         state.stepping += now.duration_since(self.last_step);
         state.step += 1;
+        if state.step == WARM_UP_STEPS {
+            state.warm_up = state.stepping;
+        }
         state.images += labels.elem_count();
         for (loss, correct, images) in figures {
             if !loss.is_finite() {
