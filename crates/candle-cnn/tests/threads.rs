@@ -1,4 +1,4 @@
-//! The same bits with any number of threads, and again after a run.
+//! The same bits with any number of threads, after a run, and with AVX2 as with AVX-512.
 
 mod support;
 
@@ -59,4 +59,31 @@ fn the_number_of_threads_changes_no_bit() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// For the test below, which runs it in processes of their own: the instruction set is chosen once.
+#[test]
+#[ignore = "run by avx2_and_avx512_give_the_same_bits"]
+fn print_bits() -> Result<()> {
+    let sum = |bits: Vec<u32>| bits.iter().fold(0u64, |sum, &bits| sum.rotate_left(7) ^ u64::from(bits));
+    println!("bits {:?} {:x} {:x}", candle_cnn::instruction_set(), sum(train(true)?), sum(train(false)?));
+    Ok(())
+}
+
+#[test]
+fn avx2_and_avx512_give_the_same_bits() {
+    if candle_cnn::instruction_set() != candle_cnn::InstructionSet::Avx512 {
+        return; // Nothing to compare on this machine.
+    }
+    let run = |set: &str| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this test's path"));
+        command.args(["--exact", "print_bits", "--ignored", "--nocapture"]).env("CANDLE_CNN_ISA", set);
+        let output = command.output().expect("a process");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let bits = text.split_once("bits ").expect("bits").1;
+        bits.split_whitespace().take(3).map(str::to_string).collect::<Vec<_>>()
+    };
+    let (avx2, avx512) = (run("avx2"), run("avx512"));
+    assert_eq!((avx2[0].as_str(), avx512[0].as_str()), ("Avx2", "Avx512"));
+    assert_eq!(avx2[1..], avx512[1..]);
 }

@@ -1,6 +1,6 @@
 //! Layers: an operation together with its parameters.
 //!
-//! They are built from candle_nn's [`VarBuilder`](candle_nn::VarBuilder) under PyTorch's names (`weight`, `bias`,
+//! They are built from candle_nn's [`VarBuilder`] under PyTorch's names (`weight`, `bias`,
 //! `running_mean`, …) with PyTorch's initial values, and implement candle_nn's [`Module`](candle_nn::Module) or, where
 //! training and inference differ, [`ModuleT`](candle_nn::ModuleT); so they mix with candle_nn's own layers. A layer is
 //! cheap to clone; clones share their parameters. Each reports its calls to [`trace`](crate::trace).

@@ -9,7 +9,7 @@ use crate::graph::node;
 
 const NAME: &str = "cross_entropy";
 
-/// Mean over the batch of −log softmax(logits)[label], for `logits` `[N, C]` and `labels` `[N]` of an integer type
+/// Mean over the batch of `−log softmax(logits)[label]`, for `logits` `[N, C]` and `labels` `[N]` of an integer type
 /// (`u32`, `i64` or `u8`), each from 0 to C − 1. Gives a scalar, as `torch.nn.functional.cross_entropy`;
 /// differentiable in `logits`.
 ///
