@@ -7,14 +7,14 @@ use crate::error::{Error, Result};
 /// The device called `name`: `"auto"` (the best that this build and machine have), `"cpu"`, `"cuda"` or `"cuda:1"`.
 ///
 /// ```
-/// let device = cifar_lab::device::device("cpu")?;
+/// let device = cifar_lab::device::choose_device("cpu")?;
 /// assert!(device.is_cpu());
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
 /// [`Error::Device`] for a name that is none of these, and for a GPU where there is none.
-pub fn device(name: &str) -> Result<Device> {
+pub fn choose_device(name: &str) -> Result<Device> {
     let unavailable = |reason: String| Error::Device { name: name.to_string(), reason };
     match name {
         "cpu" => Ok(Device::Cpu),
@@ -85,18 +85,18 @@ fn vector_instructions() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::device;
+    use super::choose_device;
 
     #[test]
     fn names_that_cannot_be_are_errors_that_say_what_can() {
         for name in ["gpu", "", "cuda:", "cuda:-1", "CUDA"] {
-            let message = device(name).unwrap_err().to_string();
+            let message = choose_device(name).unwrap_err().to_string();
             assert!(message.contains(&format!("{name:?}")) && message.contains("cpu"), "{message}");
         }
     }
 
     #[test]
     fn auto_always_gives_one() {
-        assert!(device("auto").is_ok());
+        assert!(choose_device("auto").is_ok());
     }
 }

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// failed `?`.
 ///
 /// ```
-/// let error = cifar_lab::device::device("cuda:x").unwrap_err();
+/// let error = cifar_lab::device::choose_device("cuda:x").unwrap_err();
 /// assert_eq!(format!("{error:?}"), error.to_string());
 /// ```
 #[derive(thiserror::Error)]

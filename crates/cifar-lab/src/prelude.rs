@@ -24,7 +24,7 @@ pub use std::path::{Path, PathBuf};
 
 pub use crate::checkpoint::{load_checkpoint, load_safetensors, save_checkpoint, save_safetensors};
 pub use crate::dataset::{Cifar10, Dataset};
-pub use crate::device::{describe, device};
+pub use crate::device::{choose_device, describe};
 pub use crate::display::{Figure, Table};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
