@@ -52,7 +52,13 @@ pub fn install() -> Result<PathBuf> {
         &format!("{PROGRAM} {EVCXR_VERSION}, the Rust kernel: compiled, this once"),
         "6 minutes on 2 cores",
     );
+    // cargo advises to add the folder to PATH where it is not on it; that is not needed here.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([root.join("bin")]);
     let mut command = Command::new("cargo");
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
     command
         .args(["install", "--locked", PROGRAM, "--version", EVCXR_VERSION, "--root"])
         .arg(&root)

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 
@@ -73,10 +72,10 @@ def join_streams(outputs):
 
 
 def save(notebook, path):
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), suffix=".part")
-    with open(handle, "w", encoding="utf-8") as file:
+    # In one step: an interruption leaves the old or the new one.
+    with open(path + ".part", "w", encoding="utf-8") as file:
         nbformat.write(notebook, file)
-    os.replace(temporary, path)
+    os.replace(path + ".part", path)
 
 
 async def read_orders():
