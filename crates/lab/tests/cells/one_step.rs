@@ -10,6 +10,8 @@ let net: Net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::C
 let data: Cifar10 = Cifar10::stand_in(5, 64, 10);
 let batch: Batch = DataLoader::new(&data.train, &Device::Cpu).batch_size(8).shuffle(5).first_batch()?;
 // %%
+// Changes nothing, but takes tensor ids: without it, ids that are given twice happen not to meet in the backward pass.
+let untrained: Tensor = net.forward_t(&batch.images, false)?;
 let mut sgd: SGD = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 0.1, ..Default::default() })?;
 let loss: Tensor = cross_entropy(&net.forward_t(&batch.images, true)?, &batch.labels)?;
 sgd.step(&loss.backward()?)?;
