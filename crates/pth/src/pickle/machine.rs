@@ -1,0 +1,430 @@
+//! The stack machine whose program a pickle is.
+
+use super::{Object, Pickle, Value};
+use crate::budget::Budget;
+use crate::error::{Error, Result, excerpt};
+use crate::zip_read::Cursor;
+
+/// The latest protocol.
+const LATEST: u8 = 5;
+/// The sequence that all empty tuples share.
+const EMPTY: u32 = 0;
+
+pub(super) struct Machine<'a, 'm> {
+    cursor: Cursor<'a>,
+    /// Where the instruction starts that is being executed.
+    position: usize,
+    opcode: u8,
+    allowed: &'m [(&'m str, &'m str)],
+    budget: &'m mut Budget,
+    stack: Vec<Value>,
+    /// Heights of the stack.
+    marks: Vec<u32>,
+    memo: Vec<Option<Value>>,
+    out: Pickle<'a>,
+}
+
+impl<'a, 'm> Machine<'a, 'm> {
+    pub(super) fn new(bytes: &'a [u8], allowed: &'m [(&'m str, &'m str)], budget: &'m mut Budget) -> Result<Self> {
+        // Places are kept in 32 bits.
+        let cut = &bytes[..bytes.len().min(u32::MAX as usize)];
+        let mut out = Pickle {
+            bytes: cut,
+            root: Value::None,
+            length: 0,
+            wide: Vec::new(),
+            floats: Vec::new(),
+            spans: Vec::new(),
+            sequences: Vec::new(),
+            globals: Vec::new(),
+            objects: Vec::new(),
+            persistent: Vec::new(),
+        };
+        budget.push(&mut out.sequences, Vec::new())?;
+        Ok(Self {
+            cursor: Cursor { bytes: cut, at: 0 },
+            position: 0,
+            opcode: 0,
+            allowed,
+            budget,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            out,
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<Pickle<'a>> {
+        loop {
+            self.position = self.cursor.at;
+            self.opcode = self.cursor.u8("an instruction")?;
+            if self.opcode == b'.' {
+                self.out.root = self.pop()?;
+                self.out.length = self.cursor.at;
+                return Ok(self.out);
+            }
+            self.step()?;
+        }
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let what = "an instruction";
+        match self.opcode {
+            // PROTO, FRAME
+            0x80 => match self.cursor.u8(what)? {
+                0..=LATEST => Ok(()),
+                found => Err(Error::Protocol { found }),
+            },
+            0x95 => self.cursor.take(8, what).map(|_| ()),
+            // MARK, POP, POP_MARK, DUP
+            b'(' => self.budget.push(&mut self.marks, self.stack.len() as u32),
+            b'0' if self.marks.last().is_some_and(|&mark| mark as usize == self.stack.len()) => {
+                self.marks.pop();
+                Ok(())
+            }
+            b'0' => self.pop().map(|_| ()),
+            b'1' => {
+                let mark = self.mark()?;
+                self.stack.truncate(mark);
+                Ok(())
+            }
+            b'2' => {
+                let top = self.top()?;
+                self.push(top)
+            }
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Value::None),
+            0x88 => self.push(Value::Bool(true)),
+            0x89 => self.push(Value::Bool(false)),
+            // BININT1, BININT2, BININT, LONG1, LONG4, BINFLOAT
+            b'K' => {
+                let value = self.cursor.u8(what)?;
+                self.push(Value::Int(value.into()))
+            }
+            b'M' => {
+                let value = self.cursor.u16(what)?;
+                self.push(Value::Int(value.into()))
+            }
+            b'J' => {
+                let value = self.cursor.u32(what)?;
+                self.push(Value::Int(value as i32))
+            }
+            0x8a => {
+                let length = self.cursor.u8(what)?;
+                self.long(length.into())
+            }
+            0x8b => {
+                let length = self.length_32()?;
+                self.long(length)
+            }
+            b'G' => {
+                let value = self.cursor.u64(what)?;
+                let index = self.out.floats.len() as u32;
+                // The one number that is big-endian.
+                self.budget.push(&mut self.out.floats, f64::from_bits(value.swap_bytes()))?;
+                self.push(Value::Float(index))
+            }
+            // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
+            b'X' => {
+                let length = self.length_32()?;
+                self.text(length)
+            }
+            0x8c => {
+                let length = self.cursor.u8(what)?;
+                self.text(length.into())
+            }
+            0x8d => {
+                let length = self.length_64()?;
+                self.text(length)
+            }
+            // BINSTRING, BINBYTES; SHORT_BINSTRING, SHORT_BINBYTES; BINBYTES8, BYTEARRAY8
+            b'T' | b'B' => {
+                let length = self.length_32()?;
+                self.bytes(length)
+            }
+            b'U' | b'C' => {
+                let length = self.cursor.u8(what)?;
+                self.bytes(length.into())
+            }
+            0x8e | 0x96 => {
+                let length = self.length_64()?;
+                self.bytes(length)
+            }
+            // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE, EMPTY_LIST, EMPTY_DICT
+            b')' => self.push(Value::Tuple(EMPTY)),
+            0x85..=0x87 => {
+                let start = self.below_top(usize::from(self.opcode - 0x84))?;
+                let index = self.sequence_from(start)?;
+                self.push(Value::Tuple(index))
+            }
+            b't' => {
+                let mark = self.mark()?;
+                let index = if mark == self.stack.len() { EMPTY } else { self.sequence_from(mark)? };
+                self.push(Value::Tuple(index))
+            }
+            b']' => {
+                let index = self.sequence()?;
+                self.push(Value::List(index))
+            }
+            b'}' => {
+                let index = self.sequence()?;
+                self.push(Value::Dict(index))
+            }
+            // APPEND, APPENDS, SETITEM, SETITEMS
+            b'a' => {
+                let start = self.below_top(1)?;
+                self.append(start)
+            }
+            b'e' => {
+                let mark = self.mark()?;
+                self.append(mark)
+            }
+            b's' => {
+                let start = self.below_top(2)?;
+                self.set_items(start)
+            }
+            b'u' => {
+                let mark = self.mark()?;
+                self.set_items(mark)
+            }
+            // GLOBAL, STACK_GLOBAL
+            b'c' => {
+                let module = self.line()?;
+                let name = self.line()?;
+                self.global(module, name)
+            }
+            0x93 => match (self.pop()?, self.pop()?) {
+                (Value::Text(name), Value::Text(module)) => self.global(module, name),
+                _ => Err(self.needs("two texts")),
+            },
+            // REDUCE, NEWOBJ, BUILD, BINPERSID
+            b'R' | 0x81 => self.call(),
+            b'b' => {
+                let state = self.pop()?;
+                match self.top()? {
+                    Value::Object(index) => {
+                        self.out.objects[index as usize].state = state;
+                        Ok(())
+                    }
+                    _ => Err(self.needs("an object")),
+                }
+            }
+            b'Q' => {
+                let id = self.pop()?;
+                let index = self.out.persistent.len() as u32;
+                self.budget.push(&mut self.out.persistent, id)?;
+                self.push(Value::Persistent(index))
+            }
+            // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            b'q' => {
+                let index = self.cursor.u8(what)?;
+                self.put(index.into())
+            }
+            b'r' => {
+                let index = self.length_32()?;
+                self.put(index)
+            }
+            0x94 => self.put(self.memo.len()),
+            b'h' => {
+                let index = self.cursor.u8(what)?;
+                self.recall(index.into())
+            }
+            b'j' => {
+                let index = self.length_32()?;
+                self.recall(index)
+            }
+            opcode => Err(Error::Opcode { opcode, position: self.position }),
+        }
+    }
+
+    fn needs(&self, needed: &'static str) -> Error {
+        Error::Operand { opcode: self.opcode, position: self.position, needed }
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        self.budget.push(&mut self.stack, value)
+    }
+
+    /// The height below which nothing may be taken: what lies there belongs to what follows after the mark's end.
+    fn floor(&self) -> usize {
+        self.marks.last().map_or(0, |&mark| mark as usize)
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        let value = self.top()?;
+        self.stack.pop();
+        Ok(value)
+    }
+
+    fn top(&self) -> Result<Value> {
+        match self.stack.last() {
+            Some(&value) if self.stack.len() > self.floor() => Ok(value),
+            _ => Err(self.needs("a value on the stack")),
+        }
+    }
+
+    /// The height of the stack without its `count` upper values.
+    fn below_top(&self, count: usize) -> Result<usize> {
+        let start = self.stack.len().checked_sub(count).filter(|&start| start >= self.floor());
+        start.ok_or_else(|| self.needs("more values on the stack"))
+    }
+
+    fn mark(&mut self) -> Result<usize> {
+        self.marks.pop().map(|mark| mark as usize).ok_or_else(|| self.needs("a mark on the stack"))
+    }
+
+    fn length_32(&mut self) -> Result<usize> {
+        self.cursor.u32("a length").map(|length| length as usize)
+    }
+
+    fn length_64(&mut self) -> Result<usize> {
+        self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// A new span of the next `length` bytes.
+    fn span(&mut self, length: usize, what: &'static str) -> Result<u32> {
+        let start = self.cursor.at as u32;
+        self.cursor.take(length, what)?;
+        let index = self.out.spans.len() as u32;
+        self.budget.push(&mut self.out.spans, (start, length as u32))?;
+        Ok(index)
+    }
+
+    fn text(&mut self, length: usize) -> Result<()> {
+        let index = self.checked_text(length)?;
+        self.push(Value::Text(index))
+    }
+
+    fn checked_text(&mut self, length: usize) -> Result<u32> {
+        let index = self.span(length, "a text")?;
+        match std::str::from_utf8(self.out.span(index)) {
+            Ok(_) => Ok(index),
+            Err(_) => Err(Error::Text { position: self.position }),
+        }
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<()> {
+        let index = self.span(length, "bytes")?;
+        self.push(Value::Bytes(index))
+    }
+
+    /// An integer of `length` bytes, little-endian, in two's complement.
+    fn long(&mut self, length: usize) -> Result<()> {
+        if length > 8 {
+            let index = self.span(length, "an integer")?;
+            return self.push(Value::Big(index));
+        }
+        let bytes = self.cursor.take(length, "an integer")?;
+        let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+        let mut whole = [if negative { 0xff } else { 0 }; 8];
+        whole[..length].copy_from_slice(bytes);
+        let value = i64::from_le_bytes(whole);
+        match i32::try_from(value) {
+            Ok(value) => self.push(Value::Int(value)),
+            Err(_) => {
+                let index = self.out.wide.len() as u32;
+                self.budget.push(&mut self.out.wide, value)?;
+                self.push(Value::Wide(index))
+            }
+        }
+    }
+
+    fn sequence(&mut self) -> Result<u32> {
+        let index = self.out.sequences.len() as u32;
+        self.budget.push(&mut self.out.sequences, Vec::new())?;
+        Ok(index)
+    }
+
+    /// A new sequence of what lies on the stack from `start` on.
+    fn sequence_from(&mut self, start: usize) -> Result<u32> {
+        let index = self.sequence()?;
+        self.move_into(index, start)?;
+        Ok(index)
+    }
+
+    fn move_into(&mut self, sequence: u32, start: usize) -> Result<()> {
+        let to = &mut self.out.sequences[sequence as usize];
+        self.budget.reserve(to, self.stack.len() - start)?;
+        to.extend(self.stack.drain(start..));
+        Ok(())
+    }
+
+    fn append(&mut self, start: usize) -> Result<()> {
+        match start.checked_sub(1).filter(|_| start > self.floor()).map(|at| self.stack[at]) {
+            Some(Value::List(index)) => self.move_into(index, start),
+            _ => Err(self.needs("a list")),
+        }
+    }
+
+    fn set_items(&mut self, start: usize) -> Result<()> {
+        if (self.stack.len() - start) % 2 == 1 {
+            return Err(self.needs("a value for each key"));
+        }
+        match start.checked_sub(1).filter(|_| start > self.floor()).map(|at| self.stack[at]) {
+            Some(Value::Dict(index)) => self.move_into(index, start),
+            Some(Value::Object(object)) => {
+                let mut entries = self.out.objects[object as usize].entries;
+                if entries == EMPTY {
+                    entries = self.sequence()?;
+                    self.out.objects[object as usize].entries = entries;
+                }
+                self.move_into(entries, start)
+            }
+            _ => Err(self.needs("a dict")),
+        }
+    }
+
+    /// The text up to the line's end.
+    fn line(&mut self) -> Result<u32> {
+        let rest = &self.cursor.bytes[self.cursor.at..];
+        let (position, left) = (self.cursor.at, rest.len());
+        let length = rest.iter().position(|&byte| byte == b'\n');
+        let length = length.ok_or(Error::Truncated { what: "a name", position, needed: left + 1, left })?;
+        let index = self.checked_text(length)?;
+        self.cursor.at += 1;
+        Ok(index)
+    }
+
+    fn global(&mut self, module: u32, name: u32) -> Result<()> {
+        let (module_text, name_text) = (self.out.span(module), self.out.span(name));
+        let known = |(module, name): &(&str, &str)| module.as_bytes() == module_text && name.as_bytes() == name_text;
+        if !self.allowed.iter().any(known) {
+            let (module, name) = (excerpt(module_text), excerpt(name_text));
+            return Err(Error::Global { module, name, position: self.position });
+        }
+        let index = self.out.globals.len() as u32;
+        self.budget.push(&mut self.out.globals, (module, name))?;
+        self.push(Value::Global(index))
+    }
+
+    /// REDUCE and NEWOBJ: written down, not made.
+    fn call(&mut self) -> Result<()> {
+        match (self.pop()?, self.pop()?) {
+            (arguments @ Value::Tuple(_), Value::Global(function)) => {
+                let index = self.out.objects.len() as u32;
+                let object = Object { function, arguments, state: Value::None, entries: EMPTY };
+                self.budget.push(&mut self.out.objects, object)?;
+                self.push(Value::Object(index))
+            }
+            _ => Err(self.needs("a function and a tuple")),
+        }
+    }
+
+    fn put(&mut self, index: usize) -> Result<()> {
+        let value = self.top()?;
+        if index >= self.memo.len() {
+            let more = index - self.memo.len() + 1;
+            self.budget.reserve(&mut self.memo, more)?;
+            self.memo.resize(index + 1, None);
+        }
+        self.memo[index] = Some(value);
+        Ok(())
+    }
+
+    fn recall(&mut self, index: usize) -> Result<()> {
+        match self.memo.get(index) {
+            Some(&Some(value)) => self.push(value),
+            _ => Err(self.needs("a value that was kept before")),
+        }
+    }
+}

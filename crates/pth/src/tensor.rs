@@ -1,0 +1,71 @@
+//! Bytes with a shape and a type.
+
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::{DType, layout};
+
+/// A tensor's elements as bytes, in row-major order without gaps, little-endian.
+///
+/// ```
+/// use pth::{DType, Tensor};
+///
+/// let tensor = Tensor::new(DType::I32, vec![2], &[1, 0, 0, 0, 255, 255, 255, 255][..])?;
+/// assert_eq!((tensor.shape(), tensor.data().len()), (&[2][..], 8));
+/// assert!(Tensor::new(DType::I32, vec![3], &[0; 8][..]).is_err());
+/// # Ok::<(), pth::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor<'a> {
+    dtype: DType,
+    shape: Vec<usize>,
+    data: Cow<'a, [u8]>,
+}
+
+impl<'a> Tensor<'a> {
+    /// A tensor from its bytes, borrowed or owned. A tensor without dimensions (`shape` empty) has one element.
+    ///
+    /// # Errors
+    /// [`Error::DataLength`] where the bytes are not as many as the shape and the type say.
+    pub fn new(dtype: DType, shape: Vec<usize>, data: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
+        let data = data.into();
+        if layout::byte_count(dtype, &shape) != Some(data.len()) {
+            return Err(Error::DataLength { dtype, shape, found: data.len() });
+        }
+        Ok(Self { dtype, shape, data })
+    }
+
+    /// A tensor of 32-bit floats.
+    ///
+    /// ```
+    /// assert_eq!(pth::Tensor::from_f32(&[], &[1.0])?.data(), [0, 0, 0x80, 0x3f]);
+    /// # Ok::<(), pth::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_f32(shape: &[usize], values: &[f32]) -> Result<Tensor<'static>> {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensor::new(DType::F32, shape.to_vec(), data)
+    }
+
+    /// The elements' type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The size of each dimension; empty for a tensor without dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements' bytes.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The elements' bytes, without copying what is owned or borrowed already.
+    pub fn into_data(self) -> Cow<'a, [u8]> {
+        self.data
+    }
+}

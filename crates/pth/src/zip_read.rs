@@ -1,0 +1,226 @@
+//! The records of a zip archive of stored (not compressed) files, in place.
+//!
+//! Own code and not a zip library, because records are handed out as slices of the file, and a hostile directory must
+//! not cost more memory than the file has. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+
+use crate::budget::Budget;
+use crate::error::{Error, Result, excerpt};
+
+const LOCAL_HEADER: u32 = 0x0403_4b50;
+const DIRECTORY_HEADER: u32 = 0x0201_4b50;
+const END: u32 = 0x0605_4b50;
+const END_64: u32 = 0x0606_4b50;
+const END_64_LOCATOR: u32 = 0x0706_4b50;
+/// The end record's length without its comment.
+const END_LENGTH: usize = 22;
+/// A comment's length has 16 bits.
+const LONGEST_COMMENT: usize = u16::MAX as usize;
+/// A record's entry in the directory, without its name.
+const DIRECTORY_ENTRY: usize = 46;
+/// The extra field that holds what does not fit into 32 bits.
+const EXTRA_64: u16 = 1;
+
+/// A fuzzer that had to find right checksums would see nothing behind them.
+#[allow(unexpected_cfgs)]
+const CHECK_SUMS: bool = !cfg!(fuzzing);
+
+/// Bytes that are read one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8]> {
+        let left = self.bytes.len().saturating_sub(self.at);
+        if length > left {
+            return Err(Error::Truncated { what, position: self.at, needed: length, left });
+        }
+        let taken = &self.bytes[self.at..][..length];
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, what)?);
+        Ok(array)
+    }
+
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8> {
+        Ok(self.array::<1>(what)?[0])
+    }
+
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16> {
+        self.array(what).map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+}
+
+#[derive(Debug)]
+struct Record<'a> {
+    /// Without the archive's name and the slash.
+    name: &'a [u8],
+    header: u64,
+    length: u64,
+    checksum: u32,
+    method: u16,
+    encrypted: bool,
+    checked: bool,
+}
+
+/// The records of an archive.
+#[derive(Debug)]
+pub(crate) struct Records<'a> {
+    file: &'a [u8],
+    /// Sorted by name.
+    records: Vec<Record<'a>>,
+}
+
+impl<'a> Records<'a> {
+    /// Reads the directory.
+    pub(crate) fn open(file: &'a [u8], budget: &mut Budget) -> Result<Self> {
+        let (count, start) = find_directory(file)?;
+        let mut cursor = Cursor { bytes: file, at: usize::try_from(start).unwrap_or(usize::MAX) };
+        // Each entry takes bytes of the file: a count that is too large ends in an error before much is reserved.
+        let possible = file.len().saturating_sub(cursor.at) / DIRECTORY_ENTRY;
+        let mut records = Vec::new();
+        budget.reserve(&mut records, usize::try_from(count).unwrap_or(usize::MAX).min(possible))?;
+        let mut folder: Option<&[u8]> = None;
+        for _ in 0..count {
+            let mut record = directory_entry(&mut cursor)?;
+            // The archive's name is what stands before the first slash of the first record, as PyTorch has it.
+            let folder = *folder.get_or_insert_with(|| {
+                &record.name[..record.name.iter().position(|&byte| byte == b'/').map_or(0, |slash| slash + 1)]
+            });
+            if let Some(name) = record.name.strip_prefix(folder) {
+                record.name = name;
+                budget.push(&mut records, record)?;
+            }
+        }
+        records.sort_unstable_by_key(|record| record.name);
+        if let Some(pair) = records.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(Error::DuplicateRecord { record: excerpt(pair[0].name) });
+        }
+        Ok(Self { file, records })
+    }
+
+    /// Whether there is a record of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.records.binary_search_by_key(&name.as_bytes(), |record| record.name).is_ok()
+    }
+
+    /// A record's bytes.
+    pub(crate) fn get(&mut self, name: &str) -> Result<&'a [u8]> {
+        let index = self
+            .records
+            .binary_search_by_key(&name.as_bytes(), |record| record.name)
+            .map_err(|_| Error::MissingRecord { record: excerpt(name.as_bytes()) })?;
+        let record = &mut self.records[index];
+        if record.encrypted {
+            return Err(Error::Encrypted { record: excerpt(record.name) });
+        }
+        if record.method != 0 {
+            return Err(Error::Compressed { record: excerpt(record.name), method: record.method });
+        }
+        let what = "a record's header";
+        let mut cursor = Cursor { bytes: self.file, at: usize::try_from(record.header).unwrap_or(usize::MAX) };
+        if cursor.u32(what)? != LOCAL_HEADER {
+            return Err(Error::Signature { what, position: record.header });
+        }
+        // What lies between is in the directory too.
+        cursor.take(22, what)?;
+        let (name_length, extra_length) = (cursor.u16(what)?, cursor.u16(what)?);
+        cursor.take(usize::from(name_length) + usize::from(extra_length), what)?;
+        let bytes = cursor.take(usize::try_from(record.length).unwrap_or(usize::MAX), "a record")?;
+        // Once only: many tensors may share a record.
+        if !record.checked && CHECK_SUMS {
+            let found = crc32fast::hash(bytes);
+            if found != record.checksum {
+                let record = excerpt(record.name);
+                return Err(Error::Checksum { record, expected: self.records[index].checksum, found });
+            }
+            record.checked = true;
+        }
+        Ok(bytes)
+    }
+}
+
+/// The number of records and where the directory starts.
+fn find_directory(file: &[u8]) -> Result<(u64, u64)> {
+    let last = file.len().checked_sub(END_LENGTH).ok_or(Error::NoDirectory)?;
+    let first = last.saturating_sub(LONGEST_COMMENT);
+    let end = (first..=last).rev().find(|&at| file[at..].starts_with(&END.to_le_bytes())).ok_or(Error::NoDirectory)?;
+    let what = "the directory's end record";
+    let mut cursor = Cursor { bytes: file, at: end + 10 };
+    let count = cursor.u16(what)?;
+    cursor.take(4, what)?;
+    let start = cursor.u32(what)?;
+    if count < u16::MAX && start < u32::MAX {
+        return Ok((count.into(), start.into()));
+    }
+    // The larger numbers are in another record, whose place is in a third one just before this.
+    let what = "the directory's 64-bit end record";
+    let locator = end.checked_sub(20).ok_or(Error::NoDirectory)?;
+    let mut cursor = Cursor { bytes: file, at: locator };
+    if cursor.u32(what)? != END_64_LOCATOR {
+        return Err(Error::Signature { what, position: locator as u64 });
+    }
+    cursor.take(4, what)?;
+    let position = cursor.u64(what)?;
+    let mut cursor = Cursor { bytes: file, at: usize::try_from(position).unwrap_or(usize::MAX) };
+    if cursor.u32(what)? != END_64 {
+        return Err(Error::Signature { what, position });
+    }
+    cursor.take(28, what)?;
+    let count = cursor.u64(what)?;
+    cursor.take(8, what)?;
+    Ok((count, cursor.u64(what)?))
+}
+
+fn directory_entry<'a>(cursor: &mut Cursor<'a>) -> Result<Record<'a>> {
+    let what = "an entry of the directory";
+    let position = cursor.at as u64;
+    if cursor.u32(what)? != DIRECTORY_HEADER {
+        return Err(Error::Signature { what, position });
+    }
+    cursor.take(4, what)?;
+    let (flags, method) = (cursor.u16(what)?, cursor.u16(what)?);
+    cursor.take(4, what)?;
+    let checksum = cursor.u32(what)?;
+    let (compressed, length) = (cursor.u32(what)?, cursor.u32(what)?);
+    let (name_length, extra_length, comment_length) = (cursor.u16(what)?, cursor.u16(what)?, cursor.u16(what)?);
+    cursor.take(8, what)?;
+    let header = cursor.u32(what)?;
+    let name = cursor.take(name_length.into(), what)?;
+    let mut extra = Cursor { bytes: cursor.take(extra_length.into(), what)?, at: 0 };
+    cursor.take(comment_length.into(), what)?;
+    let (mut length, mut compressed, mut header) = (u64::from(length), u64::from(compressed), u64::from(header));
+    while extra.at < extra.bytes.len() {
+        let (id, size) = (extra.u16(what)?, extra.u16(what)?);
+        let mut field = Cursor { bytes: extra.take(size.into(), what)?, at: 0 };
+        if id == EXTRA_64 {
+            for value in [&mut length, &mut compressed, &mut header] {
+                if *value == u32::MAX.into() {
+                    *value = field.u64(what)?;
+                }
+            }
+        }
+    }
+    // Bit 0 is encryption. A stored record has one length.
+    let encrypted = flags & 1 == 1;
+    let method = if method == 0 && compressed != length && !encrypted {
+        return Err(Error::Signature { what: "stored record of one length", position });
+    } else {
+        method
+    };
+    Ok(Record { name, header, length, checksum, method, encrypted, checked: false })
+}
