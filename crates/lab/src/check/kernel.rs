@@ -134,19 +134,35 @@ fn one_step_with_candle(laboratory: &Laboratory) -> Result<String, String> {
 
 /// Compares what the cells print with what the compiled example of the same code prints.
 fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
-    let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--package", "cifar-lab", "--example", "one_step"]);
-    command.current_dir(laboratory.repository.root());
-    settings::forget_cargo_run(&mut command, laboratory.repository);
-    let output = command.output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("the example does not run: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    let program = listing::parse(&String::from_utf8_lossy(&output.stdout));
+    let program = listing::parse(&run_example(laboratory.repository, "one_step")?);
     let notebook = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
     let difference = listing::compare(&notebook, &program)?;
     let remark = format!("{} values, largest difference {difference:e}", program.len());
     if difference <= TOLERANCE { Ok(remark) } else { Err(remark) }
+}
+
+/// Builds an example of cifar-lab and returns what it prints.
+fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
+    let mut command = Command::new("cargo");
+    // With --workspace it has the features, and so the compiled crates, of `cargo test --workspace` before it.
+    command.args(["build", "--quiet", "--workspace", "--example", name, "--message-format=json-render-diagnostics"]);
+    command.current_dir(repository.root());
+    settings::forget_cargo_run(&mut command, repository);
+    let built = output_of(&mut command)?;
+    let messages = built.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut programs = messages.filter(|message| message["target"]["name"] == name);
+    let program = programs.find_map(|message| message["executable"].as_str().map(str::to_string));
+    output_of(&mut Command::new(program.ok_or(format!("cargo built no example {name}"))?))
+}
+
+fn output_of(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        String::from_utf8(output.stdout).map_err(|error| error.to_string())
+    } else {
+        let program = command.get_program().to_string_lossy().into_owned();
+        Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
 /// Executes two good cells and a bad one; the third must fail at its second line, and say so.

@@ -26,6 +26,9 @@ const PREPARED: &str = "prepared-";
 /// The file in a kernel's folder whose lock says that the kernel lives.
 const LOCK: &str = ".lock";
 
+/// The file in a prepared folder that holds the path of its repository.
+const REPOSITORY: &str = "repository.txt";
+
 /// The user's cache folder for this project: `$XDG_CACHE_HOME/cifar-lab` or `~/.cache/cifar-lab`.
 ///
 /// # Errors
@@ -276,7 +279,8 @@ impl KernelFolders {
         Ok(Filled::Changed)
     }
 
-    /// Makes `live` the prepared folder for `key` and removes older ones of the same repository.
+    /// Makes `live` the prepared folder for `key` and removes older ones of the same repository, and those of
+    /// repositories that are gone.
     ///
     /// # Errors
     /// Where it can't be renamed.
@@ -290,9 +294,12 @@ impl KernelFolders {
             return Ok(target);
         }
         fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
-        for old in self.list(&key.same_repository()) {
-            if old != target {
-                remove(&old);
+        let same = key.same_repository();
+        for other in self.list(PREPARED).into_iter().filter(|other| *other != target) {
+            let is_older = other.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&same));
+            let gone = |root: String| !Path::new(&root).is_dir();
+            if is_older || fs::read_to_string(other.join(REPOSITORY)).is_ok_and(gone) {
+                remove(&other);
             }
         }
         Ok(target)
@@ -312,6 +319,7 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     write(folder.join("keep/src/lib.rs"), "")?;
     // evcxr writes its own later; cargo wants every member to exist.
     write(folder.join("ctx/src/lib.rs"), "")?;
+    write(folder.join(REPOSITORY), &repository.root().to_string_lossy())?;
     let lock = repository.root().join("Cargo.lock");
     let target = folder.join("Cargo.lock");
     fs::copy(&lock, &target).map_err(Error::file("copy", &lock))?;
@@ -497,6 +505,23 @@ mod tests {
 
         let second = folders.publish(live, &edited).unwrap();
         assert!(second.is_dir() && !first.exists(), "the older prepared folder goes");
+
+        // Another clone's stays, until that clone is gone.
+        let other_root = temporary.path().join("other");
+        fs::create_dir(&other_root).unwrap();
+        let other = folders.root().join(format!("{PREPARED}0-0-0"));
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(REPOSITORY), other_root.to_string_lossy().as_bytes()).unwrap();
+        let publish_again = |id: &str, text: &str| {
+            fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), text).unwrap();
+            let live = folders.create(id).unwrap();
+            folders.publish(live, &Key::of(&repository).unwrap()).unwrap();
+        };
+        publish_again("three", "//! Once more.");
+        assert!(other.exists());
+        fs::remove_dir(&other_root).unwrap();
+        publish_again("four", "//! And again.");
+        assert!(!other.exists());
     }
 
     #[test]
