@@ -89,14 +89,13 @@ impl Key {
             }
         })?;
         let flags = settings::RUST_FLAGS.join(" ");
-        let keep = settings::keep_manifest(repository);
         Ok(Self {
             repository: hash(&[repository.root().as_os_str().as_encoded_bytes()]),
             toolchain: hash(&[
                 &rustc.stdout,
                 flags.as_bytes(),
                 settings::WORKSPACE.as_bytes(),
-                keep.as_bytes(),
+                settings::KEEP_MANIFEST.as_bytes(),
                 settings::EVCXR_SERIES.as_bytes(),
             ]),
             sources: repository.source_fingerprint()?,
@@ -107,9 +106,10 @@ impl Key {
         format!("{PREPARED}{:016x}-{:016x}-{:016x}", self.repository, self.toolchain, self.sources)
     }
 
-    /// What names of folders prepared with the same toolchain, from other sources, begin with.
-    fn same_toolchain(&self) -> String {
-        format!("{PREPARED}{:016x}-{:016x}-", self.repository, self.toolchain)
+    /// Whether the folder called `name` was prepared with the same toolchain, from other sources or for another clone.
+    fn has_toolchain(&self, name: &str) -> bool {
+        let mut parts = name.strip_prefix(PREPARED).unwrap_or_default().split('-');
+        parts.nth(1) == Some(format!("{:016x}", self.toolchain).as_str())
     }
 
     fn same_repository(&self) -> String {
@@ -153,7 +153,7 @@ impl LiveFolder {
 pub enum Filled {
     /// From one prepared for exactly these sources: the first cell takes seconds.
     Warm,
-    /// From one prepared before the sources changed: the repository's crates are compiled again in the first cell.
+    /// From one prepared for other sources or another clone: the repository's crates are compiled in the first cell.
     Changed,
     /// With nothing: the first cell compiles everything.
     Cold,
@@ -269,7 +269,10 @@ impl KernelFolders {
             copy_tree(&prepared.join("ctx"), &live.path().join("ctx"), &own_crates)?;
             return Ok(Filled::Warm);
         }
-        let Some(nearest) = self.list(&key.same_toolchain()).pop() else {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let same_toolchain = self.list(PREPARED).into_iter().filter(|path| key.has_toolchain(&name(path)));
+        // Crates from the registry are the same for every clone.
+        let Some(nearest) = same_toolchain.max_by_key(|path| name(path).starts_with(&key.same_repository())) else {
             return Ok(Filled::Cold);
         };
         let ctx = live.path().join("ctx");
@@ -505,6 +508,13 @@ mod tests {
 
         let second = folders.publish(live, &edited).unwrap();
         assert!(second.is_dir() && !first.exists(), "the older prepared folder goes");
+
+        // Another clone of the same toolchain starts from what this one has compiled.
+        let clone = self::repository(&temporary.path().join("clone"));
+        let clones = folders.create("clone").unwrap();
+        assert_eq!(folders.fill(&clones, &clone, &Key::of(&clone).unwrap()).unwrap(), Filled::Changed);
+        let fingerprints = clones.path().join("ctx/target/x86_64/debug/.fingerprint");
+        assert!(fingerprints.join("candle-core-0123").exists() && !fingerprints.join("cifar-lab-0123").exists());
 
         // Another clone's stays, until that clone is gone.
         let other_root = temporary.path().join("other");

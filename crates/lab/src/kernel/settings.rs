@@ -40,14 +40,22 @@ debug-assertions = true
 overflow-checks = true
 "#;
 
-/// The manifest of the member `keep`, which depends on what notebooks import.
+/// The manifest of the member `keep`, which depends on what notebooks import; PATH stands for the crate's path.
+pub const KEEP_MANIFEST: &str = r#"[package]
+name = "keep"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+cifar-lab = { path = PATH }
+"#;
+
+/// [`KEEP_MANIFEST`] of `repository`.
 pub fn keep_manifest(repository: &Repository) -> String {
     let path = repository.root().join("crates/cifar-lab");
     // A JSON string is a TOML basic string: both escape quotes, backslashes and control characters alike.
     let path = serde_json::Value::from(path.to_string_lossy());
-    format!(
-        "[package]\nname = \"keep\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\ncifar-lab = {{ path = {path} }}\n"
-    )
+    KEEP_MANIFEST.replace("PATH", &path.to_string())
 }
 
 /// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would hold its
