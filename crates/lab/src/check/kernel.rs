@@ -144,13 +144,14 @@ fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -
 /// Builds an example of cifar-lab and returns what it prints.
 fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
     let mut command = Command::new("cargo");
-    // With --workspace it has the features, and so the compiled crates, of `cargo test --workspace` before it.
-    command.args(["build", "--quiet", "--workspace", "--example", name, "--message-format=json-render-diagnostics"]);
+    // The tests' own command, so that nothing is compiled twice: `cargo build --example` chooses other features.
+    command.args(["test", "--no-run", "--quiet", "--workspace", "--message-format=json-render-diagnostics"]);
     command.current_dir(repository.root());
     settings::forget_cargo_run(&mut command, repository);
     let built = output_of(&mut command)?;
     let messages = built.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut programs = messages.filter(|message| message["target"]["name"] == name);
+    let mut programs =
+        messages.filter(|message| message["target"]["name"] == name && message["profile"]["test"] == false);
     let program = programs.find_map(|message| message["executable"].as_str().map(str::to_string));
     output_of(&mut Command::new(program.ok_or(format!("cargo built no example {name}"))?))
 }
