@@ -38,6 +38,7 @@ pub struct Bars {
     value_label: String,
     percent: bool,
     reference: Option<(f64, String)>,
+    width: u32,
 }
 
 impl Bars {
@@ -56,6 +57,7 @@ impl Bars {
             value_label: String::new(),
             percent: false,
             reference: None,
+            width: WIDTH,
         }
     }
 
@@ -97,10 +99,23 @@ impl Bars {
         self
     }
 
+    /// Sets the width in pixels; 720 without it. Two of 440 stand well beside each other. The height follows from the
+    /// number of bars.
+    ///
+    /// ```
+    /// # use cifar_lab::plot::Bars;
+    /// assert_eq!(Bars::new("accuracy", &["cat"], &[0.6]).width(440).draw()?.size().0, 440);
+    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// ```
+    pub fn width(mut self, width: u32) -> Self {
+        self.width = width;
+        self
+    }
+
     /// Draws the bars in the order given, from the top. A value that isn't finite gets no bar and is written as it is.
     ///
     /// Errors: [`PlotError::Length`] where names and values differ in number, [`PlotError::Empty`] where there are
-    /// none, [`PlotError::Setting`] for more than 500.
+    /// none, [`PlotError::Setting`] for more than 500, and for a width outside 160 to 8,192 pixels.
     ///
     /// ```
     /// # use cifar_lab::plot::{Bars, PlotError};
@@ -121,6 +136,8 @@ impl Bars {
             let wanted = "at most 500";
             return Err(PlotError::Setting { name: "the number of bars", value: text::grouped(names as u128), wanted });
         }
+        // Names leave most of a narrow card to the bars.
+        let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
         // The reference's value, if there is one, is the last.
         let all: Vec<f64> = self.values.iter().copied().chain(self.reference.iter().map(|(value, _)| *value)).collect();
         let shown: Vec<String> = if self.percent {
@@ -139,7 +156,7 @@ impl Bars {
             })
             .collect();
         let short: Vec<String> =
-            self.names.iter().map(|name| text::shorten(name, chart::LABEL_SIZE, LONGEST_NAME)).collect();
+            self.names.iter().map(|name| text::shorten(name, chart::LABEL_SIZE, longest_name)).collect();
         let y = Axis::categories("", &short);
         let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
         let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
@@ -150,19 +167,21 @@ impl Bars {
             whole: false,
             from_zero: true,
             padding: 0.0,
-            ticks: 7,
+            // A label and its space take about 80 pixels.
+            ticks: (self.width / 80).clamp(2, 7) as usize,
         };
         let mut x = Axis::over(values.clone().chain(reference).chain([0.0]), &request);
         // Room for the values beside the bars, on both sides where there are negative ones.
         let label_room = text::widest(shown[..names].iter().map(String::as_str), chart::SMALL_SIZE);
-        let share = ((label_room + 12.0) / (f64::from(WIDTH) - LONGEST_NAME)).min(0.4);
+        let share = ((label_room + 12.0) / (f64::from(self.width) - longest_name)).min(0.4);
         let room = (x.end - x.start) * share / (1.0 - share);
         x.end += if values.clone().any(|value| value >= 0.0) { room } else { 0.0 };
         x.start -= if values.clone().any(|value| value < 0.0) { room } else { 0.0 };
 
         // Title, axis and edges take the rest.
+        chart::size((self.width, WIDTH))?;
         let height = BAR * names as u32 + 110 + if legend.is_empty() { 0 } else { 20 };
-        let figure = Figure::draw(&self.title, (WIDTH, height), |area| {
+        let figure = Figure::draw(&self.title, (self.width, height), |area| {
             let rest = chart::frame(area, &self.title, &legend, &[])?;
             let mut chart = chart::axes(&rest, &x, &y)?;
             for (index, value) in values.clone().enumerate() {

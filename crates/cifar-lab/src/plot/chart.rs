@@ -1,7 +1,7 @@
 //! What all charts share: colours, the card with title, legend and notes, and the axes, drawn with plotters.
 
 use super::axis::Axis;
-use super::text;
+use super::{PlotError, text};
 use crate::display::DrawError;
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
@@ -51,6 +51,18 @@ const MOST_LEGEND_ROWS: usize = 5;
 const MOST_NOTES: usize = 3;
 /// The length of a tick; plotters sets the text at twice its length.
 const TICK: i32 = 4;
+
+/// Sides of a chart, in pixels: smaller ones have no room for axes, larger ones browsers begin to refuse.
+const SIDES: std::ops::RangeInclusive<u32> = 160..=8192;
+
+/// `size`, if a chart can have it.
+pub(super) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
+    if SIDES.contains(&size.0) && SIDES.contains(&size.1) {
+        return Ok(size);
+    }
+    let value = format!("{}×{}", size.0, size.1);
+    Err(PlotError::Setting { name: "size", value, wanted: "from 160 to 8,192 pixels wide and high" })
+}
 
 /// How a series is told from the others: by colour, and by dashes once the colours are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

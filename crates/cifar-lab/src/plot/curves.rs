@@ -65,6 +65,7 @@ pub struct Curves {
     x_scale: Scale,
     y_scale: Scale,
     y_percent: bool,
+    size: Option<(u32, u32)>,
     series: Vec<Series>,
 }
 
@@ -158,6 +159,19 @@ impl Curves {
         self
     }
 
+    /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
+    ///
+    /// ```
+    /// # use cifar_lab::plot::{Curves, Series};
+    /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
+    /// assert_eq!(curves.size(440, 320).draw()?.size(), (440, 320));
+    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// ```
+    pub fn size(mut self, width: u32, height: u32) -> Self {
+        self.size = Some((width, height));
+        self
+    }
+
     /// Draws the chart, 720×420 pixels. Values that have no place on it (NaN, ∞, beyond ±10³⁰⁰, up to 0 on a
     /// logarithmic axis) are left out and counted below it.
     ///
@@ -175,7 +189,7 @@ impl Curves {
             return Err(self.empty(&lines));
         }
         let (legend, notes) = (legend(&lines), notes(&lines));
-        let figure = Figure::draw(&self.title, SIZE, |area| {
+        let figure = Figure::draw(&self.title, chart::size(self.size.unwrap_or(SIZE))?, |area| {
             let rest = chart::frame(area, &self.title, &legend, &notes)?;
             self.draw_on(&rest, &lines)
         })?;

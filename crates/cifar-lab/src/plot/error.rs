@@ -68,6 +68,19 @@ pub enum PlotError {
         /// Its title.
         title: String,
     },
+    /// A tensor of another shape than what can be drawn.
+    #[error("{what} come as a tensor {wanted}; this one is {found:?}")]
+    Shape {
+        /// What was to be drawn.
+        what: &'static str,
+        /// The shapes that can be drawn.
+        wanted: &'static str,
+        /// The tensor's shape.
+        found: Vec<usize>,
+    },
+    /// A tensor's values could not be read.
+    #[error("{}", crate::error::without_backtrace(.0))]
+    Tensor(#[from] candle_core::Error),
     /// A text given as a drawing isn't an SVG document with a size.
     #[error("not an SVG drawing: {reason}")]
     Svg {

@@ -4,6 +4,7 @@ use super::svg::{Anchor, Document, Type};
 use super::{PlotError, text};
 use crate::display::{Figure, png_bytes};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use candle_core::{DType, Tensor};
 use image::{Rgb, RgbImage, imageops};
 use std::fmt::Write;
 
@@ -75,6 +76,41 @@ impl Gallery {
     pub fn new(images: Vec<RgbImage>) -> Self {
         // Eight pictures of 96 pixels are as wide as a notebook's column.
         Self { title: String::new(), images, labels: None, correct: None, columns: 8 }
+    }
+
+    /// A gallery of the pictures in a tensor `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (grey) of values from 0
+    /// to 1; what lies outside is drawn as 0 or 1. A normalised batch must be
+    /// [brought back](crate::transform::Normalize::invert) first.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use cifar_lab::plot::Gallery;
+    /// let images = Tensor::rand(0f32, 1., (4, 3, 32, 32), &Device::Cpu)?;
+    /// let figure = Gallery::from_tensor(&images)?.title("noise").columns(4).draw()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PlotError::Shape`] for another shape, [`PlotError::Tensor`] where the values can't be read.
+    pub fn from_tensor(images: &Tensor) -> Result<Self, PlotError> {
+        let (channels, height, width) = match *images.dims() {
+            [_, channels @ (1 | 3), height, width] => (channels, height, width),
+            _ => {
+                let found = images.dims().to_vec();
+                return Err(PlotError::Shape { what: "pictures", wanted: "[N, 3, H, W] or [N, 1, H, W]", found });
+            }
+        };
+        let values = images.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let plane = height * width;
+        let byte = |value: f32| (255.0 * value.clamp(0.0, 1.0)).round() as u8;
+        let picture = |values: &[f32]| {
+            RgbImage::from_fn(width as u32, height as u32, |x, y| {
+                let at = y as usize * width + x as usize;
+                // Of a grey picture all three are the first channel.
+                Rgb([0, 1, 2].map(|channel| byte(values[channel.min(channels - 1) * plane + at])))
+            })
+        };
+        Ok(Self::new(values.chunks(channels * plane.max(1)).map(picture).collect()))
     }
 
     /// Sets the title.
@@ -332,6 +368,23 @@ mod tests {
             });
             assert!(found, "picture {}", image.get_pixel(0, 0)[2]);
         }
+    }
+
+    #[test]
+    fn a_tensor_s_pictures_are_its_own() {
+        let device = candle_core::Device::Cpu;
+        let values: Vec<f32> = (0..2 * 3 * 4).map(|i| i as f32 / 24.0).collect();
+        let images = Tensor::from_vec(values, (2, 3, 2, 2), &device).unwrap();
+        let gallery = Gallery::from_tensor(&images).unwrap();
+        // Picture 1, row 1, column 0 is element 12 + 4 c + 2 of channel c.
+        assert_eq!(gallery.images[1].get_pixel(0, 1).0, [14, 18, 22].map(|i| (255.0 * i as f32 / 24.0).round() as u8));
+        let grey = Tensor::new(&[[[[-0.5f32, 2.0]]]], &device).unwrap();
+        let gallery = Gallery::from_tensor(&grey).unwrap();
+        assert_eq!((gallery.images[0].get_pixel(0, 0).0, gallery.images[0].get_pixel(1, 0).0), ([0; 3], [255; 3]));
+        let error = Gallery::from_tensor(&images.reshape((3, 2, 2, 2)).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("[3, 2, 2, 2]"), "{error}");
+        let none = Tensor::zeros((0, 3, 2, 2), DType::F32, &device).unwrap();
+        assert!(matches!(Gallery::from_tensor(&none).unwrap().draw(), Err(PlotError::Empty { .. })));
     }
 
     #[test]

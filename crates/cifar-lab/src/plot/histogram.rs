@@ -1,9 +1,10 @@
 //! How values are distributed.
 
 use super::axis::{Axis, AxisRequest, Scale};
-use super::chart;
+use super::chart::{self, Area, Chart, Look};
 use super::{PlotError, text};
-use crate::display::{Figure, Table};
+use crate::display::{DrawError, Figure, Table};
+use plotters::element::PathElement;
 
 const SIZE: (u32, u32) = (720, 420);
 
@@ -21,8 +22,9 @@ const SIZE: (u32, u32) = (720, 420);
 pub struct Histogram {
     title: String,
     x_label: String,
-    values: Vec<f64>,
+    series: Vec<(String, Vec<f64>)>,
     bins: Option<usize>,
+    size: Option<(u32, u32)>,
 }
 
 impl Histogram {
@@ -34,8 +36,28 @@ impl Histogram {
     /// assert!(Histogram::new(Vec::<f32>::new()).draw().is_err());
     /// ```
     pub fn new<V: Into<f64>>(values: impl IntoIterator<Item = V>) -> Self {
-        let values = values.into_iter().map(Into::into).collect();
-        Self { title: "Histogram".to_string(), x_label: "value".to_string(), values, bins: None }
+        Self::overlaid([("", values)])
+    }
+
+    /// Histograms of several named sets of values over one axis, drawn as outlines.
+    ///
+    /// ```
+    /// # use cifar_lab::plot::Histogram;
+    /// let figure = Histogram::overlaid([("before", vec![0.2, 0.5]), ("after", vec![-0.6, 0.0])]).draw()?;
+    /// assert!(figure.svg().contains("before"));
+    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// ```
+    pub fn overlaid<N: Into<String>, V: Into<f64>, I: IntoIterator<Item = V>>(
+        series: impl IntoIterator<Item = (N, I)>,
+    ) -> Self {
+        let numbers = |(name, values): (N, I)| (name.into(), values.into_iter().map(Into::into).collect());
+        Self {
+            title: "Histogram".to_string(),
+            x_label: "value".to_string(),
+            series: series.into_iter().map(numbers).collect(),
+            bins: None,
+            size: None,
+        }
     }
 
     /// Sets the title.
@@ -74,10 +96,23 @@ impl Histogram {
         self
     }
 
-    /// Draws the histogram, 720×420 pixels, with mean and standard deviation below it. Values that aren't finite are
-    /// left out and counted there.
+    /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
     ///
-    /// Errors: [`PlotError::Empty`] without a finite value, [`PlotError::Setting`] for bins outside 1 to 500.
+    /// ```
+    /// # use cifar_lab::plot::Histogram;
+    /// assert_eq!(Histogram::new([1.0, 2.0]).size(440, 320).draw()?.size(), (440, 320));
+    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// ```
+    pub fn size(mut self, width: u32, height: u32) -> Self {
+        self.size = Some((width, height));
+        self
+    }
+
+    /// Draws the histogram with mean and standard deviation below it. Values that aren't finite are left out and
+    /// counted there.
+    ///
+    /// Errors: [`PlotError::Empty`] without a finite value, [`PlotError::Setting`] for bins outside 1 to 500 and for a
+    /// size outside 160 to 8,192 pixels.
     ///
     /// ```
     /// # use cifar_lab::plot::Histogram;
@@ -91,11 +126,12 @@ impl Histogram {
         {
             return Err(PlotError::Setting { name: "bins", value: bins.to_string(), wanted: "between 1 and 500" });
         }
-        let mut values: Vec<f64> = self.values.iter().filter_map(|value| Scale::Linear.place(*value)).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let (Some(&low), Some(&high)) = (values.first(), values.last()) else {
-            let what = format!("none of the {} values of {:?} is finite", self.values.len(), self.title);
-            return Err(PlotError::Empty { what });
+        let size = chart::size(self.size.unwrap_or(SIZE))?;
+        let mut all: Vec<f64> = self.series.iter().flat_map(|(_, values)| finite(values)).collect();
+        all.sort_unstable_by(f64::total_cmp);
+        let (Some(&low), Some(&high)) = (all.first(), all.last()) else {
+            let given: usize = self.series.iter().map(|(_, values)| values.len()).sum();
+            return Err(PlotError::Empty { what: format!("none of the {given} values of {:?} is finite", self.title) });
         };
         // Values all alike, or all but, still need a width.
         let (low, high) = if high - low > 1e-9 * low.abs().max(high.abs()) {
@@ -104,28 +140,10 @@ impl Histogram {
             let around = if low == 0.0 { 0.5 } else { 0.1 * low.abs() };
             (low - around, high + around)
         };
-        let bins = self.bins.unwrap_or_else(|| usual_bins(&values, high - low));
-        let width = (high - low) / bins as f64;
-        let mut counts = vec![0_u64; bins];
-        for value in &values {
-            let bin = (((value - low) / (high - low)) * bins as f64) as usize;
-            counts[bin.min(bins - 1)] += 1;
-        }
-
-        let count = values.len() as f64;
-        let mean = values.iter().map(|value| value / count).sum::<f64>();
-        let deviation = values.iter().map(|value| (value - mean) * ((value - mean) / count)).sum::<f64>().sqrt();
-        let mut note = format!(
-            "{} values, mean {}, standard deviation {}",
-            text::grouped(values.len() as u128),
-            text::measured(mean),
-            text::measured(deviation)
-        );
-        let left_out = self.values.len() - values.len();
-        if left_out > 0 {
-            let verb = if left_out == 1 { "isn't" } else { "aren't" };
-            note += &format!("; {} that {verb} finite left out", text::grouped(left_out as u128));
-        }
+        let bins = self.bins.unwrap_or_else(|| usual_bins(&all, high - low));
+        let edge = |bin: usize| low + (high - low) / bins as f64 * bin as f64;
+        let counts: Vec<Vec<u64>> = self.series.iter().map(|(_, values)| count(values, low, high, bins)).collect();
+        let notes: Vec<String> = self.series.iter().map(|(name, values)| note(name, values)).collect();
 
         let request = |label, from_zero, whole, padding| AxisRequest {
             label,
@@ -134,32 +152,95 @@ impl Histogram {
             whole,
             from_zero,
             padding,
-            ticks: 8,
+            // A label and its space take about 70 pixels.
+            ticks: (size.0 / 80).clamp(2, 8) as usize,
         };
         let x = Axis::over([low, high], &request(&self.x_label, false, false, 0.02));
-        let highest = counts.iter().copied().max().unwrap_or(0) as f64;
+        let highest = counts.iter().flatten().copied().max().unwrap_or(0) as f64;
         let y = Axis::over([0.0, highest], &request("values in the bin", true, true, 0.05));
-        let notes = [note.clone()];
-        let figure = Figure::draw(&self.title, SIZE, |area| {
-            let rest = chart::frame(area, &self.title, &[], &notes)?;
-            let chart = chart::axes(&rest, &x, &y)?;
-            for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                let (left, right) = (low + index as f64 * width, low + (index + 1) as f64 * width);
-                let (left, top) = chart.backend_coord(&(left, *count as f64));
-                let (right, bottom) = chart.backend_coord(&(right, 0.0));
-                // A pixel between bars, where they are wide enough to spare it; a low bar is still seen.
-                let right = if right - left > 3 { right - 1 } else { right.max(left + 1) };
-                area.draw(&chart::rectangle((left, top.min(bottom - 1)), (right, bottom), chart::BLUE))?;
+        let looks = (0..self.series.len()).map(Look::nth);
+        let names = self.series.iter().map(|(name, _)| text::one_line(name)).zip(looks);
+        let legend: Vec<(String, Look)> = names.filter(|(name, _)| !name.is_empty()).collect();
+        let figure = Figure::draw(&self.title, size, |area| {
+            let rest = chart::frame(area, &self.title, &legend, &notes)?;
+            let mut chart = chart::axes(&rest, &x, &y)?;
+            match counts.as_slice() {
+                [counts] => bars(area, &chart, counts, edge)?,
+                several => {
+                    for (index, counts) in several.iter().enumerate() {
+                        let path = PathElement::new(outline(counts, edge), Look::nth(index).stroke());
+                        chart.draw_series([path])?;
+                    }
+                }
             }
             Ok(())
         })?;
-        let mut table = Table::new(["from", "to", "values"]).caption(self.title.as_str());
-        for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let edge = |index: usize| text::measured(low + index as f64 * width);
-            table = table.row([edge(index), edge(index + 1), text::grouped(u128::from(*count))]);
+        let header = ["from", "to"].map(String::from).into_iter();
+        let columns =
+            self.series.iter().map(|(name, _)| if name.is_empty() { "values".to_string() } else { name.clone() });
+        let mut table = Table::new(header.chain(columns)).caption(self.title.as_str());
+        for bin in (0..bins).filter(|bin| counts.iter().any(|counts| counts[*bin] > 0)) {
+            let edges = [edge(bin), edge(bin + 1)].map(text::measured).into_iter();
+            table = table.row(edges.chain(counts.iter().map(|counts| text::grouped(u128::from(counts[bin])))));
         }
-        Ok(figure.with_text(format!("{table}\n{note}")))
+        Ok(figure.with_text(format!("{table}\n{}", notes.join("\n"))))
     }
+}
+
+/// The values that have a place on an axis.
+fn finite(values: &[f64]) -> impl Iterator<Item = f64> {
+    values.iter().filter_map(|value| Scale::Linear.place(*value))
+}
+
+/// How many values fall into each of `bins` bins of equal width from `low` to `high`.
+fn count(values: &[f64], low: f64, high: f64, bins: usize) -> Vec<u64> {
+    let mut counts = vec![0; bins];
+    for value in finite(values) {
+        let bin = (((value - low) / (high - low)) * bins as f64) as usize;
+        counts[bin.min(bins - 1)] += 1;
+    }
+    counts
+}
+
+/// Number, mean and standard deviation (divided by the number) of values, in a line.
+fn note(name: &str, values: &[f64]) -> String {
+    let count = finite(values).count() as f64;
+    let mean = finite(values).map(|value| value / count).sum::<f64>();
+    let deviation = finite(values).map(|value| (value - mean) * ((value - mean) / count)).sum::<f64>().sqrt();
+    let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    let mut note = format!(
+        "{name}{} values, mean {}, standard deviation {}",
+        text::grouped(count as u128),
+        text::measured(mean),
+        text::measured(deviation)
+    );
+    let left_out = values.len() - count as usize;
+    if left_out > 0 {
+        let verb = if left_out == 1 { "isn't" } else { "aren't" };
+        note += &format!("; {} that {verb} finite left out", text::grouped(left_out as u128));
+    }
+    note
+}
+
+/// One set of values: a filled bar for each bin that holds any.
+fn bars(area: &Area, chart: &Chart, counts: &[u64], edge: impl Fn(usize) -> f64) -> Result<(), DrawError> {
+    for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let (left, top) = chart.backend_coord(&(edge(bin), *count as f64));
+        let (right, bottom) = chart.backend_coord(&(edge(bin + 1), 0.0));
+        // A pixel between bars, where they are wide enough to spare it; a low bar is still seen.
+        let right = if right - left > 3 { right - 1 } else { right.max(left + 1) };
+        area.draw(&chart::rectangle((left, top.min(bottom - 1)), (right, bottom), chart::BLUE))?;
+    }
+    Ok(())
+}
+
+/// One of several sets: the line along the tops of its bins.
+fn outline(counts: &[u64], edge: impl Fn(usize) -> f64) -> Vec<(f64, f64)> {
+    let tops = counts.iter().enumerate().flat_map(|(bin, &count)| {
+        let height = count as f64;
+        [(edge(bin), height), (edge(bin + 1), height)]
+    });
+    std::iter::once((edge(0), 0.0)).chain(tops).chain([(edge(counts.len()), 0.0)]).collect()
 }
 
 /// The number of bins after Freedman and Diaconis, "On the histogram as a density estimator", 1981.
@@ -197,6 +278,22 @@ mod tests {
         }
         assert!(matches!(Histogram::new([f32::NAN]).draw(), Err(PlotError::Empty { .. })));
         assert!(matches!(Histogram::new([1.0]).bins(501).draw(), Err(PlotError::Setting { .. })));
+    }
+
+    #[test]
+    fn several_sets_share_their_bins() {
+        let figure =
+            Histogram::overlaid([("a", vec![0.0, 1.0, 1.0]), ("b", vec![3.0, 4.0, f64::NAN])]).bins(2).draw().unwrap();
+        let text = figure.text();
+        assert!(
+            text.contains("from  to  a  b") && text.contains("   0   2  3  0") && text.contains("   2   4  0  2"),
+            "{text}"
+        );
+        assert!(text.contains("b: 2 values, mean 3.5, standard deviation 0.5; 1 that isn't"), "{text}");
+        assert!(texts(&figure.svg()).contains(&"b".to_string()));
+        inside(&figure.svg());
+        let small = Histogram::new([1.0, 2.0]).size(9, 300).draw();
+        assert!(matches!(small, Err(PlotError::Setting { name: "size", .. })));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | what | with |
 //! |---|---|
 //! | pictures with labels | [`gallery`], [`Gallery`] |
+//! | the channels of a tensor | [`FeatureMaps`] |
 //! | loss and accuracy by epoch | [`loss_and_accuracy`] |
 //! | any lines over a common axis | [`Curves`], [`Series`] |
 //! | one value for each class | [`Bars`] |
@@ -19,6 +20,7 @@ mod chart;
 mod confusion;
 mod curves;
 mod error;
+mod feature_maps;
 mod gallery;
 mod graph;
 mod histogram;
@@ -31,6 +33,7 @@ pub use bars::Bars;
 pub use confusion::confusion_matrix;
 pub use curves::{Curves, LossAndAccuracy, Series, loss_and_accuracy};
 pub use error::PlotError;
+pub use feature_maps::FeatureMaps;
 pub use gallery::{Gallery, gallery};
 pub use graph::{Graph, GraphNode, LayerGroup, network_graph};
 pub use histogram::Histogram;

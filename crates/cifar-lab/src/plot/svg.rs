@@ -49,6 +49,11 @@ impl Document {
         );
     }
 
+    /// A gradient from left to right, to be used as `fill="url(#id)"`; `stops` are its `<stop …/>` elements.
+    pub(super) fn gradient(&mut self, id: &str, stops: &str) {
+        let _ = writeln!(self.body, "<defs><linearGradient id=\"{id}\">{stops}</linearGradient></defs>");
+    }
+
     /// An element without content; `attributes` are written as they are.
     pub(super) fn element(&mut self, name: &str, attributes: std::fmt::Arguments) {
         let _ = writeln!(self.body, "<{name} {attributes}/>");
