@@ -40,10 +40,10 @@ pub enum Error {
         /// Why it cannot be.
         reason: String,
     },
-    /// The network failed on the dummy image of a dry run.
-    #[error("the dry run on a dummy image of shape {input:?} failed after {after}: {source}")]
+    /// The network failed in a dry run.
+    #[error("the network failed on images of shape {input:?} after {after}: {source}")]
     DryRun {
-        /// The dummy's shape `[N, C, H, W]`.
+        /// The images' shape `[N, C, H, W]`.
         input: Vec<usize>,
         /// The last layer that ran and what it gave.
         after: String,

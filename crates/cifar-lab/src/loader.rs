@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
+use crate::display::{Show, Table, View};
 use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
 
 /// The original's batch size.
@@ -259,6 +260,31 @@ impl DataLoader {
     }
 }
 
+impl Show for DataLoader {
+    fn view(&self) -> View {
+        let yes_or_no = |yes: bool| if yes { "yes" } else { "no" };
+        let order = if self.shuffle {
+            format!("another in each epoch, from seed {}", self.seed)
+        } else {
+            "the data set's".into()
+        };
+        let changes: Vec<String> = self.augment.iter().map(Augment::describe).collect();
+        let changes = if changes.is_empty() { "none".to_string() } else { changes.join(", then ") };
+        let values = self.normalize.as_ref().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
+            format!("normalised with mean {mean:?}, standard deviation {std:?}")
+        });
+        Table::new(["a loader of batches", ""])
+            .row(["data set", &self.dataset.to_string()])
+            .row(["batch size", &self.batch_size.to_string()])
+            .row(["batches in an epoch", &self.len().to_string()])
+            .row(["last one left out if not full", yes_or_no(self.drop_last)])
+            .row(["order", &order])
+            .row(["random changes", &changes])
+            .row(["values", &values])
+            .into()
+    }
+}
+
 impl fmt::Debug for DataLoader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (batches, size) = (self.len(), self.batch_size);
@@ -267,10 +293,7 @@ impl fmt::Debug for DataLoader {
             write!(f, ", shuffled with seed {}", self.seed)?;
         }
         for augment in &self.augment {
-            match augment {
-                Augment::Flip(flip) => write!(f, ", flipped with probability {}", flip.p)?,
-                Augment::Crop(crop) => write!(f, ", cropped after padding by {}", crop.padding)?,
-            }
+            write!(f, ", {}", augment.describe())?;
         }
         if let Some(Normalize { mean, std }) = &self.normalize {
             write!(f, ", normalised with mean {mean:?} and standard deviation {std:?}")?;

@@ -9,8 +9,8 @@
 
 pub use candle_cnn;
 pub use candle_cnn::layers::{
-    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Linear, MaxPool2d, Sequential, batch_norm2d,
-    conv_bn_relu_max_pool, conv2d, linear,
+    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
+    batch_norm2d, conv_bn_relu_max_pool, conv2d, linear,
 };
 pub use candle_cnn::ops::{cross_entropy, flatten, max_pool2d, relu};
 pub use candle_cnn::optim::{SGD, SgdConfig};
@@ -23,14 +23,14 @@ pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
 pub use crate::checkpoint::{load_checkpoint, load_safetensors, save_checkpoint, save_safetensors};
-pub use crate::dataset::{Cifar10, Dataset};
+pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 pub use crate::device::{choose_device, describe};
-pub use crate::display::{Figure, Table};
+pub use crate::display::{Figure, Show, Table, View};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
 pub use crate::loader::{Batch, DataLoader};
-pub use crate::model::{DryRun, Net, NetConfig, dry_run};
-pub use crate::plot;
+pub use crate::model::{DryRun, Net, NetConfig, dry_run, forward_trace};
+pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};
 pub use crate::run_folder::{run_folder, show_path};
 pub use crate::training::{History, Plan, Progress, Run, Trainer, Training};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};

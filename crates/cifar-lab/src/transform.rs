@@ -199,6 +199,14 @@ impl Augment {
         }
     }
 
+    /// What it does, in a few words.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Flip(flip) => format!("flipped with probability {}", flip.p),
+            Self::Crop(crop) => format!("cropped after padding by {}", crop.padding),
+        }
+    }
+
     /// Changes one picture [C, H, W] in place. `key` is (epoch, sample, place among the loader's changes).
     pub(crate) fn apply(&self, picture: &mut [u8], shape: (usize, usize, usize), seed: u64, key: [u64; 3]) {
         match *self {

@@ -12,7 +12,7 @@ use crate::display::{Figure, Table};
 use crate::error::{Error, Result};
 use crate::plot::{self, Graph, GraphNode, LayerGroup};
 
-/// The record of one forward pass over a dummy image; see [`dry_run`].
+/// The record of one forward pass: over a dummy image ([`dry_run`]) or over given ones ([`forward_trace`]).
 #[derive(Clone, Debug)]
 pub struct DryRun {
     input: Tensor,
@@ -37,13 +37,33 @@ pub struct DryRun {
 /// # Errors
 /// [`Error::DryRun`], which names the last layer that ran, where a layer does not accept what the one before it gave.
 pub fn dry_run(network: &impl ModuleT, input: [usize; 4], device: &Device) -> Result<DryRun> {
+    forward_trace(network, &Tensor::zeros(input.to_vec(), DType::F32, device)?)
+}
+
+/// As [`dry_run`], on given images `[N, C, H, W]`: what each layer makes of them is in [`DryRun::calls`].
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::Device;
+/// use cifar_lab::{dataset::Cifar10, model::{Net, NetConfig, forward_trace}};
+///
+/// let image = Cifar10::stand_in(0, 10, 10).train.tensor(3..4, &Device::Cpu)?;
+/// let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// let conv1 = &forward_trace(&net, &image)?.calls()[0];
+/// assert_eq!((conv1.name.as_str(), conv1.output.dims()), ("conv1", [1, 32, 32, 32].as_slice()));
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`dry_run`].
+pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<DryRun> {
     // A variable, so that candle keeps what operations that report nothing do with it.
-    let image = Var::zeros(input.to_vec(), DType::F32, device)?;
-    let (output, calls) = trace::dissect(|| network.forward_t(&image, false));
+    let images = Var::from_tensor(&images.detach())?;
+    let (output, calls) = trace::dissect(|| network.forward_t(&images, false));
     match output {
-        Ok(output) => Ok(DryRun { input: image.as_tensor().clone(), output, calls }),
+        Ok(output) => Ok(DryRun { input: images.as_tensor().clone(), output, calls }),
         Err(source) => Err(Error::DryRun {
-            input: input.to_vec(),
+            input: images.dims().to_vec(),
             after: match calls.last() {
                 Some(call) => format!("{}, which gave {:?}", title(call), call.output.dims()),
                 None => "nothing: no layer ran".to_string(),

@@ -3,5 +3,5 @@
 mod dry_run;
 mod net;
 
-pub use dry_run::{DryRun, dry_run};
+pub use dry_run::{DryRun, dry_run, forward_trace};
 pub use net::{Net, NetConfig};
