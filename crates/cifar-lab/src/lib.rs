@@ -21,6 +21,7 @@
 //! | [`display`] | how values show themselves in a notebook |
 //! | [`checkpoint`] | weights on disk |
 //! | [`run_folder`](mod@run_folder) | where results go |
+//! | [`exercise`] | what the checker cells of the notebooks' exercises call |
 //! | [`error`] | what can go wrong |
 //!
 //! candle and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
@@ -39,10 +40,13 @@ pub mod device;
 pub mod display;
 pub mod error;
 pub mod evaluate;
+pub mod exercise;
 pub mod loader;
 pub mod model;
 pub mod plot;
 pub mod prelude;
 pub mod run_folder;
+#[cfg(doctest)]
+mod solutions;
 pub mod training;
 pub mod transform;

@@ -28,6 +28,7 @@ pub use crate::device::{choose_device, describe};
 pub use crate::display::{Figure, Show, Table, View};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
+pub use crate::exercise::{Checks, check_exercise};
 pub use crate::loader::{Batch, DataLoader};
 pub use crate::model::{DryRun, Net, NetConfig, dry_run, forward_trace};
 pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};

@@ -1,0 +1,9 @@
+//! The solutions of the notebooks' exercises, so that each of them is compiled and run as a doctest.
+
+/// Solutions of notebook 01.
+#[doc = include_str!("../../../notebooks/solutions/01_data.md")]
+pub mod data {}
+
+/// Solutions of notebook 02.
+#[doc = include_str!("../../../notebooks/solutions/02_network.md")]
+pub mod network {}
