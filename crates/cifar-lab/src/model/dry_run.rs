@@ -49,7 +49,8 @@ pub fn dry_run(network: &impl ModuleT, input: [usize; 4], device: &Device) -> Re
 ///
 /// let image = Cifar10::stand_in(0, 10, 10).train.tensor(3..4, &Device::Cpu)?;
 /// let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
-/// let conv1 = &forward_trace(&net, &image)?.calls()[0];
+/// let pass = forward_trace(&net, &image)?;
+/// let conv1 = &pass.calls()[0];
 /// assert_eq!((conv1.name.as_str(), conv1.output.dims()), ("conv1", [1, 32, 32, 32].as_slice()));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
