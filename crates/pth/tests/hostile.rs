@@ -255,6 +255,13 @@ fn one_tensor_under_very_many_names() {
         read(&archive(&pickle))
     };
     assert_eq!(repeated(b"U\x04", 100).unwrap(), 101);
+    // A long name is looked through once, not each time it is called up.
+    let length = 1 << 20;
+    for (instruction, letters) in [(b'X', "ж"), (b'T', "ж"), (b'X', "x")] {
+        let text = letters.repeat(length / letters.len());
+        let once = [&[instruction][..], &(length as u32).to_le_bytes(), text.as_bytes(), b"q\x02h\x01"].concat();
+        assert!(repeated(&[&once[..], &b"h\x02h\x01".repeat(1 << 14)].concat(), 1).is_err());
+    }
     assert!(matches!(repeated(b"U\x04", 1 << 18), Err(Error::Memory { .. })));
     assert!(matches!(repeated(b"X\x04\0\0\0name", 1), Err(Error::DuplicateName { .. })));
 }
