@@ -34,6 +34,8 @@
 //! and [`MEMORY_FLOOR`]. Tensors borrow the file's bytes where they lie there as they are, and are copied only where
 //! they have strides or the other byte order.
 
+#![forbid(unsafe_code)]
+
 mod budget;
 mod dtype;
 mod error;
