@@ -95,12 +95,20 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A weights file is no safetensors file, or a damaged one.
-    #[error("{} is no safetensors file that can be read: {reason}", path.display())]
-    Safetensors {
+    /// A file of weights is of another format, or damaged.
+    #[error("{} holds no weights that can be read: {reason}", path.display())]
+    Weights {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Weights without a model card, or with one that cannot be used.
+    #[error("the model card {}: {reason}", path.display())]
+    ModelCard {
+        /// Where it is, or should be.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
         reason: String,
     },
 }

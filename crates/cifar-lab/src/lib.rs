@@ -19,9 +19,10 @@
 //! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
 //! | [`plot`] | galleries, curves, matrices, graphs as pictures |
 //! | [`display`] | how values show themselves in a notebook |
-//! | [`checkpoint`] | weights on disk |
+//! | [`checkpoint`] | weights on disk, PyTorch's `.pth` and safetensors, with a card that says what they are |
 //! | [`run_folder`](mod@run_folder) | where results go |
 //! | [`exercise`] | what the checker cells of the notebooks' exercises call |
+//! | [`download_link`](mod@download_link) | a link by which JupyterLab hands out a result |
 //! | [`error`] | what can go wrong |
 //!
 //! candle and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
@@ -34,10 +35,12 @@ pub use candle_nn;
 pub use image;
 pub use plotters;
 
+mod atomic_file;
 pub mod checkpoint;
 pub mod dataset;
 pub mod device;
 pub mod display;
+pub mod download_link;
 pub mod error;
 pub mod evaluate;
 pub mod exercise;

@@ -44,6 +44,12 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The folder that the notebook lies in: the process's own, or that of the copy that `cargo lab run` executes.
+pub(crate) fn notebook_folder() -> PathBuf {
+    let of_the_copy = std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty());
+    of_the_copy.map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
 /// The repository that this crate was compiled in.
 fn repository() -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

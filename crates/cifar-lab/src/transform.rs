@@ -6,6 +6,7 @@
 use candle_cnn::random::stream;
 use candle_core::{DType, Tensor};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{ChannelStatistics, DatasetError, Result};
 
@@ -21,7 +22,7 @@ use crate::dataset::{ChannelStatistics, DatasetError, Result};
 /// assert!(normalize.check(3).is_ok());
 /// assert_eq!(Normalize::default().mean, [0.5; 3]);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalize {
     /// What is subtracted from each channel, in units of [0, 1].
     pub mean: Vec<f32>,

@@ -68,6 +68,16 @@ impl View {
         Self::new("text/html", format!("<div style=\"padding:2px 10px\">{}</div>", text::escape(&line)), line)
     }
 
+    /// HTML as it stands, with a plain-text twin; what comes from elsewhere must have been escaped.
+    ///
+    /// ```
+    /// use cifar_lab::display::View;
+    /// assert_eq!(View::html("<b>done</b>", "done").text(), "done");
+    /// ```
+    pub fn html(html: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::new("text/html", html, text)
+    }
+
     /// A line of text above tables.
     ///
     /// ```

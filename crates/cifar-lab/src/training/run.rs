@@ -476,7 +476,7 @@ impl Run {
                 let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
                 let notes =
                     [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
-                crate::checkpoint::save_safetensors(parameters, &folder.join("last.safetensors"), &notes)?;
+                crate::checkpoint::save_tensors(parameters.state_dict()?, &folder.join("last.safetensors"), &notes)?;
             }
         }
         self.gate()

@@ -1,0 +1,19 @@
+//! Networks on disk: any network's parameters and buffers by name, as PyTorch's `.pth` or as safetensors, with a card
+//! that says what they are; and checkpoints, which hold the optimiser's state too.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `weights.rs` | [`save_pth`], [`load_pth`], [`save_safetensors`], [`load_safetensors`] |
+//! | `model_card.rs` | [`ModelCard`]: classes, normalisation, data set, accuracy, settings |
+//! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: a training that goes on later |
+//!
+//! Every file is whole or the old one stays: it is written beside and renamed.
+
+mod model_card;
+mod resume;
+mod weights;
+
+pub use model_card::ModelCard;
+pub use resume::{ResumableOptimizer, load_checkpoint, save_checkpoint};
+pub use weights::{load_pth, load_safetensors, save_pth, save_safetensors};
+pub(crate) use weights::save_tensors;

@@ -1,0 +1,234 @@
+//! What goes with a file of weights: without it nobody knows which output is the cat.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+use super::weights::{Format, read_metadata, weights_format};
+use crate::atomic_file::write_atomically;
+use crate::dataset::CIFAR10_CLASSES;
+use crate::error::{Error, Result};
+use crate::loader::DataLoader;
+use crate::model::NetConfig;
+use crate::transform::Normalize;
+
+/// The entry of a safetensors file's metadata that holds the card.
+pub(super) const METADATA_KEY: &str = "model_card";
+
+/// What a file of weights says of its network: all that one needs beside them to ask it.
+/// The idea, much shortened, is that of Mitchell et al., "Model Cards for Model Reporting", 2019.
+///
+/// [`save_safetensors`](super::save_safetensors) writes it into the file's metadata, as JSON under `model_card`;
+/// [`save_pth`](super::save_pth) into a JSON file beside the weights, `redneuronal.json` for `redneuronal.pth`. In such
+/// a JSON, what is left out has its value of the [`Default`]: the original notebook's.
+///
+/// ```
+/// use candle_core::Device;
+/// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::NetConfig};
+/// use cifar_lab::transform::Normalize;
+///
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(Normalize::default());
+/// let card = ModelCard::new(&loader)
+///     .network(&NetConfig::default())
+///     .accuracy(0.757)
+///     .settings(serde_json::json!({ "epochs": 20, "learning_rate": 1e-3 }));
+/// assert_eq!(card.class_names.len(), 10);
+/// assert_eq!(card.normalize.mean, [0.5; 3]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelCard {
+    /// The name of each class, in the order of the network's outputs.
+    pub class_names: Vec<String>,
+    /// Channels, height and width of the pictures.
+    pub image_shape: (usize, usize, usize),
+    /// How pictures are normalised, from values in [0, 1].
+    pub normalize: Normalize,
+    /// Where the network is the crate's [`Net`](crate::model::Net), or has the same layers: its sizes. From them it is
+    /// built again.
+    pub network: Option<NetConfig>,
+    /// The data set trained on, by [name](crate::dataset::Dataset::name).
+    pub data: String,
+    /// The share of its test images classified rightly, in [0, 1].
+    pub accuracy: Option<f64>,
+    /// Settings of the training; any JSON.
+    pub settings: Value,
+    /// The version of this crate that wrote it.
+    pub version: String,
+}
+
+impl Default for ModelCard {
+    /// The original's: CIFAR-10's classes, mean and standard deviation 0.5, and its network.
+    fn default() -> Self {
+        Self {
+            class_names: CIFAR10_CLASSES.map(String::from).to_vec(),
+            image_shape: (3, 32, 32),
+            normalize: Normalize::default(),
+            network: Some(NetConfig::default()),
+            data: "CIFAR-10".into(),
+            accuracy: None,
+            settings: Value::Null,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+impl ModelCard {
+    /// The card of a network that was trained and tested on pictures as `loader` gives them: it takes the classes,
+    /// the pictures' shape, the normalisation and the data set's name from there.
+    ///
+    /// ```
+    /// # use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader};
+    /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &candle_core::Device::Cpu);
+    /// assert!(ModelCard::new(&loader).data.starts_with("stand-in"));
+    /// ```
+    pub fn new(loader: &DataLoader) -> Self {
+        let dataset = loader.dataset();
+        let channels = dataset.image_shape().0;
+        // A loader that does not normalise gives values in [0, 1].
+        let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        Self {
+            class_names: dataset.class_names().to_vec(),
+            image_shape: dataset.image_shape(),
+            normalize: loader.normalization().cloned().unwrap_or_else(none),
+            network: None,
+            data: dataset.name().to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// Says that the network is [`Net`](crate::model::Net) with these sizes, or has the same layers under the same
+    /// names: whoever reads the file can then build it again.
+    pub fn network(self, config: &NetConfig) -> Self {
+        Self { network: Some(config.clone()), ..self }
+    }
+
+    /// Notes the share of test images classified rightly, in [0, 1].
+    pub fn accuracy(self, accuracy: f64) -> Self {
+        Self { accuracy: Some(accuracy), ..self }
+    }
+
+    /// Notes settings of the training, as a JSON object; they change nothing.
+    pub fn settings(self, settings: Value) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Reads the card of the weights at `path`: from the metadata of a `.safetensors`, from the JSON beside a `.pth`.
+    ///
+    /// ```
+    /// use cifar_lab::checkpoint::{ModelCard, save_pth};
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("redneuronal.pth");
+    /// save_pth(&candle_cnn::parameters::Parameters::new(0), &path, &ModelCard::default())?;
+    /// assert!(folder.path().join("redneuronal.json").exists());
+    /// assert_eq!(ModelCard::read(&path)?, ModelCard::default());
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::File`] where a file cannot be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] where
+    /// there is no card, or it is none that can be read.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (at, json) = match weights_format(path)? {
+            Format::Safetensors => {
+                let metadata = read_metadata(path)?;
+                (path.to_path_buf(), metadata.get(METADATA_KEY).cloned())
+            }
+            Format::Pth => {
+                let at = Self::beside(path);
+                match std::fs::read_to_string(&at) {
+                    Ok(json) => (at, Some(json)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => (at, None),
+                    Err(source) => return Err(Error::File { action: "reading", path: at, source }),
+                }
+            }
+        };
+        let wrong = |reason: String| Error::ModelCard { path: at.clone(), reason };
+        let json = json.ok_or_else(|| {
+            wrong(
+                "there is none, so nothing says how pictures are normalised and what the classes are called. Save \
+                 with a ModelCard; or, beside a .pth of the original's network, write a .json that holds {}"
+                    .into(),
+            )
+        })?;
+        let card: Self = serde_json::from_str(&json).map_err(|error| wrong(error.to_string()))?;
+        card.check().map_err(wrong)?;
+        Ok(card)
+    }
+
+    /// Whether its parts fit together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (channels, height, width) = self.image_shape;
+        let classes = self.class_names.len();
+        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
+            let shape = self.image_shape;
+            return Err(format!(
+                "pictures of shape {shape:?}: there are 1 channel (grey) or 3, and at least one pixel"
+            ));
+        }
+        if classes == 0 {
+            return Err("it names no classes".into());
+        }
+        self.normalize.check(channels).map_err(|error| error.to_string())?;
+        match &self.network {
+            Some(net)
+                if (net.classes, net.in_channels) != (classes, channels)
+                    || (net.image_size, net.image_size) != (height, width) =>
+            {
+                Err(format!(
+                    "its network takes pictures of {0}×{1}×{1} and tells {2} classes apart, and it names {classes} classes \
+                     of {channels}×{height}×{width}",
+                    net.in_channels, net.image_size, net.classes
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The JSON file's place for the `.pth` at `path`.
+    pub(super) fn beside(path: &Path) -> PathBuf {
+        path.with_extension("json")
+    }
+
+    pub(super) fn to_json(&self) -> Result<String> {
+        // Numbers that are not finite are the only thing that JSON could not hold, and serde_json writes null for them.
+        serde_json::to_string_pretty(self)
+            .map_err(|error| Error::ModelCard { path: PathBuf::from(METADATA_KEY), reason: error.to_string() })
+    }
+
+    /// Writes the card beside the `.pth` at `path`.
+    pub(super) fn write_beside(&self, path: &Path) -> Result<()> {
+        let at = Self::beside(path);
+        let json = self.to_json()? + "\n";
+        write_atomically(&at, json.as_bytes()).map_err(|source| Error::File { action: "writing", path: at, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_json_leaves_out_is_the_original_s() {
+        let card: ModelCard = serde_json::from_str("{}").unwrap();
+        assert_eq!(card, ModelCard::default());
+        let card: ModelCard = serde_json::from_str(r#"{"accuracy": 0.7, "network": {"dense": [64]}}"#).unwrap();
+        assert_eq!((card.accuracy, card.network.unwrap().dense), (Some(0.7), vec![64]));
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_together_are_named() {
+        let wrong = |change: fn(&mut ModelCard)| {
+            let mut card = ModelCard::default();
+            change(&mut card);
+            card.check().unwrap_err()
+        };
+        assert!(wrong(|card| card.class_names.truncate(9)).contains("names 9 classes"));
+        assert!(wrong(|card| card.class_names.clear()).contains("no classes"));
+        assert!(wrong(|card| card.image_shape = (4, 32, 32)).contains("(4, 32, 32)"));
+        assert!(wrong(|card| card.image_shape = (3, 64, 32)).contains("3×64×32"));
+        assert!(wrong(|card| card.normalize.std[1] = 0.0).contains("standard deviation 0"));
+        assert!(ModelCard::default().check().is_ok());
+    }
+}
