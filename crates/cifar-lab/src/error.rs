@@ -103,6 +103,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A picture cannot be read.
+    #[error(transparent)]
+    Picture(#[from] crate::picture::PictureError),
     /// Weights without a model card, or with one that cannot be used.
     #[error("the model card {}: {reason}", path.display())]
     ModelCard {

@@ -18,6 +18,8 @@
 //! | [`training`] | a loop on a thread of its own: watched, paused, stopped, waited for |
 //! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
 //! | [`plot`] | galleries, curves, matrices, graphs as pictures |
+//! | [`picture`] | pictures from files, in the size that a network takes |
+//! | [`predict`] | what a network says of your own pictures |
 //! | [`display`] | how values show themselves in a notebook |
 //! | [`checkpoint`] | weights on disk, PyTorch's `.pth` and safetensors, with a card that says what they are |
 //! | [`run_folder`](mod@run_folder) | where results go |
@@ -46,7 +48,9 @@ pub mod evaluate;
 pub mod exercise;
 pub mod loader;
 pub mod model;
+pub mod picture;
 pub mod plot;
+pub mod predict;
 pub mod prelude;
 pub mod run_folder;
 #[cfg(doctest)]

@@ -16,4 +16,4 @@ mod weights;
 pub use model_card::ModelCard;
 pub use resume::{ResumableOptimizer, load_checkpoint, save_checkpoint};
 pub use weights::{load_pth, load_safetensors, save_pth, save_safetensors};
-pub(crate) use weights::save_tensors;
+pub(crate) use weights::{load_tensors, save_tensors};

@@ -15,7 +15,7 @@ use crate::transform::Normalize;
 /// The entry of a safetensors file's metadata that holds the card.
 pub(super) const METADATA_KEY: &str = "model_card";
 
-/// What a file of weights says of its network: all that one needs beside them to ask it.
+/// What a file of weights says of its network: all that [`Predictor`](crate::predict::Predictor) needs beside them.
 /// The idea, much shortened, is that of Mitchell et al., "Model Cards for Model Reporting", 2019.
 ///
 /// [`save_safetensors`](super::save_safetensors) writes it into the file's metadata, as JSON under `model_card`;

@@ -144,7 +144,6 @@ pub(crate) fn weights_format(path: &Path) -> Result<Format> {
 }
 
 /// Reads the named tensors of the file at `path`, of either format.
-#[cfg(test)]
 pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     match weights_format(path)? {
         Format::Pth => read_pth(path),

@@ -48,6 +48,33 @@ impl Default for NetConfig {
     }
 }
 
+impl NetConfig {
+    /// The number of trained values of a [`Net`] of these sizes, without building it. Sizes that cannot be give a number
+    /// too.
+    ///
+    /// ```
+    /// assert_eq!(cifar_lab::model::NetConfig::default().parameter_count(), 981_130);
+    /// ```
+    pub fn parameter_count(&self) -> u128 {
+        let mut count = 0u128;
+        let mut features = self.in_channels as u128;
+        for &channels in &self.channels {
+            let channels = channels as u128;
+            // Weights of 3×3 and a bias; batch norm's scale and shift.
+            let norm = if self.batch_norm { 2 } else { 0 };
+            count = count.saturating_add(channels.saturating_mul(features.saturating_mul(9).saturating_add(1 + norm)));
+            features = channels;
+        }
+        let side = self.image_size.checked_shr(self.channels.len() as u32).unwrap_or(0) as u128;
+        features = features.saturating_mul(side.saturating_mul(side));
+        for &outputs in self.dense.iter().chain([&self.classes]) {
+            count = count.saturating_add((outputs as u128).saturating_mul(features.saturating_add(1)));
+            features = outputs as u128;
+        }
+        count
+    }
+}
+
 /// One block; ReLU and max-pool have no parameters.
 #[derive(Clone, Debug)]
 enum Block {
@@ -211,6 +238,22 @@ mod tests {
             NetConfig { image_size: 16, in_channels: 1, channels: vec![4], dense: vec![], ..NetConfig::default() };
         let text = Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?.view().text().to_string();
         assert!(text.contains("Input 1 × 1 × 16 × 16") && text.contains("fc1"), "{text}");
+        Ok(())
+    }
+
+    #[test]
+    fn parameters_are_counted_without_building() -> Result<()> {
+        for config in [
+            NetConfig { channels: vec![4, 8], dense: vec![8], ..NetConfig::default() },
+            NetConfig { channels: vec![], dense: vec![], in_channels: 1, ..NetConfig::default() },
+            NetConfig { batch_norm: false, image_size: 40, classes: 3, ..NetConfig::default() },
+        ] {
+            let parameters = Parameters::new(0);
+            Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+            assert_eq!(config.parameter_count(), parameters.count() as u128, "{config:?}");
+        }
+        let endless = NetConfig { channels: vec![usize::MAX; 3], dense: vec![usize::MAX; 9], ..NetConfig::default() };
+        assert!(endless.parameter_count() > 1 << 100);
         Ok(())
     }
 

@@ -25,6 +25,7 @@ mod gallery;
 mod graph;
 mod histogram;
 mod layout;
+mod picture_bars;
 mod svg;
 pub(crate) mod text;
 
@@ -37,3 +38,4 @@ pub use feature_maps::FeatureMaps;
 pub use gallery::{Gallery, gallery};
 pub use graph::{Graph, GraphNode, LayerGroup, network_graph};
 pub use histogram::Histogram;
+pub(crate) use picture_bars::picture_with_bars;

@@ -1,0 +1,14 @@
+//! What a network says of pictures that come from anywhere: [`Predictor`].
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `predictor.rs` | [`Predictor`]: a network with all that it takes to ask it |
+//! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`]: what it says, as text, table and picture |
+//!
+//! How a picture is brought to the network's size is told in [`Predictor::predict`].
+
+mod prediction;
+mod predictor;
+
+pub use prediction::{ClassProbability, PicturePrediction, PicturePredictions, Refused};
+pub use predictor::Predictor;
