@@ -27,10 +27,10 @@ pub struct DownloadLink {
 ///
 /// ```
 /// use cifar_lab::download_link::download_link;
-/// # std::fs::write("net.pth", "")?;
-/// let link = download_link("net.pth")?;
-/// # std::fs::remove_file("net.pth")?;
-/// assert!(link.html().contains("<a href=\"net.pth\" download>net.pth</a>"));
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("net.pth");
+/// std::fs::write(&path, "weights").unwrap();
+/// assert!(download_link(&path)?.html().contains("net.pth\" download>net.pth</a>"));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
