@@ -33,7 +33,7 @@ pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
 pub use crate::exercise::{Checks, check_exercise};
 pub use crate::loader::{Batch, DataLoader};
-pub use crate::model::{DryRun, Net, NetConfig, dry_run, forward_trace};
+pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_trace};
 pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, show_path};

@@ -2,6 +2,8 @@
 
 mod dry_run;
 mod net;
+mod test_time_flip;
 
 pub use dry_run::{DryRun, dry_run, forward_trace};
 pub use net::{Net, NetConfig};
+pub use test_time_flip::TestTimeFlip;

@@ -1,0 +1,99 @@
+//! Asking a network twice: for the picture, and for its mirror image.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::ModuleT;
+use candle_nn::ops::log_softmax;
+
+/// A network that answers with the mean of what another says of a picture and of its mirror image (test-time
+/// augmentation: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
+/// section 4.1). It is a network like any other: evaluate it, predict with it.
+///
+/// In evaluation it takes pictures `[N, C, H, W]` and gives `[N, classes]`: the logarithms of the mean probabilities, of
+/// which softmax makes those probabilities again. In training it is the network itself.
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+/// use cifar_lab::model::{Net, TestTimeFlip};
+///
+/// let net = Net::new(&Default::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// let both = TestTimeFlip::new(net);
+/// let picture = Tensor::rand(0f32, 1., (1, 3, 32, 32), &Device::Cpu)?;
+/// let (said, of_mirrored) = (both.forward_t(&picture, false)?, both.forward_t(&picture.flip(&[3])?, false)?);
+/// assert!((said - of_mirrored)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5);
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TestTimeFlip<N> {
+    network: N,
+}
+
+impl<N: ModuleT> TestTimeFlip<N> {
+    /// Asks `network` twice.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::{Net, TestTimeFlip}};
+    /// # use candle_core::Device;
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
+    /// println!("{}", evaluate(&TestTimeFlip::new(net.clone()), &loader)?);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn new(network: N) -> Self {
+        Self { network }
+    }
+}
+
+impl<N: ModuleT> ModuleT for TestTimeFlip<N> {
+    fn forward_t(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        if train {
+            return self.network.forward_t(images, train);
+        }
+        let width = images.rank().saturating_sub(1);
+        let mirrored = images.flip(&[width])?.contiguous()?;
+        let log_of = |images: &Tensor| log_softmax(&self.network.forward_t(images, false)?, D::Minus1);
+        let (first, second) = (log_of(images)?, log_of(&mirrored)?);
+        // ln((p + q) / 2) from ln p and ln q, around the larger, so that two tiny probabilities do not vanish.
+        let larger = first.maximum(&second)?;
+        let sum = ((first - &larger)?.exp()? + (second - &larger)?.exp()?)?;
+        larger + (sum.log()? - std::f64::consts::LN_2)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use candle_nn::ops::softmax;
+
+    /// Says `.0` times the left column and `.0` times the right column of each picture, [N, 2].
+    struct Columns(f64);
+
+    impl ModuleT for Columns {
+        fn forward_t(&self, images: &Tensor, _train: bool) -> Result<Tensor> {
+            images.flatten_from(1)? * self.0
+        }
+    }
+
+    #[test]
+    fn probabilities_are_the_mean_of_both() -> Result<()> {
+        let images = Tensor::new(&[[[[1f64, 3.]]], [[[-2., 400.]]]], &Device::Cpu)?;
+        let said = softmax(&TestTimeFlip::new(Columns(1.0)).forward_t(&images, false)?, D::Minus1)?.to_vec2::<f64>()?;
+        // A picture and its mirror image: what one gives to the first class, the other gives to the second.
+        for row in said {
+            assert!((row[0] - 0.5).abs() < 1e-12 && (row[1] - 0.5).abs() < 1e-12, "{row:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tiny_probabilities_stay_finite_and_training_is_the_network_s() -> Result<()> {
+        let images = Tensor::new(&[[[[0f32, 300.]]]], &Device::Cpu)?;
+        let net = TestTimeFlip::new(Columns(1.0));
+        let said = net.forward_t(&images, false)?.to_vec2::<f32>()?;
+        assert!(said[0].iter().all(|value| value.is_finite()), "{said:?}");
+        assert_eq!(net.forward_t(&images, true)?.to_vec2::<f32>()?, [[0.0, 300.0]]);
+        Ok(())
+    }
+}
