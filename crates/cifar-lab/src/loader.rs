@@ -166,6 +166,29 @@ impl DataLoader {
         self.normalize.as_ref()
     }
 
+    /// The seed of the order and of the random changes.
+    pub fn random_seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The random changes in words, for a record: `flip, crop 4`, or `none`.
+    ///
+    /// ```
+    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader, transform::RandomCrop};
+    /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).train, &Device::Cpu);
+    /// assert_eq!(loader.augmentation(), "none");
+    /// assert_eq!(loader.random_crop(RandomCrop { padding: 4 }).augmentation(), "crop 4");
+    /// ```
+    pub fn augmentation(&self) -> String {
+        let words = self.augment.iter().map(|augment| match augment {
+            Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
+            Augment::Flip(flip) => format!("flip {}", flip.p),
+            Augment::Crop(crop) => format!("crop {}", crop.padding),
+        });
+        let words: Vec<String> = words.collect();
+        if words.is_empty() { "none".to_string() } else { words.join(", ") }
+    }
+
     /// Whether the settings make sense. An epoch begins with this, and gives the error as its only item.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub use crate::loader::{Batch, DataLoader};
 pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_trace};
 pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
-pub use crate::run_folder::{run_folder, show_path};
+pub use crate::run_folder::{run_folder, runs_folder, show_path};
+pub use crate::run_records::{RunRecord, RunRecords, RunState};
 pub use crate::training::{History, Plan, Progress, Run, Trainer, Training};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};

@@ -33,7 +33,7 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
         Some(folder) => PathBuf::from(folder).join(name),
         None => {
             let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-            repository().join("runs").join(format!("{now}-{name}"))
+            runs_folder().join(format!("{now}-{name}"))
         }
     };
     std::fs::create_dir_all(&folder).map_err(|source| Error::File {
@@ -44,6 +44,15 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root.
+///
+/// ```
+/// assert!(cifar_lab::run_folder::runs_folder().ends_with("runs"));
+/// ```
+pub fn runs_folder() -> PathBuf {
+    repository().join("runs")
+}
+
 /// The folder that the notebook lies in: the process's own, or that of the copy that `cargo lab run` executes.
 pub(crate) fn notebook_folder() -> PathBuf {
     let of_the_copy = std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty());
@@ -51,7 +60,7 @@ pub(crate) fn notebook_folder() -> PathBuf {
 }
 
 /// The repository that this crate was compiled in.
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     repository.canonicalize().unwrap_or(repository)
 }

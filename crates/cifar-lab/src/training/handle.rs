@@ -61,10 +61,11 @@ impl Training {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Setting`] for a plan without epochs or steps, [`Error::File`] where its folder cannot be written.
+    /// [`Error::Setting`] for a plan without epochs or steps, or a folder that another training writes into;
+    /// [`Error::File`] where its folder cannot be written.
     pub fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
-        plan.start()?;
-        let shared = Arc::new(Shared::new(plan));
+        let record = plan.start()?;
+        let shared = Arc::new(Shared::new(plan, record));
         let training = Self { shared: shared.clone() };
         let on_thread = move || {
             let mut run = Run::new(shared.clone());

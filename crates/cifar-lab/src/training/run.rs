@@ -2,8 +2,7 @@
 
 use candle_cnn::parameters::Parameters;
 use candle_core::{D, DType, Tensor};
-use serde_json::{Value, json};
-use std::io::Write;
+use serde_json::Value;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::curves::{EpochRecord, History, StepRecord};
 use super::progress::{Progress, Status};
+use super::record::{RecordWriter, TrainingFile};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
@@ -94,8 +94,8 @@ impl Plan {
         self
     }
 
-    /// Writes records into `folder`: `training.json` with the settings, `epochs.jsonl` with a row for each epoch.
-    /// An empty file called `stop` laid there ends the training after the step it is in.
+    /// Writes records into `folder`: `training.json` with the settings and how it ended, `epochs.jsonl` with a row for
+    /// each epoch; [`RunRecords`](crate::run_records::RunRecords) reads them. An empty file called `stop` laid there ends the training after the step it is in.
     ///
     /// ```
     /// # use cifar_lab::training::Plan;
@@ -130,7 +130,8 @@ impl Plan {
         self
     }
 
-    pub(super) fn start(&self) -> Result<()> {
+    /// Checks the plan and begins its record, if it has a folder.
+    pub(super) fn start(&self) -> Result<Option<RecordWriter>> {
         if self.epochs <= self.first_epoch {
             return Err(Error::Setting {
                 name: "epochs",
@@ -145,29 +146,18 @@ impl Plan {
                 reason: "the loader has no batch: fewer images than one batch, and drop_last?".into(),
             });
         }
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let failed = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| Error::File { action: "writing", path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        let Some(folder) = &self.folder else { return Ok(None) };
         // A stop file left from before would end this training at its first step.
         let _ = std::fs::remove_file(folder.join(STOP_FILE));
-        if self.first_epoch == 0 {
-            let rows = folder.join("epochs.jsonl");
-            std::fs::write(&rows, "").map_err(failed(&rows))?;
-        }
-        let path = folder.join("training.json");
-        let record = json!({
-            "name": self.name,
-            "epochs": self.epochs,
-            "steps_per_epoch": self.steps,
-            "data": self.data,
-            "settings": self.settings,
-            "version": env!("CARGO_PKG_VERSION"),
-            "started": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        });
-        std::fs::write(&path, format!("{record:#}\n")).map_err(failed(&path))
+        let file = TrainingFile {
+            name: self.name.clone(),
+            epochs: self.epochs,
+            steps_per_epoch: self.steps,
+            data: self.data.clone(),
+            settings: self.settings.clone(),
+            ..TrainingFile::default()
+        };
+        RecordWriter::begin(folder, file, self.first_epoch > 0).map(Some)
     }
 }
 
@@ -178,6 +168,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Signalled whenever the state changes.
     changed: Condvar,
+    /// Until the training has ended.
+    record: Mutex<Option<RecordWriter>>,
 }
 
 #[derive(Debug)]
@@ -227,7 +219,7 @@ impl Sums {
 }
 
 impl Shared {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: Plan, record: Option<RecordWriter>) -> Self {
         let now = Instant::now();
         let state = State {
             status: Status::Running,
@@ -247,7 +239,7 @@ impl Shared {
             sums: Sums::default(),
             epoch_sums: Sums::default(),
         };
-        Self { plan, state: Mutex::new(state), changed: Condvar::new() }
+        Self { plan, state: Mutex::new(state), changed: Condvar::new(), record: Mutex::new(record) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -267,7 +259,15 @@ impl Shared {
         }
     }
 
+    fn record(&self) -> MutexGuard<'_, Option<RecordWriter>> {
+        self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     pub(super) fn end(&self, status: Status) {
+        if let Some(record) = self.record().take() {
+            // A disk that is full by now does not make a finished training a failed one.
+            let _ = record.end(&status);
+        }
         let mut state = self.lock();
         state.status = status;
         state.ended = Some(Instant::now());
@@ -470,14 +470,14 @@ impl Run {
         state.paused_before_epoch = state.paused;
         drop(state);
         self.shared.changed();
-        if let Some(folder) = &self.shared.plan.folder {
-            append_row(&folder.join("epochs.jsonl"), &row)?;
-            if let Some(parameters) = &self.shared.plan.weights {
-                let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
-                let notes =
-                    [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
-                crate::checkpoint::save_tensors(parameters.state_dict()?, &folder.join("last.safetensors"), &notes)?;
-            }
+        if let Some(record) = self.shared.record().as_mut() {
+            record.add_row(&row)?;
+        }
+        if let Some((folder, parameters)) = self.shared.plan.folder.as_ref().zip(self.shared.plan.weights.as_ref()) {
+            let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
+            let notes =
+                [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
+            crate::checkpoint::save_tensors(parameters.state_dict()?, &folder.join("last.safetensors"), &notes)?;
         }
         self.gate()
     }
@@ -536,11 +536,4 @@ impl Run {
         self.last_step = Instant::now();
         if stop { Err(Error::Stopped) } else { Ok(()) }
     }
-}
-
-fn append_row(path: &Path, row: &EpochRecord) -> Result<()> {
-    let failed = |source| Error::File { action: "writing", path: path.to_path_buf(), source };
-    let line = serde_json::to_string(row).map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
-    writeln!(file, "{line}").map_err(failed)
 }

@@ -3,12 +3,14 @@
 use candle_cnn::parameters::Parameters;
 use candle_core::Tensor;
 use candle_nn::ModuleT;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::handle::Training;
 use super::run::{Plan, Run};
 use crate::checkpoint::{ResumableOptimizer, load_checkpoint, save_checkpoint};
+use crate::device::describe;
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
@@ -49,7 +51,10 @@ pub struct Trainer<N, O> {
     loss: Arc<Loss>,
     schedule: Option<Arc<Schedule>>,
     epochs: usize,
-    plan: Option<Plan>,
+    name: String,
+    settings: Value,
+    folder: Option<PathBuf>,
+    weights: Option<Parameters>,
     checkpoint: Option<(PathBuf, Parameters)>,
 }
 
@@ -58,7 +63,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// rate, unless said otherwise.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -73,13 +78,26 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// ```
     pub fn new(network: N, optimizer: O, loader: DataLoader) -> Self {
         let loss: Arc<Loss> = Arc::new(candle_cnn::ops::cross_entropy);
-        Self { network, optimizer, loader, test: None, loss, schedule: None, epochs: 1, plan: None, checkpoint: None }
+        Self {
+            network,
+            optimizer,
+            loader,
+            test: None,
+            loss,
+            schedule: None,
+            epochs: 1,
+            name: "training".to_string(),
+            settings: Value::Null,
+            folder: None,
+            weights: None,
+            checkpoint: None,
+        }
     }
 
     /// How often the data set is gone through.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -102,7 +120,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// Evaluates on these images after each epoch.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -125,7 +143,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// Another loss than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -150,7 +168,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// The learning rate of each step, from the number of steps done before it.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -168,10 +186,10 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Name, settings and folder of the training; its epochs, steps and data are set from this trainer's.
+    /// What records, curves and error messages call the training.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -181,11 +199,78 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
     /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
     /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train).plan(Plan::new("small network", 1, 1));
+    /// let trainer = Trainer::new(net, sgd, train).name("small network");
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
-    pub fn plan(mut self, plan: Plan) -> Self {
-        self.plan = Some(plan);
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.to_string();
+        self
+    }
+
+    /// Notes settings for the record, as a JSON object; they change nothing. The record has by itself: images, batch size,
+    /// the optimiser's first learning rate, what the loader changes at random, its seed, the device.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
+    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
+    /// # use candle_core::Device;
+    /// # use candle_nn::Optimizer;
+    /// # let data = Cifar10::stand_in(0, 32, 10);
+    /// # let parameters = Parameters::new(0);
+    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
+    /// let trainer = Trainer::new(net, sgd, train).settings(serde_json::json!({ "momentum": 0.9 }));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn settings(mut self, settings: Value) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Writes records into `folder`, as [`Plan::folder`] says.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
+    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
+    /// # use candle_core::Device;
+    /// # use candle_nn::Optimizer;
+    /// # let data = Cifar10::stand_in(0, 32, 10);
+    /// # let parameters = Parameters::new(0);
+    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
+    /// let folder = tempfile::tempdir().unwrap();
+    /// Trainer::new(net, sgd, train).folder(folder.path()).start()?.wait()?;
+    /// let record = cifar_lab::run_records::RunRecord::read(folder.path())?;
+    /// assert_eq!(record.number("batch_size"), Some(32.0));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_path_buf());
+        self
+    }
+
+    /// Saves these weights into the folder after each epoch, as [`Plan::save_weights`] says.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
+    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
+    /// # use candle_core::Device;
+    /// # use candle_nn::Optimizer;
+    /// # let data = Cifar10::stand_in(0, 32, 10);
+    /// # let parameters = Parameters::new(0);
+    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
+    /// let trainer = Trainer::new(net, sgd, train).save_weights(&parameters);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
+        self.weights = Some(parameters.clone());
         self
     }
 
@@ -220,7 +305,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// Starts the training on a thread of its own.
     ///
     /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Plan, Trainer}};
+    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
     /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
     /// # use candle_core::Device;
     /// # use candle_nn::Optimizer;
@@ -238,14 +323,37 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// # Errors
     /// As [`Training::start`], and [`load_checkpoint`] where there is a checkpoint to go on from.
     pub fn start(mut self) -> Result<Training> {
-        let mut plan = self.plan.take().unwrap_or_else(|| Plan::new("training", 1, 1));
-        plan.epochs = self.epochs;
-        plan.steps = self.loader.len();
-        plan = plan.data(self.loader.dataset());
+        let mut plan = Plan::new(&self.name, self.epochs, self.loader.len())
+            .data(self.loader.dataset())
+            .settings(self.all_settings());
+        if let Some(folder) = &self.folder {
+            plan = plan.folder(folder);
+        }
+        if let Some(parameters) = &self.weights {
+            plan = plan.save_weights(parameters);
+        }
         if let Some((path, parameters)) = self.checkpoint.as_ref().filter(|(path, _)| path.exists()) {
-            plan.first_epoch = load_checkpoint(path, parameters, &mut self.optimizer)?;
+            plan = plan.first_epoch(load_checkpoint(path, parameters, &mut self.optimizer)?);
         }
         Training::start(plan, move |run| self.train(run))
+    }
+
+    /// What is known here, and over it what the caller noted.
+    fn all_settings(&self) -> Value {
+        let mut settings = json!({
+            "images": self.loader.dataset().len(),
+            "batch_size": self.loader.max_batch_size(),
+            "learning_rate": self.optimizer.learning_rate(),
+            "augmentation": self.loader.augmentation(),
+            "seed": self.loader.random_seed(),
+            "device": describe(self.loader.device()),
+        });
+        match (&mut settings, &self.settings) {
+            (Value::Object(own), Value::Object(noted)) => own.extend(noted.clone()),
+            (_, Value::Null) => {}
+            (_, other) => settings["noted"] = other.clone(),
+        }
+        settings
     }
 
     fn train(mut self, run: &mut Run) -> Result<()> {
