@@ -12,9 +12,11 @@ pub use candle_cnn::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
     batch_norm2d, conv_bn_relu_max_pool, conv2d, linear,
 };
-pub use candle_cnn::ops::{cross_entropy, flatten, max_pool2d, relu};
+pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, flatten, max_pool2d, relu};
 pub use candle_cnn::optim::{SGD, SgdConfig};
 pub use candle_cnn::parameters::Parameters;
+pub use candle_cnn::schedule::Schedule;
+pub use candle_core::backprop::GradStore;
 pub use candle_core::{self, D, DType, Device, IndexOp, Result as CandleResult, Tensor, Var};
 pub use candle_nn::{self, Module, ModuleT, Optimizer, VarBuilder};
 pub use image;
@@ -38,5 +40,5 @@ pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
-pub use crate::training::{History, Plan, Progress, Run, Trainer, Training};
+pub use crate::training::{History, Plan, Progress, RangeTest, Run, Trainer, Training, range_test};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};

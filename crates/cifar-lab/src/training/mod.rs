@@ -3,10 +3,13 @@
 //! The loop (forward, loss, backward, step) is a closure that the notebook writes; [`Training::start`] runs it on a
 //! thread, hands it a [`Run`] to report to, and returns at once. Further cells then watch, pause, stop or wait through
 //! the [`Training`] handle. The thread never prints: output between two cells would block it, or land in a picture.
+//! [`Trainer`] is the same loop, ready made, for when it has been understood; [`range_test`] finds how large a step a
+//! network bears.
 
 mod curves;
 mod handle;
 mod progress;
+mod range_test;
 pub(crate) mod record;
 mod run;
 mod trainer;
@@ -15,5 +18,6 @@ pub use curves::{EpochRecord, History, StepRecord};
 pub use handle::{Paused, Training};
 pub(crate) use progress::duration_text;
 pub use progress::{Progress, Status};
+pub use range_test::{RangeTest, range_test};
 pub use run::{Plan, Run};
 pub use trainer::Trainer;

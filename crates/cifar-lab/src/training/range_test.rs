@@ -1,0 +1,192 @@
+//! The learning-rate range test: how large a step a network bears.
+
+use candle_nn::{ModuleT, Optimizer};
+
+use crate::display::Figure;
+use crate::error::{Error, Result};
+use crate::loader::DataLoader;
+use crate::plot::{Curves, Scale, Series};
+
+/// Share of the former mean in the smoothed loss: the mean of about the last ten batches.
+const SMOOTHING: f64 = 0.9;
+/// A smoothed loss of so many times the smallest ends the test: from there on it only blows up.
+const BLOWN_UP: f64 = 4.0;
+
+/// Losses at growing learning rates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RangeTest {
+    /// For each batch, the learning rate of its step and the loss before it (cross entropy, in nats).
+    pub batches: Vec<(f64, f64)>,
+    /// The data set trained on.
+    pub data: String,
+}
+
+/// Trains `network` for up to `steps` batches while the learning rate grows from `lowest` to `highest`, by the same
+/// factor in each step, and notes the losses (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017, section
+/// 3.3, with a rate that grows geometrically). Ends early where the loss blows up.
+///
+/// The network is spoilt by it: build a new one to train.
+///
+/// ```
+/// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
+/// use candle_core::Device;
+/// use candle_nn::Optimizer;
+/// use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::range_test};
+///
+/// let data = Cifar10::stand_in(0, 64, 10);
+/// let parameters = Parameters::new(0);
+/// let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+/// let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+/// let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+/// let test = range_test(&net, &mut sgd, &DataLoader::new(&data.train, &Device::Cpu), 1e-4, 1.0, 20)?;
+/// assert!((test.batches[0].0 - 1e-4).abs() < 1e-12);
+/// assert!(test.picture()?.svg().contains("learning rate"));
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Setting`] for rates that do not grow from above 0, or fewer than 2 steps; what loader, network and optimiser
+/// fail with.
+pub fn range_test(
+    network: &impl ModuleT,
+    optimizer: &mut impl Optimizer,
+    loader: &DataLoader,
+    lowest: f64,
+    highest: f64,
+    steps: usize,
+) -> Result<RangeTest> {
+    let grows = lowest > 0.0 && highest > lowest && highest.is_finite();
+    if !grows || steps < 2 || loader.is_empty() {
+        return Err(Error::Setting {
+            name: "range test",
+            value: format!("{steps} steps from {lowest} to {highest}, an epoch of {} batches", loader.len()),
+            reason: "it wants two steps or more, a rate that grows from above 0, and a batch".into(),
+        });
+    }
+    let mut test = RangeTest { batches: Vec::with_capacity(steps), data: loader.dataset().name().to_string() };
+    let batches = (0..).flat_map(|epoch| loader.epoch(epoch)).take(steps);
+    for (step, batch) in batches.enumerate() {
+        let batch = batch?;
+        let rate = lowest * (highest / lowest).powf(step as f64 / (steps - 1) as f64);
+        let logits = network.forward_t(&batch.images, true)?;
+        let loss = candle_cnn::ops::cross_entropy(&logits, &batch.labels)?;
+        let value = f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?);
+        test.batches.push((rate, value));
+        let smoothed = test.smoothed();
+        let least = smoothed.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
+        // Also where the loss is no number.
+        if !smoothed.last().is_some_and(|(_, loss)| *loss <= BLOWN_UP * least) {
+            break;
+        }
+        optimizer.set_learning_rate(rate);
+        optimizer.step(&loss.backward()?)?;
+    }
+    Ok(test)
+}
+
+impl RangeTest {
+    /// Each rate with the smoothed loss: a mean over about ten batches in which older ones count less.
+    ///
+    /// ```
+    /// use cifar_lab::training::RangeTest;
+    /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
+    /// assert_eq!(test.smoothed()[0], (0.1, 2.0));
+    /// ```
+    pub fn smoothed(&self) -> Vec<(f64, f64)> {
+        let (mut sum, mut weight) = (0.0, 0.0);
+        let mut smooth = |&(rate, loss): &(f64, f64)| {
+            // Divided by the weights so far, so that the first values are not pulled to zero.
+            sum = SMOOTHING * sum + loss;
+            weight = SMOOTHING * weight + 1.0;
+            (rate, sum / weight)
+        };
+        self.batches.iter().map(&mut smooth).collect()
+    }
+
+    /// The rate at which the smoothed loss is least; `None` without a batch. The best rate to train with lies below it.
+    ///
+    /// ```
+    /// use cifar_lab::training::RangeTest;
+    /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0), (0.4, 9.0)], ..Default::default() };
+    /// assert_eq!(test.rate_of_least_loss(), Some(0.2));
+    /// ```
+    pub fn rate_of_least_loss(&self) -> Option<f64> {
+        let smoothed = self.smoothed();
+        let finite = smoothed.iter().filter(|(_, loss)| loss.is_finite());
+        finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(rate, _)| *rate)
+    }
+
+    /// The loss over the learning rate, on a logarithmic axis.
+    ///
+    /// ```
+    /// use cifar_lab::training::RangeTest;
+    /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
+    /// assert!(test.picture()?.text().contains("smoothed"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where no batch was done.
+    pub fn picture(&self) -> Result<Figure> {
+        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
+        let curves = Curves::new(format!("Learning-rate range test{of}"))
+            .x_label("learning rate")
+            .x_scale(Scale::Log)
+            .y_label("training loss (nats)")
+            .series(Series::new("smoothed", self.smoothed()))
+            .series(Series::new("each batch", self.batches.iter().copied()));
+        Ok(curves.draw()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Cifar10;
+    use candle_cnn::{optim::SGD, parameters::Parameters};
+    use candle_core::{Device, Tensor};
+    use candle_nn::Linear;
+
+    /// One dense layer on the pixels.
+    struct Dense(Linear);
+
+    impl ModuleT for Dense {
+        fn forward_t(&self, images: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+            candle_nn::Module::forward(&self.0, &images.flatten_from(1)?)
+        }
+    }
+
+    fn run(lowest: f64, highest: f64, steps: usize) -> Result<RangeTest> {
+        let data = Cifar10::stand_in(0, 40, 10);
+        let parameters = Parameters::new(0);
+        let net = Dense(candle_nn::linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu))?);
+        let mut sgd = SGD::new(parameters.trainable(), Default::default())?;
+        let loader = DataLoader::new(&data.train, &Device::Cpu).batch_size(20);
+        range_test(&net, &mut sgd, &loader, lowest, highest, steps)
+    }
+
+    #[test]
+    fn rates_grow_by_one_factor_and_epochs_go_on() -> Result<()> {
+        let test = run(1e-6, 1e-4, 5)?;
+        let rates: Vec<f64> = test.batches.iter().map(|(rate, _)| *rate).collect();
+        assert_eq!(rates.len(), 5, "an epoch has two batches only");
+        assert!(rates.windows(2).all(|pair| (pair[1] / pair[0] - 10f64.sqrt()).abs() < 1e-9), "{rates:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn it_ends_where_the_loss_blows_up() -> Result<()> {
+        let test = run(1e-3, 1e9, 60)?;
+        assert!(test.batches.len() < 60);
+        let (least, last) = (test.rate_of_least_loss().unwrap_or_default(), test.batches.last().unwrap());
+        assert!(least < last.0 && last.1 > 5.0, "{test:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_errors() {
+        for (lowest, highest, steps) in [(0.0, 1.0, 9), (1.0, 0.1, 9), (0.1, f64::NAN, 9), (0.1, 1.0, 1)] {
+            assert!(matches!(run(lowest, highest, steps), Err(Error::Setting { .. })));
+        }
+    }
+}
