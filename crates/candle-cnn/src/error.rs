@@ -2,6 +2,10 @@
 
 use candle_core::DType;
 
+/// Why ids meet, and what to do.
+const LINKED_TWICE: &str = "candle is linked twice in this process. In a notebook, put the `use` line of the crate that \
+                            re-exports candle into the first cell, take out `:dep candle-core`, and restart the kernel";
+
 /// An error of this crate. Operations return [`candle_core::Result`]; this enum is wrapped inside it, and
 /// `error.downcast_ref`-style handling is possible through [`std::error::Error::source`].
 ///
@@ -87,14 +91,41 @@ pub enum Error {
     /// Two parameters that candle cannot tell apart.
     #[error(
         "parameters {first} and {second} share one tensor id, so their gradients would be mixed. Either one parameter \
-         was given twice, or candle is linked twice in this process (in a notebook: a cell used candle by itself; \
-         bring it in only through the crate that re-exports it, with that crate's `use` line in the first cell)"
+         was given twice, or {LINKED_TWICE}"
     )]
     SharedTensorId {
         /// The first one's place in the list of parameters.
         first: usize,
         /// The second one's place.
         second: usize,
+    },
+    /// A tensor that candle takes for another one, because another copy of candle made it.
+    #[error(
+        "{operation}: a tensor of shape {found:?} has the id {id} of another one, of shape {other:?}, so their gradients \
+         would be mixed: {LINKED_TWICE}"
+    )]
+    OneIdTwoTensors {
+        /// The operation that was called.
+        operation: &'static str,
+        /// The id.
+        id: u64,
+        /// The tensor's shape.
+        found: Vec<usize>,
+        /// The other tensor's shape.
+        other: Vec<usize>,
+    },
+    /// A tensor that another copy of candle made: this one has not come to its id.
+    #[error(
+        "{operation}: a tensor of shape {found:?} has the id {id}, which candle has not given out yet, so its gradient \
+         would be mixed with another tensor's: {LINKED_TWICE}"
+    )]
+    IdNotGivenOut {
+        /// The operation or optimiser.
+        operation: &'static str,
+        /// The id.
+        id: u64,
+        /// The tensor's shape.
+        found: Vec<usize>,
     },
     /// An optimiser's saved state that does not belong to its parameters.
     #[error("the optimiser's state does not fit its parameters: {reason}")]

@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::element::{Element, storage, tensor};
+use crate::identity;
 
 /// Gradients of a node's inputs; `None` for an input that no variable leads to.
 pub(crate) type Gradients = Vec<Option<Tensor>>;
@@ -119,7 +120,7 @@ impl CustomOp3 for Node {
 /// Puts `output` of shape `shape`, computed from `inputs`, into candle's graph.
 ///
 /// `backward` gets the output's gradient, contiguous, and returns one entry per input: a gradient for each input
-/// whose `track_op()` holds, `None` for the others.
+/// whose `track_op()` holds, `None` for the others. Refuses inputs whose gradients candle would mix with others'.
 pub(crate) fn node<T: Element>(
     name: &'static str,
     inputs: &[&Tensor],
@@ -130,6 +131,7 @@ pub(crate) fn node<T: Element>(
     if !inputs.iter().any(|input| input.track_op()) {
         return tensor(output, shape);
     }
+    let given = inputs;
     let slot = Arc::new(Slot::default());
     // From the last inputs to the first: the node itself takes two and a carrier, or three.
     let mut inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
@@ -142,7 +144,9 @@ pub(crate) fn node<T: Element>(
         carries = true;
     }
     let output = (storage(output), Shape::from(shape));
-    apply(name, inputs, output, Some(Box::new(backward)), &slot, 0, carries)
+    let output = apply(name, inputs, output, Some(Box::new(backward)), &slot, 0, carries)?;
+    identity::check_operation(name, given, &output)?;
+    Ok(output)
 }
 
 fn apply(

@@ -19,6 +19,7 @@ mod cpu;
 mod element;
 mod error;
 mod graph;
+mod identity;
 pub mod layers;
 pub mod ops;
 pub mod optim;

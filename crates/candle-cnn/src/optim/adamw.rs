@@ -8,6 +8,8 @@ use super::in_place::{self, InPlace};
 use super::sgd::restored;
 use crate::Error;
 
+const NAME: &str = "AdamW";
+
 /// Settings of [`AdamW`], as `torch.optim.AdamW` has them.
 ///
 /// ```
@@ -43,7 +45,6 @@ impl From<candle_nn::ParamsAdamW> for AdamWConfig {
 
 impl AdamWConfig {
     fn check(&self) -> Result<()> {
-        const NAME: &str = "AdamW";
         groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
         groups::not_negative(NAME, "eps", self.eps)?;
         groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
@@ -96,7 +97,7 @@ impl AdamW {
     /// Where a setting is out of range, or two parameters share one tensor id.
     pub fn with_groups(groups: Vec<ParameterGroup<AdamWConfig>>) -> Result<Self> {
         groups.iter().try_for_each(|group| group.config.check())?;
-        let parameters = groups::parameters(&groups)?;
+        let parameters = groups::parameters(NAME, &groups)?;
         let configs: Vec<AdamWConfig> = groups.iter().map(|group| group.config).collect();
         let initial_rates = configs.iter().map(|config| config.learning_rate).collect();
         let moments = parameters.iter().map(|_| None).collect();
@@ -135,6 +136,9 @@ impl AdamW {
             let names = [format!("step.{i}"), format!("exp_avg.{i}"), format!("exp_avg_sq.{i}")];
             match names.each_ref().map(|name| state.get(name)) {
                 [None, None, None] => Ok(None),
+                [Some(steps), ..] if steps.rank() != 0 => {
+                    Err(groups::state_error(format!("{} has shape {:?}, wanted a scalar", names[0], steps.dims())))
+                }
                 [Some(steps), Some(first), Some(second)] => {
                     known += 3;
                     Ok(Some(Moments {
@@ -206,7 +210,7 @@ impl Optimizer for AdamW {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
-            let Some(gradient) = grads.get(&parameter.var) else { continue };
+            let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
             let moments = match moments {
                 Some(moments) => moments,

@@ -1,9 +1,10 @@
 //! Groups of parameters that are trained with the same settings.
 
-use candle_core::{Result, Var};
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor, Var};
 use std::collections::HashMap;
 
-use crate::Error;
+use crate::{Error, identity};
 
 /// Parameters that share settings.
 #[derive(Debug, Clone)]
@@ -23,8 +24,8 @@ pub(super) struct Parameter {
 
 /// The parameters of all groups in order. Whole numbers are not trained, so they are left out, as in candle_nn.
 ///
-/// Refuses two parameters with one tensor id: candle keeps gradients by id.
-pub(super) fn parameters<C>(groups: &[ParameterGroup<C>]) -> Result<Vec<Parameter>> {
+/// Refuses parameters whose gradients candle would mix with others': it keeps gradients by tensor id.
+pub(super) fn parameters<C>(optimiser: &'static str, groups: &[ParameterGroup<C>]) -> Result<Vec<Parameter>> {
     let all = groups.iter().enumerate().flat_map(|(group, g)| g.vars.iter().map(move |var| (group, var)));
     let mut seen = HashMap::new();
     let mut parameters = Vec::new();
@@ -36,7 +37,31 @@ pub(super) fn parameters<C>(groups: &[ParameterGroup<C>]) -> Result<Vec<Paramete
             parameters.push(Parameter { var: var.clone(), group });
         }
     }
+    identity::check_parameters(optimiser, parameters.iter().map(|parameter| parameter.var.as_tensor()))?;
     Ok(parameters)
+}
+
+/// The gradient of a parameter, if it has one.
+///
+/// Refuses one of another shape or type. Only what was put into the store by hand, or another copy of candle, makes such.
+pub(super) fn gradient<'a>(
+    optimiser: &'static str,
+    gradients: &'a GradStore,
+    parameter: &Parameter,
+) -> Result<Option<&'a Tensor>> {
+    let (var, gradient) = (&parameter.var, gradients.get(&parameter.var));
+    match gradient {
+        Some(gradient) if gradient.dims() != var.dims() => {
+            let wanted = format!("{:?}, its parameter's", var.dims());
+            let found = gradient.dims().to_vec();
+            Err(Error::Shape { operation: optimiser, argument: "a gradient", found, wanted }.into())
+        }
+        Some(gradient) if gradient.dtype() != var.dtype() => {
+            let wanted = format!("{:?}, its parameter's", var.dtype());
+            Err(Error::DType { operation: optimiser, argument: "a gradient", found: gradient.dtype(), wanted }.into())
+        }
+        gradient => Ok(gradient),
+    }
 }
 
 /// New rates for all groups when the first one's becomes `rate`: the others keep their proportion to it.

@@ -7,6 +7,8 @@ use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use crate::Error;
 
+const NAME: &str = "SGD";
+
 /// Settings of [`SGD`], as `torch.optim.SGD` has them.
 ///
 /// ```
@@ -37,10 +39,13 @@ impl Default for SgdConfig {
 
 impl SgdConfig {
     fn check(&self) -> Result<()> {
-        const NAME: &str = "SGD";
         groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
         groups::not_negative(NAME, "momentum", self.momentum)?;
         groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
+        if !self.dampening.is_finite() {
+            let (found, wanted) = (self.dampening.to_string(), "a finite number".to_string());
+            return Err(Error::Setting { operation: NAME, setting: "dampening", found, wanted }.into());
+        }
         if self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0) {
             return Err(Error::Setting {
                 operation: NAME,
@@ -105,7 +110,7 @@ impl SGD {
     /// Where a setting is out of range, or two parameters share one tensor id.
     pub fn with_groups(groups: Vec<ParameterGroup<SgdConfig>>) -> Result<Self> {
         groups.iter().try_for_each(|group| group.config.check())?;
-        let parameters = groups::parameters(&groups)?;
+        let parameters = groups::parameters(NAME, &groups)?;
         let configs: Vec<SgdConfig> = groups.iter().map(|group| group.config).collect();
         let initial_rates = configs.iter().map(|config| config.learning_rate).collect();
         Ok(Self { momentum: vec![None; parameters.len()], parameters, configs, initial_rates })
@@ -233,7 +238,7 @@ impl Optimizer for SGD {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         for (parameter, momentum) in self.parameters.iter().zip(&mut self.momentum) {
-            let Some(gradient) = grads.get(&parameter.var) else { continue };
+            let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
             match p.dtype() {
                 DType::F32 if in_place::serves(p, gradient) => step::<f32>(p, gradient, momentum, config)?,
