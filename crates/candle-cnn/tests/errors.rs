@@ -7,6 +7,7 @@ use candle_cnn::parameters::Parameters;
 use candle_cnn::schedule::Schedule;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::Optimizer;
+use proptest::prelude::*;
 use std::fmt::Debug;
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -35,6 +36,10 @@ fn convolution() {
     assert_says(conv(&x, &w, None, Conv2dConfig { dilation: 0, ..plain }), &["dilation is 0"]);
     assert_says(conv(&x, &w, None, Conv2dConfig { groups: 0, ..plain }), &["groups is 0"]);
     assert_says(conv(&x, &w, None, Conv2dConfig { groups: 2, ..plain }), &["[1, 3, 8, 8]", "2 groups"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { padding: usize::MAX, ..plain }), &["padding is 18", "at most 65536"]);
+    assert_says(conv(&x, &w, None, Conv2dConfig { dilation: usize::MAX, ..plain }), &["dilation is 18"]);
+    let bytes = x.to_dtype(DType::U8).unwrap();
+    assert_says(conv(&bytes, &w, None, plain), &["conv2d: the input has type U8", "floating-point", "to_dtype"]);
     let double = w.to_dtype(DType::F64).unwrap();
     assert_says(conv(&x, &double, None, plain), &["the weight", "F64", "F32"]);
     let vb = Parameters::new(0).var_builder(&Device::Cpu);
@@ -51,6 +56,12 @@ fn batch_norm() {
     assert_says(norm(&zeros(&[2, 4, 2, 2]), Some(&running), true), &["the running mean", "[3]", "[4]"]);
     assert_says(norm(&zeros(&[2, 4, 2, 2]), None, false), &["batch_norm2d", "running"]);
     assert_says(norm(&zeros(&[2, 4]), None, true), &["batch_norm2d", "[2, 4]", "[N, C, H, W]"]);
+    let three = zeros(&[3]);
+    let four = |weight, bias| ops::batch_norm2d(&zeros(&[2, 4, 2, 2]), None, weight, bias, Default::default(), true);
+    assert_says(four(Some(&three), None), &["batch_norm2d: the weight", "[3]", "[4]"]);
+    assert_says(four(None, Some(&three)), &["batch_norm2d: the bias", "[3]", "[4]"]);
+    let double = zeros(&[4]).to_dtype(DType::F64).unwrap();
+    assert_says(four(Some(&double), None), &["batch_norm2d: the weight has type F64, wanted F32"]);
     let config = BatchNormConfig { momentum: 1.5, ..Default::default() };
     let vb = Parameters::new(0).var_builder(&Device::Cpu);
     assert_says(layers::batch_norm2d(3, config, vb.clone()), &["momentum is 1.5", "from 0 to 1"]);
@@ -63,6 +74,9 @@ fn batch_norm() {
 fn pools_linear_and_cross_entropy() {
     assert_says(ops::max_pool2d(&zeros(&[1, 1, 1, 4]), 2, 2), &["max_pool2d", "[1, 1, 1, 4]", "2 × 2"]);
     assert_says(ops::max_pool2d(&zeros(&[1, 1, 4, 4]), 0, 2), &["kernel is 0"]);
+    assert_says(ops::max_pool2d(&zeros(&[4, 4]), 2, 2), &["max_pool2d", "[4, 4]", "[N, C, H, W]"]);
+    assert_says(ops::avg_pool2d(&zeros(&[1, 1, 4, 4]), (5, 1), 1), &["avg_pool2d", "[1, 1, 4, 4]", "5 × 1"]);
+    assert_says(ops::avg_pool2d(&zeros(&[1, 0, 4, 4]), 2, 2), &["avg_pool2d", "[1, 0, 4, 4]"]);
     assert_says(ops::avg_pool2d(&zeros(&[1, 1, 4, 4]), 2, 0), &["avg_pool2d", "stride is 0"]);
     assert_says(ops::linear(&zeros(&[2, 3]), &zeros(&[5, 4]), None), &["linear", "[2, 3]", "[…, 4]"]);
     assert_says(ops::linear(&zeros(&[2, 4]), &zeros(&[5, 4]), Some(&zeros(&[4]))), &["the bias", "[4]", "[5]"]);
@@ -70,6 +84,9 @@ fn pools_linear_and_cross_entropy() {
     assert_says(ops::flatten(&zeros(&[])), &["flatten", "[]"]);
     let logits = zeros(&[2, 10]);
     let labels = |values: &[i64]| Tensor::new(values, &Device::Cpu).unwrap();
+    let half = logits.to_dtype(DType::F16).unwrap();
+    assert_says(ops::cross_entropy(&half, &labels(&[1, 10])), &["sample 1", "label 10", "0 to 9"]);
+    assert_says(ops::cross_entropy(&labels(&[1, 2]).unsqueeze(1).unwrap(), &labels(&[0, 0])), &["the logits", "I64"]);
     assert_says(ops::cross_entropy(&logits, &labels(&[1, 10])), &["sample 1", "label 10", "0 to 9"]);
     assert_says(ops::cross_entropy(&logits, &labels(&[-1, 0])), &["sample 0", "label -1"]);
     assert_says(ops::cross_entropy(&logits, &labels(&[1])), &["the labels", "[1]", "[2]"]);
@@ -86,6 +103,9 @@ fn optimisers_and_schedules() {
     let one = || vec![var.clone()];
     assert_says(SGD::new(one(), SgdConfig { learning_rate: -1., ..config }), &["SGD", "learning_rate is -1"]);
     assert_says(SGD::new(one(), SgdConfig { nesterov: true, ..config }), &["nesterov", "momentum above 0"]);
+    assert_says(SGD::new(one(), SgdConfig { dampening: f64::NAN, ..config }), &["SGD", "dampening is NaN", "finite"]);
+    assert_says(SGD::new(one(), SgdConfig { weight_decay: -1., ..config }), &["SGD", "weight_decay is -1"]);
+    assert_says(AdamW::new(one(), AdamWConfig { eps: -1., ..Default::default() }), &["AdamW", "eps is -1"]);
     assert_says(AdamW::new(one(), AdamWConfig { beta1: 1., ..Default::default() }), &["AdamW", "beta1 is 1"]);
     let twice = SGD::new(vec![var.clone(), var.clone()], config);
     assert_says(twice, &["parameters 0 and 1 share one tensor id", "candle is linked twice"]);
@@ -96,11 +116,71 @@ fn optimisers_and_schedules() {
     assert_says(sgd.load_state(&[("momentum.0".into(), zeros(&[4]))].into()), &["[4]", "[3]"]);
     let mut adamw = AdamW::new(one(), AdamWConfig::default()).unwrap();
     assert_says(adamw.load_state(&[("exp_avg.0".into(), zeros(&[3]))].into()), &["missing"]);
+    let state = ["step.0", "exp_avg.0", "exp_avg_sq.0"].map(|name| (name.to_string(), zeros(&[3])));
+    assert_says(adamw.load_state(&state.into()), &["step.0", "[3]", "scalar"]);
+    let mut store = var.sum_all().unwrap().backward().unwrap();
+    store.insert(&var, zeros(&[4]));
+    assert_says(sgd.step(&store), &["SGD: a gradient has shape [4], wanted [3]"]);
+    store.insert(&var, zeros(&[3]).to_dtype(DType::F64).unwrap());
+    assert_says(adamw.step(&store), &["AdamW: a gradient has type F64, wanted F32"]);
     let mut store = var.sum_all().unwrap().backward().unwrap();
     assert_says(clip_gradients_by_norm(&mut store, &one(), f64::NAN), &["max_norm is NaN"]);
     assert_says(Schedule::one_cycle(0.1, 1), &["steps is 1", "at least 2"]);
     assert_says(Schedule::Cosine { initial: 1., minimum: 0., steps: 0 }.check(), &["steps is 0"]);
     assert_says(Dropout::new(1., 0), &["probability is 1"]);
+}
+
+const TYPES: [DType; 7] = [DType::U8, DType::U32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64];
+
+fn tensor() -> impl Strategy<Value = Tensor> {
+    let shape = prop_oneof![prop::collection::vec(0..4usize, 0..=5), prop::collection::vec(1..5usize, 4)];
+    (shape, prop::sample::select(TYPES.to_vec()))
+        .prop_map(|(shape, dtype)| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap().to_dtype(dtype).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever tensors and settings an operation is given, it computes or refuses in its own name; it never panics.
+    #[test]
+    fn refusals_name_their_operation(
+        x in tensor(),
+        a in tensor(),
+        b in prop::option::of(tensor()),
+        [k, stride, dilation, groups] in prop::array::uniform4(0..4usize),
+        train: bool,
+    ) {
+        let b = b.as_ref();
+        let config = Conv2dConfig { padding: k, stride, dilation, groups };
+        let running = RunningStatistics {
+            mean: Var::from_tensor(&a).unwrap(),
+            var: Var::from_tensor(&a.copy().unwrap()).unwrap(),
+            num_batches_tracked: None,
+        };
+        let norm = ops::Normalisation { running: &running, weight: b, bias: None, config: Default::default() };
+        let block = ops::Convolution { weight: &a, bias: b, config };
+        let results = [
+            ("conv2d", ops::conv2d(&x, &a, b, config)),
+            ("batch_norm2d", ops::batch_norm2d(&x, Some(&running), b, b, Default::default(), train)),
+            ("conv_batch_norm_relu_max_pool", ops::conv_batch_norm_relu_max_pool(&x, block, norm, train)),
+            ("max_pool2d", ops::max_pool2d(&x, (k, groups), stride)),
+            ("avg_pool2d", ops::avg_pool2d(&x, (k, groups), stride)),
+            ("linear", ops::linear(&x, &a, b)),
+            ("cross_entropy", ops::cross_entropy(&x, &a)),
+            ("relu", ops::relu(&x)),
+            ("flatten", ops::flatten(&x)),
+        ];
+        for (name, result) in results {
+            if let Err(error) = result {
+                let message = error.to_string();
+                // The block is checked, and on some types run, as the operations it is made of.
+                let parts = ["conv2d", "batch_norm2d", "max_pool2d"];
+                let own = message.starts_with(&format!("{name}: "))
+                    || name.starts_with("conv_") && parts.iter().any(|part| message.starts_with(&format!("{part}: ")));
+                prop_assert!(own, "{name} of {x:?}, {a:?}, {b:?}: {message}");
+            }
+        }
+    }
 }
 
 /// What has no gradient is left as it is, and an integer is never trained.

@@ -117,6 +117,7 @@ pub fn batch_norm2d(
 ) -> Result<Tensor> {
     config.check()?;
     let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
+    check::float(NAME, "the input", x)?;
     for (name, argument) in [("the weight", weight), ("the bias", bias)] {
         if let Some(argument) = argument {
             check::argument(NAME, name, argument, &[c], x)?;

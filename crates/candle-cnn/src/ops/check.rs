@@ -39,6 +39,15 @@ pub(super) fn shape(
     Error::Shape { operation, argument, found: x.dims().to_vec(), wanted: wanted.into() }.into()
 }
 
+/// An input of a floating-point type: pictures come as whole numbers, and are to be normalised first.
+pub(super) fn float(operation: &'static str, argument: &'static str, x: &Tensor) -> Result<()> {
+    if !x.dtype().is_float() {
+        let wanted = "a floating-point type; to_dtype(DType::F32) makes one".to_string();
+        return Err(Error::DType { operation, argument, found: x.dtype(), wanted }.into());
+    }
+    Ok(())
+}
+
 /// An argument of exactly `wanted` dimensions, with the type and device of the input `x`.
 pub(super) fn argument(
     operation: &'static str,

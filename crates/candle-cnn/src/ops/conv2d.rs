@@ -14,6 +14,9 @@ use crate::graph::{Gradients, node};
 
 const NAME: &str = "conv2d";
 
+/// Paddings and dilations beyond this are slips of the keyboard: larger than the sides of pictures are.
+const LONGEST_SIDE: usize = 1 << 16;
+
 /// How the kernel moves over the picture; the same in both directions.
 ///
 /// ```
@@ -63,6 +66,7 @@ pub(crate) struct Geometry {
 impl Geometry {
     pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Self> {
         let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
+        check::float(NAME, "the input", x)?;
         check::positive(NAME, "stride", config.stride)?;
         check::positive(NAME, "dilation", config.dilation)?;
         check::positive(NAME, "groups", config.groups)?;
@@ -83,14 +87,20 @@ impl Geometry {
         if let Some(bias) = bias {
             check::argument(NAME, "the bias", bias, &[o], x)?;
         }
+        // Nothing overflows below where the settings are no larger than any picture's side.
+        for (setting, found) in [("padding", config.padding), ("dilation", config.dilation)] {
+            if found > LONGEST_SIDE {
+                let (found, wanted) = (found.to_string(), format!("at most {LONGEST_SIDE}"));
+                return Err(Error::Setting { operation: NAME, setting, found, wanted }.into());
+            }
+        }
+        let extent = |kernel: usize| config.dilation * (kernel - 1) + 1;
         let size = |input: usize, kernel: usize| {
-            let extent = config.dilation * (kernel - 1) + 1;
-            (input + 2 * config.padding).checked_sub(extent).map(|rest| rest / config.stride + 1)
+            (input + 2 * config.padding).checked_sub(extent(kernel)).map(|rest| rest / config.stride + 1)
         };
         match (size(h, kh), size(w, kw)) {
             (Some(oh), Some(ow)) => Ok(Self { n, c, h, w, o, kh, kw, oh, ow, config }),
             _ => {
-                let extent = |kernel: usize| config.dilation * (kernel - 1) + 1;
                 let wanted = format!(
                     "a picture that, with padding {}, is no smaller than the kernel's {} × {}",
                     config.padding,

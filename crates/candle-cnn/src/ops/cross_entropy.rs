@@ -1,6 +1,6 @@
 //! Softmax and negative log likelihood in one operation.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::check::{self, Backend};
 use crate::Error;
@@ -48,6 +48,7 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
         [n, c] if n * c > 0 => n,
         _ => return Err(check::shape(NAME, "the logits", logits, "[N, C], each at least 1")),
     };
+    check::float(NAME, "the logits", logits)?;
     if labels.dims() != [n] {
         return Err(check::shape(NAME, "the labels", labels, format!("[{n}] for logits of {:?}", logits.dims())));
     }
@@ -63,6 +64,10 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
         Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing),
         Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),
         Backend::Candle => {
+            // Reading them from a GPU would make every step wait for it.
+            if logits.device().is_cpu() {
+                checked_labels(labels, logits.dims()[1])?;
+            }
             let log_softmax = candle_nn::ops::log_softmax(logits, 1)?;
             let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
             let picked = log_softmax.gather(&labels.unsqueeze(1)?.contiguous()?, 1)?.mean_all()?;
@@ -72,15 +77,19 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
     }
 }
 
+/// The labels, each from 0 to `classes` − 1.
+fn checked_labels(labels: &Tensor, classes: usize) -> Result<Vec<i64>> {
+    let labels = labels.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    match labels.iter().position(|&label| label < 0 || label >= classes as i64) {
+        Some(sample) => Err(Error::Label { operation: NAME, sample, label: labels[sample], last: classes - 1 }.into()),
+        None => Ok(labels),
+    }
+}
+
 fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     let logits = logits.contiguous()?;
     let (n, c) = logits.dims2()?;
-    let labels = labels.to_device(logits.device())?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-    for (sample, &label) in labels.iter().enumerate() {
-        if label < 0 || label >= c as i64 {
-            return Err(Error::Label { operation: NAME, sample, label, last: c - 1 }.into());
-        }
-    }
+    let labels = checked_labels(labels, c)?;
     let even = smoothing / c as f64;
     // Gradient of the loss: (softmax − target) / N. It is as small as the logits, so it is kept rather than they.
     let mut gradient = Vec::with_capacity(n * c);

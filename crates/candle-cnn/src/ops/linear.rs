@@ -32,6 +32,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if x.elem_count() == 0 || x.dims().last() != Some(&inputs) {
         return Err(check::shape(NAME, "the input", x, format!("[…, {inputs}] for a weight of {:?}", weight.dims())));
     }
+    check::float(NAME, "the input", x)?;
     check::like(NAME, "the weight", weight, x)?;
     if let Some(bias) = bias {
         check::argument(NAME, "the bias", bias, &[outputs], x)?;

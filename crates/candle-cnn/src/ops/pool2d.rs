@@ -232,6 +232,7 @@ fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usiz
 /// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
 pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    check::float("avg_pool2d", "the input", x)?;
     let y = match check::backend(x) {
         Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
