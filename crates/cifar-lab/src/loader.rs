@@ -294,7 +294,7 @@ impl Show for DataLoader {
         let changes: Vec<String> = self.augment.iter().map(Augment::describe).collect();
         let changes = if changes.is_empty() { "none".to_string() } else { changes.join(", then ") };
         let values = self.normalize.as_ref().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
-            format!("normalised with mean {mean:?}, standard deviation {std:?}")
+            format!("normalised with mean {mean:.4?}, standard deviation {std:.4?}")
         });
         Table::new(["a loader of batches", ""])
             .row(["data set", &self.dataset.to_string()])

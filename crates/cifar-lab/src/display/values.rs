@@ -22,7 +22,7 @@ impl Show for Cifar10 {
             [set.split().to_string(), text::grouped(set.len() as u128), shape, size(bytes)]
         };
         let table = Table::new(["part", "pictures", "shape", "in memory"]).row(row(&self.train)).row(row(&self.test));
-        table.caption(self.to_string()).into()
+        table.caption(self.train.name()).into()
     }
 }
 
@@ -65,7 +65,8 @@ impl Show for Normalize {
 
 impl Show for Batch {
     fn view(&self) -> View {
-        let range = |range: Range| format!("{} to {}", text::measured(range.least), text::measured(range.greatest));
+        let range =
+            |range: Range| format!("from {} to {}", text::measured(range.least), text::measured(range.greatest));
         let values = Range::of(&self.images).map_or("–".to_string(), range);
         let first = |numbers: Vec<String>| {
             let more = if numbers.len() > MOST_LABELS { ", …" } else { "" };
@@ -163,9 +164,9 @@ mod tests {
         let history = History { epochs: vec![row], ..History::default() };
         let statistics = ChannelStatistics { mean: vec![0.5], std: vec![0.25] };
         for (view, wanted) in [
-            (data.view(), ["40 pictures to learn from", "122.9 kB"]),
+            (data.view(), ["stand-in (generated", "122.9 kB"]),
             (data.train.view(), ["10.0 %", "3×32×32"]),
-            (loader.view(), ["from seed 3", "normalised with mean [0.5, 0.5, 0.5]"]),
+            (loader.view(), ["from seed 3", "normalised with mean [0.5000, 0.5000, 0.5000]"]),
             (loader.first_batch().unwrap().view(), ["[32, 3, 32, 32] f32", ", …"]),
             (history.view(), ["25.0 %", "–"]),
             (History::default().view(), ["no epoch", "test loss"]),

@@ -15,6 +15,8 @@ const BELOW: [f64; 3] = [150.0, 58.0, 0.0];
 /// What they pass through halfway: Okabe and Ito's blue and vermillion, lightened.
 const HALFWAY_ABOVE: [f64; 3] = [86.0, 160.0, 214.0];
 const HALFWAY_BELOW: [f64; 3] = [236.0, 140.0, 70.0];
+/// About how long a map's longer side becomes, in pixels, of however few values it is: so maps of all layers line up.
+const SIDE: usize = 96;
 /// Width and height of the key's strip, in pixels.
 const STRIP: (u32, u32) = (240, 12);
 
@@ -93,14 +95,17 @@ impl FeatureMaps {
         let finite = || values.iter().filter(|value| value.is_finite());
         let largest = finite().fold(0.0_f64, |largest, value| largest.max(value.abs()));
         let maps: Vec<&[f64]> = values.chunks((height * width).max(1)).collect();
+        let enlarge = (SIDE / height.max(width).max(1)).max(1);
         let picture = |map: &&[f64]| {
-            RgbImage::from_fn(width as u32, height as u32, |x, y| color(map[y as usize * width + x as usize], largest))
+            RgbImage::from_fn((width * enlarge) as u32, (height * enlarge) as u32, |x, y| {
+                color(map[y as usize / enlarge * width + x as usize / enlarge], largest)
+            })
         };
         let labels = match &self.labels {
             Some(labels) => labels.clone(),
             None => (0..channels).map(|channel| channel.to_string()).collect(),
         };
-        let mut gallery = Gallery::new(maps.iter().map(picture).collect()).columns(self.columns);
+        let mut gallery = Gallery::new(maps.iter().map(picture).collect()).columns(self.columns).outlined();
         // A single map that nobody named needs no number.
         if channels > 1 || self.labels.is_some() {
             gallery = gallery.labels(&labels);

@@ -64,6 +64,7 @@ pub struct Gallery {
     labels: Option<Vec<String>>,
     correct: Option<Vec<bool>>,
     columns: usize,
+    outlined: bool,
 }
 
 impl Gallery {
@@ -75,7 +76,7 @@ impl Gallery {
     /// ```
     pub fn new(images: Vec<RgbImage>) -> Self {
         // Eight pictures of 96 pixels are as wide as a notebook's column.
-        Self { title: String::new(), images, labels: None, correct: None, columns: 8 }
+        Self { title: String::new(), images, labels: None, correct: None, columns: 8, outlined: false }
     }
 
     /// A gallery of the pictures in a tensor `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (grey) of values from 0
@@ -165,6 +166,12 @@ impl Gallery {
         self
     }
 
+    /// Draws a thin line around each picture, so that a white one is seen too.
+    pub(super) fn outlined(mut self) -> Self {
+        self.outlined = true;
+        self
+    }
+
     /// Draws the gallery: pictures enlarged by a whole factor without smoothing, embedded as one PNG (about 4 kB for a
     /// photograph of 32×32 pixels).
     ///
@@ -218,7 +225,7 @@ impl Gallery {
         let width = sprite_at.0 + sprite_size.0 * scale + EDGE - GAP / 2;
         let key_width = if self.correct.is_some() { 190 } else { 0 };
         let title = text::wrap(&self.title, 16.5, 600.0).join(" ");
-        let width = width.max(key_width).max((text::width(&title, 16.5) as u32).min(620) + 2 * EDGE);
+        let width = width.max(key_width).max((text::width(&title, 16.5).ceil() as u32).min(620) + 2 * EDGE);
         let height = sprite_at.1 + sprite_size.1 * scale + lines * LINE + if lines == 0 { EDGE } else { 10 };
 
         let mut svg = Document::new(width, height);
@@ -254,6 +261,11 @@ impl Gallery {
             let correct = self.correct.as_ref().map(|correct| correct[index]);
             if let Some(correct) = correct {
                 frame(&mut svg, (x, y, w, h), correct);
+            } else if self.outlined {
+                let (x, y, w, h) = (x - 0.5, y - 0.5, w + 1.0, h + 1.0);
+                let place =
+                    format_args!("x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" fill=\"none\" stroke=\"#BBBBBB\"");
+                svg.element("rect", place);
             }
             let color = label_color(correct);
             let below = f64::from(sprite_at.1 + (row_y + largest_height) * scale);
@@ -262,7 +274,8 @@ impl Gallery {
                 svg.text(line, x + w / 2.0, below + f64::from(LINE * (number + 1)), look);
             }
         }
-        let title = if self.title.is_empty() { format!("{count} pictures") } else { self.title.clone() };
+        let pictures = if count == 1 { "picture" } else { "pictures" };
+        let title = if self.title.is_empty() { format!("{count} {pictures}") } else { self.title.clone() };
         Ok(Figure::from_svg(&title, &svg.finish())?.with_text(self.plain_text(&title, columns)))
     }
 
@@ -293,6 +306,9 @@ impl Gallery {
 
     fn plain_text(&self, title: &str, columns: usize) -> String {
         let mut plain = text::one_line(title);
+        if self.labels.is_none() && self.correct.is_none() {
+            return plain;
+        }
         for index in 0..self.images.len() {
             let label = self.labels.as_ref().map_or("", |labels| &labels[index]);
             let label = label.lines().collect::<Vec<_>>().join(", ");

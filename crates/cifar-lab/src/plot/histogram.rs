@@ -207,6 +207,8 @@ fn note(name: &str, values: &[f64]) -> String {
     let count = finite(values).count() as f64;
     let mean = finite(values).map(|value| value / count).sum::<f64>();
     let deviation = finite(values).map(|value| (value - mean) * ((value - mean) / count)).sum::<f64>().sqrt();
+    // What rounding leaves of a mean of zero is no number to look at.
+    let mean = if mean.abs() < 1e-6 * deviation { 0.0 } else { mean };
     let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
     let mut note = format!(
         "{name}{} values, mean {}, standard deviation {}",
