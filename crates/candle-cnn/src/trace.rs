@@ -29,8 +29,28 @@ pub struct LayerCall {
 #[derive(Clone, Debug, Default)]
 struct Record {
     calls: Vec<LayerCall>,
-    /// Whether each layer's output is cut off from what it was computed from.
-    dissect: bool,
+    cut: Cut,
+}
+
+/// Which outputs are cut off from what they were computed from, and become variables of their own.
+#[derive(Clone, Copy, Debug, Default)]
+enum Cut {
+    #[default]
+    Nowhere,
+    Everywhere,
+    /// After the call of this number, counted from 0.
+    After(usize),
+}
+
+impl Record {
+    /// Whether the output of the next call is cut off.
+    fn cuts_here(&self) -> bool {
+        match self.cut {
+            Cut::Nowhere => false,
+            Cut::Everywhere => true,
+            Cut::After(call) => call == self.calls.len(),
+        }
+    }
 }
 
 thread_local! {
@@ -59,12 +79,12 @@ pub fn is_recording() -> bool {
 /// ```
 ///
 /// # Errors
-/// Where a [`dissect`]ed output cannot be copied.
+/// Where an output that becomes a variable ([`dissect`], [`record_cut_after`]) cannot be copied.
 pub fn report(output: Tensor, call: impl FnOnce(&Tensor) -> LayerCall) -> Result<Tensor> {
-    let Some(dissect) = RECORD.with_borrow(|record| record.as_ref().map(|record| record.dissect)) else {
+    let Some(cut) = RECORD.with_borrow(|record| record.as_ref().map(Record::cuts_here)) else {
         return Ok(output);
     };
-    let output = match dissect {
+    let output = match cut {
         true => Var::from_tensor(&output.detach())?.into_inner(),
         false => output,
     };
@@ -90,7 +110,7 @@ pub fn report(output: Tensor, call: impl FnOnce(&Tensor) -> LayerCall) -> Result
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
-    record_as(false, forward)
+    record_as(Cut::Nowhere, forward)
 }
 
 /// As [`record`], with each layer's output made a variable of its own. Gradients then end at it, and
@@ -109,10 +129,29 @@ pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn dissect<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
-    record_as(true, forward)
+    record_as(Cut::Everywhere, forward)
 }
 
-fn record_as<T>(dissect: bool, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
+/// As [`record`], with the output of call number `call` (counted from 0) made a variable of its own. candle keeps the
+/// gradients of variables only; so this is how to ask for that of a value inside the network. Where there are
+/// not so many calls nothing is cut.
+///
+/// ```
+/// use candle_cnn::{ops::relu, trace};
+/// use candle_core::{Device, Tensor, Var};
+///
+/// let x = Var::new(&[-1f32, 2.], &Device::Cpu)?;
+/// let (y, calls) = trace::record_cut_after(0, || relu(&x)?.sqr());
+/// let gradients = y?.sum_all()?.backward()?;
+/// assert_eq!(gradients.get(&calls[0].output).unwrap().to_vec1::<f32>()?, [0., 4.]);
+/// assert!(gradients.get(&x).is_none());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn record_cut_after<T>(call: usize, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
+    record_as(Cut::After(call), forward)
+}
+
+fn record_as<T>(cut: Cut, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
     /// Puts the outer record back, also where `forward` panics.
     struct Restore(Option<Record>);
     impl Drop for Restore {
@@ -124,7 +163,7 @@ fn record_as<T>(dissect: bool, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall
             }
         }
     }
-    let restore = Restore(RECORD.replace(Some(Record { calls: Vec::new(), dissect })));
+    let restore = Restore(RECORD.replace(Some(Record { calls: Vec::new(), cut })));
     let result = forward();
     let calls = RECORD.with_borrow(|record| record.as_ref().map(|record| record.calls.clone()).unwrap_or_default());
     drop(restore);
