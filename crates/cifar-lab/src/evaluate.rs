@@ -8,6 +8,7 @@ use candle_nn::ModuleT;
 use std::fmt::{Display, Formatter};
 use std::time::{Duration, Instant};
 
+use crate::calibration::Calibration;
 use crate::dataset::Dataset;
 use crate::display::{Figure, Table};
 use crate::error::{Error, Result};
@@ -184,6 +185,24 @@ impl Evaluation {
     /// ```
     pub fn confusion_matrix(&self) -> ConfusionMatrix {
         ConfusionMatrix { data: self.data.clone(), ..ConfusionMatrix::new(&self.predictions, &self.class_names) }
+    }
+
+    /// How often the network is right at each confidence, in `bins` intervals.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
+    /// # use candle_core::Device;
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
+    /// let evaluation = evaluate(&net, &loader)?;
+    /// assert!((0.0..=1.0).contains(&evaluation.calibration(15)?.expected_error()));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Calibration::new`].
+    pub fn calibration(&self, bins: usize) -> Result<Calibration> {
+        Ok(Calibration::new(&self.predictions, bins)?.of(&self.data))
     }
 
     /// The wrong predictions, those first of which the network was surest.

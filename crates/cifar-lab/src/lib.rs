@@ -17,6 +17,8 @@
 //! | [`model`] | the original's network; dry run, summary and drawing of any network |
 //! | [`training`] | a loop on a thread of its own: watched, paused, stopped, waited for |
 //! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
+//! | [`calibration`] | whether the network is as often right as it says |
+//! | [`grad_cam`](mod@grad_cam) | where the network looked |
 //! | [`plot`] | galleries, curves, matrices, graphs as pictures |
 //! | [`picture`] | pictures from files, in the size that a network takes |
 //! | [`predict`] | what a network says of your own pictures |
@@ -39,6 +41,7 @@ pub use image;
 pub use plotters;
 
 mod atomic_file;
+pub mod calibration;
 pub mod checkpoint;
 pub mod dataset;
 pub mod device;
@@ -47,6 +50,7 @@ pub mod download_link;
 pub mod error;
 pub mod evaluate;
 pub mod exercise;
+pub mod grad_cam;
 pub mod loader;
 pub mod model;
 pub mod picture;

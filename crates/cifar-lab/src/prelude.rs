@@ -27,6 +27,8 @@ pub use std::path::{Path, PathBuf};
 pub use crate::checkpoint::{
     ModelCard, load_checkpoint, load_pth, load_safetensors, save_checkpoint, save_pth, save_safetensors,
 };
+pub use crate::calibration::Calibration;
+pub use crate::checkpoint::{load_checkpoint, load_safetensors, save_checkpoint, save_safetensors};
 pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 pub use crate::device::{choose_device, describe};
 pub use crate::display::{Figure, Show, Table, View};
@@ -34,6 +36,7 @@ pub use crate::download_link::{DownloadLink, download_link};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate, prediction_gallery};
 pub use crate::exercise::{Checks, check_exercise};
+pub use crate::grad_cam::{GradCam, grad_cam};
 pub use crate::loader::{Batch, DataLoader};
 pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_trace};
 pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};

@@ -9,6 +9,7 @@
 //! | one value for each class | [`Bars`] |
 //! | how values are distributed | [`Histogram`] |
 //! | true against predicted classes | [`confusion_matrix`] |
+//! | confidence against accuracy | [`reliability_diagram`] |
 //! | the layers of a network | [`network_graph`], [`Graph`] |
 //!
 //! Every figure stands on a white card, so that it reads in light and in dark themes, and keeps to colours that
@@ -26,6 +27,8 @@ mod graph;
 mod histogram;
 mod layout;
 mod picture_bars;
+mod pictures;
+mod reliability;
 mod svg;
 pub(crate) mod text;
 
@@ -39,3 +42,5 @@ pub use gallery::{Gallery, gallery};
 pub use graph::{Graph, GraphNode, LayerGroup, network_graph};
 pub use histogram::Histogram;
 pub(crate) use picture_bars::picture_with_bars;
+pub(crate) use pictures::pictures;
+pub use reliability::{ReliabilityBin, reliability_diagram};

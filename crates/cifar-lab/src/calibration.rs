@@ -1,0 +1,225 @@
+//! Calibration: whether a network that says "90 %" is right nine times out of ten.
+//!
+//! C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: "On Calibration of Modern Neural Networks", ICML 2017
+//! (<https://arxiv.org/abs/1706.04599>). The confidence of a prediction is the probability that the network gives to
+//! the class it says; bins are intervals of equal width, each with its upper end.
+
+use std::fmt::{Display, Formatter};
+
+use crate::display::Figure;
+use crate::error::{Error, Result};
+use crate::evaluate::Prediction;
+use crate::plot::{self, ReliabilityBin};
+
+/// More bins than a diagram can show say nothing.
+const MOST_BINS: usize = 100;
+
+/// Confidence and accuracy, bin by bin; [`Evaluation::calibration`](crate::evaluate::Evaluation::calibration) gives it.
+///
+/// ```
+/// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+/// let prediction = |predicted, probability| Prediction { index: 0, label: 1, predicted, probability };
+/// // Both are said with 90 %, and one is right.
+/// let calibration = Calibration::new(&[prediction(1, 0.9), prediction(0, 0.9)], 10)?;
+/// assert!((calibration.expected_error() - 0.4).abs() < 1e-6);
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    bins: Vec<ReliabilityBin>,
+    /// The data set's name, for titles.
+    data: String,
+}
+
+impl Calibration {
+    /// Puts `predictions` into `bins` intervals of confidence; Guo et al. take 15.
+    ///
+    /// ```
+    /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 1.0 };
+    /// assert_eq!(Calibration::new(&[sure], 4)?.bins()[3].images, 1);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for no predictions, for 0 or more than 100 bins, and for a probability outside [0, 1].
+    pub fn new(predictions: &[Prediction], bins: usize) -> Result<Self> {
+        let wrong = |name, value: String, reason: &str| Err(Error::Setting { name, value, reason: reason.into() });
+        if !(1..=MOST_BINS).contains(&bins) {
+            return wrong("bins", bins.to_string(), "there are from 1 to 100");
+        }
+        if predictions.is_empty() {
+            return wrong("predictions", "0".into(), "a calibration needs at least one");
+        }
+        let mut sums = vec![(0_usize, 0.0, 0_usize); bins];
+        for prediction in predictions {
+            let confidence = f64::from(prediction.probability);
+            if !(0.0..=1.0).contains(&confidence) {
+                let reason = "it lies from 0 to 1; a network whose training diverged gives NaN";
+                return wrong("probability", confidence.to_string(), reason);
+            }
+            // An interval holds its upper end, and the first one 0 as well.
+            let bin = ((confidence * bins as f64).ceil() as usize).saturating_sub(1).min(bins - 1);
+            let (images, total, right) = &mut sums[bin];
+            *images += 1;
+            *total += confidence;
+            *right += usize::from(prediction.predicted == prediction.label);
+        }
+        let edge = |index: usize| index as f64 / bins as f64;
+        let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ReliabilityBin {
+            from: edge(index),
+            to: edge(index + 1),
+            images,
+            confidence: total / images as f64,
+            accuracy: right as f64 / images as f64,
+        };
+        Ok(Self { bins: sums.into_iter().enumerate().map(bin).collect(), data: String::new() })
+    }
+
+    /// The same with the data set's name, which pictures then show.
+    pub(crate) fn of(self, data: &str) -> Self {
+        Self { data: data.to_string(), ..self }
+    }
+
+    /// The bins, from confidence 0 to 1.
+    ///
+    /// ```
+    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// assert_eq!(Calibration::new(&[sure], 10)?.bins()[8].accuracy, 1.0);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn bins(&self) -> &[ReliabilityBin] {
+        &self.bins
+    }
+
+    /// The number of predictions.
+    fn images(&self) -> usize {
+        self.bins.iter().map(|bin| bin.images).sum()
+    }
+
+    /// The mean of `value` over all predictions.
+    fn mean(&self, value: impl Fn(&ReliabilityBin) -> f64) -> f64 {
+        let filled = self.bins.iter().filter(|bin| bin.images > 0);
+        filled.map(|bin| bin.images as f64 * value(bin)).sum::<f64>() / self.images() as f64
+    }
+
+    /// The expected calibration error (ECE): the distance between confidence and accuracy, in [0, 1], averaged over the
+    /// bins with their numbers of images as weights.
+    ///
+    /// ```
+    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// assert_eq!(Calibration::new(&[sure], 10)?.expected_error(), 0.25);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn expected_error(&self) -> f64 {
+        self.mean(|bin| (bin.accuracy - bin.confidence).abs())
+    }
+
+    /// The mean confidence of all predictions, in [0, 1]. Above [`Self::accuracy`] the network is overconfident.
+    ///
+    /// ```
+    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// assert_eq!(Calibration::new(&[sure], 10)?.mean_confidence(), 0.75);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn mean_confidence(&self) -> f64 {
+        self.mean(|bin| bin.confidence)
+    }
+
+    /// The share of all predictions that is right, in [0, 1].
+    ///
+    /// ```
+    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// assert_eq!(Calibration::new(&[sure], 10)?.accuracy(), 1.0);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn accuracy(&self) -> f64 {
+        self.mean(|bin| bin.accuracy)
+    }
+
+    /// The reliability diagram; see [`plot::reliability_diagram`].
+    ///
+    /// ```
+    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
+    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// assert!(Calibration::new(&[sure], 10)?.picture()?.text().contains("75.0 %"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where it cannot be drawn; see [`plot::PlotError`].
+    pub fn picture(&self) -> Result<Figure> {
+        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
+        Ok(plot::reliability_diagram(&format!("Calibration{of}"), &self.bins, &[self.to_string()])?)
+    }
+}
+
+impl Display for Calibration {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
+            plot::text::grouped(self.images() as u128),
+            100.0 * self.mean_confidence(),
+            100.0 * self.accuracy(),
+            100.0 * self.expected_error()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn predictions(cases: &[(f32, bool)]) -> Vec<Prediction> {
+        let prediction = |&(probability, right): &(f32, bool)| Prediction {
+            index: 0,
+            label: 1,
+            predicted: usize::from(right),
+            probability,
+        };
+        cases.iter().map(prediction).collect()
+    }
+
+    #[test]
+    fn the_error_is_the_one_computed_by_hand() -> Result<()> {
+        // Two bins, (0, 0.5] and (0.5, 1]. All these numbers are exact in f32.
+        let cases = [(0.25, true), (0.5, false), (0.5, false), (0.75, true), (1.0, true), (0.75, false), (0.625, true)];
+        let calibration = Calibration::new(&predictions(&cases), 2)?;
+        let [low, high] = calibration.bins() else { panic!("two bins") };
+        // Low: 3 images, mean confidence 1.25/3, accuracy 1/3. High: 4 images, 3.125/4, 3/4.
+        assert_eq!((low.images, high.images), (3, 4));
+        assert!((low.confidence - 1.25 / 3.0).abs() < 1e-12 && (low.accuracy - 1.0 / 3.0).abs() < 1e-12);
+        assert!((high.confidence - 0.78125).abs() < 1e-12 && (high.accuracy - 0.75).abs() < 1e-12);
+        // 3/7 · |1/3 − 1.25/3| + 4/7 · |3/4 − 3.125/4| = (0.25 + 0.125)/7
+        assert!((calibration.expected_error() - 0.375 / 7.0).abs() < 1e-12, "{}", calibration.expected_error());
+        assert!((calibration.mean_confidence() - 4.375 / 7.0).abs() < 1e-12);
+        assert!((calibration.accuracy() - 4.0 / 7.0).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn ends_of_intervals_and_empty_bins() -> Result<()> {
+        let calibration = Calibration::new(&predictions(&[(0.0, true), (0.25, true), (1.0, true)]), 4)?;
+        let images: Vec<usize> = calibration.bins().iter().map(|bin| bin.images).collect();
+        assert_eq!(images, [2, 0, 0, 1]);
+        assert!(calibration.bins()[1].accuracy.is_nan());
+        assert!((calibration.expected_error() - (2.0 * 0.875) / 3.0).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error() {
+        let refused =
+            |cases: &[(f32, bool)], bins| Calibration::new(&predictions(cases), bins).unwrap_err().to_string();
+        assert!(refused(&[], 10).contains("predictions = 0"));
+        assert!(refused(&[(0.5, true)], 0).contains("bins = 0"));
+        assert!(refused(&[(0.5, true)], 101).contains("bins = 101"));
+        assert!(refused(&[(f32::NAN, true)], 10).contains("probability = NaN"));
+        assert!(refused(&[(f32::NEG_INFINITY, true)], 10).contains("-inf"));
+    }
+}

@@ -1,0 +1,300 @@
+//! Where a network looks: Grad-CAM.
+//!
+//! R. R. Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017
+//! (<https://arxiv.org/abs/1610.02391>). With the feature maps A of a convolution and the logit y of a class, the weight
+//! of map k is α = the mean over all places of ∂y/∂A, and the class's map is ReLU(Σ α A): bright where what was found
+//! there speaks for the class.
+
+use candle_cnn::trace::{self, LayerCall};
+use candle_core::{D, DType, Tensor};
+use candle_nn::ModuleT;
+use image::{Rgb, RgbImage, imageops};
+
+use crate::display::Figure;
+use crate::error::{Error, Result};
+use crate::plot::{Gallery, PlotError, pictures};
+
+/// What a picture keeps of its brightness where the map is zero: enough to see what lies there.
+const DARKEST: f32 = 0.15;
+/// About how long a picture's longer side becomes, in pixels; as in a gallery.
+const SIDE: u32 = 96;
+/// The space between a picture and its map, in pixels.
+const GAP: u32 = 4;
+
+/// Maps of what speaks for a class, one for each image; [`grad_cam`] makes them.
+#[derive(Clone, Debug)]
+pub struct GradCam {
+    maps: Tensor,
+    layer: String,
+}
+
+/// The Grad-CAM maps of `images` `[N, C, H, W]`, normalised as in training: where the feature maps of `layer` speak for
+/// the class that `classes` names for each image. `network` runs in evaluation mode.
+///
+/// The feature maps are what comes out of `layer` after the batch norm and the ReLU that directly follow it. Any network
+/// built from candle-cnn's layers will do, a learner's own in a cell too.
+///
+/// ```
+/// use candle_cnn::parameters::Parameters;
+/// use candle_core::{Device, Tensor};
+/// use cifar_lab::{grad_cam::grad_cam, model::Net};
+///
+/// let net = Net::new(&Default::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// let images = Tensor::randn(0f32, 1., (2, 3, 32, 32), &Device::Cpu)?;
+/// let cam = grad_cam(&net, &images, "conv3", &[3, 5])?;
+/// assert_eq!(cam.maps().dims(), [2, 8, 8]);
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Setting`] where `network` has no layer of that name that gives feature maps `[N, C, H, W]` (the message
+/// lists those that do), for another number of classes than images, and for a class that the network does not tell.
+pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
+    let (logits, calls) = trace::record(|| network.forward_t(images, false));
+    let (count, told) = logits?.dims2()?;
+    if classes.len() != count {
+        let reason = format!("there must be one for each of the {count} images");
+        return Err(Error::Setting { name: "the number of classes", value: classes.len().to_string(), reason });
+    }
+    if let Some(class) = classes.iter().find(|&&class| class >= told) {
+        let reason = format!("the network tells {told} classes apart, counted from 0");
+        return Err(Error::Setting { name: "class", value: class.to_string(), reason });
+    }
+    let no_maps = || {
+        let mut names: Vec<&str> =
+            calls.iter().filter(|call| gives_maps(call)).map(|call| call.name.as_str()).collect();
+        names.dedup();
+        let reason = format!("these layers give feature maps that the logits depend on: {}", names.join(", "));
+        Error::Setting { name: "layer", value: format!("{layer:?}"), reason }
+    };
+    // Of a layer that is used twice, the use that is nearer to the logits.
+    let first = calls.iter().rposition(|call| gives_maps(call) && call.name == layer).ok_or_else(no_maps)?;
+    let place = end_of_block(&calls, first);
+    let (logits, calls) = trace::record_cut_after(place, || network.forward_t(images, false));
+    let logits = logits?;
+    // In evaluation mode the images do not touch each other, so one backward pass serves all.
+    let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
+    let chosen = Tensor::from_vec(chosen, (count, 1), logits.device())?;
+    let gradients = logits.gather(&chosen, 1)?.sum_all()?.backward()?;
+    let maps = &calls[place].output;
+    let gradient = gradients.get(maps).ok_or_else(no_maps)?;
+    let weights = gradient.mean_keepdim(D::Minus1)?.mean_keepdim(D::Minus2)?;
+    let maps = maps.detach().broadcast_mul(&weights.detach())?.sum(1)?.relu()?;
+    Ok(GradCam { maps, layer: layer.to_string() })
+}
+
+fn gives_maps(call: &LayerCall) -> bool {
+    !call.name.is_empty() && call.output.rank() == 4
+}
+
+/// The last of the batch norm and ReLU that directly follow call `first`.
+fn end_of_block(calls: &[LayerCall], first: usize) -> usize {
+    let mut last = first;
+    while let Some(next) = calls.get(last + 1) {
+        let follows = next.inputs.iter().any(|input| input.id() == calls[last].output.id());
+        if !(follows && matches!(next.kind, "BatchNorm2d" | "ReLU")) {
+            break;
+        }
+        last += 1;
+    }
+    last
+}
+
+impl GradCam {
+    /// The maps, `[N, h, w]` with the size of the layer's feature maps; all values are at least 0, and zero means that
+    /// nothing there speaks for the class.
+    ///
+    /// ```
+    /// # use cifar_lab::{grad_cam::grad_cam, model::Net};
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(grad_cam(&net, &images, "conv4", &[0])?.maps().dims(), [1, 4, 4]);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn maps(&self) -> &Tensor {
+        &self.maps
+    }
+
+    /// Each of `images` `[N, 3, H, W]` (values from 0 to 1) above the same under the light of its map: as bright as it
+    /// is where the map is highest, dark where nothing speaks for the class.
+    ///
+    /// ```
+    /// # use cifar_lab::{grad_cam::grad_cam, model::Net};
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let figure = grad_cam(&net, &images, "conv4", &[0])?.picture(&images, &["plane 12 %"])?;
+    /// assert!(figure.text().contains("plane 12 %"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where there are not as many images and labels as maps, or they cannot be drawn.
+    pub fn picture(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {
+        let (count, height, width) = self.maps.dims3()?;
+        let pictures = pictures(images)?;
+        if pictures.len() != count {
+            return Err(PlotError::Length { what: "images", found: pictures.len(), of: "maps", expected: count }.into());
+        }
+        let values = self.maps.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let maps = values.chunks(height * width);
+        let pairs = pictures.iter().zip(maps).map(|(picture, map)| pair(picture, map, (width as u32, height as u32)));
+        let title = format!("Grad-CAM at {}", self.layer);
+        Ok(Gallery::new(pairs.collect()).title(title).labels(labels).draw()?)
+    }
+}
+
+/// `picture` above its lit copy, both enlarged by the same whole factor.
+fn pair(picture: &RgbImage, map: &[f32], (width, height): (u32, u32)) -> RgbImage {
+    let (w, h) = picture.dimensions();
+    let highest = map.iter().copied().fold(0.0, f32::max);
+    let light = image::ImageBuffer::<image::Luma<f32>, _>::from_fn(width, height, |x, y| {
+        let value = map[(y * width + x) as usize];
+        image::Luma([if highest > 0.0 { value / highest } else { 0.0 }])
+    });
+    // Bilinear, as the paper enlarges its maps.
+    let light = imageops::resize(&light, w, h, imageops::FilterType::Triangle);
+    let lit = RgbImage::from_fn(w, h, |x, y| {
+        let share = DARKEST + (1.0 - DARKEST) * light.get_pixel(x, y).0[0].clamp(0.0, 1.0);
+        Rgb(picture.get_pixel(x, y).0.map(|byte| (f32::from(byte) * share).round() as u8))
+    });
+    let scale = (SIDE / w.max(h)).max(1);
+    let enlarge = |picture: &RgbImage| imageops::resize(picture, scale * w, scale * h, imageops::FilterType::Nearest);
+    let mut both = RgbImage::from_pixel(scale * w, 2 * scale * h + GAP, Rgb([255; 3]));
+    imageops::replace(&mut both, &enlarge(picture), 0, 0);
+    imageops::replace(&mut both, &enlarge(&lit), 0, i64::from(scale * h + GAP));
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Linear, batch_norm2d, conv2d, linear};
+    use candle_cnn::ops::{flatten, relu};
+    use candle_cnn::parameters::Parameters;
+    use candle_core::{Device, Result as CandleResult};
+
+    /// A network as a learner writes it.
+    struct Small {
+        conv: Conv2d,
+        bn: BatchNorm2d,
+        fc1: Linear,
+        fc2: Linear,
+    }
+
+    impl Small {
+        fn new(parameters: &Parameters) -> CandleResult<Self> {
+            let vb = parameters.var_builder(&Device::Cpu);
+            Ok(Self {
+                conv: conv2d(3, 4, 3, Default::default(), vb.pp("conv1"))?,
+                bn: batch_norm2d(4, BatchNormConfig::default(), vb.pp("bn1"))?,
+                fc1: linear(4 * 3 * 2, 6, vb.pp("fc1"))?,
+                fc2: linear(6, 5, vb.pp("fc2"))?,
+            })
+        }
+    }
+
+    impl ModuleT for Small {
+        fn forward_t(&self, x: &Tensor, train: bool) -> CandleResult<Tensor> {
+            let x = relu(&self.bn.forward_t(&self.conv.forward_t(x, train)?, train)?)?;
+            self.fc2.forward_t(&relu(&self.fc1.forward_t(&flatten(&x)?, train)?)?, train)
+        }
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f64> {
+        tensor.detach().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// weight `[out, in]` · x + bias, by plain loops.
+    fn dense(parameters: &Parameters, name: &str, x: &[f64]) -> Vec<f64> {
+        let get = |part: &str| values(&parameters.get(&format!("{name}.{part}")).unwrap());
+        let rows = get("weight");
+        let dot = |row: &[f64]| row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+        rows.chunks(x.len()).zip(get("bias")).map(|(row, bias)| dot(row) + bias).collect()
+    }
+
+    #[test]
+    fn maps_are_those_of_plain_loops_with_gradients_by_differences() -> Result<()> {
+        let parameters = Parameters::new(5);
+        let network = Small::new(&parameters)?;
+        let images = Tensor::from_vec(
+            (0..2 * 3 * 5 * 4).map(|i| (0.7 * i as f32).sin()).collect::<Vec<_>>(),
+            (2, 3, 5, 4),
+            &Device::Cpu,
+        )?;
+        let classes = [4, 1];
+        let found = grad_cam(&network, &images, "conv1", &classes)?;
+        assert_eq!(found.maps().dims(), [2, 3, 2]);
+
+        // The feature maps after the ReLU, the third call.
+        let (_, calls) = trace::record(|| network.forward_t(&images, false));
+        let features = values(&calls[2].output);
+        let logit = |features: &[f64], class: usize| {
+            let hidden: Vec<f64> = dense(&parameters, "fc1", features).into_iter().map(|x| x.max(0.0)).collect();
+            dense(&parameters, "fc2", &hidden)[class]
+        };
+        let mut wanted = Vec::new();
+        for (image, &class) in features.chunks(4 * 6).zip(&classes) {
+            let step = 1e-6;
+            let slope = |place: usize| {
+                let moved = |by: f64| {
+                    let mut image = image.to_vec();
+                    image[place] += by;
+                    logit(&image, class)
+                };
+                (moved(step) - moved(-step)) / (2.0 * step)
+            };
+            let weight = |channel: usize| (0..6).map(|place| slope(6 * channel + place)).sum::<f64>() / 6.0;
+            let weights: Vec<f64> = (0..4).map(weight).collect();
+            wanted.extend((0..6).map(|place| {
+                let sum: f64 = (0..4).map(|channel| weights[channel] * image[6 * channel + place]).sum();
+                sum.max(0.0)
+            }));
+        }
+        let size = wanted.iter().copied().fold(0.0, f64::max);
+        assert!(size > 1e-3, "the maps are not zero: {wanted:?}");
+        for (found, wanted) in values(found.maps()).iter().zip(&wanted) {
+            assert!((found - wanted).abs() <= 1e-5 * size, "{found} {wanted}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_network_that_runs_fused_has_its_maps_too() -> Result<()> {
+        let parameters = Parameters::new(0);
+        let config = crate::model::NetConfig { channels: vec![4, 8], dense: vec![], ..Default::default() };
+        let net = crate::model::Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+        let images = Tensor::randn(0f32, 1., (3, 3, 32, 32), &Device::Cpu)?;
+        let before = values(&net.forward_t(&images, false)?);
+        assert_eq!(grad_cam(&net, &images, "conv2", &[0, 1, 2])?.maps().dims(), [3, 16, 16]);
+        assert_eq!(values(&net.forward_t(&images, false)?), before, "nothing has been changed");
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_is_explained() -> Result<()> {
+        let network = Small::new(&Parameters::new(0))?;
+        let images = Tensor::zeros((2, 3, 5, 4), DType::F32, &Device::Cpu)?;
+        let refused =
+            |layer: &str, classes: &[usize]| grad_cam(&network, &images, layer, classes).unwrap_err().to_string();
+        assert!(refused("conv9", &[0, 0]).contains("conv1, bn1"), "{}", refused("conv9", &[0, 0]));
+        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" cannot be"));
+        assert!(refused("conv1", &[0]).contains("each of the 2 images"));
+        assert!(refused("conv1", &[0, 5]).contains("tells 5 classes"));
+        Ok(())
+    }
+
+    #[test]
+    fn light_falls_where_the_map_is_high() {
+        let picture = RgbImage::from_pixel(4, 4, Rgb([200; 3]));
+        // High on the left, zero on the right.
+        let both = pair(&picture, &[2.0, 0.0, 2.0, 0.0], (2, 2));
+        assert_eq!(both.dimensions(), (96, 2 * 96 + GAP));
+        let below = |x: u32| both.get_pixel(x, 96 + GAP + 50).0[0];
+        assert_eq!((both.get_pixel(95, 50).0[0], below(0), below(95)), (200, 200, 30));
+        assert!(below(95) < below(50) && below(50) < below(0));
+        let dark = pair(&picture, &[0.0; 4], (2, 2));
+        assert_eq!(dark.get_pixel(0, 96 + GAP).0[0], 30);
+    }
+}
