@@ -24,11 +24,10 @@ pub use plotters;
 pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
+pub use crate::calibration::Calibration;
 pub use crate::checkpoint::{
     ModelCard, load_checkpoint, load_pth, load_safetensors, save_checkpoint, save_pth, save_safetensors,
 };
-pub use crate::calibration::Calibration;
-pub use crate::checkpoint::{load_checkpoint, load_safetensors, save_checkpoint, save_safetensors};
 pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 pub use crate::device::{choose_device, describe};
 pub use crate::display::{Figure, Show, Table, View};

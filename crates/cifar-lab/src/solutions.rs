@@ -7,3 +7,7 @@ pub mod data {}
 /// Solutions of notebook 02.
 #[doc = include_str!("../../../notebooks/solutions/02_network.md")]
 pub mod network {}
+
+/// Solutions of notebook 04.
+#[doc = include_str!("../../../notebooks/solutions/04_evaluation.md")]
+pub mod evaluation {}

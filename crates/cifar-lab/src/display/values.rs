@@ -2,6 +2,7 @@
 
 use super::tensor::{Range, size, summary};
 use super::{Show, Table, View};
+use crate::calibration::Calibration;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 use crate::evaluate::{ConfusionMatrix, Evaluation};
 use crate::loader::Batch;
@@ -136,6 +137,12 @@ impl Show for ConfusionMatrix {
     fn view(&self) -> View {
         // A matrix that can't be drawn (of no class) is still a table.
         self.picture().map_or_else(|_| self.per_class_table().into(), View::from)
+    }
+}
+
+impl Show for Calibration {
+    fn view(&self) -> View {
+        self.picture().map_or_else(|_| View::line(self.to_string()), View::from)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Pictures in rows, with labels.
 
 use super::svg::{Anchor, Document, Type};
-use super::{PlotError, text};
+use super::{PlotError, pictures, text};
 use crate::display::{Figure, png_bytes};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use image::{Rgb, RgbImage, imageops};
 use std::fmt::Write;
 
@@ -94,24 +94,7 @@ impl Gallery {
     /// # Errors
     /// [`PlotError::Shape`] for another shape, [`PlotError::Tensor`] where the values can't be read.
     pub fn from_tensor(images: &Tensor) -> Result<Self, PlotError> {
-        let (channels, height, width) = match *images.dims() {
-            [_, channels @ (1 | 3), height, width] => (channels, height, width),
-            _ => {
-                let found = images.dims().to_vec();
-                return Err(PlotError::Shape { what: "pictures", wanted: "[N, 3, H, W] or [N, 1, H, W]", found });
-            }
-        };
-        let values = images.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let plane = height * width;
-        let byte = |value: f32| (255.0 * value.clamp(0.0, 1.0)).round() as u8;
-        let picture = |values: &[f32]| {
-            RgbImage::from_fn(width as u32, height as u32, |x, y| {
-                let at = y as usize * width + x as usize;
-                // Of a grey picture all three are the first channel.
-                Rgb([0, 1, 2].map(|channel| byte(values[channel.min(channels - 1) * plane + at])))
-            })
-        };
-        Ok(Self::new(values.chunks(channels * plane.max(1)).map(picture).collect()))
+        Ok(Self::new(pictures(images)?))
     }
 
     /// Sets the title.
@@ -350,6 +333,7 @@ fn label_color(correct: Option<bool>) -> &'static str {
 mod tests {
     use super::*;
     use crate::plot::svg::tests::{count, inside, texts};
+    use candle_core::DType;
 
     /// A picture in which each pixel has its own colour.
     fn picture(width: u32, height: u32, seed: u8) -> RgbImage {

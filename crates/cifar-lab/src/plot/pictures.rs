@@ -6,9 +6,10 @@ use image::{Rgb, RgbImage};
 
 /// The pictures in a tensor `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (grey) of values from 0 to 1; what lies
 /// outside becomes 0 or 1.
-pub(crate) fn pictures(images: &Tensor) -> crate::error::Result<Vec<RgbImage>> {
+pub(crate) fn pictures(images: &Tensor) -> Result<Vec<RgbImage>, PlotError> {
     let [_, channels @ (1 | 3), height, width] = *images.dims() else {
-        return Err(PlotError::Empty { what: format!("{:?}", images.dims()) }.into());
+        let found = images.dims().to_vec();
+        return Err(PlotError::Shape { what: "pictures", wanted: "[N, 3, H, W] or [N, 1, H, W]", found });
     };
     let values = images.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let plane = height * width;
@@ -20,5 +21,5 @@ pub(crate) fn pictures(images: &Tensor) -> crate::error::Result<Vec<RgbImage>> {
             Rgb([0, 1, 2].map(|channel| byte(values[channel.min(channels - 1) * plane + at])))
         })
     };
-    Ok(values.chunks((channels * plane).max(1)).map(picture).collect())
+    Ok(values.chunks(channels * plane.max(1)).map(picture).collect())
 }
