@@ -11,3 +11,7 @@ pub mod network {}
 /// Solutions of notebook 04.
 #[doc = include_str!("../../../notebooks/solutions/04_evaluation.md")]
 pub mod evaluation {}
+
+/// Solutions of notebook 05.
+#[doc = include_str!("../../../notebooks/solutions/05_export.md")]
+pub mod export {}

@@ -3,6 +3,7 @@
 use super::tensor::{Range, size, summary};
 use super::{Show, Table, View};
 use crate::calibration::Calibration;
+use crate::checkpoint::ModelCard;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 use crate::evaluate::{ConfusionMatrix, Evaluation};
 use crate::loader::Batch;
@@ -140,6 +141,28 @@ impl Show for ConfusionMatrix {
     }
 }
 
+impl Show for ModelCard {
+    fn view(&self) -> View {
+        let (channels, height, width) = self.image_shape;
+        let Normalize { mean, std } = &self.normalize;
+        let network = self.network.as_ref().map_or("not said".to_string(), |net| {
+            let batch_norm = if net.batch_norm { "with" } else { "without" };
+            format!("channels {:?}, dense {:?}, {batch_norm} batch norm", net.channels, net.dense)
+        });
+        let mut table = Table::new(["model card", ""])
+            .row(["classes", &self.class_names.join(" ")])
+            .row(["pictures", &format!("{channels} × {height} × {width}")])
+            .row(["normalised with", &format!("mean {mean:?}, standard deviation {std:?}")])
+            .row(["network", &network])
+            .row(["trained on", &self.data])
+            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), text::percent)]);
+        for (name, value) in self.settings.as_object().into_iter().flatten() {
+            table = table.row([name.clone(), value.to_string()]);
+        }
+        table.row(["written by cifar-lab", &self.version]).into()
+    }
+}
+
 impl Show for Calibration {
     fn view(&self) -> View {
         self.picture().map_or_else(|_| View::line(self.to_string()), View::from)
@@ -179,6 +202,7 @@ mod tests {
             (History::default().view(), ["no epoch", "test loss"]),
             (statistics.view(), ["channel 0", "0.2500"]),
             (Normalize::default().view(), ["blue", "0.5000"]),
+            (ModelCard::default().accuracy(0.757).view(), ["plane car bird", "75.7 %"]),
         ] {
             roxmltree::Document::parse(view.content()).unwrap();
             for wanted in wanted {
