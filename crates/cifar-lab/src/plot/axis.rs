@@ -161,7 +161,10 @@ fn linear_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
 fn log_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
     let label = |value: f64| {
         let shown = if request.percent { 100.0 * value } else { value };
-        let text = text::tick(shown, 10f64.powf((shown * (1.0 + 1e-9)).log10().floor()));
+        let power = 10f64.powf((shown * (1.0 + 1e-9)).log10().floor());
+        // 0.15 has a digit more than 0.1 and 0.2.
+        let whole = (shown / power - (shown / power).round()).abs() < 1e-6;
+        let text = text::tick(shown, if whole { power } else { power / 10.0 });
         if request.percent { format!("{text} %") } else { text }
     };
     let decades = end.floor() - start.ceil();
@@ -213,6 +216,8 @@ mod tests {
         assert_eq!(labels(&accuracy), ["60 %", "65 %", "70 %", "75 %"]);
         let rates = Axis::over([-5.0, -1.0], &AxisRequest { scale: Scale::Log, ..PLAIN });
         assert_eq!(labels(&rates), ["0.00001", "0.0001", "0.001", "0.01", "0.1"]);
+        let narrow = Axis::over([-1.0, -0.5], &AxisRequest { scale: Scale::Log, ..PLAIN });
+        assert_eq!(labels(&narrow), ["0.1", "0.15", "0.2", "0.3"]);
     }
 
     proptest! {
