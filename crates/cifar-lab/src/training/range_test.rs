@@ -11,6 +11,8 @@ use crate::plot::{Curves, Scale, Series};
 const SMOOTHING: f64 = 0.9;
 /// A smoothed loss of so many times the smallest ends the test: from there on it only blows up.
 const BLOWN_UP: f64 = 4.0;
+/// A picture ends before the first loss of more than so many times the first one.
+const SHOWN_UP_TO: f64 = 2.0;
 
 /// Losses at growing learning rates.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,7 +118,8 @@ impl RangeTest {
         finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(rate, _)| *rate)
     }
 
-    /// The loss over the learning rate, on a logarithmic axis.
+    /// The loss over the learning rate, on a logarithmic axis, up to the first batch whose loss is more than twice the
+    /// first: what comes then is so large that nothing else would be seen.
     ///
     /// ```
     /// use cifar_lab::training::RangeTest;
@@ -129,12 +132,14 @@ impl RangeTest {
     /// Where no batch was done.
     pub fn picture(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
+        let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
+        let shown = self.batches.iter().take_while(|(_, loss)| *loss <= SHOWN_UP_TO * first).count();
         let curves = Curves::new(format!("Learning-rate range test{of}"))
             .x_label("learning rate")
             .x_scale(Scale::Log)
             .y_label("training loss (nats)")
-            .series(Series::new("smoothed", self.smoothed()))
-            .series(Series::new("each batch", self.batches.iter().copied()));
+            .series(Series::new("smoothed", self.smoothed().into_iter().take(shown)))
+            .series(Series::new("each batch", self.batches.iter().copied().take(shown)));
         Ok(curves.draw()?)
     }
 }
