@@ -66,6 +66,8 @@ pub struct Curves {
     y_scale: Scale,
     y_percent: bool,
     size: Option<(u32, u32)>,
+    /// Values that the vertical axis shows besides those of the series.
+    y_reaches: Vec<f64>,
     series: Vec<Series>,
 }
 
@@ -159,6 +161,21 @@ impl Curves {
         self
     }
 
+    /// Makes the vertical axis long enough for `value`, whatever the series hold: charts beside each other that reach the
+    /// same values have the same scale.
+    ///
+    /// ```
+    /// # use cifar_lab::plot::{Curves, Series};
+    /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
+    /// assert!(!curves.draw()?.svg().contains("3.0"));
+    /// assert!(curves.y_reaches(3.1).draw()?.svg().contains("3.0"));
+    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// ```
+    pub fn y_reaches(mut self, value: f64) -> Self {
+        self.y_reaches.push(value);
+        self
+    }
+
     /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
     ///
     /// ```
@@ -229,7 +246,7 @@ impl Curves {
             },
         );
         let y = Axis::over(
-            places().map(|(_, y)| *y),
+            places().map(|(_, y)| *y).chain(self.y_reaches.iter().filter_map(|value| self.y_scale.place(*value))),
             &AxisRequest {
                 label: &self.y_label,
                 scale: self.y_scale,
