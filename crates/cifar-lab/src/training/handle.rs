@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::curves::History;
-use super::progress::{Progress, Status, duration_text};
+use super::progress::{Progress, Status, duration_text, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::display::Figure;
 use crate::error::{Error, Result};
@@ -232,9 +232,10 @@ impl Training {
             let over = until.is_some_and(|until| Instant::now() >= until);
             // Printing may block on the notebook's pipe; the training must not wait for it.
             drop(state);
-            if !estimated && let Some(left) = progress.left {
+            // After the last epoch there is nothing left to estimate.
+            if !estimated && let Some(left) = progress.left.filter(|left| !left.is_zero()) {
                 estimated = true;
-                println!("about {} for {} epochs on this machine", duration_text(left), progress.epochs);
+                println!("about {} for {} on this machine", duration_text(left), epochs_text(progress.epochs));
             }
             // The last epoch's line comes before the end's, also where both are met at once.
             if epoch_ended && ended {
@@ -326,7 +327,7 @@ impl Training {
                 "evaluated in the middle of a training: epoch {}/{}, after step {}/{}",
                 progress.epoch, progress.epochs, progress.step, progress.steps
             ),
-            Status::Finished => println!("evaluated after the training's {} epochs", progress.epochs),
+            Status::Finished => println!("evaluated after the training's {}", epochs_text(progress.epochs)),
             _ => println!("evaluated after a training that ended early: {progress}"),
         }
         evaluate(network, loader)

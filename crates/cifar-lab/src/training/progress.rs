@@ -51,7 +51,7 @@ impl Display for Progress {
         let place = format!("epoch {:>2}/{}", self.epoch, self.epochs);
         match &self.status {
             Status::Finished => {
-                return write!(f, "finished: {} epochs in {}", self.epochs, duration_text(self.elapsed));
+                return write!(f, "finished: {} in {}", epochs_text(self.epochs), duration_text(self.elapsed));
             }
             Status::Stopped => {
                 let elapsed = duration_text(self.elapsed);
@@ -78,6 +78,11 @@ impl Display for Progress {
             _ => Ok(()),
         }
     }
+}
+
+/// `1 epoch`, `20 epochs`.
+pub(super) fn epochs_text(epochs: usize) -> String {
+    format!("{epochs} {}", if epochs == 1 { "epoch" } else { "epochs" })
 }
 
 /// 75 seconds as `1 min 15 s`.
