@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`prelude`] | everything a notebook names, in one import |
 //! | [`device`] | the device to compute on |
-//! | [`dataset`] | CIFAR-10 from a folder, the cache or the net; the generated stand-in |
+//! | [`dataset`] | CIFAR-10 from a folder, the cache or the net; the generated stand-in; your own pictures |
 //! | [`transform`] | normalisation, random flip, random crop |
 //! | [`loader`] | shuffled batches, prepared while the network computes |
 //! | [`model`] | the original's network; dry run, summary and drawing of any network |

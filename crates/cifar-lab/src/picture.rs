@@ -71,6 +71,11 @@ pub enum PictureError {
     },
 }
 
+/// Whether a file's name ends as a picture's, of whatever kind.
+pub(crate) fn has_ending(path: &Path) -> bool {
+    image::ImageFormat::from_path(path).is_ok()
+}
+
 /// Reads the JPEG or PNG at `path`, told by its first bytes and not by its name, and turns it upright.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ pub use crate::calibration::Calibration;
 pub use crate::checkpoint::{
     ModelCard, load_checkpoint, load_pth, load_safetensors, save_checkpoint, save_pth, save_safetensors,
 };
-pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
+pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset, ImageFolder};
 pub use crate::device::{choose_device, describe};
 pub use crate::display::{Figure, Show, Table, View};
 pub use crate::download_link::{DownloadLink, download_link};

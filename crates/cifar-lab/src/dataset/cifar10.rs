@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::archive::{ARCHIVE_FOLDER, ArchiveSource};
-use super::records::{PICTURE_LENGTH, SHAPE, read_records, record_count};
+use super::image_folder::{self, ImageFolder};
+use super::python_layout::read_python_batch;
+use super::records::{PICTURE_LENGTH, SHAPE, read_records};
 use super::stand_in::{self, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
 use super::{Dataset, DatasetError, Result, Source, Split};
 use crate::run_folder::show_path;
@@ -18,6 +20,8 @@ pub const CIFAR10_CLASSES: [&str; 10] =
 const TRAIN_FILES: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 const TEST_FILE: &str = "test_batch.bin";
+/// The folder in the published archive of the layout for Python.
+const PYTHON_FOLDER: &str = "cifar-10-batches-py";
 
 /// CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): 50,000 pictures to learn from
 /// and 10,000 to be tested on, in ten classes; or the generated stand-in where CIFAR-10 can't be had.
@@ -43,7 +47,7 @@ pub struct Cifar10 {
 impl Cifar10 {
     /// CIFAR-10 from the first place that has it, or the stand-in; a printed line says which and why.
     ///
-    /// 1. `CIFAR10_DIR`, the folder of the `.bin` files or its parent; an error when it is set and wrong.
+    /// 1. `CIFAR10_DIR`, a folder as [`from_folder`](Self::from_folder) takes; an error when it is set and wrong.
     /// 2. The cache: `CIFAR_LAB_CACHE`, or `cifar-lab` in `XDG_CACHE_HOME` or in `~/.cache`.
     /// 3. The published archive, downloaded once into the cache (162 MiB; `CIFAR10_URL` names another address).
     /// 4. The stand-in, when the archive can't be reached.
@@ -65,10 +69,12 @@ impl Cifar10 {
         Search::from_environment()?.load(&mut |line| println!("{line}"))
     }
 
-    /// CIFAR-10 from the folder that holds its `.bin` files, or from that folder's parent.
+    /// CIFAR-10 from a folder, or from `cifar-10-batches-bin` or `cifar-10-batches-py` in it, in one of three layouts:
+    /// the binary one (`data_batch_1.bin`, …), the one for Python (`data_batch_1`, …; nothing in it is executed), or
+    /// pictures in folders (`train/cat/1.jpg`, …; see [`ImageFolder`]).
     ///
     /// # Errors
-    /// When the folder or one of the files is missing, or a file is cut or damaged.
+    /// When the folder or one of the files is missing, a file is cut or damaged, or pictures are of other classes.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -82,25 +88,57 @@ impl Cifar10 {
         if !given.is_dir() {
             return Err(DatasetError::MissingFolder(given.into()));
         }
-        let inner = given.join(ARCHIVE_FOLDER);
-        let folder = if inner.is_dir() { inner } else { given.to_path_buf() };
-        let set = |split, names: &[&str]| -> Result<Dataset> {
-            let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-            let mut records = 0;
+        let inside = [ARCHIVE_FOLDER, PYTHON_FOLDER].map(|name| given.join(name));
+        let folder = inside.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| given.to_path_buf());
+        let has = |name: &str| folder.join(name).is_file();
+        if has(TEST_FILE) || has(TRAIN_FILES[0]) {
+            Self::from_batches(&folder, |name| name, read_records)
+        } else if has(without_ending(TEST_FILE)) || has(without_ending(TRAIN_FILES[0])) {
+            Self::from_batches(&folder, without_ending, read_python_batch)
+        } else if image_folder::is_image_folder(&folder) {
+            Self::from_pictures(&folder)
+        } else {
+            Err(DatasetError::MissingFile(folder.join(TRAIN_FILES[0])))
+        }
+    }
+
+    /// From files that `read` reads, called as `name` makes of the binary layout's names.
+    fn from_batches(
+        folder: &Path,
+        name: impl Fn(&'static str) -> &'static str,
+        read: impl Fn(&Path, &mut Vec<u8>, &mut Vec<u32>) -> Result<()>,
+    ) -> Result<Self> {
+        let set = |split, names: &[&'static str]| -> Result<Dataset> {
+            let files: Vec<PathBuf> = names.iter().map(|file| folder.join(name(file))).collect();
+            let mut bytes = 0;
             for path in &files {
-                let length = fs::metadata(path).map_err(|error| missing(path, error))?.len();
-                records += record_count(path, length)?;
+                let length = fs::metadata(path).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => DatasetError::MissingFile(path.clone()),
+                    _ => DatasetError::io("reading", path)(error),
+                })?;
+                bytes += length.len() as usize;
             }
             // All of the memory at once: growing would hold the pixels twice for a moment.
-            let mut pixels = Vec::with_capacity(records * PICTURE_LENGTH);
-            let mut labels = Vec::with_capacity(records);
+            let mut pixels = Vec::with_capacity(bytes);
+            let mut labels = Vec::with_capacity(bytes / PICTURE_LENGTH);
             for path in &files {
-                read_records(path, &mut pixels, &mut labels)?;
+                read(path, &mut pixels, &mut labels)?;
             }
             let class_names = CIFAR10_CLASSES.map(String::from).to_vec();
-            Dataset::new(Source::Cifar10(folder.clone()), split, SHAPE, class_names, pixels, labels)
+            Dataset::new(Source::Cifar10(folder.to_path_buf()), split, SHAPE, class_names, pixels, labels)
         };
         Ok(Self { train: set(Split::Train, &TRAIN_FILES)?, test: set(Split::Test, &[TEST_FILE])? })
+    }
+
+    /// From pictures in folders, of CIFAR-10's classes.
+    fn from_pictures(folder: &Path) -> Result<Self> {
+        let classes = image_folder::classes_in_order(folder)?;
+        if !image_folder::are_cifar10s(&classes) {
+            return Err(DatasetError::OtherClasses { path: folder.into(), classes: classes.join(", ") });
+        }
+        let (names, source) = (CIFAR10_CLASSES.map(String::from).to_vec(), Source::Cifar10(folder.to_path_buf()));
+        let ImageFolder { train, test } = ImageFolder::read(folder, &classes, names, source)?;
+        Ok(Self { train, test })
     }
 
     /// The stand-in: `train` and `test` pictures of ten kinds of shapes and textures, drawn from `seed`. The same seed
@@ -137,15 +175,9 @@ impl fmt::Display for Cifar10 {
     }
 }
 
-/// The error for a file that is not there or can't be looked at.
-fn missing(path: &Path, error: std::io::Error) -> DatasetError {
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return DatasetError::io("reading", path)(error);
-    }
-    // The archive "for Python" has the same names without an ending, and holds pickles.
-    let python = path.with_extension("").is_file() || path.with_file_name("cifar-10-batches-py").is_dir();
-    let hint = if python { "; what is there is the layout for Python, and the binary one is needed" } else { "" };
-    DatasetError::MissingFile { path: path.into(), hint }
+/// A file's name in the layout for Python.
+fn without_ending(name: &'static str) -> &'static str {
+    name.strip_suffix(".bin").unwrap_or(name)
 }
 
 /// What to do about CIFAR-10: `CIFAR_LAB_DATA`.
@@ -175,7 +207,7 @@ pub enum Choice {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// The folder of the `.bin` files or its parent; where it is given, nothing else is tried.
+    /// A folder as [`Cifar10::from_folder`] takes; where it is given, nothing else is tried.
     pub folder: Option<PathBuf>,
     /// The folder that keeps what was downloaded.
     pub cache: Option<PathBuf>,

@@ -27,15 +27,10 @@ pub enum DatasetError {
 
     /// A file of the binary layout is not there.
     #[error(
-        "there is no file {}: the binary layout has data_batch_1.bin to data_batch_5.bin and test_batch.bin in one \
-         folder{}", .path.display(), .hint
+        "there is no file {}: CIFAR-10 is data_batch_1.bin to data_batch_5.bin and test_batch.bin in one folder, the \
+         same without .bin (the layout for Python), or pictures in train/CLASS and test/CLASS", .0.display()
     )]
-    MissingFile {
-        /// The file looked for.
-        path: PathBuf,
-        /// What was found instead, or nothing.
-        hint: &'static str,
-    },
+    MissingFile(PathBuf),
 
     /// Reading or writing failed.
     #[error("{action} {} failed: {source}", .path.display())]
@@ -78,6 +73,45 @@ pub enum DatasetError {
         record: usize,
         /// The label found.
         label: u8,
+    },
+
+    /// A file of the python layout can't be read.
+    #[error("{} is no batch of CIFAR-10's layout for Python: {reason}", .path.display())]
+    PythonBatch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A picture of an image folder can't be read.
+    #[error(transparent)]
+    Picture(#[from] crate::picture::PictureError),
+
+    /// A split of an image folder is not there, or has no folders in it.
+    #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", .0.display())]
+    NoClasses(PathBuf),
+
+    /// A class of an image folder has no pictures.
+    #[error("{} has no pictures (.jpg, .jpeg or .png): put some there, or remove it", .0.display())]
+    NoPictures(PathBuf),
+
+    /// An image folder is tested on what it does not learn.
+    #[error("{} is the folder of a class that train does not have ({classes})", .path.display())]
+    UnknownClass {
+        /// The class's folder.
+        path: PathBuf,
+        /// The classes of `train`.
+        classes: String,
+    },
+
+    /// Pictures in folders, but not of CIFAR-10's classes.
+    #[error("the classes in {} are {classes}, and CIFAR-10 has others: open it with ImageFolder::open", .path.display())]
+    OtherClasses {
+        /// The image folder.
+        path: PathBuf,
+        /// Its classes.
+        classes: String,
     },
 
     /// What lies in the cache can't be read.

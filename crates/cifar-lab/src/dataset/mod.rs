@@ -5,6 +5,8 @@
 //! | `mod.rs` | [`Dataset`], pictures as bytes with their labels |
 //! | `cifar10.rs` | [`Cifar10`], the order in which CIFAR-10 is searched for |
 //! | `records.rs` | the binary layout, read and written |
+//! | `python_layout.rs` | the python layout, read without executing anything |
+//! | `image_folder.rs` | [`ImageFolder`], your own pictures in folders |
 //! | `archive.rs` | [`ArchiveSource`], the published archive, downloaded once |
 //! | `stand_in.rs` | the generated pictures where CIFAR-10 can't be had |
 //! | `error.rs` | [`DatasetError`] |
@@ -12,6 +14,8 @@
 mod archive;
 mod cifar10;
 mod error;
+mod image_folder;
+mod python_layout;
 mod records;
 mod stand_in;
 
@@ -28,6 +32,7 @@ use crate::plot::Gallery;
 pub use archive::ArchiveSource;
 pub use cifar10::{CIFAR10_CLASSES, Choice, Cifar10, Search};
 pub use error::{DatasetError, Result};
+pub use image_folder::ImageFolder;
 pub use records::{RECORD_LENGTH, read_records, write_records};
 pub use stand_in::{STAND_IN_CLASSES, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
 

@@ -17,7 +17,7 @@ pub(super) const PICTURE_LENGTH: usize = SHAPE.0 * SHAPE.1 * SHAPE.2;
 /// The bytes of a record: a label and 3 × 32 × 32 pixels.
 pub const RECORD_LENGTH: usize = 1 + PICTURE_LENGTH;
 /// The number of classes.
-const CLASSES: u8 = 10;
+pub(super) const CLASSES: u8 = 10;
 /// Records read at once: 1,000 are 3 MB, enough for the disk and little beside the 180 MB of the whole.
 const BLOCK: usize = 1000;
 
@@ -38,7 +38,7 @@ const BLOCK: usize = 1000;
 pub fn read_records(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {
     let failed = || DatasetError::io("reading", path);
     let mut file = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => DatasetError::MissingFile { path: path.into(), hint: "" },
+        std::io::ErrorKind::NotFound => DatasetError::MissingFile(path.into()),
         _ => failed()(error),
     })?;
     let records = record_count(path, file.metadata().map_err(failed())?.len())?;

@@ -15,8 +15,6 @@ use crate::picture;
 
 /// Pictures that go through the network at once.
 const BATCH: usize = 64;
-/// The endings of the files that are looked at in a folder.
-const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// A network with its weights, its normalisation and the names of its classes: says what is on a picture. A clone shares
 /// the network.
@@ -155,8 +153,8 @@ impl Predictor {
         self.one(self.open(path.as_ref())?)
     }
 
-    /// What the network says of each JPEG and PNG in the folder at `path` (by the name's ending; not in folders inside
-    /// it), in the order of their names. Files that are refused do not keep the others from being looked at: see
+    /// What the network says of each picture in the folder at `path` (by the name's ending; not in folders inside it), in
+    /// the order of their names. Files that are refused do not keep the others from being looked at: see
     /// [`PicturePredictions::refused`].
     ///
     /// # Errors
@@ -167,8 +165,7 @@ impl Predictor {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-            if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) && path.is_file() {
+            if picture::has_ending(&path) && path.is_file() {
                 files.push(path);
             }
         }

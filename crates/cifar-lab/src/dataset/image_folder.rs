@@ -1,0 +1,156 @@
+//! Pictures in folders: `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (or `.png`), as torchvision's ImageFolder has them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::records::{PICTURE_LENGTH, SHAPE};
+use super::{CIFAR10_CLASSES, Dataset, DatasetError, Result, Source, Split};
+use crate::picture;
+
+/// CIFAR-10's classes as its authors name them, in the order of the labels.
+const PUBLISHED_CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// Your own pictures: a folder with a folder for each split, and in it one for each class.
+///
+/// ```text
+/// pets/train/cat/1.jpg   pets/train/dog/rex.png   …
+/// pets/test/cat/7.jpg    pets/test/dog/bella.jpg  …
+/// ```
+///
+/// The folders' names are the classes', in alphabetical order; those of CIFAR-10 (plane or airplane, car or automobile, …)
+/// in CIFAR-10's order. Pictures of any size become 32×32 as [`Predictor::predict`](crate::predict::Predictor::predict)
+/// tells. They come one of each class in turn, so that the first of them are of all classes.
+///
+/// ```
+/// use cifar_lab::dataset::ImageFolder;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = tempfile::tempdir()?;
+/// for (split, class, color) in [("train", "moss", 90), ("train", "clay", 200), ("test", "moss", 80)] {
+///     std::fs::create_dir_all(folder.path().join(split).join(class))?;
+///     let picture = image::RgbImage::from_pixel(40, 50, image::Rgb([color, 90, 20]));
+///     picture.save(folder.path().join(split).join(class).join("1.png"))?;
+/// }
+/// let data = ImageFolder::open(folder.path())?;
+/// assert_eq!(data.train.class_names(), ["clay", "moss"]);
+/// assert_eq!((data.train.len(), data.test.labels()), (2, vec![1]));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ImageFolder {
+    /// What the network learns from.
+    pub train: Dataset,
+    /// What it is tested on.
+    pub test: Dataset,
+}
+
+impl ImageFolder {
+    /// The pictures in `folder`, which has the folders `train` and `test`. Files whose ending is that of no picture are
+    /// left out, and so are hidden ones.
+    ///
+    /// # Errors
+    /// When `train` or `test` is missing or has no classes, a class of `train` has no pictures, `test` has a class that
+    /// `train` lacks, or a picture can't be read: then the error names it.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        // Of `.` too.
+        let name = folder.canonicalize().ok().and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()));
+        let source = Source::Named(name.unwrap_or_else(|| folder.display().to_string()));
+        let classes = classes_in_order(folder)?;
+        Self::read(folder, &classes, classes.clone(), source)
+    }
+
+    /// `classes` are the folders, `names` what the classes will be called.
+    pub(super) fn read(folder: &Path, classes: &[String], names: Vec<String>, source: Source) -> Result<Self> {
+        let [of_train, of_test] = ["train", "test"].map(|split| folder.join(split));
+        if let Some(class) = folders(&of_test)?.into_iter().find(|class| !classes.contains(class)) {
+            return Err(DatasetError::UnknownClass { path: of_test.join(class), classes: classes.join(", ") });
+        }
+        let train = read_split(&of_train, Split::Train, classes, names.clone(), source.clone())?;
+        if let Some(class) = train.class_counts().iter().position(|&count| count == 0) {
+            return Err(DatasetError::NoPictures(of_train.join(&classes[class])));
+        }
+        let test = read_split(&of_test, Split::Test, classes, names, source)?;
+        if test.is_empty() {
+            return Err(DatasetError::NoPictures(of_test));
+        }
+        Ok(Self { train, test })
+    }
+}
+
+impl fmt::Display for ImageFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, train, test) = (self.train.name(), self.train.len(), self.test.len());
+        let classes = self.train.class_names().len();
+        write!(f, "{name}: {train} pictures to learn from, {test} to be tested on, in {classes} classes")
+    }
+}
+
+/// Whether a folder looks like an image folder.
+pub(super) fn is_image_folder(folder: &Path) -> bool {
+    folder.join("train").is_dir() && folder.join("test").is_dir()
+}
+
+/// The classes of an image folder, in the order of their labels.
+pub(super) fn classes_in_order(folder: &Path) -> Result<Vec<String>> {
+    let sorted = folders(&folder.join("train"))?;
+    // The published names are in alphabetical order already, the shorter ones are not.
+    let mut shorter = CIFAR10_CLASSES.map(String::from).to_vec();
+    shorter.sort();
+    Ok(if sorted == shorter { CIFAR10_CLASSES.map(String::from).to_vec() } else { sorted })
+}
+
+/// Whether these are CIFAR-10's classes, in its order.
+pub(super) fn are_cifar10s(classes: &[String]) -> bool {
+    classes == CIFAR10_CLASSES || classes == PUBLISHED_CLASSES
+}
+
+/// The names of the folders in `folder`, sorted.
+fn folders(folder: &Path) -> Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Err(DatasetError::NoClasses(folder.into()));
+    }
+    let folders = entries(folder)?.into_iter().filter(|path| path.is_dir());
+    let names: Vec<String> =
+        folders.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    if names.is_empty() { Err(DatasetError::NoClasses(folder.into())) } else { Ok(names) }
+}
+
+/// What lies in a folder and is not hidden, sorted by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = || DatasetError::io("reading the folder", folder);
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads a split: `classes` are the folders, `names` what the classes will be called.
+fn read_split(folder: &Path, split: Split, classes: &[String], names: Vec<String>, source: Source) -> Result<Dataset> {
+    // By place in their class first, then by class: one of each in turn.
+    let mut files: BTreeMap<(usize, u32), PathBuf> = BTreeMap::new();
+    for (label, class) in (0..).zip(classes) {
+        let folder = folder.join(class);
+        if folder.is_dir() {
+            let pictures = entries(&folder)?.into_iter().filter(|path| picture::has_ending(path));
+            files.extend(pictures.enumerate().map(|(place, path)| ((place, label), path)));
+        }
+    }
+    let (channels, height, width) = SHAPE;
+    let mut pixels = Vec::with_capacity(files.len() * PICTURE_LENGTH);
+    for path in files.values() {
+        let middle = picture::middle(&picture::open(path)?, width as u32, height as u32)?;
+        pixels.extend(picture::planes(&picture::resize(&middle, width as u32, height as u32), channels));
+    }
+    let labels = files.into_keys().map(|(_, label)| label).collect();
+    Dataset::new(source, split, SHAPE, names, pixels, labels)
+}
