@@ -138,8 +138,8 @@ impl RangeTest {
             .x_label("learning rate")
             .x_scale(Scale::Log)
             .y_label("training loss (nats)")
-            .series(Series::new("smoothed", self.smoothed().into_iter().take(shown)))
-            .series(Series::new("each batch", self.batches.iter().copied().take(shown)));
+            .series(Series::new("each batch", self.batches.iter().copied().take(shown)))
+            .series(Series::new("smoothed", self.smoothed().into_iter().take(shown)));
         Ok(curves.draw()?)
     }
 }
