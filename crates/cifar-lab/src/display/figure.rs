@@ -7,6 +7,7 @@ use image::{ImageEncoder, RgbImage, codecs::png, imageops};
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
+use std::borrow::Borrow;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
@@ -167,11 +168,11 @@ impl Figure {
     /// assert_eq!(both.title(), "before; after");
     /// # Ok::<(), cifar_lab::plot::PlotError>(())
     /// ```
-    pub fn side_by_side(figures: &[Figure]) -> Result<Self, PlotError> {
+    pub fn side_by_side(figures: &[impl Borrow<Figure>]) -> Result<Self, PlotError> {
         Self::grid(figures, figures.len().max(1))
     }
 
-    /// Figures in rows of `columns`, as one drawing, so that one cell can show them all.
+    /// Figures (or loans of figures) in rows of `columns`, as one drawing, so that one cell can show them all.
     ///
     /// Errors: [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] where the grid
     /// would be larger than 100,000 pixels.
@@ -184,7 +185,8 @@ impl Figure {
     /// assert!(grid.size().0 > 2 * width && grid.size().1 > 2 * height);
     /// # Ok::<(), cifar_lab::plot::PlotError>(())
     /// ```
-    pub fn grid(figures: &[Figure], columns: usize) -> Result<Self, PlotError> {
+    pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
+        let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
         if figures.is_empty() {
             return Err(PlotError::Empty { what: "a grid needs at least one figure".to_string() });
         }
@@ -208,12 +210,12 @@ impl Figure {
             y = u32::saturating_add(y, row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP);
         }
         let height = y - GRID_GAP;
-        let title = figures.iter().map(Figure::title).collect::<Vec<_>>().join("; ");
+        let title = figures.iter().map(|figure| figure.title()).collect::<Vec<_>>().join("; ");
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n{inside}</svg>"
         );
-        let texts = figures.iter().map(Figure::text).collect::<Vec<_>>().join("\n\n");
+        let texts = figures.iter().map(|figure| figure.text()).collect::<Vec<_>>().join("\n\n");
         Ok(Self::from_svg(&title, &svg)?.with_text(texts))
     }
 
