@@ -48,6 +48,9 @@ enum Verb {
         /// Override a value of the cell tagged `parameters`; can be repeated
         #[arg(long = "set", value_name = "NAME=VALUE")]
         settings: Vec<String>,
+        /// Execute each cell a second time in place, as learners do; fails where that fails
+        #[arg(long, conflicts_with = "write_back")]
+        twice: bool,
         /// After success, write the outputs into the notebook itself (for its authors)
         #[arg(long, conflicts_with = "settings")]
         write_back: bool,
@@ -96,9 +99,9 @@ pub fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     match arguments.verb {
         None => open(&Repository::current()?, &arguments.jupyter),
-        Some(Verb::Run { notebooks, settings, write_back }) => {
+        Some(Verb::Run { notebooks, settings, twice, write_back }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
-            run::run(&Repository::current()?, &notebooks, &settings, write_back).map(code)
+            run::run(&Repository::current()?, &notebooks, &settings, twice, write_back).map(code)
         }
         Some(Verb::Test { only, filter, idle_seconds }) => {
             let selection = Selection { only, filter };

@@ -9,6 +9,9 @@
 //! `test_settings` are small values for its parameters, checked as `--set` is. Each `pattern` is a regular expression
 //! with one group, looked for in all that the cells print; what the group holds at its last place must be a number from
 //! `min` to `max`.
+//!
+//! In its test each code cell is executed twice in place, as learners do, and must pass twice. A cell that can't be, by
+//! its nature, carries the tag `run-once`.
 
 use std::path::Path;
 

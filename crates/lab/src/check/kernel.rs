@@ -44,15 +44,17 @@ pub struct Laboratory<'a> {
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
 
 /// All tests.
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 14] = [
     ("a gradient across cells", tensor_ids),
     ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
     ("a training step across cells is a compiled program's", one_step),
     ("the same with :dep candle-core pasted in", one_step_with_candle),
+    ("a second candle in the kernel is noticed", second_candle),
     ("a panic is reported", panic_is_reported),
     ("an error through ? is reported", question_mark_is_reported),
     ("a compile error is reported", compile_error_is_reported),
     ("a crashed process is reported", crash_is_reported),
+    ("a cell that can't be executed twice is reported", second_time_is_reported),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
     ("a warm start is fast", warm_start),
@@ -65,8 +67,12 @@ impl Laboratory<'_> {
     }
 
     fn execute_as(&self, request: Request) -> Result<Execution, String> {
-        let execution =
-            run::execute(self.repository, self.ready, &request, self.interrupts).map_err(|error| error.to_string())?;
+        self.execute_with(request, &mut |_| {})
+    }
+
+    fn execute_with(&self, request: Request, between: &mut dyn FnMut(usize)) -> Result<Execution, String> {
+        let execution = run::execute_with(self.repository, self.ready, &request, self.interrupts, between)
+            .map_err(|error| error.to_string())?;
         if !execution.cleaned {
             return Err("the kernel's folder was left behind".to_string());
         }
@@ -130,6 +136,18 @@ fn one_step(laboratory: &Laboratory) -> Result<String, String> {
 fn one_step_with_candle(laboratory: &Laboratory) -> Result<String, String> {
     let cells = with_candle_pasted(cells(include_str!("../../tests/cells/one_step.rs")));
     compare_with_program(laboratory, "one_step_with_candle", cells)
+}
+
+fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
+    let notebook = Notebook::from_cells(cells(include_str!("../../tests/cells/second_candle.rs")));
+    let execution = laboratory.execute("second_candle", &notebook)?;
+    match &execution.outcome {
+        Outcome::Failed { cell: 4, failure } if failure.message.contains("candle is linked twice") => {
+            Ok(failure.message.lines().next().unwrap_or_default().to_string())
+        }
+        Outcome::Failed { cell, failure } => Err(run::describe("second_candle", &notebook, *cell, failure)),
+        other => Err(format!("the training went on: {other:?}")),
+    }
 }
 
 /// Compares what the cells print with what the compiled example of the same code prints.
@@ -202,6 +220,29 @@ fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     match &execution.outcome {
         Outcome::Failed { cell: 2, failure } if failure.what.contains("variables are lost") => Ok(String::new()),
         other => Err(format!("it was taken for {other:?}")),
+    }
+}
+
+fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = [
+        "let mut count: usize = 0;",
+        "count += 1;\nprintln!(\"count {count}\");",
+        "let words: Vec<String> = vec![\"a\".to_string()];",
+        "drop(words);",
+    ];
+    let notebook = Notebook::from_cells(cells);
+    let once = Request::new(notebook.clone(), "once", laboratory.folder.join("once"));
+    passed("once", &notebook, &laboratory.execute_as(once.clone())?)?;
+    let name = "twice".to_string();
+    let folder = laboratory.folder.join(&name);
+    let execution = laboratory.execute_as(Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
+    let reported = matches!(&execution.outcome, Outcome::Failed { cell: 4, failure }
+        if failure.what == "does not compile when executed a second time");
+    // What is kept is what the first time printed.
+    let kept = printed(&execution)?.contains("count 1") && !printed(&execution)?.contains("count 2");
+    match reported && kept && execution.repeated == [1, 2, 3] {
+        true => Ok(String::new()),
+        false => Err(format!("{:?}, kept {:?}", execution.outcome, printed(&execution)?)),
     }
 }
 
@@ -323,9 +364,12 @@ pub fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> 
 
 fn idle(laboratory: &Laboratory) -> Result<String, String> {
     let notebook = Notebook::from_cells(cells(include_str!("../../tests/cells/idle.rs")));
-    let mut request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
-    request.pauses.push((3, laboratory.idle));
-    let execution = laboratory.execute_as(request)?;
+    let request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
+    let execution = laboratory.execute_with(request, &mut |cell| {
+        if cell == 3 {
+            std::thread::sleep(laboratory.idle);
+        }
+    })?;
     let printed = printed(passed("idle", &notebook, &execution)?)?;
     let epochs = |which: &str| -> Result<u64, String> {
         let line = printed.lines().find_map(|line| line.strip_prefix(&format!("epochs {which} ")));

@@ -6,11 +6,13 @@ The first line of standard input is the job, a JSON object:
     cwd, env      the kernel's working directory and additional variables
 
 Prints one JSON object a line: what happens. After the `end` of each cell it waits for a further line: `next` goes on;
-`stop`, or the end of the input, at any time, ends the kernel.
+`again` executes the same cell once more, and the notebook keeps the outputs that it has; `stop`, or the end of the
+input, at any time, ends the kernel.
 """
 
 import asyncio
 import contextlib
+import copy
 import json
 import logging
 import os
@@ -116,28 +118,40 @@ async def unless_stopped(work, orders):
     return work.result()
 
 
+async def execute_cell(client, cell, index, number, orders, save_outputs):
+    """Executes a cell and tells how it ended; returns whether the kernel lives on."""
+    tell("cell", index=index)
+    started = time.monotonic()
+    client.reply_status = "ok"
+    try:
+        await unless_stopped(client.async_execute_cell(cell, index, execution_count=number), orders)
+        await client.read_late_output(cell, index)
+    except DeadKernelError:
+        await client.read_late_output(cell, index)
+        tell("dead", index=index)
+        return False
+    finally:
+        cell.outputs = join_streams(cell.outputs)
+        save_outputs()
+    seconds = time.monotonic() - started
+    tell("end", index=index, status=client.reply_status, seconds=seconds, outputs=cell.outputs)
+    return True
+
+
 async def execute(client, notebook, path, orders):
     number = 0
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
         number += 1
-        tell("cell", index=index)
-        started = time.monotonic()
-        client.reply_status = "ok"
-        try:
-            await unless_stopped(client.async_execute_cell(cell, index, execution_count=number), orders)
-            await client.read_late_output(cell, index)
-        except DeadKernelError:
-            await client.read_late_output(cell, index)
-            tell("dead", index=index)
-            return
-        finally:
-            cell.outputs = join_streams(cell.outputs)
-            save(notebook, path)
-        seconds = time.monotonic() - started
-        tell("end", index=index, status=client.reply_status, seconds=seconds, outputs=cell.outputs)
-        if await orders.get() == "stop":
+        executed, order = cell, "again"
+        while order == "again":
+            if not await execute_cell(client, executed, index, number, orders, lambda: save(notebook, path)):
+                return
+            order = await orders.get()
+            # The notebook's own cell keeps the first outputs.
+            executed = copy.deepcopy(cell)
+        if order == "stop":
             raise KeyboardInterrupt
     tell("finished")
 

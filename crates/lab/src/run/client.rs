@@ -149,6 +149,11 @@ impl Client {
         self.orders.send("next");
     }
 
+    /// Tells the client, which has just reported the end of a cell, to execute it once more.
+    pub fn again(&self) {
+        self.orders.send("again");
+    }
+
     /// Waits for the next event; nothing when the client is gone.
     ///
     /// # Errors

@@ -22,6 +22,14 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// The same, and whether the cell had passed once before.
+    pub fn when(self, again: bool) -> Self {
+        let what = if again { format!("{} when executed a second time", self.what) } else { self.what };
+        Self { what, ..self }
+    }
+}
+
 /// Where a compile error's report names the line on which the statement begins: `command_3:2:5`.
 static REPORT: LazyLock<Regex> = LazyLock::new(|| regex(r"command_\d+:(\d+):\d+"));
 /// A line of the cell in such a report: ` 2 │ let y: u32 = "a";`.

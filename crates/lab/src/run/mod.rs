@@ -30,6 +30,8 @@ use progress::{Progress, Shown};
 const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
 /// The tag of the cell that says where an executed copy stopped.
 const STOPPED: &str = "stopped-here";
+/// The tag of a cell that can't be executed again by its nature; its source says why.
+const RUN_ONCE: &str = "run-once";
 
 /// How the execution of a notebook ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Execution {
     pub ready: Duration,
     /// How long each code cell took, in their order.
     pub cells: Vec<Duration>,
+    /// The code cells, counted from 1, that were executed twice.
+    pub repeated: Vec<usize>,
     /// Whether the kernel's folder was gone when all had ended.
     pub cleaned: bool,
 }
@@ -82,8 +86,8 @@ pub struct Request {
     pub kernel_dirs: Option<PathBuf>,
     /// What the kernel is called, which names its folder.
     pub kernel_id: String,
-    /// How long the kernel is left idle behind which code cells, counted from 1.
-    pub pauses: Vec<(usize, Duration)>,
+    /// Cells that take less are executed twice in place, and must pass twice; outputs kept are the first ones.
+    pub twice_below: Option<Duration>,
     /// What the terminal shows.
     pub shown: Shown,
 }
@@ -93,8 +97,9 @@ impl Request {
     pub fn new(notebook: Notebook, name: &str, folder: PathBuf) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let kernel_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let (variables, pauses, name) = (Vec::new(), Vec::new(), name.to_string());
-        Self { notebook, name, folder, variables, kernel_dirs: None, kernel_id, pauses, shown: Shown::Nothing }
+        let (variables, name) = (Vec::new(), name.to_string());
+        let (kernel_dirs, twice_below, shown) = (None, None, Shown::Nothing);
+        Self { notebook, name, folder, variables, kernel_dirs, kernel_id, twice_below, shown }
     }
 }
 
@@ -155,6 +160,20 @@ pub fn execute(
     request: &Request,
     interrupts: &Interrupts,
 ) -> Result<Execution> {
+    execute_with(repository, ready, request, interrupts, &mut |_| {})
+}
+
+/// As [`execute`]; behind each code cell, counted from 1, the kernel is left alone while `between` runs.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_with(
+    repository: &Repository,
+    ready: &Ready,
+    request: &Request,
+    interrupts: &Interrupts,
+    between: &mut dyn FnMut(usize),
+) -> Result<Execution> {
     fs::create_dir_all(&request.folder).map_err(Error::file("make", &request.folder))?;
     let copy = request.folder.join(format!("{}.ipynb", request.name));
     request.notebook.write(&copy)?;
@@ -172,10 +191,11 @@ pub fn execute(
     let mut client = Client::start(&ready.python(), &ready.client_script(), &job, repository)?;
     let orders = client.orders();
     interrupts.stops(&orders);
-    let run = follow(&mut client, request, &kernel_folder);
+    let mut course = Course::default();
+    let outcome = follow(&mut client, request, &kernel_folder, &mut course, between);
     client.wait();
     interrupts.forgets(&orders);
-    let (outcome, kernel_ready, cells) = run?;
+    let outcome = outcome?;
     match &outcome {
         Outcome::Passed => {}
         Outcome::Failed { cell, failure } => mark(&copy, *cell, failure)?,
@@ -185,7 +205,8 @@ pub fn execute(
         }
     }
     let cleaned = wait_until_gone(&kernel_folder);
-    Ok(Execution { copy, outcome, took: started.elapsed(), ready: kernel_ready, cells, cleaned })
+    let Course { ready, cells, repeated } = course;
+    Ok(Execution { copy, outcome, took: started.elapsed(), ready, cells, repeated, cleaned })
 }
 
 /// The guard removes a kernel's folder when the kernel has ended; that takes it a moment.
@@ -198,19 +219,35 @@ fn wait_until_gone(folder: &Path) -> bool {
     !folder.exists()
 }
 
-fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Result<(Outcome, Duration, Vec<Duration>)> {
+/// What is noted while a notebook runs: the fields of [`Execution`].
+#[derive(Default)]
+struct Course {
+    ready: Duration,
+    cells: Vec<Duration>,
+    repeated: Vec<usize>,
+}
+
+fn follow(
+    client: &mut Client,
+    request: &Request,
+    kernel_folder: &Path,
+    course: &mut Course,
+    between: &mut dyn FnMut(usize),
+) -> Result<Outcome> {
     let code_cells = request.notebook.code_cells();
     let number = |index: usize| code_cells.iter().position(|(own, _)| *own == index).map_or(0, |at| at + 1);
     let progress = Progress::new(code_cells.len(), request.shown);
-    let (mut kernel_ready, mut cells, mut current) = (Duration::ZERO, Vec::new(), 0);
+    // The code cell at work, and whether it has passed once.
+    let (mut current, mut again) = (0, false);
     // What the kernel itself said last, should it die.
     let mut log = Vec::new();
     loop {
         match client.next_event()? {
             Some(Event::Ready(took)) => {
-                kernel_ready = took;
+                course.ready = took;
                 progress.ready(took);
             }
+            Some(Event::Cell(_) | Event::Stream { .. } | Event::Shown(_)) if again => {}
             Some(Event::Cell(index)) => {
                 let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
                 current = number(index);
@@ -223,22 +260,26 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
                 log.push(line);
             }
             Some(Event::End { index, status, took, outputs }) => {
-                cells.push(took);
-                progress.end(took);
                 let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
                 let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).ok();
                 let failure = failure::diagnose(source, &status, &outputs, compiled.as_deref());
-                match failure.filter(|_| !request.notebook.is_tagged(index, "raises-exception")) {
-                    Some(failure) => {
-                        return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
-                    }
-                    None => {
-                        if let Some((_, idle)) = request.pauses.iter().find(|(cell, _)| *cell == number(index)) {
-                            progress.idle(*idle);
-                            std::thread::sleep(*idle);
-                        }
-                        client.go_on();
-                    }
+                if let Some(failure) = failure.filter(|_| !request.notebook.is_tagged(index, "raises-exception")) {
+                    return Ok(Outcome::Failed { cell: current, failure: failure.when(again) });
+                }
+                if again {
+                    course.repeated.push(current);
+                    progress.again(took);
+                } else {
+                    course.cells.push(took);
+                    progress.end(took);
+                }
+                let wanted = request.twice_below.is_some_and(|limit| took < limit);
+                again = wanted && !again && !request.notebook.is_tagged(index, RUN_ONCE);
+                if again {
+                    client.again();
+                } else {
+                    between(current);
+                    client.go_on();
                 }
             }
             Some(Event::Dead(index)) => {
@@ -246,12 +287,10 @@ fn follow(client: &mut Client, request: &Request, kernel_folder: &Path) -> Resul
                 let message =
                     if said.is_empty() { "it said nothing".to_string() } else { format!("it said last:\n{said}") };
                 let failure = Failure { what: "lost its kernel, which died".to_string(), line: None, message };
-                return Ok((Outcome::Failed { cell: number(index), failure }, kernel_ready, cells));
+                return Ok(Outcome::Failed { cell: number(index), failure: failure.when(again) });
             }
-            Some(Event::Finished) => return Ok((Outcome::Passed, kernel_ready, cells)),
-            Some(Event::Stopped) => {
-                return Ok((Outcome::Interrupted { cell: current }, kernel_ready, cells));
-            }
+            Some(Event::Finished) => return Ok(Outcome::Passed),
+            Some(Event::Stopped) => return Ok(Outcome::Interrupted { cell: current }),
             Some(Event::Failed(message)) => {
                 return Err(Error::Client(format!("{message}\n{}", failure::last_words(&log)).trim().to_string()));
             }
@@ -288,11 +327,17 @@ pub fn describe(name: &str, notebook: &Notebook, cell: usize, failure: &Failure)
     format!("{name}: cell {cell} of {}{place}{message}", cells.len())
 }
 
-/// `cargo lab run`: executes `notebooks` one after another. Returns whether all passed.
+/// `cargo lab run`: executes `notebooks` one after another, each cell `twice` if wanted. Returns whether all passed.
 ///
 /// # Errors
 /// Where a notebook or a setting is wrong, before anything is executed; where the client can't work.
-pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], write_back: bool) -> Result<bool> {
+pub fn run(
+    repository: &Repository,
+    notebooks: &[String],
+    settings: &[Setting],
+    twice: bool,
+    write_back: bool,
+) -> Result<bool> {
     let mut requests = Vec::new();
     for asked in notebooks {
         let path = repository.find_notebook(asked)?;
@@ -300,7 +345,8 @@ pub fn run(repository: &Repository, notebooks: &[String], settings: &[Setting], 
         let mut notebook = Notebook::read(&path)?;
         parameters::set(&mut notebook, &name, settings)?;
         let folder = run_folder(repository, &name);
-        let request = Request { shown: Shown::Cells, ..Request::new(notebook, &name, folder) };
+        let twice_below = twice.then_some(Duration::MAX);
+        let request = Request { shown: Shown::Cells, twice_below, ..Request::new(notebook, &name, folder) };
         requests.push((path, request));
     }
     let ready = crate::environment::set_up(repository)?;

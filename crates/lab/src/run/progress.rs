@@ -80,14 +80,14 @@ impl Progress {
         }
     }
 
-    /// The kernel is left alone.
-    pub fn idle(&self, time: Duration) {
-        self.say(&format!("    idle for {}", seconds(time)));
-    }
-
     /// The cell ended.
     pub fn end(&self, took: Duration) {
         self.say(&format!("    {}", seconds(took)));
+    }
+
+    /// The cell was executed once more.
+    pub fn again(&self, took: Duration) {
+        self.say(&format!("    {} again", seconds(took)));
     }
 }
 
