@@ -1,12 +1,12 @@
-//! Training and inference speed of one network in this crate, plain candle and PyTorch, side by side:
+//! Training and inference speed of one network in this crate, plain candle and PyTorch, side by side, as Markdown:
 //!
 //! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [--rounds N] [--batches 32,128,512]
-//! [--modes train,infer] [--only NAME,…] [--threads N]`
+//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N]`
 //!
 //! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
-//! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` (or the
-//! environment variable `BENCH_PYTHON`) names a Python with PyTorch; without it PyTorch is left out.
-//! `CANDLE_CNN_ISA=avx2` or `plain` switches vector code off in this crate.
+//! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
+//! Python with PyTorch; without it PyTorch is left out. Where the CPU has AVX-512, a second table follows with it
+//! switched off. In this repository `cargo lab bench` starts it.
 //!
 //! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
 //! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimiser is SGD with momentum and weight decay.
@@ -27,6 +27,22 @@ const DENSE: [usize; 4] = [1024, 512, 128, 10];
 const CLASSES: u32 = 10;
 /// What one measurement should take at least, so that the clock's steps do not count.
 const SECONDS: f64 = 0.25;
+/// Without AVX-512: what tells this crate, and PyTorch's own kernels, MKL and oneDNN. candle's `gemm` listens to nobody.
+const WITHOUT_AVX512: [(&str, &str); 4] = [
+    ("CANDLE_CNN_ISA", "avx2"),
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+];
+
+/// This crate, with the blocks as one operation and layer by layer; plain candle; PyTorch in both layouts.
+const FUSED: &str = "candle-cnn";
+const SEPARATE: &str = "candle-cnn layer by layer";
+const PLAIN: &str = "plain candle";
+const PYTORCH: &str = "PyTorch";
+const CHANNELS_LAST: &str = "PyTorch channels-last";
+/// Not a contender: the machine's yardstick.
+const PRODUCT: &str = "matrix product";
 
 /// A network that can make one step.
 trait Contender {
@@ -135,18 +151,18 @@ impl Contender for Plain {
     }
 }
 
-/// A matrix product of 1024 × 1024, the machine's yardstick.
-const PRODUCT: usize = 1024;
+/// Rows and columns of the matrices of [`PRODUCT`].
+const SIDE: usize = 1024;
 
 /// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
 fn work(name: &str) -> Result<(), Error> {
     let mut contender: Option<Box<dyn Contender>> = match name {
-        "candle" => Some(Box::new(Plain::new()?)),
-        "candle-cnn" => Some(Box::new(Ours::new(true)?)),
-        "candle-cnn separate" => Some(Box::new(Ours::new(false)?)),
+        PLAIN => Some(Box::new(Plain::new()?)),
+        FUSED => Some(Box::new(Ours::new(true)?)),
+        SEPARATE => Some(Box::new(Ours::new(false)?)),
         _ => None,
     };
-    let a = Tensor::randn(0f32, 1., (PRODUCT, PRODUCT), &Device::Cpu)?;
+    let a = Tensor::randn(0f32, 1., (SIDE, SIDE), &Device::Cpu)?;
     let mut data: Option<(Tensor, Tensor)> = None;
     for line in std::io::stdin().lines() {
         let line = line?;
@@ -164,7 +180,7 @@ fn work(name: &str) -> Result<(), Error> {
         let start = Instant::now();
         for _ in 0..steps {
             match (&mut contender, mode) {
-                (Some(contender), "train") => contender.train(images, labels)?,
+                (Some(contender), "training") => contender.train(images, labels)?,
                 (Some(contender), _) => contender.infer(images)?,
                 (None, _) => drop(a.matmul(&a)?),
             }
@@ -186,19 +202,19 @@ fn peak_mib() -> f64 {
 
 /// A contender's process.
 struct Worker {
-    name: String,
+    name: &'static str,
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    fn start(name: &str, mut command: Command) -> Result<Self, Error> {
+    fn start(name: &'static str, command: &mut Command) -> Result<Self, Error> {
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("a worker without pipes".into());
         };
-        Ok(Self { name: name.to_string(), process, input, output: BufReader::new(output) })
+        Ok(Self { name, process, input, output: BufReader::new(output) })
     }
 
     /// Seconds for `steps` steps, and the peak memory in MiB.
@@ -222,9 +238,131 @@ impl Drop for Worker {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// What is to be measured.
+struct Options {
+    threads: usize,
+    rounds: usize,
+    batches: Vec<usize>,
+    modes: Vec<String>,
+    only: Option<Vec<String>>,
+    tables: Option<Vec<String>>,
+    python: Option<String>,
+}
+
+impl Options {
+    fn read() -> Result<Self, Error> {
+        let list = |name| argument(name).map(|text| text.split(',').map(str::to_string).collect::<Vec<_>>());
+        let threads = argument("--threads").map_or(Ok(std::thread::available_parallelism()?.get()), |n| n.parse())?;
+        let batches = list("--batches").unwrap_or_else(|| ["32", "128", "512"].map(str::to_string).to_vec());
+        Ok(Self {
+            threads,
+            rounds: argument("--rounds").map_or(Ok(11), |n| n.parse())?,
+            batches: batches.iter().map(|batch| batch.parse()).collect::<Result<_, _>>()?,
+            modes: list("--modes").unwrap_or_else(|| ["training", "inference"].map(str::to_string).to_vec()),
+            only: list("--only"),
+            tables: list("--tables"),
+            python: argument("--python"),
+        })
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|own| own == name))
+    }
+
+    /// Starts all contenders, each with `variables` in its environment.
+    fn start(&self, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
+        let mut workers = Vec::new();
+        for name in [PRODUCT, FUSED, SEPARATE, PLAIN] {
+            if self.wants(name) || name == PRODUCT {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["--worker", name]).env("RAYON_NUM_THREADS", self.threads.to_string());
+                workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
+            }
+        }
+        for (name, layout) in [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")] {
+            if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
+                let mut command = Command::new(python);
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py");
+                command.args([script, layout, &self.threads.to_string()]);
+                workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
+            }
+        }
+        Ok(workers)
+    }
+}
+
+/// What was measured of a contender in one mode and at one batch size.
+struct Figures {
+    name: &'static str,
+    /// Steps of one measurement.
+    steps: usize,
+    /// Images per second in each round.
+    rates: Vec<f64>,
+    /// Peak memory, in MiB.
+    peak: f64,
+}
+
+impl Figures {
+    /// Times over the median of the contender called `other`.
+    fn over(&self, other: &str, all: &[Figures]) -> String {
+        let other = all.iter().find(|figures| figures.name == other && figures.name != self.name);
+        other.map_or("–".to_string(), |other| format!("{:.2}", median(&self.rates) / median(&other.rates)))
+    }
+}
+
+/// Lets the contenders take turns, and prints a row for each; the rates of the matrix product go into `products`.
+fn measure(
+    workers: &mut [Worker],
+    options: &Options,
+    mode: &str,
+    batch: usize,
+    products: &mut Vec<f64>,
+) -> Result<(), Error> {
+    let mut all = Vec::new();
+    for worker in workers.iter_mut() {
+        worker.run(mode, batch, 2)?;
+        let (seconds, _) = worker.run(mode, batch, 1)?;
+        // More than 200 steps measure nothing that 200 do not.
+        let steps = ((SECONDS / seconds) as usize).clamp(1, 200);
+        all.push(Figures { name: worker.name, steps, rates: Vec::new(), peak: 0.0 });
+    }
+    for _ in 0..options.rounds {
+        for (worker, figures) in workers.iter_mut().zip(&mut all) {
+            let (seconds, mib) = worker.run(mode, batch, figures.steps)?;
+            figures.rates.push((batch * figures.steps) as f64 / seconds);
+            figures.peak = figures.peak.max(mib);
+            if worker.name == PRODUCT {
+                products.push(2.0 * (SIDE as f64).powi(3) * figures.steps as f64 / seconds * 1e-9);
+            }
+        }
+    }
+    for figures in all.iter().filter(|figures| figures.name != PRODUCT) {
+        let (slowest, middle, fastest) = spread(&figures.rates);
+        println!(
+            "| {mode} | {batch} | {} | {middle:.0} | {slowest:.0} – {fastest:.0} | {:.0} | {} | {} | {} |",
+            figures.name,
+            figures.peak,
+            figures.over(PYTORCH, &all),
+            figures.over(CHANNELS_LAST, &all),
+            figures.over(PLAIN, &all),
+        );
+    }
+    Ok(())
+}
+
+/// The smallest, the median and the largest.
+fn spread(values: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.as_slice() {
+        [] => (f64::NAN, f64::NAN, f64::NAN),
+        [first, .., last] => (*first, sorted[sorted.len() / 2], *last),
+        [one] => (*one, *one, *one),
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    spread(values).1
 }
 
 fn argument(name: &str) -> Option<String> {
@@ -232,85 +370,51 @@ fn argument(name: &str) -> Option<String> {
     arguments.next().and_then(|_| arguments.next())
 }
 
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+fn table(options: &Options, variables: &[(&str, &str)]) -> Result<(), Error> {
+    let mut workers = options.start(variables)?;
+    println!(
+        "\n| mode | batch | contender | images/s | slowest – fastest | peak memory, MiB \
+         | × PyTorch | × its channels-last | × plain candle |"
+    );
+    println!("|---|---:|---|---:|---:|---:|---:|---:|---:|");
+    let mut products = Vec::new();
+    for mode in &options.modes {
+        for &batch in &options.batches {
+            measure(&mut workers, options, mode, batch, &mut products)?;
+        }
+    }
+    let (slowest, middle, fastest) = spread(&products);
+    println!("\nMatrix product of {SIDE}³ by `gemm`: {middle:.0} GFLOP/s ({slowest:.0} – {fastest:.0}).");
+    Ok(())
+}
+
 fn main() -> Result<(), Error> {
     if let Some(name) = argument("--worker") {
         return work(&name);
     }
-    let cores = std::thread::available_parallelism()?.get();
-    let threads = argument("--threads").map_or(Ok(cores), |n| n.parse())?;
-    let rounds: usize = argument("--rounds").map_or(Ok(7), |n| n.parse())?;
-    let batches = argument("--batches").unwrap_or_else(|| "32,128,512".into());
-    let batches = batches.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
-    let modes = argument("--modes").unwrap_or_else(|| "train,infer".into());
-    let only = argument("--only");
-    let python = argument("--python").or_else(|| std::env::var("BENCH_PYTHON").ok());
-
-    let mut workers = Vec::new();
-    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|o| o == name));
-    for name in ["product", "candle-cnn", "candle-cnn separate", "candle"] {
-        if wanted(name) || name == "product" {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--worker", name]).env("RAYON_NUM_THREADS", threads.to_string());
-            workers.push(Worker::start(name, command)?);
-        }
-    }
-    if let Some(python) = &python {
-        for (name, layout) in [("PyTorch", "contiguous"), ("PyTorch channels-last", "channels_last")] {
-            if wanted("PyTorch") {
-                let mut command = Command::new(python);
-                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py");
-                command.args([script, layout, &threads.to_string()]);
-                workers.push(Worker::start(name, command)?);
-            }
-        }
-    }
-    println!("threads: {threads}; vector code of this crate: {:?}; rounds: {rounds}", candle_cnn::instruction_set());
-    println!("images/s: median (slowest – fastest); memory: peak of the process\n");
-    println!("| mode | batch | contender | images/s | | memory, MiB | of PyTorch's better layout |");
-    println!("|---|---:|---|---:|---|---:|---:|");
-    let mut product = Vec::new();
-    for mode in modes.split(',') {
-        for &batch in &batches {
-            // (steps, images/s of each round, peak) of each worker.
-            let mut results: Vec<(usize, Vec<f64>, f64)> = Vec::new();
-            for worker in &mut workers {
-                worker.run(mode, batch, 2)?;
-                let (seconds, _) = worker.run(mode, batch, 1)?;
-                let steps = ((SECONDS / seconds) as usize).clamp(1, 200);
-                results.push((steps, Vec::new(), 0.0));
-            }
-            for _ in 0..rounds {
-                for (worker, (steps, rates, peak)) in workers.iter_mut().zip(&mut results) {
-                    let (seconds, mib) = worker.run(mode, batch, *steps)?;
-                    if worker.name == "product" {
-                        product.push(2.0 * (PRODUCT as f64).powi(3) * *steps as f64 / seconds * 1e-9);
-                    } else {
-                        rates.push((batch * *steps) as f64 / seconds);
-                        *peak = peak.max(mib);
-                    }
-                }
-            }
-            let better = workers.iter().zip(&mut results).filter(|(worker, _)| worker.name.starts_with("PyTorch"));
-            let better = better.map(|(_, (_, rates, _))| median(rates)).fold(f64::NAN, f64::max);
-            for (worker, (_, rates, peak)) in workers.iter().zip(&mut results) {
-                if rates.is_empty() {
-                    continue;
-                }
-                let middle = median(rates);
-                let (slowest, fastest) = (rates[0], rates[rates.len() - 1]);
-                let of = if better.is_nan() { "–".to_string() } else { format!("{:.2}", middle / better) };
-                let name = &worker.name;
-                println!(
-                    "| {mode} | {batch} | {name} | {middle:.0} | {slowest:.0} – {fastest:.0} | {peak:.0} | {of} |"
-                );
-            }
-        }
-    }
-    let middle = median(&mut product);
+    let options = Options::read()?;
+    let wants = |table: &str| options.tables.as_ref().is_none_or(|tables| tables.iter().any(|own| own == table));
     println!(
-        "\nmatrix product {PRODUCT}³ by gemm: {middle:.0} GFLOP/s ({:.0} – {:.0})",
-        product[0],
-        product[product.len() - 1]
+        "Median of {} rounds in which the contenders took turns, {} threads each; candle 0.11.1.",
+        options.rounds, options.threads
     );
+    if wants("full") {
+        println!("\n### With all that the CPU has ({:?} in candle-cnn)", candle_cnn::instruction_set());
+        table(&options, &[])?;
+    }
+    if wants("avx2") && has_avx512() {
+        println!("\n### AVX-512 switched off\n");
+        let variables = WITHOUT_AVX512.map(|(name, value)| format!("`{name}={value}`")).join(", ");
+        println!("In candle-cnn and PyTorch by {variables}. candle's `gemm` offers no switch, so plain candle");
+        println!("(and the matrix product) still use it.");
+        table(&options, &WITHOUT_AVX512)?;
+    }
     Ok(())
 }

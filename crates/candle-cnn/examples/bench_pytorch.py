@@ -54,10 +54,10 @@ def main():
         if images is None or len(images) != batch:
             images = (torch.rand(batch, 3, 32, 32) * 2 - 1).to(memory_format=memory_format)
             labels = torch.arange(batch) % 10
-        net.train(mode == "train")
+        net.train(mode == "training")
         start = time.perf_counter()
         for _ in range(steps):
-            if mode == "train":
+            if mode == "training":
                 optimiser.zero_grad()
                 loss = F.cross_entropy(net(images), labels)
                 loss.backward()

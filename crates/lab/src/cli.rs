@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::acceptance::{self, Selection};
+use crate::bench;
 use crate::check::kernel::{self, Laboratory};
 use crate::doctor;
 use crate::environment;
@@ -29,6 +30,7 @@ use crate::run;
   cargo lab run 00                         execute notebooks/00_*.ipynb
   cargo lab run 00 --set epochs=2          with another value for a parameter
   cargo lab test                           all checks
+  cargo lab bench --quick                  speed beside plain candle and PyTorch
   cargo lab doctor                         what is found, what is missing")]
 struct Arguments {
     #[command(subcommand)]
@@ -69,6 +71,21 @@ enum Verb {
     },
     /// Say what is found, what is missing and how to get it
     Doctor,
+    /// Measure training and inference beside plain candle and PyTorch
+    Bench {
+        /// A Python that has PyTorch; the environment's is asked otherwise
+        #[arg(long, value_name = "PYTHON")]
+        python: Option<PathBuf>,
+        /// Batch 32 and few rounds, for a first look
+        #[arg(long)]
+        quick: bool,
+        /// The notebook kernel beside a compiled program instead
+        #[arg(long, conflicts_with = "python")]
+        kernel: bool,
+        /// Write the tables into a Markdown file too
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+    },
     /// Measure how long a kernel takes to start, a few times
     #[command(hide = true)]
     MeasureStart {
@@ -108,6 +125,10 @@ pub fn main() -> Result<ExitCode> {
             acceptance::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
         }
         Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
+        Some(Verb::Bench { python, quick, kernel, save }) => {
+            let options = bench::Options { python, quick, kernel, save };
+            bench::bench(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS)
+        }
         Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),

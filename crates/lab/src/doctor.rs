@@ -1,14 +1,13 @@
 //! `cargo lab doctor`: what is found, what is missing, how to get it. It starts nothing that takes time, changes
 //! nothing, and works where Python, a linker or the set-up are missing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::environment::packages::Environment;
 use crate::environment::{self, evcxr, kernelspec, python};
 use crate::error::{Error, Result};
 use crate::kernel::folder::{KernelFolders, Key, user_cache};
+use crate::machine::{memory_gb, output};
 use crate::repository::{Repository, parse_version};
 
 /// Disk space that everything takes, as measured: `.venv` 0.26 GB, evcxr 0.8 GB while it is compiled, the prepared
@@ -74,12 +73,6 @@ pub fn examine(repository: &Repository) -> Result<bool> {
         _ => println!("\n{missing} things that are needed are missing; their lines say how to get them."),
     }
     Ok(missing == 0)
-}
-
-/// What a program prints, if it can be started and succeeds.
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_string())
 }
 
 fn rust(repository: &Repository) -> Result<Finding> {
@@ -197,12 +190,7 @@ fn free_gb(path: &Path) -> Option<f64> {
 }
 
 fn memory() -> Finding {
-    let linux = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e9)
-    });
-    let macos = || output("sysctl", &["-n", "hw.memsize"])?.parse::<f64>().ok().map(|bytes| bytes / 1e9);
-    match linux.or_else(macos) {
+    match memory_gb() {
         None => good("memory", "unknown"),
         Some(gb) if gb >= MEMORY_GB => good("memory", format!("{gb:.0} GB, {MEMORY_GB:.0} GB are enough")),
         Some(gb) => Finding {

@@ -131,6 +131,9 @@ pub enum Error {
         /// The module that is missing.
         module: String,
     },
+    /// The Python that a comparison was to be made with has no PyTorch.
+    #[error("{} can't import PyTorch, or is no Python; `pip install torch` there, or leave --python out", .0.display())]
+    NoPyTorch(PathBuf),
     /// No C linker was found.
     #[error(
         "no C linker: `cc` is not on PATH, and Rust needs it to link each cell\n\

@@ -9,17 +9,21 @@
 //! - [`run`]: executing notebooks headless.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
+//! - [`bench`]: `cargo lab bench`.
 //! - [`doctor`]: what is found and what is missing.
+//! - [`machine`]: its processor and memory.
 //! - [`steps`]: announcing what takes time.
 //! - [`error`]: everything that can go wrong.
 
 mod acceptance;
+mod bench;
 mod check;
 mod cli;
 mod doctor;
 mod environment;
 mod error;
 mod kernel;
+mod machine;
 mod notebook;
 mod repository;
 mod run;

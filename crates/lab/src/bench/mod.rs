@@ -1,0 +1,156 @@
+//! `cargo lab bench`: training and inference speed beside plain candle and PyTorch, and inside the notebook kernel.
+//!
+//! What measures needs candle, so it is a program of its own, an example of candle-cnn or cifar-lab that this starts
+//! through cargo.
+//!
+//! - [`kernel`]: the kernel beside a compiled program.
+//! - [`report`]: what is printed, and saved as Markdown.
+
+mod kernel;
+mod report;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::environment::{self, packages::Environment};
+use crate::error::{Error, Result};
+use crate::kernel::settings;
+use crate::machine::output;
+use crate::repository::Repository;
+use crate::steps;
+use report::Report;
+
+/// What is to be measured.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A Python with PyTorch; without, the environment's is asked.
+    pub python: Option<PathBuf>,
+    /// A minute's measurement, for a first look.
+    pub quick: bool,
+    /// The notebook kernel beside a compiled program.
+    pub kernel: bool,
+    /// A file for the report.
+    pub save: Option<PathBuf>,
+}
+
+impl Options {
+    /// The command that repeats the measurement; a Python's path means nothing on another machine.
+    fn command(&self) -> String {
+        let mut command = "cargo lab bench".to_string();
+        for (given, option) in
+            [(self.kernel, " --kernel"), (self.quick, " --quick"), (self.python.is_some(), " --python PYTHON")]
+        {
+            command += if given { option } else { "" };
+        }
+        command
+    }
+}
+
+/// Measures, prints, and saves where that is wanted.
+///
+/// # Errors
+/// Where a program can't be compiled or fails, or the report can't be written.
+pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
+    let mut report = Report::begin(repository, &options.command());
+    if options.kernel {
+        kernel::beside_a_program(repository, options.quick, &mut report)?;
+    } else {
+        beside_others(repository, options, &mut report)?;
+    }
+    match &options.save {
+        Some(path) => report.save(path),
+        None => Ok(()),
+    }
+}
+
+fn beside_others(repository: &Repository, options: &Options, report: &mut Report) -> Result<()> {
+    let pytorch = find_pytorch(repository, options.python.as_deref())?;
+    let program = build(repository, "candle-cnn", "bench")?;
+    let mut command = Command::new(program);
+    if options.quick {
+        // Under two minutes on 2 cores, and as much the worse.
+        command.args(["--rounds", "3", "--batches", "32"]);
+    }
+    match &pytorch {
+        Some((python, version)) => {
+            command.arg("--python").arg(python);
+            report.say(&format!("PyTorch {version}."));
+        }
+        None => report.say("PyTorch is left out."),
+    }
+    settings::forget_cargo_run(&mut command, repository);
+    let mut process = command.stdout(Stdio::piped()).spawn().map_err(|source| Error::Start {
+        program: "the benchmark".to_string(),
+        source,
+        advice: "It was compiled just before; is the disk full?",
+    })?;
+    if let Some(lines) = process.stdout.take() {
+        for line in BufReader::new(lines).lines() {
+            report.say(&line.map_err(Error::file("read from", "the benchmark"))?);
+        }
+    }
+    let status = process.wait().map_err(Error::file("wait for", "the benchmark"))?;
+    if status.success() { Ok(()) } else { Err(failed("measuring", &format!("{status}, see above"))) }
+}
+
+/// A Python with PyTorch, and PyTorch's version: the one `asked` for, else the environment's, else that on PATH.
+fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
+    let version = |python: &Path| output(&python.to_string_lossy(), &["-c", "import torch; print(torch.__version__)"]);
+    if let Some(python) = asked {
+        return match version(python) {
+            Some(version) => Ok(Some((python.to_path_buf(), version))),
+            None => Err(Error::NoPyTorch(python.to_path_buf())),
+        };
+    }
+    let wanted = Environment::read(&repository.root().join("environment.yml"))?;
+    let own = environment::place(repository, &wanted).join("bin/python");
+    let found = [own, PathBuf::from("python3")].into_iter().find_map(|python| Some((version(&python)?, python)));
+    if found.is_none() {
+        println!("No PyTorch to compare with: `pip install torch` in any Python, then `--python` with that Python.");
+    }
+    Ok(found.map(|(version, python)| (python, version)))
+}
+
+/// Compiles an example of `package` as it is meant to run, and returns its path.
+fn build(repository: &Repository, package: &str, example: &str) -> Result<PathBuf> {
+    let step = steps::begin(&format!("Compiling {example} of {package}, optimised"), "3 minutes the first time");
+    let mut command = Command::new("cargo");
+    command.args(["build", "--release", "--quiet", "--package", package, "--example", example]);
+    command.arg("--message-format=json-render-diagnostics").current_dir(repository.root()).stderr(Stdio::inherit());
+    settings::forget_cargo_run(&mut command, repository);
+    let output = command.output().map_err(Error::file("start", "cargo"))?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = messages.find_map(|message| {
+        let own = message["target"]["name"] == example;
+        message["executable"].as_str().filter(|_| own).map(PathBuf::from)
+    });
+    step.end();
+    program.filter(|_| output.status.success()).ok_or_else(|| failed("compiling", "cargo's messages stand above"))
+}
+
+fn failed(step: &str, reason: &str) -> Error {
+    let advice = "`cargo lab doctor` says what is missing.".to_string();
+    Error::Step { step: format!("{step} the benchmark"), reason: reason.to_string(), advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_no_path() {
+        let options = Options { python: Some("/home/me/torch/bin/python".into()), quick: true, ..Options::default() };
+        assert_eq!(options.command(), "cargo lab bench --quick --python PYTHON");
+    }
+
+    #[test]
+    fn a_python_without_pytorch_is_an_error_where_it_was_asked_for() {
+        let repository = Repository::around(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let error = find_pytorch(&repository, Some(Path::new("no/such/python"))).unwrap_err().to_string();
+        assert!(error.contains("no/such/python") && error.contains("pip install torch"), "{error}");
+    }
+}

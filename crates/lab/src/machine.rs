@@ -1,0 +1,33 @@
+//! What this machine is: its processor and its memory.
+
+use std::fs;
+use std::process::Command;
+
+/// What a program prints, if it can be started and succeeds.
+pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_string())
+}
+
+/// The processor's name, as its maker has it.
+pub fn processor() -> Option<String> {
+    let linux = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    });
+    linux.or_else(|| output("sysctl", &["-n", "machdep.cpu.brand_string"]))
+}
+
+/// Cores that this program may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+}
+
+/// Memory, in GB.
+pub fn memory_gb() -> Option<f64> {
+    let linux = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e9)
+    });
+    linux.or_else(|| output("sysctl", &["-n", "hw.memsize"])?.parse::<f64>().ok().map(|bytes| bytes / 1e9))
+}
