@@ -1,5 +1,6 @@
 //! Verbs and options.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -15,6 +16,7 @@ use crate::environment;
 use crate::error::{Error, Result};
 use crate::kernel::{launcher, settings};
 use crate::notebook::parameters::Setting;
+use crate::programs::Program;
 use crate::repository::Repository;
 use crate::run;
 
@@ -30,6 +32,8 @@ use crate::run;
   cargo lab run 00                         execute notebooks/00_*.ipynb
   cargo lab run 00 --set epochs=2          with another value for a parameter
   cargo lab test                           all checks
+  cargo lab runs                           all trainings so far
+  cargo lab predict runs/…/cnn.pth cat.jpg what a saved network sees
   cargo lab bench --quick                  speed beside plain candle and PyTorch
   cargo lab doctor                         what is found, what is missing")]
 struct Arguments {
@@ -86,6 +90,31 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
+    /// List all trainings in runs/, and draw their test accuracies
+    Runs {
+        /// Another folder than runs/
+        folder: Option<PathBuf>,
+        /// Only those with this in their name or folder
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// Draw their test accuracies by epoch
+        #[arg(long, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
+    },
+    /// Say what a saved network sees on pictures
+    Predict {
+        /// How many classes to name for each picture
+        #[arg(long, value_name = "K", default_value_t = 3)]
+        top: usize,
+        /// What to compute on: auto, cpu, cuda:0
+        #[arg(long, value_name = "NAME", default_value = "auto")]
+        device: String,
+        /// A .pth with its .json beside it, or a .safetensors
+        weights: PathBuf,
+        /// JPEG or PNG files of any size, or folders of them
+        #[arg(required = true, value_name = "PICTURE")]
+        pictures: Vec<PathBuf>,
+    },
     /// Measure how long a kernel takes to start, a few times
     #[command(hide = true)]
     MeasureStart {
@@ -128,6 +157,19 @@ pub fn main() -> Result<ExitCode> {
         Some(Verb::Bench { python, quick, kernel, save }) => {
             let options = bench::Options { python, quick, kernel, save };
             bench::bench(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Verb::Runs { folder, name, plot }) => {
+            let mut arguments: Vec<OsString> = folder.map(PathBuf::into_os_string).into_iter().collect();
+            arguments.extend(name.into_iter().flat_map(|name| ["--name".into(), name.into()]));
+            arguments.extend(plot.into_iter().flat_map(|plot| ["--plot".into(), plot.into_os_string()]));
+            Program::Binary("runs").run(&Repository::current()?, &arguments)
+        }
+        Some(Verb::Predict { top, device, weights, pictures }) => {
+            let mut arguments: Vec<OsString> =
+                vec!["--top".into(), top.to_string().into(), "--device".into(), device.into(), "--".into()];
+            arguments.push(weights.into());
+            arguments.extend(pictures.into_iter().map(PathBuf::into_os_string));
+            Program::Binary("predict").run(&Repository::current()?, &arguments)
         }
         Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),

@@ -10,6 +10,7 @@
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
 //! - [`bench`]: `cargo lab bench`.
+//! - [`programs`]: programs of the other crates.
 //! - [`doctor`]: what is found and what is missing.
 //! - [`machine`]: its processor and memory.
 //! - [`steps`]: announcing what takes time.
@@ -25,6 +26,7 @@ mod error;
 mod kernel;
 mod machine;
 mod notebook;
+mod programs;
 mod repository;
 mod run;
 mod steps;

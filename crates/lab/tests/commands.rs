@@ -118,6 +118,13 @@ fn no_linker_then_no_python() {
 }
 
 #[test]
+fn a_comparison_with_a_python_that_lacks_pytorch() {
+    let scratch = Scratch::new();
+    let text = short_message(&scratch.lab().args(["bench", "--python", "no-such-python"]).output().unwrap());
+    assert!(text.contains("no-such-python can't import PyTorch") && text.contains("pip install torch"), "{text}");
+}
+
+#[test]
 fn the_doctor_needs_neither() {
     let scratch = Scratch::new();
     let output = scratch.lab().arg("doctor").output().unwrap();

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::failed;
 use super::report::Report;
-use super::{build, failed};
 use crate::check::listing;
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
+use crate::programs::Program;
 use crate::repository::Repository;
 use crate::run::{self, Interrupts, Outcome, Request};
 
@@ -36,7 +37,7 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     let begun = cells.len();
     cells.extend(std::iter::repeat_n(measuring, rounds));
 
-    let program = build(repository, "cifar-lab", PROGRAM)?;
+    let program = Program::Example("cifar-lab", PROGRAM).build(repository)?;
     let ready = environment::set_up(repository)?;
     let interrupts = Interrupts::watch()?;
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;

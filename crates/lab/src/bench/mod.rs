@@ -13,14 +13,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
 use crate::environment::{self, packages::Environment};
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::machine::output;
+use crate::programs::Program;
 use crate::repository::Repository;
-use crate::steps;
 use report::Report;
 
 /// What is to be measured.
@@ -68,7 +66,7 @@ pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
 
 fn beside_others(repository: &Repository, options: &Options, report: &mut Report) -> Result<()> {
     let pytorch = find_pytorch(repository, options.python.as_deref())?;
-    let program = build(repository, "candle-cnn", "bench")?;
+    let program = Program::Example("candle-cnn", "bench").build(repository)?;
     let mut command = Command::new(program);
     if options.quick {
         // Under two minutes on 2 cores, and as much the worse.
@@ -112,24 +110,6 @@ fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<
         println!("No PyTorch to compare with: `pip install torch` in any Python, then `--python` with that Python.");
     }
     Ok(found.map(|(version, python)| (python, version)))
-}
-
-/// Compiles an example of `package` as it is meant to run, and returns its path.
-fn build(repository: &Repository, package: &str, example: &str) -> Result<PathBuf> {
-    let step = steps::begin(&format!("Compiling {example} of {package}, optimised"), "3 minutes the first time");
-    let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--quiet", "--package", package, "--example", example]);
-    command.arg("--message-format=json-render-diagnostics").current_dir(repository.root()).stderr(Stdio::inherit());
-    settings::forget_cargo_run(&mut command, repository);
-    let output = command.output().map_err(Error::file("start", "cargo"))?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = messages.find_map(|message| {
-        let own = message["target"]["name"] == example;
-        message["executable"].as_str().filter(|_| own).map(PathBuf::from)
-    });
-    step.end();
-    program.filter(|_| output.status.success()).ok_or_else(|| failed("compiling", "cargo's messages stand above"))
 }
 
 fn failed(step: &str, reason: &str) -> Error {
