@@ -406,14 +406,17 @@ fn main() -> Result<(), Error> {
         options.rounds, options.threads
     );
     if wants("full") {
-        println!("\n### With all that the CPU has ({:?} in candle-cnn)", candle_cnn::instruction_set());
+        let set = format!("{:?}", candle_cnn::instruction_set()).to_uppercase();
+        println!("\n### With all that the CPU has ({set} in candle-cnn)");
         table(&options, &[])?;
     }
     if wants("avx2") && has_avx512() {
         println!("\n### AVX-512 switched off\n");
         let variables = WITHOUT_AVX512.map(|(name, value)| format!("`{name}={value}`")).join(", ");
-        println!("In candle-cnn and PyTorch by {variables}. candle's `gemm` offers no switch, so plain candle");
-        println!("(and the matrix product) still use it.");
+        println!(
+            "candle-cnn and PyTorch are kept to AVX2 by {variables}. candle's `gemm` offers no such switch: plain candle \
+             and the matrix product still use AVX-512."
+        );
         table(&options, &WITHOUT_AVX512)?;
     }
     Ok(())

@@ -59,6 +59,13 @@ pub enum Schedule {
 impl Schedule {
     /// [`Schedule::OneCycle`] with PyTorch's settings: warm-up 0.3, divisors 25 and 10,000.
     ///
+    /// ```
+    /// use candle_cnn::schedule::Schedule;
+    /// assert!(Schedule::one_cycle(0.1, 100)?.learning_rate(10) < 0.1);
+    /// assert!(Schedule::one_cycle(0.1, 1).is_err()); // One step goes nowhere.
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Self::check`].
     pub fn one_cycle(maximum: f64, steps: usize) -> Result<Self> {

@@ -107,7 +107,16 @@ pub fn conv2d(inputs: usize, outputs: usize, kernel: usize, config: Conv2dConfig
     Ok(Conv2d { bias: Some(uniform_by_fan_in(&vb, &[outputs], "bias", fan_in)?), ..conv })
 }
 
-/// As [`conv2d`], without a bias.
+/// As [`conv2d`], without a bias: what stands before a batch norm, whose shift makes up for it.
+///
+/// ```
+/// use candle_cnn::{layers::{Conv2dConfig, conv2d_no_bias}, parameters::Parameters};
+/// use candle_core::Device;
+/// let parameters = Parameters::new(0);
+/// conv2d_no_bias(3, 32, 3, Conv2dConfig::default(), parameters.var_builder(&Device::Cpu).pp("conv1"))?;
+/// assert_eq!(parameters.count(), 32 * 3 * 3 * 3);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`conv2d`].

@@ -77,6 +77,15 @@ pub fn linear(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {
 
 /// As [`linear`], without a bias.
 ///
+/// ```
+/// use candle_cnn::{layers::linear_no_bias, parameters::Parameters};
+/// use candle_core::Device;
+/// let parameters = Parameters::new(0);
+/// linear_no_bias(8, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+/// assert_eq!(parameters.count(), 8 * 10);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`linear`].
 pub fn linear_no_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {

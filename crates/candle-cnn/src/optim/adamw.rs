@@ -93,6 +93,20 @@ pub struct AdamW {
 impl AdamW {
     /// Groups of parameters, each with its own settings.
     ///
+    /// ```
+    /// use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup};
+    /// use candle_core::{Device, Var};
+    ///
+    /// let (weight, bias) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
+    /// let plain = AdamWConfig { weight_decay: 0., ..Default::default() };
+    /// let adamw = AdamW::with_groups(vec![
+    ///     ParameterGroup { vars: vec![weight], config: AdamWConfig::default() },
+    ///     ParameterGroup { vars: vec![bias], config: plain },
+    /// ])?;
+    /// assert_eq!(adamw.learning_rates(), [1e-3, 1e-3]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Where a setting is out of range, or two parameters share one tensor id.
     pub fn with_groups(groups: Vec<ParameterGroup<AdamWConfig>>) -> Result<Self> {
@@ -111,6 +125,22 @@ impl AdamW {
 
     /// Steps and moments (copies) as `step.0`, `exp_avg.0`, `exp_avg_sq.0`, … by the parameters' order; a parameter
     /// that has not been stepped has none. To be saved beside the parameters.
+    ///
+    /// ```
+    /// use candle_cnn::optim::{AdamW, AdamWConfig};
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer;
+    ///
+    /// let p = Var::new(&[1f32], &Device::Cpu)?;
+    /// let mut adamw = AdamW::new(vec![p.clone()], AdamWConfig::default())?;
+    /// assert!(adamw.state()?.is_empty());
+    /// adamw.backward_step(&p.sum_all()?)?;
+    /// let state = adamw.state()?;
+    /// assert_eq!(state["step.0"].to_scalar::<u32>()?, 1);
+    /// let mut again = AdamW::new(vec![p], AdamWConfig::default())?;
+    /// again.load_state(&state)?;
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Where the device has no memory for the copies.

@@ -124,6 +124,18 @@ impl SGD {
     /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … by the parameters' order; a parameter that has
     /// not been stepped has none. To be saved beside the parameters.
     ///
+    /// ```
+    /// use candle_cnn::optim::{SGD, SgdConfig};
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer;
+    /// let p = Var::new(&[1f32], &Device::Cpu)?;
+    /// let mut sgd = SGD::new(vec![p.clone()], SgdConfig { momentum: 0.9, ..Default::default() })?;
+    /// assert!(sgd.state()?.is_empty());
+    /// sgd.backward_step(&p.sum_all()?)?;
+    /// assert_eq!(sgd.state()?["momentum.0"].to_vec1::<f32>()?, [1.]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Where the device has no memory for the copies.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
@@ -165,6 +177,16 @@ impl SGD {
     }
 
     /// The parameters, in order.
+    ///
+    /// ```
+    /// use candle_cnn::optim::{SGD, SgdConfig};
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer;
+    /// let p = Var::new(&[1f32], &Device::Cpu)?;
+    /// let sgd = SGD::new(vec![p.clone()], SgdConfig::default())?;
+    /// assert_eq!(sgd.into_inner()[0].id(), p.id());
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
     pub fn into_inner(self) -> Vec<Var> {
         self.parameters.into_iter().map(|parameter| parameter.var).collect()
     }

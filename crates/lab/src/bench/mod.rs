@@ -69,7 +69,6 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     let program = Program::Example("candle-cnn", "bench").build(repository)?;
     let mut command = Command::new(program);
     if options.quick {
-        // Under two minutes on 2 cores, and as much the worse.
         command.args(["--rounds", "3", "--batches", "32"]);
     }
     match &pytorch {
@@ -79,6 +78,7 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
         }
         None => report.say("PyTorch is left out."),
     }
+    println!("About {} on 2 cores; other programs disturb it.", if options.quick { "a minute" } else { "9 minutes" });
     settings::forget_cargo_run(&mut command, repository);
     let mut process = command.stdout(Stdio::piped()).spawn().map_err(|source| Error::Start {
         program: "the benchmark".to_string(),
