@@ -55,7 +55,7 @@ pub fn examine(repository: &Repository) -> Result<bool> {
     let mut findings = vec![rust(repository)?, linker(), find_python(&wanted)];
     findings.push(rust_sources());
     findings.extend(set_up(repository, &wanted, &place)?);
-    findings.extend([disk(repository), memory(), data(), gpu(), cuda_toolkit()]);
+    findings.extend([disk(repository), memory(), data(), gpu(), cuda_toolkit(), pytorch(&place)]);
     let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
     for Finding { what, state, found } in &findings {
         let mark = match state {
@@ -247,6 +247,21 @@ fn cuda_toolkit() -> Finding {
             what: "CUDA toolkit",
             state: State::Optional,
             found: "no nvcc on PATH: needed only to compile for a GPU".to_string(),
+        },
+    }
+}
+
+/// Whether the Python that `cargo lab bench` asks first has PyTorch; looked for, not loaded, which takes seconds.
+fn pytorch(place: &Path) -> Finding {
+    let look = "import importlib.util; print(importlib.util.find_spec('torch').origin)";
+    let pythons = [place.join("bin/python"), PathBuf::from("python3")];
+    match pythons.iter().find(|python| output(&python.to_string_lossy(), &["-c", look]).is_some()) {
+        Some(python) => good("PyTorch", format!("in {}, for `cargo lab bench`", python.display())),
+        None => Finding {
+            what: "PyTorch",
+            state: State::Optional,
+            found: "only to compare with: `pip install torch` in any Python, then `cargo lab bench --python PYTHON`"
+                .to_string(),
         },
     }
 }
