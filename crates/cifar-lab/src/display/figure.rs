@@ -1,6 +1,7 @@
 //! Pictures: [`Figure`].
 
 use super::{Show, View};
+use crate::atomic_file::write_atomically;
 use crate::plot::{PlotError, text};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{ImageEncoder, RgbImage, codecs::png, imageops};
@@ -9,7 +10,6 @@ use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
 use std::borrow::Borrow;
 use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -331,7 +331,7 @@ impl Figure {
                 return Err(PlotError::Format { path: path.into(), wanted: "….svg, this figure is a drawing" });
             }
         };
-        write_whole(path, &bytes).map_err(|source| PlotError::Save { path: path.into(), source })
+        write_atomically(path, &bytes).map_err(|source| PlotError::Save { path: path.into(), source })
     }
 }
 
@@ -358,23 +358,6 @@ pub(crate) fn png_bytes(pixels: &RgbImage) -> Result<Vec<u8>, PlotError> {
     let encoder = png::PngEncoder::new_with_quality(&mut bytes, png::CompressionType::Best, png::FilterType::Adaptive);
     encoder.write_image(pixels.as_raw(), pixels.width(), pixels.height(), image::ExtendedColorType::Rgb8)?;
     Ok(bytes)
-}
-
-/// Writes a file beside `path` and renames it, so that no reader ever sees half of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is readable by its owner only; a figure is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]
