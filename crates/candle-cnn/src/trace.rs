@@ -6,6 +6,63 @@
 use candle_core::{Result, Tensor, Var};
 use std::cell::RefCell;
 
+use crate::ops::Conv2dConfig;
+
+/// What a layer computes, with all that it takes to compute it elsewhere; shapes are as in the layer's own documentation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A convolution.
+    Conv2d {
+        /// `[O, C / groups, KH, KW]`.
+        weight: Tensor,
+        /// `[O]`.
+        bias: Option<Tensor>,
+        /// Padding, stride, dilation, groups.
+        config: Conv2dConfig,
+    },
+    /// Batch normalisation.
+    BatchNorm2d {
+        /// `[C]`.
+        running_mean: Tensor,
+        /// `[C]`.
+        running_var: Tensor,
+        /// The scale, `[C]`.
+        weight: Option<Tensor>,
+        /// The shift, `[C]`.
+        bias: Option<Tensor>,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// A fully connected layer.
+    Linear {
+        /// `[O, I]`.
+        weight: Tensor,
+        /// `[O]`.
+        bias: Option<Tensor>,
+    },
+    /// The largest of each window.
+    MaxPool2d {
+        /// The window's height and width, in pixels.
+        kernel: (usize, usize),
+        /// The step downwards and to the right, in pixels.
+        stride: (usize, usize),
+    },
+    /// The mean of each window.
+    AvgPool2d {
+        /// The window's height and width, in pixels.
+        kernel: (usize, usize),
+        /// The step downwards and to the right, in pixels.
+        stride: (usize, usize),
+    },
+    /// max(x, 0).
+    Relu,
+    /// `[N, …]` to `[N, rest]`.
+    Flatten,
+    /// Leaves values as they are where one does not train.
+    Dropout,
+}
+
 /// One call of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerCall {
@@ -15,6 +72,8 @@ pub struct LayerCall {
     pub kind: &'static str,
     /// Its settings in a few characters (`3→32, 3×3, padding 1`).
     pub settings: String,
+    /// What it computes, with its parameters: for a program that runs the network elsewhere.
+    pub operation: Operation,
     /// What went in; the tensor itself, so that feature maps can be looked at.
     pub inputs: Vec<Tensor>,
     /// What came out.
@@ -181,6 +240,7 @@ mod tests {
             name: name.to_string(),
             kind: "ReLU",
             settings: String::new(),
+            operation: Operation::Relu,
             inputs: vec![],
             output: output.clone(),
             parameters: 0,

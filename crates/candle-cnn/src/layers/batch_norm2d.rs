@@ -3,7 +3,7 @@ use candle_nn::{Init, ModuleT, VarBuilder};
 
 use super::{BatchNormConfig, count};
 use crate::ops::{self, RunningStatistics};
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// Batch normalisation with its weight and bias `[C]` and running statistics; see [`ops::batch_norm2d`]. In training
 /// mode the running statistics move in place.
@@ -69,6 +69,13 @@ impl ModuleT for BatchNorm2d {
             name: self.name.clone(),
             kind: "BatchNorm2d",
             settings: format!("{}", self.running.mean.elem_count()),
+            operation: Operation::BatchNorm2d {
+                running_mean: self.running.mean.as_tensor().clone(),
+                running_var: self.running.var.as_tensor().clone(),
+                weight: self.weight.clone(),
+                bias: self.bias.clone(),
+                eps: self.config.eps,
+            },
             inputs: vec![x.clone()],
             output: y.clone(),
             parameters: count(&[weight, bias]),

@@ -3,7 +3,7 @@ use candle_nn::{Module, VarBuilder};
 
 use super::{Conv2dConfig, count, uniform_by_fan_in};
 use crate::ops;
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// A convolution with its weight `[O, C / groups, KH, KW]` and bias `[O]`; see [`ops::conv2d`].
 #[derive(Clone, Debug)]
@@ -68,6 +68,11 @@ impl Module for Conv2d {
                 name: self.name.clone(),
                 kind: "Conv2d",
                 settings: self.settings(),
+                operation: Operation::Conv2d {
+                    weight: self.weight.clone(),
+                    bias: self.bias.clone(),
+                    config: self.config,
+                },
                 inputs: vec![x.clone()],
                 output: y.clone(),
                 parameters: count(&[Some(&self.weight), self.bias.as_ref()]),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Error;
 use crate::random::stream;
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// Dropout (Srivastava et al., 2014): in training each value is set to 0 with a probability, and the others are
 /// scaled so that the mean stays; in inference nothing happens. As `torch.nn.Dropout`, but from a seed.
@@ -62,6 +62,7 @@ impl ModuleT for Dropout {
             name: String::new(),
             kind: "Dropout",
             settings: format!("p {}", self.probability),
+            operation: Operation::Dropout,
             inputs: vec![x.clone()],
             output: y.clone(),
             parameters: 0,

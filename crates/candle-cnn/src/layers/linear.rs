@@ -3,7 +3,7 @@ use candle_nn::{Module, VarBuilder};
 
 use super::{count, uniform_by_fan_in};
 use crate::ops;
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// A fully connected layer with its weight `[O, I]` and bias `[O]`; see [`ops::linear`].
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ impl Module for Linear {
                 name: self.name.clone(),
                 kind: "Linear",
                 settings: format!("{inputs}→{outputs}"),
+                operation: Operation::Linear { weight: self.weight.clone(), bias: self.bias.clone() },
                 inputs: vec![x.clone()],
                 output: y.clone(),
                 parameters: count(&[Some(&self.weight), self.bias.as_ref()]),

@@ -7,7 +7,7 @@ use super::check::{self, Backend};
 use super::lineage::{self, Lineage};
 use crate::element::{Element, tensor, values};
 use crate::graph::node;
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// Elements that one thread takes at a time: 64 KiB of `f32`, which stays in its cache.
 const CHUNK: usize = 1 << 14;
@@ -35,14 +35,15 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
             x.le(&zeros)?.where_cond(&zeros, x)?
         }
     };
-    trace::report(y, |y| call("ReLU", x, y))
+    trace::report(y, |y| call("ReLU", Operation::Relu, x, y))
 }
 
-fn call(kind: &'static str, x: &Tensor, y: &Tensor) -> LayerCall {
+fn call(kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
     LayerCall {
         name: String::new(),
         kind,
         settings: String::new(),
+        operation,
         inputs: vec![x.clone()],
         output: y.clone(),
         parameters: 0,
@@ -100,5 +101,5 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         1 => x.unsqueeze(1)?,
         _ => x.flatten_from(1)?,
     };
-    trace::report(y, |y| call("Flatten", x, y))
+    trace::report(y, |y| call("Flatten", Operation::Flatten, x, y))
 }

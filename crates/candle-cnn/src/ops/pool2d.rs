@@ -9,7 +9,7 @@ use super::lineage::{self, Lineage};
 use crate::cpu::pool::halve;
 use crate::element::{Element, tensor, values};
 use crate::graph::node;
-use crate::trace::{self, LayerCall};
+use crate::trace::{self, LayerCall, Operation};
 
 /// Sizes of one pooling, checked.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +57,13 @@ impl Windows {
         (0..self.kernel.0).flat_map(move |y| (0..self.kernel.1).map(move |x| corner + y * self.dims[3] + x))
     }
 
-    fn call(&self, kind: &'static str, x: &Tensor, y: &Tensor) -> LayerCall {
+    fn call(&self, kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
         let settings = format!("{}×{}, stride {}", self.kernel.0, self.kernel.1, self.stride.0);
         LayerCall {
             name: String::new(),
             kind,
             settings,
+            operation,
             inputs: vec![x.clone()],
             output: y.clone(),
             parameters: 0,
@@ -111,7 +112,8 @@ pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
             gathered.contiguous()?.gather(&first, 4)?.squeeze(4)?
         }
     };
-    trace::report(y, |y| windows.call("MaxPool2d", x, y))
+    let (kernel, stride) = (windows.kernel, windows.stride);
+    trace::report(y, |y| windows.call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
 }
 
 fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
@@ -238,7 +240,8 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
-    trace::report(y, |y| windows.call("AvgPool2d", x, y))
+    let (kernel, stride) = (windows.kernel, windows.stride);
+    trace::report(y, |y| windows.call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
 }
 
 fn avg_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
