@@ -103,6 +103,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A network that ONNX cannot describe.
+    #[error("this network cannot be written as ONNX: {reason}")]
+    Onnx {
+        /// What in it is in the way.
+        reason: String,
+    },
     /// A picture cannot be read.
     #[error(transparent)]
     Picture(#[from] crate::picture::PictureError),

@@ -5,15 +5,19 @@
 //! |---|---|
 //! | `weights.rs` | [`save_pth`], [`load_pth`], [`save_safetensors`], [`load_safetensors`] |
 //! | `model_card.rs` | [`ModelCard`]: classes, normalisation, data set, accuracy, settings |
+//! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs that know neither Rust nor Python |
 //! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: a training that goes on later |
 //!
 //! Every file is whole or the old one stays: it is written beside and renamed.
 
 mod model_card;
+mod onnx;
+mod onnx_format;
 mod resume;
 mod weights;
 
 pub use model_card::ModelCard;
+pub use onnx::save_onnx;
 pub use resume::{ResumableOptimizer, load_checkpoint, save_checkpoint};
 pub use weights::{load_pth, load_safetensors, save_pth, save_safetensors};
 pub(crate) use weights::{load_tensors, save_tensors};
