@@ -160,8 +160,8 @@ impl Bars {
         let y = Axis::categories("", &short);
         let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
         let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
-        // A tick's label is about as wide as the widest value, and needs as much space again.
-        let tick_room = 2.0 * text::widest(shown.iter().map(String::as_str), chart::LABEL_SIZE).max(30.0);
+        // A tick's label is about as wide as the widest value, and needs some space beside it.
+        let tick_room = 1.25 * text::widest(shown.iter().map(String::as_str), chart::LABEL_SIZE).max(30.0);
         let ticks = ((f64::from(self.width) - longest_name) / tick_room).clamp(2.0, 7.0) as usize;
         let request = AxisRequest {
             label: &self.value_label,
