@@ -127,6 +127,16 @@ pub enum Error {
         /// The tensor's shape.
         found: Vec<usize>,
     },
+    /// An element type or device for which candle's own operations have to serve, and don't.
+    #[error("{operation}: candle can't compute it in {found:?}: {reason}; use f32")]
+    Unsupported {
+        /// The operation that was called.
+        operation: &'static str,
+        /// The type found.
+        found: DType,
+        /// What candle said.
+        reason: String,
+    },
     /// An optimiser's saved state that does not belong to its parameters.
     #[error("the optimiser's state does not fit its parameters: {reason}")]
     State {

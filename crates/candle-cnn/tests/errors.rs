@@ -96,6 +96,14 @@ fn pools_linear_and_cross_entropy() {
     assert_says(smooth, &["smoothing is 1.5"]);
 }
 
+/// candle convolves no bf16 by kernels of 1×1 on the CPU.
+#[test]
+fn what_candle_refuses_is_refused_by_the_operation() {
+    let half = |shape: &[usize]| zeros(shape).to_dtype(DType::BF16).unwrap();
+    let one = ops::conv2d(&half(&[1, 1, 1, 1]), &half(&[1, 1, 1, 1]), None, Conv2dConfig::default());
+    assert_says(one, &["conv2d: candle can't compute it in BF16", "use f32"]);
+}
+
 #[test]
 fn optimisers_and_schedules() {
     let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();

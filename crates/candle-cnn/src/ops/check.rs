@@ -22,6 +22,19 @@ pub(super) fn backend(x: &Tensor) -> Backend {
     }
 }
 
+/// What candle's own operations make of `x`; what they refuse is refused in `operation`'s name.
+pub(super) fn by_candle(
+    operation: &'static str,
+    x: &Tensor,
+    compute: impl FnOnce() -> Result<Tensor>,
+) -> Result<Tensor> {
+    compute().map_err(|error| {
+        // A backtrace may follow.
+        let reason = error.to_string().lines().next().unwrap_or_default().to_string();
+        Error::Unsupported { operation, found: x.dtype(), reason }.into()
+    })
+}
+
 /// The dimensions of a batch of pictures, none of them zero.
 pub(super) fn dims4(operation: &'static str, argument: &'static str, x: &Tensor) -> Result<[usize; 4]> {
     match *x.dims() {

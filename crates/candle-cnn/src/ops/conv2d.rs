@@ -177,13 +177,13 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
             Ok(y)
         }
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, forward, backward),
-        Backend::Candle => {
+        Backend::Candle => check::by_candle("conv2d", x, || {
             let y = x.conv2d(weight, config.padding, config.stride, config.dilation, config.groups)?;
             match bias {
                 Some(bias) => y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?),
                 None => Ok(y),
             }
-        }
+        }),
     }
 }
 
