@@ -129,11 +129,13 @@ impl<'a> StateDict<'a> {
             };
             let pickle = Pickle::read_within(records.get("data.pkl")?, GLOBALS, &mut budget)?;
             let storage = |key: &str| records.get(&format!("data/{key}"));
-            Reader { storage, big_endian, legacy: false, budget }.state_dict(pickle.root(), keys)
+            let reader = Reader { storage, big_endian, legacy: false, file_length: file.len(), budget };
+            reader.state_dict(pickle.root(), keys)
         } else if file.starts_with(&[0x80]) {
             let legacy = Legacy::read(file, &mut budget)?;
             let storage = |key: &str| legacy.storage(key);
-            let reader = Reader { storage, big_endian: legacy.big_endian, legacy: true, budget };
+            let big_endian = legacy.big_endian;
+            let reader = Reader { storage, big_endian, legacy: true, file_length: file.len(), budget };
             reader.state_dict(legacy.object.root(), keys)
         } else {
             Err(Error::UnknownFormat { start: file[..file.len().min(8)].to_vec() })
@@ -241,6 +243,7 @@ struct Reader<S> {
     storage: S,
     big_endian: bool,
     legacy: bool,
+    file_length: usize,
     budget: Budget,
 }
 
@@ -259,7 +262,15 @@ impl<'a, S: FnMut(&str) -> Result<&'a [u8]>> Reader<S> {
             if dict.kind() == "a tensor" { ": name it, as in torch.save({\"weight\": tensor}, path)" } else { "" };
         let entries = dict.entries().ok_or(Error::NoStateDict { at, found: dict.kind(), hint })?;
         let mut state = StateDict::new();
+        let mut names_length = 0usize;
         for (name, value) in entries {
+            // Names that are longer than the file together are not all different. Noticed before each is looked through:
+            // a long one that is called up very often would take time without end.
+            let bytes = name.as_bytes().unwrap_or_default();
+            names_length = names_length.saturating_add(bytes.len());
+            if names_length > self.file_length {
+                return Err(Error::DuplicateName { name: excerpt(bytes) });
+            }
             let name = name.as_text().ok_or(Error::NotATensor { name: "a key".into(), found: name.kind() })?;
             let tensor = self.tensor(name, value)?;
             self.budget.take(size_of_val(tensor.shape()))?;

@@ -1,6 +1,6 @@
 //! The stack machine whose program a pickle is.
 
-use super::{Object, Pickle, Span, Value};
+use super::{Object, Pickle, Value};
 use crate::budget::Budget;
 use crate::error::{Error, Result, excerpt};
 use crate::zip_read::Cursor;
@@ -29,6 +29,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         // Places are kept in 32 bits.
         let cut = &bytes[..bytes.len().min(u32::MAX as usize)];
         let mut out = Pickle {
+            bytes: cut,
             root: Value::None,
             length: 0,
             wide: Vec::new(),
@@ -280,9 +281,12 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    fn span(&mut self, span: Span<'a>) -> Result<u32> {
+    /// A new span of the next `length` bytes.
+    fn span(&mut self, length: usize, what: &'static str) -> Result<u32> {
+        let start = self.cursor.at as u32;
+        self.cursor.take(length, what)?;
         let index = self.out.spans.len() as u32;
-        self.budget.push(&mut self.out.spans, span)?;
+        self.budget.push(&mut self.out.spans, (start, length as u32))?;
         Ok(index)
     }
 
@@ -292,22 +296,22 @@ impl<'a, 'm> Machine<'a, 'm> {
     }
 
     fn checked_text(&mut self, length: usize) -> Result<u32> {
-        let bytes = self.cursor.take(length, "a text")?;
-        let text = std::str::from_utf8(bytes).map_err(|_| Error::Text { position: self.position })?;
-        self.span(Span::Text(text))
+        let index = self.span(length, "a text")?;
+        match std::str::from_utf8(self.out.span(index)) {
+            Ok(_) => Ok(index),
+            Err(_) => Err(Error::Text { position: self.position }),
+        }
     }
 
     fn bytes(&mut self, length: usize) -> Result<()> {
-        let bytes = self.cursor.take(length, "bytes")?;
-        let index = self.span(std::str::from_utf8(bytes).map_or(Span::Bytes(bytes), Span::Text))?;
+        let index = self.span(length, "bytes")?;
         self.push(Value::Bytes(index))
     }
 
     /// An integer of `length` bytes, little-endian, in two's complement.
     fn long(&mut self, length: usize) -> Result<()> {
         if length > 8 {
-            let bytes = self.cursor.take(length, "an integer")?;
-            let index = self.span(Span::Bytes(bytes))?;
+            let index = self.span(length, "an integer")?;
             return self.push(Value::Big(index));
         }
         let bytes = self.cursor.take(length, "an integer")?;
@@ -382,7 +386,7 @@ impl<'a, 'm> Machine<'a, 'm> {
     }
 
     fn global(&mut self, module: u32, name: u32) -> Result<()> {
-        let (module_text, name_text) = (self.out.bytes(module), self.out.bytes(name));
+        let (module_text, name_text) = (self.out.span(module), self.out.span(name));
         let known = |(module, name): &(&str, &str)| module.as_bytes() == module_text && name.as_bytes() == name_text;
         if !self.allowed.iter().any(known) {
             let (module, name) = (excerpt(module_text), excerpt(name_text));

@@ -34,6 +34,7 @@ pub(crate) enum Value {
     /// An integer beyond 64 bits, as its bytes.
     Big(u32),
     Float(u32),
+    /// Checked to be UTF-8.
     Text(u32),
     Bytes(u32),
     Tuple(u32),
@@ -43,13 +44,6 @@ pub(crate) enum Value {
     Global(u32),
     Object(u32),
     Persistent(u32),
-}
-
-/// Bytes in the pickle; those that are UTF-8 were looked through once, however often they are called up.
-#[derive(Clone, Copy, Debug)]
-enum Span<'a> {
-    Text(&'a str),
-    Bytes(&'a [u8]),
 }
 
 /// A call that was not made.
@@ -65,11 +59,13 @@ struct Object {
 /// A pickle that has been read: a graph of values, in which one value may be part of several others, or of itself.
 #[derive(Debug)]
 pub struct Pickle<'a> {
+    bytes: &'a [u8],
     root: Value,
     length: usize,
     wide: Vec<i64>,
     floats: Vec<f64>,
-    spans: Vec<Span<'a>>,
+    /// Start and length in `bytes`.
+    spans: Vec<(u32, u32)>,
     /// The first stands for all empty tuples.
     sequences: Vec<Vec<Value>>,
     /// Spans of module and name.
@@ -125,18 +121,13 @@ impl<'a> Pickle<'a> {
         Node { pickle: self, value }
     }
 
-    fn bytes(&self, span: u32) -> &'a [u8] {
-        match self.spans[span as usize] {
-            Span::Text(text) => text.as_bytes(),
-            Span::Bytes(bytes) => bytes,
-        }
+    fn span(&self, index: u32) -> &'a [u8] {
+        let (start, length) = self.spans[index as usize];
+        &self.bytes[start as usize..][..length as usize]
     }
 
-    fn text(&self, span: u32) -> Option<&'a str> {
-        match self.spans[span as usize] {
-            Span::Text(text) => Some(text),
-            Span::Bytes(_) => None,
-        }
+    fn text(&self, index: u32) -> Option<&'a str> {
+        std::str::from_utf8(self.span(index)).ok()
     }
 }
 
@@ -229,7 +220,7 @@ impl<'p, 'a> Node<'p, 'a> {
     /// Bytes, or a text's UTF-8.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self.value {
-            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.bytes(index)),
+            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index)),
             _ => None,
         }
     }
@@ -237,7 +228,7 @@ impl<'p, 'a> Node<'p, 'a> {
     /// The bytes of an integer beyond 64 bits: little-endian, in two's complement.
     pub fn as_big_integer(&self) -> Option<&'a [u8]> {
         match self.value {
-            Value::Big(index) => Some(self.pickle.bytes(index)),
+            Value::Big(index) => Some(self.pickle.span(index)),
             _ => None,
         }
     }
