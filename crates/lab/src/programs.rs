@@ -61,7 +61,7 @@ impl Program {
         });
         program.filter(|_| output.status.success()).ok_or_else(|| Error::Step {
             step: format!("compiling {}", self.name()),
-            reason: "cargo's messages stand above".to_string(),
+            reason: format!("cargo ended with {}, see above", output.status),
             advice: "`cargo lab doctor` says what is missing.".to_string(),
         })
     }
