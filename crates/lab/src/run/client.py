@@ -145,8 +145,14 @@ async def execute(client, notebook, path, orders):
             continue
         number += 1
         executed, order = cell, "again"
+
+        def keep_the_first(index=index, cell=cell):
+            # nbclient puts what it executed into the notebook.
+            notebook.cells[index] = cell
+            save(notebook, path)
+
         while order == "again":
-            if not await execute_cell(client, executed, index, number, orders, lambda: save(notebook, path)):
+            if not await execute_cell(client, executed, index, number, orders, keep_the_first):
                 return
             order = await orders.get()
             # The notebook's own cell keeps the first outputs.
