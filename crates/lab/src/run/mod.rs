@@ -366,7 +366,7 @@ pub fn run(
                 if write_back {
                     take_back(repository, path, &execution.copy)?;
                 }
-                format!("passed in {took}: {copy}")
+                format!("passed in {took}, {}: {copy}", latencies(&execution.cells))
             }
             Outcome::Failed { cell, failure } => {
                 eprintln!("\nerror: {}", describe(&request.name, &request.notebook, *cell, failure));
@@ -389,6 +389,19 @@ pub fn run(
         println!("{} was not executed", request.name);
     }
     Ok(all_passed && summary.len() == requests.len())
+}
+
+/// How long the cells took: the median is what working in the notebook feels like, the slowest is what one waits for.
+fn latencies(cells: &[Duration]) -> String {
+    let mut sorted: Vec<(Duration, usize)> = cells.iter().copied().zip(1..).collect();
+    sorted.sort();
+    match (sorted.get(sorted.len() / 2), sorted.last()) {
+        (Some((median, _)), Some((slowest, cell))) => {
+            let (median, slowest) = (crate::steps::seconds(*median), crate::steps::seconds(*slowest));
+            format!("{} cells of {median} in the median, the slowest {cell} with {slowest}", cells.len())
+        }
+        _ => "no cells".to_string(),
+    }
 }
 
 /// A new folder under `runs/`, named for the time and the notebook.
@@ -436,6 +449,13 @@ fn take_back(repository: &Repository, path: &Path, copy: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_summed_up_by_median_and_slowest() {
+        let cells = [0.3, 40.0, 0.5].map(Duration::from_secs_f64);
+        assert_eq!(latencies(&cells), "3 cells of 0.5 s in the median, the slowest 2 with 40 s");
+        assert_eq!(latencies(&[]), "no cells");
+    }
 
     #[test]
     fn a_failing_cell_is_described_and_marked() {
