@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::run_folder::show_path;
+
 /// `std::result::Result` with this crate's [`Error`]; a second type argument may still be given, so a glob import of
 /// the prelude breaks no code that names `Result<T, E>`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,7 +88,7 @@ pub enum Error {
         reason: String,
     },
     /// A file could not be read or written.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}", show_path(path))]
     File {
         /// What was being done (`reading`, `writing`).
         action: &'static str,
@@ -96,7 +98,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file of weights is of another format, or damaged.
-    #[error("{} holds no weights that can be read: {reason}", path.display())]
+    #[error("{} holds no weights that can be read: {reason}", show_path(path))]
     Weights {
         /// The file.
         path: PathBuf,
@@ -113,7 +115,7 @@ pub enum Error {
     #[error(transparent)]
     Picture(#[from] crate::picture::PictureError),
     /// Weights without a model card, or with one that cannot be used.
-    #[error("the model card {}: {reason}", path.display())]
+    #[error("the model card {}: {reason}", show_path(path))]
     ModelCard {
         /// Where it is, or should be.
         path: PathBuf,
@@ -133,7 +135,7 @@ pub(crate) fn without_backtrace(error: &candle_core::Error) -> String {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
         candle_core::Error::Context { inner, context } => format!("{context}: {}", without_backtrace(inner)),
-        candle_core::Error::WithPath { inner, path } => format!("{}: {}", path.display(), without_backtrace(inner)),
+        candle_core::Error::WithPath { inner, path } => format!("{}: {}", show_path(path), without_backtrace(inner)),
         other => other.to_string(),
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::RECORD_LENGTH;
+use crate::run_folder::show_path;
 
 /// The result of an operation on data.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
@@ -22,18 +23,18 @@ pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum DatasetError {
     /// A folder named by the user is not there.
-    #[error("there is no folder {}: correct the path (CIFAR10_DIR, if it came from there)", .0.display())]
+    #[error("there is no folder {}: correct the path (CIFAR10_DIR, if it came from there)", show_path(.0))]
     MissingFolder(PathBuf),
 
     /// A file of the binary layout is not there.
     #[error(
         "there is no file {}: CIFAR-10 is data_batch_1.bin to data_batch_5.bin and test_batch.bin in one folder, the \
-         same without .bin (the layout for Python), or pictures in train/CLASS and test/CLASS", .0.display()
+         same without .bin (the layout for Python), or pictures in train/CLASS and test/CLASS", show_path(.0)
     )]
     MissingFile(PathBuf),
 
     /// Reading or writing failed.
-    #[error("{action} {} failed: {source}", .path.display())]
+    #[error("{action} {} failed: {source}", show_path(.path))]
     Io {
         /// What was tried, as in "reading".
         action: &'static str,
@@ -44,13 +45,13 @@ pub enum DatasetError {
     },
 
     /// A record file has no records.
-    #[error("{} is empty: get the file again", .0.display())]
+    #[error("{} is empty: get the file again", show_path(.0))]
     EmptyFile(PathBuf),
 
     /// A record file's length is not a whole number of records.
     #[error(
         "{} has {length} bytes, which is not a multiple of the record length {RECORD_LENGTH} ({remainder} are left \
-         over): it was cut or is another format; get the file again", .path.display()
+         over): it was cut or is another format; get the file again", show_path(.path)
     )]
     FileLength {
         /// The file.
@@ -64,7 +65,7 @@ pub enum DatasetError {
     /// A record's label is not that of a class.
     #[error(
         "record {record} of {} has the label {label}, and labels run from 0 to 9: the file is damaged or is another \
-         format; get it again", .path.display()
+         format; get it again", show_path(.path)
     )]
     FileLabel {
         /// The file.
@@ -76,7 +77,7 @@ pub enum DatasetError {
     },
 
     /// A file of the python layout can't be read.
-    #[error("{} is no batch of CIFAR-10's layout for Python: {reason}", .path.display())]
+    #[error("{} is no batch of CIFAR-10's layout for Python: {reason}", show_path(.path))]
     PythonBatch {
         /// The file.
         path: PathBuf,
@@ -89,15 +90,15 @@ pub enum DatasetError {
     Picture(#[from] crate::picture::PictureError),
 
     /// A split of an image folder is not there, or has no folders in it.
-    #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", .0.display())]
+    #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", show_path(.0))]
     NoClasses(PathBuf),
 
     /// A class of an image folder has no pictures.
-    #[error("{} has no pictures (.jpg, .jpeg or .png): put some there, or remove it", .0.display())]
+    #[error("{} has no pictures (.jpg, .jpeg or .png): put some there, or remove it", show_path(.0))]
     NoPictures(PathBuf),
 
     /// An image folder is tested on what it does not learn.
-    #[error("{} is the folder of a class that train does not have ({classes})", .path.display())]
+    #[error("{} is the folder of a class that train does not have ({classes})", show_path(.path))]
     UnknownClass {
         /// The class's folder.
         path: PathBuf,
@@ -106,7 +107,7 @@ pub enum DatasetError {
     },
 
     /// Pictures in folders, but not of CIFAR-10's classes.
-    #[error("the classes in {} are {classes}, and CIFAR-10 has others: open it with ImageFolder::open", .path.display())]
+    #[error("the classes in {} are {classes}, and CIFAR-10 has others: open it with ImageFolder::open", show_path(.path))]
     OtherClasses {
         /// The image folder.
         path: PathBuf,
@@ -117,7 +118,7 @@ pub enum DatasetError {
     /// What lies in the cache can't be read.
     #[error(
         "the cache is damaged: {source}. Delete the folder {} and load again: it is then downloaded anew",
-        .folder.display()
+        show_path(.folder)
     )]
     DamagedCache {
         /// The folder in the cache.
@@ -194,7 +195,7 @@ pub enum DatasetError {
     /// Writing the download failed, as on a full disk.
     #[error(
         "writing {} failed: {source}; the {} already written are kept: free some space, or set CIFAR_LAB_CACHE to a \
-         folder elsewhere, and load again", .path.display(), super::archive::megabytes(*.kept)
+         folder elsewhere, and load again", show_path(.path), super::archive::megabytes(*.kept)
     )]
     WriteDownload {
         /// The file that holds the part.
@@ -206,7 +207,7 @@ pub enum DatasetError {
     },
 
     /// The archive can't be unpacked.
-    #[error("the archive {} can't be unpacked: {reason}", .path.display())]
+    #[error("the archive {} can't be unpacked: {reason}", show_path(.path))]
     Unpack {
         /// The archive.
         path: PathBuf,

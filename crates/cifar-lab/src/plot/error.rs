@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::run_folder::show_path;
+
 /// Why a figure was not drawn, or not saved.
 ///
 /// ```
@@ -94,7 +96,7 @@ pub enum PlotError {
     #[error("packing the pixels as PNG failed: {0}")]
     Png(#[from] image::ImageError),
     /// The file's name asks for a format that this figure doesn't have.
-    #[error("can't save {} in that format: name the file {wanted}", path.display())]
+    #[error("can't save {} in that format: name the file {wanted}", show_path(path))]
     Format {
         /// The path as given.
         path: PathBuf,
@@ -102,7 +104,7 @@ pub enum PlotError {
         wanted: &'static str,
     },
     /// The file could not be written; an older file of that name is still as it was.
-    #[error("can't save {}: {source}", path.display())]
+    #[error("can't save {}: {source}", show_path(path))]
     Save {
         /// The path as given.
         path: PathBuf,
