@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use crate::run_folder::show_path;
+
 /// The most bytes of pixels that a file may hold, unpacked: a photograph of 170 megapixels.
 const MOST_BYTES: u64 = 512 << 20;
 
@@ -23,7 +25,7 @@ const MOST_BYTES: u64 = 512 << 20;
 #[non_exhaustive]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("reading the picture {}: {source}", path.display())]
+    #[error("reading the picture {}: {source}", show_path(path))]
     File {
         /// The file.
         path: PathBuf,
@@ -31,7 +33,7 @@ pub enum PictureError {
         source: std::io::Error,
     },
     /// The file is of a kind that is not read.
-    #[error("{} is {found}, and pictures are JPEG or PNG: save it as one of these", path.display())]
+    #[error("{} is {found}, and pictures are JPEG or PNG: save it as one of these", show_path(path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -39,7 +41,7 @@ pub enum PictureError {
         found: String,
     },
     /// The file is cut or damaged.
-    #[error("the picture {} is damaged: {reason}", path.display())]
+    #[error("the picture {} is damaged: {reason}", show_path(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -49,7 +51,7 @@ pub enum PictureError {
     /// The picture would need more memory than is given to one.
     #[error(
         "the picture {} of {width}×{height} pixels takes {} MiB unpacked, and at most {} are read: make it smaller",
-        path.display(), bytes.div_ceil(1 << 20), MOST_BYTES >> 20
+        show_path(path), bytes.div_ceil(1 << 20), MOST_BYTES >> 20
     )]
     TooLarge {
         /// The file.
@@ -82,7 +84,15 @@ pub(crate) fn has_ending(path: &Path) -> bool {
 /// A [`PictureError`] that names the file.
 pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
     let path = || path.to_path_buf();
-    let failed = |source| PictureError::File { path: path(), source };
+    let failed = |source: std::io::Error| PictureError::File { path: path(), source };
+    let missing = |source: std::io::Error| match source.kind() {
+        // A shell would have put the home folder there.
+        std::io::ErrorKind::NotFound if path().starts_with("~") => {
+            let advice = "no folder is called ~ here: write the path of your home folder in full";
+            failed(std::io::Error::new(source.kind(), advice))
+        }
+        _ => failed(source),
+    };
     let wrong = |error: ImageError| match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             PictureError::Damaged { path: path(), reason: "it ends too early".into() }
@@ -91,7 +101,7 @@ pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
         ImageError::Unsupported(error) => PictureError::Format { path: path(), found: error.to_string() },
         error => PictureError::Damaged { path: path(), reason: error.to_string() },
     };
-    let file = File::open(path()).map_err(failed)?;
+    let file = File::open(path()).map_err(missing)?;
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(PictureError::Format { path: path(), found: "a folder".into() });
     }
@@ -201,5 +211,11 @@ mod tests {
         let picture = RgbImage::from_fn(2, 1, |x, _| Rgb([x as u8, 10 + x as u8, 20 + x as u8]));
         assert_eq!(planes(&picture, 3), [0, 1, 10, 11, 20, 21]);
         assert_eq!(planes(&RgbImage::from_pixel(2, 1, Rgb([7; 3])), 1), [7, 7]);
+    }
+
+    #[test]
+    fn a_home_folder_written_as_in_a_shell_is_explained() {
+        let error = open(Path::new("~/dog.jpg")).unwrap_err().to_string();
+        assert!(error.contains("~/dog.jpg") && error.contains("home folder in full"), "{error}");
     }
 }
