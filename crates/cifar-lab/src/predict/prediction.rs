@@ -55,9 +55,27 @@ impl PicturePrediction {
         Self { name, shown: Arc::new(fitted(middle)), input: Arc::new(input), classes: classes.into() }
     }
 
-    /// The file's name, or "a picture".
+    /// The file's name, "a picture", or what [`named`](Self::named) says.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same under another name, which stands above its figure.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::Net, predict::Predictor};
+    ///
+    /// let data = Cifar10::stand_in(0, 10, 10);
+    /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
+    /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
+    /// let prediction = predictor.predict(data.test.picture(0)?)?.named("the first test picture");
+    /// assert!(prediction.to_string().starts_with("the first test picture: "));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// All classes, the likeliest first.
