@@ -62,7 +62,14 @@ impl Checks {
         let (found, wanted) = (found.into(), wanted.into());
         // Not `>`: a difference that is not a number is wrong.
         let holds = (found - wanted).abs() <= tolerance;
-        self.count(holds, || format!("{what}: {found:.4} came out, {wanted:.4} is right"))
+        self.count(holds, || {
+            let [mut a, mut b] = [found, wanted].map(|value| format!("{value:.4}"));
+            if a == b {
+                // They differ behind the fourth decimal.
+                [a, b] = [found, wanted].map(|value| value.to_string());
+            }
+            format!("{what}: {a} came out, {b} is right")
+        })
     }
 }
 
@@ -119,6 +126,11 @@ mod tests {
         });
         let wanted = "Exercise 2: not yet, 1 of 3 right\n  · the mean: NaN came out, 0.5000 is right\n  · the loss falls: it rose";
         assert_eq!(text, wanted);
+        let text = verdict("Exercise 2", |check| {
+            check.close("the rate", 0.05001, 0.05, 1e-9);
+            Ok(())
+        });
+        assert!(text.ends_with("the rate: 0.05001 came out, 0.05 is right"), "{text}");
         let right = verdict("Exercise 2", |check| {
             check.close("a third", 0.333f32, 1.0 / 3.0, 1e-3);
             Ok(())
