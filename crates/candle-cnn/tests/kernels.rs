@@ -510,7 +510,7 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
     let Some(gpu) = Gpu::new(seed.is_multiple_of(2)) else { return Ok(()) };
     let mut numbers = Numbers::new(seed);
     // Large logits would overflow a softmax that does not take the maximum off.
-    let logits = Var::from_tensor(&numbers.tensor(&[n, c])?.affine(1.0 + (seed % 4) as f64 * 100.0, 0.0)?)?;
+    let logits = Var::from_tensor(&numbers.tensor(&[n, c])?.affine(1.0 + (seed % 4) as f64 * 500.0, 0.0)?)?;
     let labels: Vec<u32> = (0..n).map(|_| (((numbers.one() + 1.0) / 2.0) * c.min(256) as f64) as u32).collect();
     let labels: Vec<u32> = labels.into_iter().map(|label| label.min(c as u32 - 1)).collect();
     let tensor = Tensor::new(labels.as_slice(), &Device::Cpu)?;
