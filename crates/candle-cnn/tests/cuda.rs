@@ -18,7 +18,8 @@ fn gpu() -> Option<Device> {
     match Device::new_cuda(0) {
         Ok(device) => Some(device),
         Err(error) => {
-            eprintln!("skipped: no GPU ({error})");
+            // A backtrace may follow.
+            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
             None
         }
     }

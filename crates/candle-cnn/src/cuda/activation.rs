@@ -12,11 +12,11 @@ pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
         return Ok(x);
     }
     let y = gpu.empty::<f32>(count)?;
-    gpu.run(launch::relu_forward(address::<f32>(&x)?, y.address, count))?;
+    gpu.run(launch::relu_forward(address::<f32>(&x)?, y.at(), count))?;
     let saved = x.clone();
     node_of("relu", &[&x], y.into_storage(), x.dims(), move |grad| {
         let dx = gpu.empty::<f32>(count)?;
-        gpu.run(launch::relu_backward(address::<f32>(&saved)?, address::<f32>(grad)?, dx.address, count))?;
+        gpu.run(launch::relu_backward(address::<f32>(&saved)?, address::<f32>(grad)?, dx.at(), count))?;
         Ok(vec![Some(dx.into_tensor(saved.dims()))])
     })
 }

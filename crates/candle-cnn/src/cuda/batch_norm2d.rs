@@ -17,7 +17,7 @@ impl Statistics {
     pub(super) fn normaliser(&self, gamma: Option<&Tensor>, beta: Option<&Tensor>) -> Result<Normaliser> {
         Ok(Normaliser {
             mean: address::<f32>(&self.mean)?,
-            inverse: self.inverse.address,
+            inverse: self.inverse.at(),
             gamma: address_or_null(gamma)?,
             beta: address_or_null(beta)?,
         })
@@ -34,9 +34,9 @@ impl Statistics {
     ) -> Result<Self> {
         let x = address::<f32>(x)?;
         let (sums, mean) = (gpu.empty::<f64>(channels.sums())?, gpu.empty::<f32>(channels.c)?);
-        gpu.run(channels.moments(x, sums.address))?;
+        gpu.run(channels.moments(x, sums.at()))?;
         let inverse = gpu.empty::<f32>(channels.c)?;
-        let normaliser = Normaliser { mean: mean.address, inverse: inverse.address, gamma: 0, beta: 0 };
+        let normaliser = Normaliser { mean: mean.at(), inverse: inverse.at(), gamma: 0, beta: 0 };
         let mut moved = Running::default();
         if let Some(running) = running {
             moved.mean = address::<f32>(&running.mean)?;
@@ -50,14 +50,14 @@ impl Statistics {
                 }
             }
         }
-        gpu.run(channels.statistics(x, sums.address, &normaliser, moved, (config.eps, config.momentum)))?;
+        gpu.run(channels.statistics(x, sums.at(), &normaliser, moved, (config.eps, config.momentum)))?;
         Ok(Self { mean: mean.into_tensor(&[channels.c]), inverse })
     }
 
     /// What has been seen so far.
     pub(super) fn of_running(gpu: &Gpu, channels: Channels, running: &RunningStatistics, eps: f64) -> Result<Self> {
         let inverse = gpu.empty::<f32>(channels.c)?;
-        gpu.run(channels.inverse(address::<f32>(&running.var)?, inverse.address, eps))?;
+        gpu.run(channels.inverse(address::<f32>(&running.var)?, inverse.at(), eps))?;
         // A copy: training may move the mean before a backward pass reads it.
         Ok(Self { mean: running.mean.as_detached_tensor().copy()?, inverse })
     }
@@ -90,7 +90,7 @@ pub(crate) fn batch_norm2d(
     };
     let y = gpu.empty::<f32>(x.elem_count())?;
     let normaliser = statistics.normaliser(weight.as_ref(), bias.as_ref())?;
-    gpu.run(channels.normalise(address::<f32>(&x)?, &normaliser, y.address))?;
+    gpu.run(channels.normalise(address::<f32>(&x)?, &normaliser, y.at()))?;
 
     let mut inputs = vec![&x];
     inputs.extend(&weight);
@@ -102,13 +102,13 @@ pub(crate) fn batch_norm2d(
         let normaliser = statistics.normaliser(gamma.as_ref(), None)?;
         let [dgamma, dbeta] = [gpu.empty::<f32>(c)?, gpu.empty::<f32>(c)?];
         let sums = gpu.empty::<f64>(channels.sums())?;
-        gpu.run(channels.gradient_sums(dy, x, normaliser.mean, sums.address))?;
-        gpu.run(channels.gradients(sums.address, normaliser.inverse, dgamma.address, dbeta.address))?;
+        gpu.run(channels.gradient_sums(dy, x, normaliser.mean, sums.at()))?;
+        gpu.run(channels.gradients(sums.at(), normaliser.inverse, dgamma.at(), dbeta.at()))?;
         let mut gradients = Vec::with_capacity(tracked.len());
         gradients.push(if tracked[0] {
             let dx = gpu.empty::<f32>(saved.elem_count())?;
-            let vectors = (dgamma.address, dbeta.address);
-            gpu.run(channels.backward((dy, x, dx.address), &normaliser, vectors, train))?;
+            let vectors = (dgamma.at(), dbeta.at());
+            gpu.run(channels.backward((dy, x, dx.at()), &normaliser, vectors, train))?;
             Some(dx.into_tensor(&[n, c, h, w]))
         } else {
             None

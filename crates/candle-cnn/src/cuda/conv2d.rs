@@ -35,14 +35,14 @@ fn output(g: &Geometry) -> [usize; 3] {
 pub(super) fn convolve(gpu: &Gpu, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: &Geometry) -> Result<Memory> {
     let y = gpu.empty::<f32>(output(g).iter().product())?;
     #[cfg(feature = "cudnn")]
-    if cudnn::forward(gpu, address::<f32>(x)?, address::<f32>(weight)?, y.address, g)? {
+    if cudnn::forward(gpu, address::<f32>(x)?, address::<f32>(weight)?, y.at(), g)? {
         if let Some(bias) = bias {
-            gpu.run(launch::add_bias(y.address, address::<f32>(bias)?, output(g)))?;
+            gpu.run(launch::add_bias(y.at(), address::<f32>(bias)?, output(g)))?;
         }
         return Ok(y);
     }
     let matrix = gpu.product(&matrix_of(weight, g)?, &spread_out(gpu, x, g)?)?;
-    gpu.run(launch::from_matrix(matrix.address, address_or_null(bias)?, y.address, output(g)))?;
+    gpu.run(launch::from_matrix(matrix.at(), address_or_null(bias)?, y.at(), output(g)))?;
     Ok(y)
 }
 
@@ -55,7 +55,7 @@ fn matrix_of(weight: &Tensor, g: &Geometry) -> Result<Tensor> {
 fn spread_out(gpu: &Gpu, x: &Tensor, g: &Geometry) -> Result<Tensor> {
     let columns = columns(g);
     let matrix = gpu.empty::<f32>(columns.taps() * columns.width())?;
-    gpu.run(columns.im2col(address::<f32>(x)?, matrix.address))?;
+    gpu.run(columns.im2col(address::<f32>(x)?, matrix.at()))?;
     Ok(matrix.into_tensor(&[columns.taps(), columns.width()]))
 }
 
@@ -73,13 +73,13 @@ pub(super) fn gradients(
     {
         if wanted[0] {
             let memory = gpu.empty::<f32>(x.elem_count())?;
-            if cudnn::input_gradient(gpu, address::<f32>(weight)?, dy, memory.address, g)? {
+            if cudnn::input_gradient(gpu, address::<f32>(weight)?, dy, memory.at(), g)? {
                 dx = Some(memory.into_tensor(x.dims()));
             }
         }
         if wanted[1] {
             let memory = gpu.empty::<f32>(weight.elem_count())?;
-            if cudnn::weight_gradient(gpu, address::<f32>(x)?, dy, memory.address, g)? {
+            if cudnn::weight_gradient(gpu, address::<f32>(x)?, dy, memory.at(), g)? {
                 dw = Some(memory.into_tensor(weight.dims()));
             }
         }
@@ -90,7 +90,7 @@ pub(super) fn gradients(
     }
     let columns = columns(g);
     let matrix = gpu.empty::<f32>(output(g).iter().product())?;
-    gpu.run(launch::to_matrix(dy, matrix.address, output(g)))?;
+    gpu.run(launch::to_matrix(dy, matrix.at(), output(g)))?;
     let matrix = matrix.into_tensor(&[g.o, columns.width()]);
     if wanted[1] {
         let memory = gpu.product(&matrix, &spread_out(gpu, x, g)?.t()?)?;
@@ -99,7 +99,7 @@ pub(super) fn gradients(
     if wanted[0] {
         let spread = gpu.product(&matrix_of(weight, g)?.t()?, &matrix)?;
         let memory = gpu.empty::<f32>(x.elem_count())?;
-        gpu.run(columns.col2im(spread.address, memory.address))?;
+        gpu.run(columns.col2im(spread.at(), memory.at()))?;
         dx = Some(memory.into_tensor(x.dims()));
     }
     Ok([dx, dw])
@@ -109,8 +109,8 @@ pub(super) fn gradients(
 pub(super) fn channel_gradient(gpu: &Gpu, dy: Address, [n, c, plane]: [usize; 3]) -> Result<Tensor> {
     let channels = Channels::new(n, c, plane);
     let (sums, gradient) = (gpu.empty::<f64>(channels.sums())?, gpu.empty::<f32>(c)?);
-    gpu.run(channels.gradient_sums(dy, 0, 0, sums.address))?;
-    gpu.run(channels.gradients(sums.address, 0, 0, gradient.address))?;
+    gpu.run(channels.gradient_sums(dy, 0, 0, sums.at()))?;
+    gpu.run(channels.gradients(sums.at(), 0, 0, gradient.at()))?;
     Ok(gradient.into_tensor(&[c]))
 }
 

@@ -32,21 +32,21 @@ pub(crate) fn train(inputs: BlockInputs, n: Normalisation<'_>, g: Geometry) -> R
     let normaliser = statistics.normaliser(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let count = shape(&g).iter().product();
     let (pooled, winners) = (gpu.empty::<f32>(count)?, gpu.empty::<u8>(count)?);
-    gpu.run(block.forward(address::<f32>(&y)?, &normaliser, pooled.address, winners.address))?;
+    gpu.run(block.forward(address::<f32>(&y)?, &normaliser, pooled.at(), winners.at()))?;
 
     let saved = inputs.clone();
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| -> Result<Gradients> {
         let (dpooled, y) = (address::<f32>(grad)?, address::<f32>(&y)?);
         let normaliser = statistics.normaliser(saved.gamma.as_ref(), None)?;
         let sums = gpu.empty::<f64>(block.channels().sums())?;
-        gpu.run(block.gradient_sums(dpooled, winners.address, y, normaliser.mean, sums.address))?;
+        gpu.run(block.gradient_sums(dpooled, winners.at(), y, normaliser.mean, sums.at()))?;
         let [dgamma, dbeta] = [gpu.empty::<f32>(g.o)?, gpu.empty::<f32>(g.o)?];
-        let vectors = (dgamma.address, dbeta.address);
-        gpu.run(block.channels().gradients(sums.address, normaliser.inverse, vectors.0, vectors.1))?;
+        let vectors = (dgamma.at(), dbeta.at());
+        gpu.run(block.channels().gradients(sums.at(), normaliser.inverse, vectors.0, vectors.1))?;
         let dy = gpu.empty::<f32>(g.n * g.o * g.oh * g.ow)?;
-        gpu.run(block.backward((dpooled, winners.address), y, &normaliser, vectors, dy.address))?;
+        gpu.run(block.backward((dpooled, winners.at()), y, &normaliser, vectors, dy.at()))?;
         let wanted = [saved.x.track_op(), saved.weight.track_op()];
-        let mut all: Gradients = gradients(&gpu, &saved.x, &saved.weight, dy.address, &g, wanted)?.into();
+        let mut all: Gradients = gradients(&gpu, &saved.x, &saved.weight, dy.at(), &g, wanted)?.into();
         if let Some(bias) = &saved.bias {
             all.push(bias.track_op().then(|| bias.detach().zeros_like()).transpose()?);
         }
@@ -66,7 +66,7 @@ pub(crate) fn infer(inputs: BlockInputs, n: Normalisation<'_>, g: Geometry) -> R
     let statistics = Statistics::of_running(&gpu, channels, n.running, n.config.eps)?;
     let normaliser = statistics.normaliser(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let pooled = gpu.empty::<f32>(shape(&g).iter().product())?;
-    gpu.run(block.forward(y.address, &normaliser, pooled.address, 0))?;
+    gpu.run(block.forward(y.at(), &normaliser, pooled.at(), 0))?;
     let (saved, running, config) = (inputs.clone(), n.running.clone(), n.config);
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| {
         saved.gradients_in_inference(&running, config, grad)

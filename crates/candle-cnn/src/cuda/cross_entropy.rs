@@ -19,11 +19,11 @@ pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) ->
     let [gradient, loss] = [gpu.empty::<f32>(n * c)?, gpu.empty::<f32>(1)?];
     let losses = gpu.empty::<f64>(n)?;
     let logits_at = address::<f32>(&logits)?;
-    gpu.run(launch::cross_entropy_rows(logits_at, labels_at, gradient.address, losses.address, [n, c], smoothing))?;
-    gpu.run(launch::cross_entropy_mean(losses.address, loss.address, n))?;
+    gpu.run(launch::cross_entropy_rows(logits_at, labels_at, gradient.at(), losses.at(), [n, c], smoothing))?;
+    gpu.run(launch::cross_entropy_mean(losses.at(), loss.at(), n))?;
     node_of("cross_entropy", &[&logits], loss.into_storage(), &[], move |grad| {
         let scaled = gpu.empty::<f32>(n * c)?;
-        gpu.run(launch::scale_by(gradient.address, address::<f32>(grad)?, scaled.address, n * c))?;
+        gpu.run(launch::scale_by(gradient.at(), address::<f32>(grad)?, scaled.at(), n * c))?;
         Ok(vec![Some(scaled.into_tensor(&[n, c]))])
     })
 }

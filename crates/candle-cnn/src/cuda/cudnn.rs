@@ -258,7 +258,7 @@ impl Plan {
         let Self { x, y, weight, convolution, algorithm } = self;
         let Some((algorithm, bytes)) = algorithm else { return Ok(false) };
         let workspace = if *bytes > 0 { Some(gpu.empty::<u8>(*bytes)?) } else { None };
-        let room = workspace.as_ref().map_or(std::ptr::null_mut(), |workspace| workspace.address as *mut c_void);
+        let room = workspace.as_ref().map_or(std::ptr::null_mut(), |workspace| workspace.at() as *mut c_void);
         let (one, zero) = (1f32, 0f32);
         let (one, zero) = (std::ptr::from_ref(&one).cast::<c_void>(), std::ptr::from_ref(&zero).cast::<c_void>());
         let (a, b, result) = (a as *const c_void, b as *const c_void, result as *mut c_void);

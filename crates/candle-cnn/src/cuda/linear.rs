@@ -15,7 +15,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let (matrix, factor) = (x.detach().reshape((rows, inputs))?, weight.detach());
     let y = gpu.product(&matrix, &factor.t()?)?;
     if let Some(bias) = &bias {
-        gpu.run(launch::add_bias(y.address, address::<f32>(bias)?, [rows, outputs, 1]))?;
+        gpu.run(launch::add_bias(y.at(), address::<f32>(bias)?, [rows, outputs, 1]))?;
     }
     let mut arguments = vec![&x, &weight];
     arguments.extend(&bias);

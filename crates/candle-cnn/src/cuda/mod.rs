@@ -34,10 +34,15 @@ unsafe impl DeviceRepr for Table {}
 /// Where a result goes.
 pub(crate) struct Memory {
     storage: CudaStorage,
-    address: Address,
+    begin: Address,
 }
 
 impl Memory {
+    /// Where it begins. A method, since a closure that names a field keeps that field alone, and not the memory.
+    fn at(&self) -> Address {
+        self.begin
+    }
+
     fn into_storage(self) -> Storage {
         Storage::Cuda(self.storage)
     }
@@ -60,8 +65,8 @@ impl Gpu {
     /// Room for `count` values, which are to be written before they are read.
     fn empty<T: CudaDType + DeviceRepr>(&self, count: usize) -> Result<Memory> {
         let storage = uninitialised::<T>(&self.0, count)?;
-        let address = begin::<T>(&storage, 0)?;
-        Ok(Memory { storage, address })
+        let begin = begin::<T>(&storage, 0)?;
+        Ok(Memory { storage, begin })
     }
 
     /// a · b for matrices `[m, k]` and `[k, n]`, either of them transposed or not, by candle's cuBLAS.
@@ -72,8 +77,8 @@ impl Gpu {
             candle_core::bail!("internal: matrices on a GPU were expected")
         };
         let storage = a.matmul(b, (1, m, n, k), a_layout, b_layout)?;
-        let address = begin::<f32>(&storage, 0)?;
-        Ok(Memory { storage, address })
+        let begin = begin::<f32>(&storage, 0)?;
+        Ok(Memory { storage, begin })
     }
 
     /// Puts a launch on the stream.

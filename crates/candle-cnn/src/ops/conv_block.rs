@@ -50,8 +50,8 @@ pub struct Normalisation<'a> {
 /// In training the gradient of the convolution's bias is exactly 0 (the batch's mean takes any bias out again); the
 /// separate operations give what rounding leaves of it.
 ///
-/// Where no fused code serves (another type or device, groups, a padding beyond the kernel's reach) the separate
-/// operations run, and also while [`trace`] records, so that each is seen.
+/// Where no fused code serves (another type or device, groups, on the CPU a padding beyond the kernel's reach) the
+/// separate operations run, and also while [`trace`] records, so that each is seen.
 ///
 /// ```
 /// use candle_cnn::ops::{Conv2dConfig, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};

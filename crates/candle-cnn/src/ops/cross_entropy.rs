@@ -65,8 +65,10 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
         Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing),
         Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::cross_entropy::cross_entropy(logits, labels, smoothing),
-        Backend::Candle => {
+        Backend::CudaF32 if n <= i32::MAX as usize => {
+            crate::cuda::cross_entropy::cross_entropy(logits, labels, smoothing)
+        }
+        _ => {
             // Reading them from a GPU would make every step wait for it.
             if logits.device().is_cpu() {
                 checked_labels(labels, logits.dims()[1])?;
