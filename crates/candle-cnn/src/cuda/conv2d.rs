@@ -59,6 +59,32 @@ fn spread_out(gpu: &Gpu, x: &Tensor, g: &Geometry) -> Result<Tensor> {
     Ok(matrix.into_tensor(&[columns.taps(), columns.width()]))
 }
 
+/// What cuDNN has algorithms for of the gradients of x and weight.
+#[cfg(feature = "cudnn")]
+fn gradients_by_cudnn(
+    gpu: &Gpu,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: Address,
+    g: &Geometry,
+    wanted: [bool; 2],
+) -> Result<[Option<Tensor>; 2]> {
+    let [mut dx, mut dw] = [None, None];
+    if wanted[0] {
+        let memory = gpu.empty::<f32>(x.elem_count())?;
+        if cudnn::input_gradient(gpu, address::<f32>(weight)?, dy, memory.at(), g)? {
+            dx = Some(memory.into_tensor(x.dims()));
+        }
+    }
+    if wanted[1] {
+        let memory = gpu.empty::<f32>(weight.elem_count())?;
+        if cudnn::weight_gradient(gpu, address::<f32>(x)?, dy, memory.at(), g)? {
+            dw = Some(memory.into_tensor(weight.dims()));
+        }
+    }
+    Ok([dx, dw])
+}
+
 /// Gradients of x and weight from the output's at `dy`, each only where wanted.
 pub(super) fn gradients(
     gpu: &Gpu,
@@ -66,25 +92,13 @@ pub(super) fn gradients(
     weight: &Tensor,
     dy: Address,
     g: &Geometry,
-    mut wanted: [bool; 2],
+    wanted: [bool; 2],
 ) -> Result<[Option<Tensor>; 2]> {
-    let [mut dx, mut dw] = [None, None];
     #[cfg(feature = "cudnn")]
-    {
-        if wanted[0] {
-            let memory = gpu.empty::<f32>(x.elem_count())?;
-            if cudnn::input_gradient(gpu, address::<f32>(weight)?, dy, memory.at(), g)? {
-                dx = Some(memory.into_tensor(x.dims()));
-            }
-        }
-        if wanted[1] {
-            let memory = gpu.empty::<f32>(weight.elem_count())?;
-            if cudnn::weight_gradient(gpu, address::<f32>(x)?, dy, memory.at(), g)? {
-                dw = Some(memory.into_tensor(weight.dims()));
-            }
-        }
-        wanted = [wanted[0] && dx.is_none(), wanted[1] && dw.is_none()];
-    }
+    let [mut dx, mut dw] = gradients_by_cudnn(gpu, x, weight, dy, g, wanted)?;
+    #[cfg(not(feature = "cudnn"))]
+    let [mut dx, mut dw] = [None, None];
+    let wanted = [wanted[0] && dx.is_none(), wanted[1] && dw.is_none()];
     if !wanted.contains(&true) {
         return Ok([dx, dw]);
     }
