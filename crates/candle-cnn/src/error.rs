@@ -137,6 +137,20 @@ pub enum Error {
         /// What candle said.
         reason: String,
     },
+    /// A GPU without enough memory.
+    #[error("the GPU has no room for {bytes} more bytes; a smaller batch or a smaller network takes less")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// CUDA kernels that this machine can't run.
+    #[error("this crate's CUDA kernels can't be loaded: {advice} ({reason})")]
+    Kernels {
+        /// What the driver said.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// An optimiser's saved state that does not belong to its parameters.
     #[error("the optimiser's state does not fit its parameters: {reason}")]
     State {

@@ -3,10 +3,11 @@
 //! A custom op of candle takes at most three tensors. A node with more hangs the others on carriers: ops with an
 //! output of one element that only pass on the gradients that the node's backward pass has left for them.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::element::{Element, storage, tensor};
+use crate::element::{Element, storage};
 use crate::identity;
 
 /// Gradients of a node's inputs; `None` for an input that no variable leads to.
@@ -30,7 +31,7 @@ impl Slot {
 
 struct Node {
     name: &'static str,
-    output: Mutex<Option<(CpuStorage, Shape)>>,
+    output: Mutex<Option<(Storage, Shape)>>,
     backward: Option<Box<Backward>>,
     slot: Arc<Slot>,
     /// Place of this op's first input among the node's inputs.
@@ -40,10 +41,17 @@ struct Node {
 }
 
 impl Node {
-    fn forward(&self) -> Result<(CpuStorage, Shape)> {
+    fn on_cpu(&self) -> Result<(CpuStorage, Shape)> {
         match lock(&self.output).take() {
-            Some(output) => Ok(output),
-            None => candle_core::bail!("internal: {} was applied twice", self.name),
+            Some((Storage::Cpu(storage), shape)) => Ok((storage, shape)),
+            _ => candle_core::bail!("internal: {} was applied twice, or on another device", self.name),
+        }
+    }
+
+    fn on_cuda(&self) -> Result<(CudaStorage, Shape)> {
+        match lock(&self.output).take() {
+            Some((Storage::Cuda(storage), shape)) => Ok((storage, shape)),
+            _ => candle_core::bail!("internal: {} was applied twice, or on another device", self.name),
         }
     }
 
@@ -68,7 +76,10 @@ impl CustomOp1 for Node {
         self.name
     }
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward()
+        self.on_cpu()
+    }
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.on_cuda()
     }
     fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let [a] = self.gradients(grad)?;
@@ -81,7 +92,10 @@ impl CustomOp2 for Node {
         self.name
     }
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward()
+        self.on_cpu()
+    }
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.on_cuda()
     }
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [a, b] = self.gradients(grad)?;
@@ -102,7 +116,18 @@ impl CustomOp3 for Node {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward()
+        self.on_cpu()
+    }
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.on_cuda()
     }
     fn bwd(
         &self,
@@ -117,10 +142,7 @@ impl CustomOp3 for Node {
     }
 }
 
-/// Puts `output` of shape `shape`, computed from `inputs`, into candle's graph.
-///
-/// `backward` gets the output's gradient, contiguous, and returns one entry per input: a gradient for each input
-/// whose `track_op()` holds, `None` for the others. Refuses inputs whose gradients candle would mix with others'.
+/// Puts `output` of shape `shape`, computed on the CPU from `inputs`, into candle's graph: see [`node_of`].
 pub(crate) fn node<T: Element>(
     name: &'static str,
     inputs: &[&Tensor],
@@ -128,8 +150,32 @@ pub(crate) fn node<T: Element>(
     shape: &[usize],
     backward: impl Fn(&Tensor) -> Result<Gradients> + Send + Sync + 'static,
 ) -> Result<Tensor> {
+    node_of(name, inputs, Storage::Cpu(storage(output)), shape, backward)
+}
+
+/// One value on the device of `like`; which one does not matter.
+fn carried(like: &Storage) -> Result<Storage> {
+    match like {
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(like) => Ok(Storage::Cuda(crate::cuda::uninitialised::<f32>(&like.device, 1)?)),
+        Storage::Cpu(CpuStorage::F64(_)) => Ok(Storage::Cpu(storage(vec![0f64]))),
+        _ => Ok(Storage::Cpu(storage(vec![0f32]))),
+    }
+}
+
+/// Puts `output` of shape `shape`, computed from `inputs` on their device, into candle's graph.
+///
+/// `backward` gets the output's gradient, contiguous, and returns one entry per input: a gradient for each input
+/// whose `track_op()` holds, `None` for the others. Refuses inputs whose gradients candle would mix with others'.
+pub(crate) fn node_of(
+    name: &'static str,
+    inputs: &[&Tensor],
+    output: Storage,
+    shape: &[usize],
+    backward: impl Fn(&Tensor) -> Result<Gradients> + Send + Sync + 'static,
+) -> Result<Tensor> {
     if !inputs.iter().any(|input| input.track_op()) {
-        return tensor(output, shape);
+        return Ok(Tensor::from_storage(output, shape, BackpropOp::none(), false));
     }
     let given = inputs;
     let slot = Arc::new(Slot::default());
@@ -139,11 +185,11 @@ pub(crate) fn node<T: Element>(
     while inputs.len() > 3 {
         let first = inputs.len() - if carries { 3 } else { 2 };
         let arguments = inputs.split_off(first);
-        let output = (storage(vec![T::zero()]), Shape::from(1));
-        inputs.push(apply(name, arguments, output, None, &slot, first, carries)?);
+        let carrier = (carried(&output)?, Shape::from(1));
+        inputs.push(apply(name, arguments, carrier, None, &slot, first, carries)?);
         carries = true;
     }
-    let output = (storage(output), Shape::from(shape));
+    let output = (output, Shape::from(shape));
     let output = apply(name, inputs, output, Some(Box::new(backward)), &slot, 0, carries)?;
     identity::check_operation(name, given, &output)?;
     Ok(output)
@@ -152,7 +198,7 @@ pub(crate) fn node<T: Element>(
 fn apply(
     name: &'static str,
     inputs: Vec<Tensor>,
-    output: (CpuStorage, Shape),
+    output: (Storage, Shape),
     backward: Option<Box<Backward>>,
     slot: &Arc<Slot>,
     first: usize,

@@ -2,8 +2,8 @@
 //!
 //! What candle has wrong or lacks for training convolutional networks, with PyTorch's definitions: layers take
 //! candle_nn's `VarBuilder` and implement its `Module`/`ModuleT`, optimisers its `Optimizer`, so that a candle user
-//! changes an import. On the CPU in `f32` they run on AVX-512 or AVX2 where the machine has it ([`instruction_set`]);
-//! the README says what holds elsewhere. Built for candle 0.11.1.
+//! changes an import. On the CPU in `f32` they run on AVX-512 or AVX2 where the machine has it ([`instruction_set`]), and
+//! with the feature `cuda` (and `cudnn`) on NVIDIA GPUs; the README says what holds elsewhere. Built for candle 0.11.1.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -16,6 +16,8 @@
 //! | [`trace`] | the record of a forward pass, layer by layer |
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod element;
 mod error;
 mod graph;

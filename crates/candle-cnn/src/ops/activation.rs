@@ -30,6 +30,8 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     let y = match check::backend(x) {
         Backend::CpuF32 => relu_on_cpu::<f32>(x)?,
         Backend::CpuF64 => relu_on_cpu::<f64>(x)?,
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => crate::cuda::activation::relu(x)?,
         Backend::Candle => {
             let zeros = x.zeros_like()?;
             x.le(&zeros)?.where_cond(&zeros, x)?

@@ -142,7 +142,11 @@ pub fn batch_norm2d(
     match check::backend(x) {
         Backend::CpuF32 => on_cpu::<f32>(x, running, weight, bias, config, train),
         Backend::CpuF64 => on_cpu::<f64>(x, running, weight, bias, config, train),
-        Backend::Candle => composed(x, running, weight, bias, config, train),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 if crate::cuda::batch_norm2d::serves(running) => {
+            crate::cuda::batch_norm2d::batch_norm2d(x, running, weight, bias, config, train)
+        }
+        _ => composed(x, running, weight, bias, config, train),
     }
 }
 

@@ -10,6 +10,9 @@ pub(super) enum Backend {
     CpuF32,
     /// On the CPU, in `f64`.
     CpuF64,
+    /// On an NVIDIA GPU, in `f32`.
+    #[cfg(feature = "cuda")]
+    CudaF32,
     /// Anywhere else: candle's own operations.
     Candle,
 }
@@ -18,8 +21,16 @@ pub(super) fn backend(x: &Tensor) -> Backend {
     match (x.device(), x.dtype()) {
         (Device::Cpu, DType::F32) => Backend::CpuF32,
         (Device::Cpu, DType::F64) => Backend::CpuF64,
+        #[cfg(feature = "cuda")]
+        (Device::Cuda(_), DType::F32) if in_32_bits(x) => Backend::CudaF32,
         _ => Backend::Candle,
     }
+}
+
+/// Whether places in one plane fit into 32 bits, which the kernels count them in.
+#[cfg(feature = "cuda")]
+fn in_32_bits(x: &Tensor) -> bool {
+    x.dims().iter().skip(2).product::<usize>() <= i32::MAX as usize
 }
 
 /// What candle's own operations make of `x`; what they refuse is refused in `operation`'s name.

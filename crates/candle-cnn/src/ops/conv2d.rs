@@ -49,7 +49,7 @@ impl From<candle_nn::Conv2dConfig> for Conv2dConfig {
 }
 
 /// All sizes of one convolution, checked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub n: usize,
     pub c: usize,
@@ -177,7 +177,11 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
             Ok(y)
         }
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, forward, backward),
-        Backend::Candle => check::by_candle("conv2d", x, || {
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 if crate::cuda::conv2d::serves(&geometry) => {
+            crate::cuda::conv2d::conv2d(x, weight, bias, geometry)
+        }
+        _ => check::by_candle("conv2d", x, || {
             let y = x.conv2d(weight, config.padding, config.stride, config.dilation, config.groups)?;
             match bias {
                 Some(bias) => y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?),

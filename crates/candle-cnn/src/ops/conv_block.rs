@@ -50,8 +50,8 @@ pub struct Normalisation<'a> {
 /// In training the gradient of the convolution's bias is exactly 0 (the batch's mean takes any bias out again); the
 /// separate operations give what rounding leaves of it.
 ///
-/// Where no fused code serves (another type or device, groups, a padding beyond the kernel's reach) the separate
-/// operations run, and also while [`trace`] records, so that each is seen.
+/// Where no fused code serves (another type or device, groups, on the CPU a padding beyond the kernel's reach) the
+/// separate operations run, and also while [`trace`] records, so that each is seen.
 ///
 /// ```
 /// use candle_cnn::ops::{Conv2dConfig, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
@@ -79,7 +79,16 @@ pub fn conv_batch_norm_relu_max_pool(
     let geometry = Geometry::new(x, convolution.weight, convolution.bias, convolution.config)?;
     normalisation.config.check()?;
     let sizes = geometry.sizes();
-    if !matches!(check::backend(x), Backend::CpuF32) || !serves(&geometry) || trace::is_recording() {
+    let backend = check::backend(x);
+    let served = match backend {
+        Backend::CpuF32 => serves(&geometry),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => {
+            crate::cuda::conv_block::serves(&geometry) && crate::cuda::batch_norm2d::serves(Some(normalisation.running))
+        }
+        _ => false,
+    };
+    if !served || trace::is_recording() {
         return separate(x, convolution, normalisation, train);
     }
     let arguments = [
@@ -96,7 +105,15 @@ pub fn conv_batch_norm_relu_max_pool(
     if train && sizes.n * sizes.pixels() == 1 {
         return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
     }
-    let inputs = Inputs::new(x, convolution, normalisation)?;
+    let inputs = BlockInputs::new(x, convolution, normalisation)?;
+    #[cfg(feature = "cuda")]
+    if matches!(backend, Backend::CudaF32) {
+        return if train {
+            crate::cuda::conv_block::train(inputs, normalisation, geometry)
+        } else {
+            crate::cuda::conv_block::infer(inputs, normalisation, geometry)
+        };
+    }
     in_pool(|| {
         if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
     })
@@ -118,16 +135,16 @@ fn separate(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>, train: bool) -
 
 /// What a gradient may be wanted of, contiguous.
 #[derive(Clone)]
-struct Inputs {
-    x: Tensor,
-    weight: Tensor,
-    bias: Option<Tensor>,
-    gamma: Option<Tensor>,
-    beta: Option<Tensor>,
-    config: Conv2dConfig,
+pub(crate) struct BlockInputs {
+    pub x: Tensor,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub gamma: Option<Tensor>,
+    pub beta: Option<Tensor>,
+    pub config: Conv2dConfig,
 }
 
-impl Inputs {
+impl BlockInputs {
     fn new(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>) -> Result<Self> {
         let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
         Ok(Self {
@@ -141,7 +158,7 @@ impl Inputs {
     }
 
     /// In the order of the node's inputs.
-    fn list(&self) -> Vec<&Tensor> {
+    pub(crate) fn list(&self) -> Vec<&Tensor> {
         let mut list = vec![&self.x, &self.weight];
         list.extend([&self.bias, &self.gamma, &self.beta].into_iter().flatten());
         list
@@ -149,6 +166,26 @@ impl Inputs {
 
     fn tracked(&self) -> bool {
         self.list().iter().any(|input| input.track_op())
+    }
+
+    /// Gradients in inference mode are rare (Grad-CAM): nothing is kept for them, the separate operations run again.
+    pub(crate) fn gradients_in_inference(
+        &self,
+        running: &RunningStatistics,
+        config: BatchNormConfig,
+        grad: &Tensor,
+    ) -> Result<Gradients> {
+        let vars = self.list().iter().map(|t| Var::from_tensor(&t.detach())).collect::<Result<Vec<_>>>()?;
+        let mut rest = vars[2..].iter();
+        let mut next = |present: bool| if present { rest.next().map(Var::as_tensor) } else { None };
+        let bias = next(self.bias.is_some());
+        let (weight, shift) = (next(self.gamma.is_some()), next(self.beta.is_some()));
+        let convolution = Convolution { weight: &vars[1], bias, config: self.config };
+        let normalisation = Normalisation { running, weight, bias: shift, config };
+        let y = separate(&vars[0], convolution, normalisation, false)?;
+        let store = (y * grad)?.sum_all()?.backward()?;
+        let wanted = self.list().into_iter().zip(&vars);
+        Ok(wanted.map(|(input, var)| store.get(var).filter(|_| input.track_op()).cloned()).collect())
     }
 }
 
@@ -195,7 +232,7 @@ unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut
     unsafe { cv::unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
 }
 
-fn forward_eval(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+fn forward_eval(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
     let (ph, pw) = pooled(&sizes);
     let o = sizes.o;
     let mut output = vec![0f32; sizes.n * o * ph * pw];
@@ -229,21 +266,10 @@ fn forward_eval(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Te
     if !inputs.tracked() {
         return tensor(output, &[sizes.n, o, ph, pw]);
     }
-    // Gradients in inference mode are rare (Grad-CAM): nothing is kept for them, the separate operations run again.
     let (running, config) = (n.running.clone(), n.config);
     let saved = inputs.clone();
     node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| {
-        let vars = saved.list().iter().map(|t| Var::from_tensor(&t.detach())).collect::<Result<Vec<_>>>()?;
-        let mut rest = vars[2..].iter();
-        let mut next = |present: bool| if present { rest.next().map(Var::as_tensor) } else { None };
-        let bias = next(saved.bias.is_some());
-        let (weight, shift) = (next(saved.gamma.is_some()), next(saved.beta.is_some()));
-        let convolution = Convolution { weight: &vars[1], bias, config: saved.config };
-        let normalisation = Normalisation { running: &running, weight, bias: shift, config };
-        let y = separate(&vars[0], convolution, normalisation, false)?;
-        let store = (y * grad)?.sum_all()?.backward()?;
-        let wanted = saved.list().into_iter().zip(&vars);
-        Ok(wanted.map(|(input, var)| store.get(var).filter(|_| input.track_op()).cloned()).collect())
+        saved.gradients_in_inference(&running, config, grad)
     })
 }
 
@@ -260,7 +286,7 @@ unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Fram
 
 /// What the backward pass needs of the forward pass.
 struct Saved {
-    inputs: Inputs,
+    inputs: BlockInputs,
     sizes: Sizes,
     /// What the convolution gave, as blocks, without its bias.
     y: Buffer,
@@ -272,7 +298,7 @@ struct Saved {
     gamma: Vec<f64>,
 }
 
-fn forward_train(inputs: Inputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+fn forward_train(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
     let (ph, pw) = pooled(&sizes);
     let (o, obs) = (sizes.o, sizes.output_blocks());
     let blocks = obs * sizes.pixels();
@@ -335,7 +361,7 @@ pub(super) fn node_of_chain(call: NormCall, output: Vec<f32>) -> Result<Tensor> 
     let NormCall { conv, gamma, beta, normaliser } = call;
     let ConvCall { x, weight, bias, geometry, y: convolved } = conv;
     let sizes = geometry.sizes();
-    let inputs = Inputs { x, weight, bias, gamma, beta, config: geometry.config };
+    let inputs = BlockInputs { x, weight, bias, gamma, beta, config: geometry.config };
     let list = inputs.clone();
     let (ph, pw) = pooled(&sizes);
     node(NAME, &list.list(), output, &[sizes.n, sizes.o, ph, pw], move |grad| {
@@ -367,7 +393,7 @@ fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
 
 impl Saved {
     /// What the fused forward pass would have kept, from the convolution's output `[N, O, OH, OW]` and its statistics.
-    fn again(inputs: Inputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
+    fn again(inputs: BlockInputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
         let (ph, pw) = pooled(&sizes);
         let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
         let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;

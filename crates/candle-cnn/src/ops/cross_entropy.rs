@@ -23,7 +23,8 @@ const NAME: &str = "cross_entropy";
 /// ```
 ///
 /// # Errors
-/// Where shapes or types do not fit, or a label is no class.
+/// Where shapes or types do not fit, or a label is no class. On a GPU a label that is no class makes loss and gradient
+/// NaN instead: an error would have to wait for the GPU.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     cross_entropy_with_label_smoothing(logits, labels, 0.0)
 }
@@ -63,7 +64,11 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
     match check::backend(logits) {
         Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing),
         Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),
-        Backend::Candle => {
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 if n <= i32::MAX as usize => {
+            crate::cuda::cross_entropy::cross_entropy(logits, labels, smoothing)
+        }
+        _ => {
             // Reading them from a GPU would make every step wait for it.
             if logits.device().is_cpu() {
                 checked_labels(labels, logits.dims()[1])?;

@@ -60,6 +60,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             on_cpu(x, weight, bias, forward, backward)
         }
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, general_forward, general_backward),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => crate::cuda::linear::linear(x, weight, bias),
         Backend::Candle => check::by_candle("linear", x, || {
             let y = x.broadcast_matmul(&weight.t()?)?;
             bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))

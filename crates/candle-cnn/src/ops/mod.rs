@@ -1,7 +1,8 @@
 //! Differentiable operations on candle tensors, as free functions.
 //!
-//! Each runs on the CPU in `f32` (fast) or `f64` (for references and finite differences). Other types and other
-//! devices fall back on candle's own operations, put together so that the gradients are right.
+//! Each runs on the CPU in `f32` (fast) or `f64` (for references and finite differences), and with the feature `cuda` on
+//! an NVIDIA GPU in `f32`. Other types and other devices fall back on candle's own operations, put together so that the
+//! gradients are right.
 //! Definitions follow `torch.nn.functional`; tensors of pictures are `[N, C, H, W]`.
 
 mod activation;
@@ -15,6 +16,13 @@ mod linear;
 mod matmul;
 mod pool2d;
 mod sums;
+
+#[cfg(feature = "cuda")]
+pub(crate) use conv_block::BlockInputs;
+#[cfg(feature = "cuda")]
+pub(crate) use conv2d::Geometry;
+#[cfg(feature = "cuda")]
+pub(crate) use pool2d::Windows;
 
 pub use activation::{flatten, relu};
 pub use batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d};

@@ -13,12 +13,12 @@ use crate::trace::{self, LayerCall, Operation};
 
 /// Sizes of one pooling, checked.
 #[derive(Debug, Clone, Copy)]
-struct Windows {
-    dims: [usize; 4],
-    kernel: (usize, usize),
-    stride: (usize, usize),
-    oh: usize,
-    ow: usize,
+pub(crate) struct Windows {
+    pub dims: [usize; 4],
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    pub oh: usize,
+    pub ow: usize,
 }
 
 impl Windows {
@@ -34,7 +34,7 @@ impl Windows {
         Ok(Self { dims, kernel, stride, oh: (h - kernel.0) / stride.0 + 1, ow: (w - kernel.1) / stride.1 + 1 })
     }
 
-    fn shape(&self) -> [usize; 4] {
+    pub(crate) fn shape(&self) -> [usize; 4] {
         [self.dims[0], self.dims[1], self.oh, self.ow]
     }
 
@@ -106,6 +106,8 @@ pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::CpuF32 if (windows.kernel, windows.stride) == ((2, 2), (2, 2)) => max_by_halves(x, windows)?,
         Backend::CpuF32 => max_on_cpu::<f32>(x, windows)?,
         Backend::CpuF64 => max_on_cpu::<f64>(x, windows)?,
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => crate::cuda::pool2d::max(x, windows)?,
         Backend::Candle => {
             let gathered = windows.gather(x)?;
             let first = gathered.detach().argmax_keepdim(4)?;
@@ -238,6 +240,8 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
     let y = match check::backend(x) {
         Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => crate::cuda::pool2d::avg(x, windows)?,
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
     let (kernel, stride) = (windows.kernel, windows.stride);

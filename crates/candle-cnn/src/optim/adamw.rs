@@ -7,6 +7,8 @@ use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use super::sgd::restored;
 use crate::Error;
+#[cfg(feature = "cuda")]
+use crate::cuda::optimiser;
 
 const NAME: &str = "AdamW";
 
@@ -239,6 +241,8 @@ impl Optimizer for AdamW {
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        let mut on_gpu = optimiser::Step::adamw();
         for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
@@ -250,12 +254,22 @@ impl Optimizer for AdamW {
                 }
             };
             moments.steps += 1;
+            #[cfg(feature = "cuda")]
+            if optimiser::serves(p, gradient) {
+                let Factors { keep, size, root } = Factors::new(config, moments.steps);
+                let AdamWConfig { beta1, beta2, eps, .. } = config;
+                let settings = [keep, size, root, eps, beta2, 1.0 - beta1, 1.0 - beta2];
+                on_gpu.add_adamw(p, gradient, [&moments.first, &moments.second], settings)?;
+                continue;
+            }
             match p.dtype() {
                 DType::F32 if in_place::serves(p, gradient) => step::<f32>(p, gradient, moments, config)?,
                 DType::F64 if in_place::serves(p, gradient) => step::<f64>(p, gradient, moments, config)?,
                 _ => composed(&parameter.var, gradient, moments, config)?,
             }
         }
+        #[cfg(feature = "cuda")]
+        on_gpu.run()?;
         Ok(())
     }
 

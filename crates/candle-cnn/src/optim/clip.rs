@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Var};
 use super::groups;
 
 /// Scales the gradients of `vars` so that their joint Euclidean norm is at most `max_norm`, and returns the norm that
-/// they had. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1.
+/// they had. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1. Since it
+/// returns a number, it waits for a GPU.
 ///
 /// ```
 /// use candle_cnn::optim::clip_gradients_by_norm;

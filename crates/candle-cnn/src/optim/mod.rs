@@ -1,5 +1,7 @@
 //! Optimisers, as `torch.optim` defines them: [`SGD`] and [`AdamW`], each in place and in one pass over its parameters.
 //!
+//! On a GPU (feature `cuda`) in `f32` one launch steps all parameters, without waiting for the GPU.
+//!
 //! Both implement candle_nn's [`Optimizer`](candle_nn::Optimizer), leave a parameter without a gradient alone, take
 //! groups of parameters with settings of their own, and can save and restore their state.
 

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use crate::Error;
+#[cfg(feature = "cuda")]
+use crate::cuda::optimiser;
 
 const NAME: &str = "SGD";
 
@@ -234,6 +236,27 @@ fn step<T: InPlace>(p: &Tensor, g: &Tensor, momentum: &mut Option<Tensor>, confi
     })
 }
 
+/// The same on a GPU, together with all other parameters.
+#[cfg(feature = "cuda")]
+fn add_to_step(
+    step: &mut optimiser::Step,
+    p: &Tensor,
+    g: &Tensor,
+    momentum: &mut Option<Tensor>,
+    config: SgdConfig,
+) -> Result<()> {
+    let SgdConfig { learning_rate, momentum: share, weight_decay, nesterov, dampening } = config;
+    if share == 0.0 {
+        return step.add_sgd(p, g, None, [learning_rate, weight_decay, 0.0, 0.0, 0.0], false);
+    }
+    let (old, fresh) = if momentum.is_some() { (share, 1.0 - dampening) } else { (0.0, 1.0) };
+    let buffer = match momentum {
+        Some(buffer) => buffer,
+        None => momentum.insert(p.detach().zeros_like()?),
+    };
+    step.add_sgd(p, g, Some(buffer), [learning_rate, weight_decay, share, old, fresh], nesterov)
+}
+
 /// The same by candle's operations, on any device.
 fn composed(var: &Var, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {
     let p = var.as_detached_tensor();
@@ -259,15 +282,24 @@ impl Optimizer for SGD {
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        let mut on_gpu = optimiser::Step::sgd();
         for (parameter, momentum) in self.parameters.iter().zip(&mut self.momentum) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
+            #[cfg(feature = "cuda")]
+            if optimiser::serves(p, gradient) {
+                add_to_step(&mut on_gpu, p, gradient, momentum, config)?;
+                continue;
+            }
             match p.dtype() {
                 DType::F32 if in_place::serves(p, gradient) => step::<f32>(p, gradient, momentum, config)?,
                 DType::F64 if in_place::serves(p, gradient) => step::<f64>(p, gradient, momentum, config)?,
                 _ => composed(&parameter.var, gradient, momentum, config)?,
             }
         }
+        #[cfg(feature = "cuda")]
+        on_gpu.run()?;
         Ok(())
     }
 

@@ -1,0 +1,98 @@
+// Batch norm, ReLU and 2x2 max-pool in one pass, forward and backward.
+
+// A winner's number where ReLU has set the maximum to 0: no pixel of the window has a gradient.
+#define NOBODY 4
+
+struct Picture {
+    index_t channels, rows, columns, pooled_rows, pooled_columns;
+};
+
+// Position of a window's first pixel.
+static __device__ inline index_t corner_of(index_t plane, index_t window, Picture p) {
+    index_t row;
+    int column;
+    split(window, p.pooled_columns, &row, &column);
+    return plane * p.rows * p.columns + 2 * row * p.columns + 2 * column;
+}
+
+// winners (may be null) gets which of a window's four pixels is the maximum.
+extern "C" __global__ void block_forward(const float *y, const float *mean, const float *inverse, const float *gamma,
+                                         const float *beta, float *pooled, unsigned char *winners, index_t planes,
+                                         Picture p) {
+    index_t windows = p.pooled_rows * p.pooled_columns;
+    for (EACH(i, planes * windows)) {
+        index_t plane, image;
+        int window, c;
+        split(i, windows, &plane, &window);
+        split(plane, p.channels, &image, &c);
+        float center = mean[c], scale = gamma ? gamma[c] * inverse[c] : inverse[c], shift = beta ? beta[c] : 0.0f;
+        const float *upper = y + corner_of(plane, window, p), *lower = upper + p.columns;
+        float values[4] = {upper[0], upper[1], lower[0], lower[1]};
+        float best = (values[0] - center) * scale + shift;
+        int winner = 0;
+        for (int k = 1; k < 4; k++) {
+            float value = (values[k] - center) * scale + shift;
+            if (value > best || value != value) {
+                best = value;
+                winner = k;
+            }
+        }
+        bool dead = best <= 0.0f;
+        pooled[i] = dead ? 0.0f : best;
+        if (winners) winners[i] = dead ? NOBODY : (unsigned char)winner;
+    }
+}
+
+// Sums of the gradient that comes through the pool and of its product with y - mean.
+extern "C" __global__ void block_gradient_sums(const float *dpooled, const unsigned char *winners, const float *y,
+                                               const float *mean, double *sums, index_t n, index_t runs, Picture p) {
+    index_t windows = p.pooled_rows * p.pooled_columns;
+    Run run = run_of(n, windows, runs);
+    float center = mean[run.channel];
+    double total = 0.0, product = 0.0;
+    for (index_t k = threadIdx.x; k < run.values;) {
+        float a = 0.0f, b = 0.0f;
+        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) {
+            index_t at = position(run, (int)k, p.channels, windows);
+            int winner = winners[at];
+            if (winner == NOBODY) continue;
+            index_t plane;
+            int window;
+            split(at, windows, &plane, &window);
+            float value = y[corner_of(plane, window, p) + (winner >> 1) * p.columns + (winner & 1)];
+            a += dpooled[at];
+            b += dpooled[at] * (value - center);
+        }
+        total += a;
+        product += b;
+    }
+    block_sums(&total, &product);
+    if (threadIdx.x == 0) {
+        sums[2 * (index_t)blockIdx.x] = total;
+        sums[2 * (index_t)blockIdx.x + 1] = product;
+    }
+}
+
+// The gradient of y, with `share` = 1 / (N * rows * columns).
+extern "C" __global__ void block_backward(const float *dpooled, const unsigned char *winners, const float *y,
+                                          const float *mean, const float *inverse, const float *gamma,
+                                          const float *dgamma, const float *dbeta, float *dy, index_t planes, Picture p,
+                                          float share) {
+    index_t pixels = p.rows * p.columns;
+    for (EACH(i, planes * pixels)) {
+        index_t plane, row, image;
+        int pixel, column, c;
+        split(i, pixels, &plane, &pixel);
+        split(pixel, p.columns, &row, &column);
+        split(plane, p.channels, &image, &c);
+        float grad = 0.0f;
+        // The last row or column of an odd number lies in no window.
+        if (row / 2 < p.pooled_rows && column / 2 < p.pooled_columns) {
+            index_t window = (plane * p.pooled_rows + row / 2) * p.pooled_columns + column / 2;
+            if (winners[window] == 2 * (row % 2) + column % 2) grad = dpooled[window];
+        }
+        float scale = gamma ? gamma[c] * inverse[c] : inverse[c];
+        float slope = dgamma[c] * inverse[c] * share;
+        dy[i] = (grad - dbeta[c] * share - (y[i] - mean[c]) * slope) * scale;
+    }
+}

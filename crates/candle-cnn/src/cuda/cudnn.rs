@@ -1,0 +1,349 @@
+//! Convolutions by cuDNN, in full `f32` (no TF32) and by algorithms that give the same bits each time.
+//!
+//! Each function says whether there was such an algorithm. What cuDNN decides on for a geometry is kept, since asking it
+//! takes longer than a small convolution.
+
+use candle_core::cuda_backend::DeviceId;
+use candle_core::cuda_backend::cudarc::cudnn::{CudnnError, result as lib, sys};
+use candle_core::{Error, Result};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::{c_int, c_void};
+use std::mem::zeroed;
+
+use super::Gpu;
+use super::launch::Address;
+use crate::ops::Geometry;
+
+/// Room that an algorithm may take beside its arguments, in bytes.
+const MOST_WORKSPACE: usize = 1 << 30;
+
+/// Algorithms that cuDNN is asked for; it has up to eight for each direction.
+const ALGORITHMS: usize = 8;
+
+/// Something of cuDNN's that is given back.
+struct Owned<T: Copy>(T, unsafe fn(T) -> std::result::Result<(), CudnnError>);
+
+impl<T: Copy> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by the matching function, and given back once. An error has nowhere to go.
+        let _ = unsafe { (self.1)(self.0) };
+    }
+}
+
+fn failed(error: CudnnError) -> Error {
+    Error::wrap(error)
+}
+
+/// What is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Direction {
+    Forward,
+    Input,
+    Weight,
+}
+
+enum Algorithm {
+    Forward(sys::cudnnConvolutionFwdAlgo_t),
+    Input(sys::cudnnConvolutionBwdDataAlgo_t),
+    Weight(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+/// A geometry as cuDNN describes it, and the algorithm for one direction with its workspace.
+struct Plan {
+    x: Owned<sys::cudnnTensorDescriptor_t>,
+    y: Owned<sys::cudnnTensorDescriptor_t>,
+    weight: Owned<sys::cudnnFilterDescriptor_t>,
+    convolution: Owned<sys::cudnnConvolutionDescriptor_t>,
+    algorithm: Option<(Algorithm, usize)>,
+}
+
+/// A thread's handle to one device, which another thread may not use.
+struct Handle {
+    plans: HashMap<(Geometry, Direction), Plan>,
+    handle: Owned<sys::cudnnHandle_t>,
+}
+
+impl Handle {
+    fn new(gpu: &Gpu) -> Result<Self> {
+        let stream = gpu.0.cuda_stream();
+        stream.context().bind_to_thread().map_err(Error::wrap)?;
+        let handle = Owned(lib::create_handle().map_err(failed)?, lib::destroy_handle as unsafe fn(_) -> _);
+        // SAFETY: both are alive, and the device keeps its stream as long as it lives.
+        unsafe { lib::set_stream(handle.0, stream.cu_stream() as *mut _) }.map_err(failed)?;
+        Ok(Self { plans: HashMap::new(), handle })
+    }
+}
+
+thread_local! {
+    static HANDLES: RefCell<HashMap<DeviceId, Handle>> = RefCell::default();
+}
+
+fn tensor(dims: [usize; 4]) -> Result<Owned<sys::cudnnTensorDescriptor_t>> {
+    let owned =
+        Owned(lib::create_tensor_descriptor().map_err(failed)?, lib::destroy_tensor_descriptor as unsafe fn(_) -> _);
+    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    // SAFETY: just made.
+    unsafe { lib::set_tensor4d_descriptor(owned.0, format, kind, dims.map(|size| size as c_int)) }.map_err(failed)?;
+    Ok(owned)
+}
+
+fn filter(dims: [usize; 4]) -> Result<Owned<sys::cudnnFilterDescriptor_t>> {
+    let owned =
+        Owned(lib::create_filter_descriptor().map_err(failed)?, lib::destroy_filter_descriptor as unsafe fn(_) -> _);
+    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    // SAFETY: just made.
+    unsafe { lib::set_filter4d_descriptor(owned.0, kind, format, dims.map(|size| size as c_int)) }.map_err(failed)?;
+    Ok(owned)
+}
+
+fn convolution(g: &Geometry) -> Result<Owned<sys::cudnnConvolutionDescriptor_t>> {
+    let made = lib::create_convolution_descriptor().map_err(failed)?;
+    let owned = Owned(made, lib::destroy_convolution_descriptor as unsafe fn(_) -> _);
+    let [padding, stride, dilation] =
+        [g.config.padding, g.config.stride, g.config.dilation].map(|setting| setting as c_int);
+    // SAFETY: just made.
+    unsafe {
+        lib::set_convolution2d_descriptor(
+            owned.0,
+            padding,
+            padding,
+            stride,
+            stride,
+            dilation,
+            dilation,
+            sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
+            sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        )
+        .map_err(failed)?;
+        // Full precision: cuDNN's default allows TF32.
+        lib::set_convolution_math_type(owned.0, sys::cudnnMathType_t::CUDNN_FMA_MATH).map_err(failed)?;
+    }
+    Ok(owned)
+}
+
+/// The fastest, by cuDNN's own estimate, of the algorithms that serve: each a status, its determinism, its math, its
+/// workspace in bytes.
+macro_rules! fastest {
+    ($found:expr) => {
+        $found
+            .iter()
+            .find(|found| {
+                found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
+                    && found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                    && matches!(
+                        found.mathType,
+                        sys::cudnnMathType_t::CUDNN_FMA_MATH | sys::cudnnMathType_t::CUDNN_DEFAULT_MATH
+                    )
+                    && found.memory <= MOST_WORKSPACE
+            })
+            .map(|found| found.algo)
+    };
+}
+
+impl Plan {
+    fn new(handle: sys::cudnnHandle_t, g: &Geometry, direction: Direction) -> Result<Self> {
+        let x = tensor([g.n, g.c, g.h, g.w])?;
+        let y = tensor([g.n, g.o, g.oh, g.ow])?;
+        let weight = filter([g.o, g.c, g.kh, g.kw])?;
+        let convolution = convolution(g)?;
+        let mut count: c_int = 0;
+        let wanted = ALGORITHMS as c_int;
+        // SAFETY of all: descriptors and handle are alive, the arrays have room for as many as are asked for, and zero is
+        // a value of each of their fields.
+        let algorithm = match direction {
+            Direction::Forward => {
+                let mut found: [sys::cudnnConvolutionFwdAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
+                unsafe {
+                    lib::get_convolution_forward_algorithm(
+                        handle,
+                        x.0,
+                        weight.0,
+                        convolution.0,
+                        y.0,
+                        wanted,
+                        &mut count,
+                        found.as_mut_ptr(),
+                    )
+                }
+                .map_err(failed)?;
+                let fastest = fastest!(found[..count as usize]);
+                let sized = fastest.map(|algorithm| {
+                    let size = unsafe {
+                        lib::get_convolution_forward_workspace_size(
+                            handle,
+                            x.0,
+                            weight.0,
+                            convolution.0,
+                            y.0,
+                            algorithm,
+                        )
+                    };
+                    size.map(|size| (Algorithm::Forward(algorithm), size))
+                });
+                sized.transpose().map_err(failed)?
+            }
+            Direction::Input => {
+                let mut found: [sys::cudnnConvolutionBwdDataAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
+                unsafe {
+                    lib::get_convolution_backward_data_algorithm(
+                        handle,
+                        weight.0,
+                        y.0,
+                        convolution.0,
+                        x.0,
+                        wanted,
+                        &mut count,
+                        found.as_mut_ptr(),
+                    )
+                }
+                .map_err(failed)?;
+                let fastest = fastest!(found[..count as usize]);
+                let sized = fastest.map(|algorithm| {
+                    let size = unsafe {
+                        lib::get_convolution_backward_data_workspace_size(
+                            handle,
+                            weight.0,
+                            y.0,
+                            convolution.0,
+                            x.0,
+                            algorithm,
+                        )
+                    };
+                    size.map(|size| (Algorithm::Input(algorithm), size))
+                });
+                sized.transpose().map_err(failed)?
+            }
+            Direction::Weight => {
+                let mut found: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
+                unsafe {
+                    lib::get_convolution_backward_filter_algorithm(
+                        handle,
+                        x.0,
+                        y.0,
+                        convolution.0,
+                        weight.0,
+                        wanted,
+                        &mut count,
+                        found.as_mut_ptr(),
+                    )
+                }
+                .map_err(failed)?;
+                let fastest = fastest!(found[..count as usize]);
+                let sized = fastest.map(|algorithm| {
+                    let size = unsafe {
+                        lib::get_convolution_backward_filter_workspace_size(
+                            handle,
+                            x.0,
+                            y.0,
+                            convolution.0,
+                            weight.0,
+                            algorithm,
+                        )
+                    };
+                    size.map(|size| (Algorithm::Weight(algorithm), size))
+                });
+                sized.transpose().map_err(failed)?
+            }
+        };
+        Ok(Self { x, y, weight, convolution, algorithm })
+    }
+
+    /// Puts the convolution on the stream; see [`run`].
+    ///
+    /// # Safety
+    /// The addresses must be those of tensors of the plan's sizes.
+    unsafe fn run(&self, gpu: &Gpu, handle: sys::cudnnHandle_t, [a, b, result]: [Address; 3]) -> Result<bool> {
+        let Self { x, y, weight, convolution, algorithm } = self;
+        let Some((algorithm, bytes)) = algorithm else { return Ok(false) };
+        let workspace = if *bytes > 0 { Some(gpu.empty::<u8>(*bytes)?) } else { None };
+        let room = workspace.as_ref().map_or(std::ptr::null_mut(), |workspace| workspace.at() as *mut c_void);
+        let (one, zero) = (1f32, 0f32);
+        let (one, zero) = (std::ptr::from_ref(&one).cast::<c_void>(), std::ptr::from_ref(&zero).cast::<c_void>());
+        let (a, b, result) = (a as *const c_void, b as *const c_void, result as *mut c_void);
+        // SAFETY: the caller's promise; descriptors and handle are alive, the workspace is as large as cuDNN asked for.
+        unsafe {
+            match *algorithm {
+                Algorithm::Forward(algorithm) => lib::convolution_forward(
+                    handle,
+                    one,
+                    x.0,
+                    a,
+                    weight.0,
+                    b,
+                    convolution.0,
+                    algorithm,
+                    room,
+                    *bytes,
+                    zero,
+                    y.0,
+                    result,
+                ),
+                Algorithm::Input(algorithm) => lib::convolution_backward_data(
+                    handle,
+                    one,
+                    weight.0,
+                    a,
+                    y.0,
+                    b,
+                    convolution.0,
+                    algorithm,
+                    room,
+                    *bytes,
+                    zero,
+                    x.0,
+                    result,
+                ),
+                Algorithm::Weight(algorithm) => lib::convolution_backward_filter(
+                    handle,
+                    one,
+                    x.0,
+                    a,
+                    y.0,
+                    b,
+                    convolution.0,
+                    algorithm,
+                    room,
+                    *bytes,
+                    zero,
+                    weight.0,
+                    result,
+                ),
+            }
+        }
+        .map_err(failed)?;
+        Ok(true)
+    }
+}
+
+/// Runs a convolution of two tensors into a third; whether there was an algorithm for it.
+fn run(gpu: &Gpu, g: &Geometry, direction: Direction, addresses: [Address; 3]) -> Result<bool> {
+    HANDLES.with_borrow_mut(|handles| {
+        let Handle { handle, plans } = match handles.entry(gpu.0.id()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Handle::new(gpu)?),
+        };
+        let plan = match plans.entry((*g, direction)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Plan::new(handle.0, g, direction)?),
+        };
+        // SAFETY: the callers below hand over tensors of the geometry's sizes.
+        unsafe { plan.run(gpu, handle.0, addresses) }
+    })
+}
+
+/// y from x and weight.
+pub(super) fn forward(gpu: &Gpu, x: Address, weight: Address, y: Address, g: &Geometry) -> Result<bool> {
+    run(gpu, g, Direction::Forward, [x, weight, y])
+}
+
+/// dx from weight and dy.
+pub(super) fn input_gradient(gpu: &Gpu, weight: Address, dy: Address, dx: Address, g: &Geometry) -> Result<bool> {
+    run(gpu, g, Direction::Input, [weight, dy, dx])
+}
+
+/// The weight's gradient from x and dy.
+pub(super) fn weight_gradient(gpu: &Gpu, x: Address, dy: Address, dw: Address, g: &Geometry) -> Result<bool> {
+    run(gpu, g, Direction::Weight, [x, dy, dw])
+}

@@ -1,0 +1,475 @@
+//! How each kernel of `kernels.cu` is launched: its name, its grid and its arguments. An address is a number, so the
+//! same launches run on a GPU and, in `tests/kernels.rs`, on the CPU.
+
+/// Threads of each block; `THREADS` in kernels.cu.
+const THREADS: u32 = 256;
+/// Blocks that a kernel with a thread for each value has at most: each thread takes several values then.
+const MOST_BLOCKS: usize = 1 << 16;
+/// Blocks that fill a GPU.
+const ENOUGH_BLOCKS: usize = 512;
+/// Values that are worth a block of their own.
+const WORTH_A_BLOCK: usize = 2048;
+/// Parameters in one table; `ENTRIES` in optimiser.cu.
+const ENTRIES: usize = 48;
+/// Values of a parameter that one block takes; `CHUNK` in optimiser.cu.
+const CHUNK: usize = 1024;
+
+/// Where something begins in the device's memory; 0 is nothing.
+pub type Address = u64;
+
+/// One launch of a kernel.
+#[derive(Debug)]
+pub struct Launch {
+    pub kernel: &'static str,
+    pub blocks: u32,
+    pub threads: u32,
+    pub arguments: Vec<Argument>,
+}
+
+/// An argument as the kernel's signature has it; integers are 64 bits wide throughout.
+#[derive(Debug)]
+pub enum Argument {
+    Address(Address),
+    Integer(i64),
+    Float(f32),
+    Double(f64),
+    /// A structure of integers.
+    Sizes(Vec<i64>),
+    Table(Box<Table>),
+}
+
+/// One parameter of an optimiser's step; `Entry` in optimiser.cu.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Entry {
+    pub parameter: Address,
+    pub gradient: Address,
+    pub first: Address,
+    pub second: Address,
+    pub length: i64,
+    pub first_block: i32,
+    pub flag: i32,
+    pub settings: [f32; 8],
+}
+
+/// Parameters of an optimiser's step; `Table` in optimiser.cu.
+#[derive(Debug, Clone)]
+#[repr(C)]
+pub struct Table {
+    pub entries: i64,
+    pub entry: [Entry; ENTRIES],
+}
+
+fn address(address: Address) -> Argument {
+    Argument::Address(address)
+}
+
+fn integer(value: usize) -> Argument {
+    Argument::Integer(value as i64)
+}
+
+fn sizes<const N: usize>(values: [usize; N]) -> Argument {
+    Argument::Sizes(values.map(|value| value as i64).to_vec())
+}
+
+/// A thread for each of `count` values.
+fn each(kernel: &'static str, count: usize, arguments: Vec<Argument>) -> Launch {
+    let blocks = count.div_ceil(THREADS as usize).clamp(1, MOST_BLOCKS) as u32;
+    Launch { kernel, blocks, threads: THREADS, arguments }
+}
+
+fn in_blocks(kernel: &'static str, blocks: usize, arguments: Vec<Argument>) -> Launch {
+    // A grid has fewer than 2^31 blocks: `cross_entropy` looks to it, and other grids stay far below.
+    debug_assert!(blocks <= i32::MAX as usize);
+    Launch { kernel, blocks: blocks as u32, threads: THREADS, arguments }
+}
+
+/// Runs that the pictures of each channel are split into for its sums; `values` is a picture's in one channel.
+pub fn runs(n: usize, channels: usize, values: usize) -> usize {
+    let runs = (ENOUGH_BLOCKS / channels).min(n * values / WORTH_A_BLOCK).clamp(1, n);
+    // The values of one run are counted in 32 bits.
+    if n.div_ceil(runs) * values > i32::MAX as usize { n } else { runs }
+}
+
+/// y = relu(x).
+pub fn relu_forward(x: Address, y: Address, count: usize) -> Launch {
+    each("relu_forward", count, vec![address(x), address(y), integer(count)])
+}
+
+/// dx from dy.
+pub fn relu_backward(x: Address, dy: Address, dx: Address, count: usize) -> Launch {
+    each("relu_backward", count, vec![address(x), address(dy), address(dx), integer(count)])
+}
+
+/// y += bias for y `[N, C, plane]`.
+pub fn add_bias(y: Address, bias: Address, [n, c, plane]: [usize; 3]) -> Launch {
+    let count = n * c * plane;
+    each("add_bias", count, vec![address(y), address(bias), integer(count), integer(c), integer(plane)])
+}
+
+/// Sizes of a pooling: H, W, kernel, stride, OH, OW.
+#[derive(Debug, Clone, Copy)]
+pub struct Pooling {
+    pub planes: usize,
+    pub input: (usize, usize),
+    pub kernel: (usize, usize),
+    pub stride: (usize, usize),
+    pub output: (usize, usize),
+}
+
+impl Pooling {
+    fn arguments(&self, addresses: &[Address]) -> Vec<Argument> {
+        let Self { planes, input, kernel, stride, output } = *self;
+        let mut arguments: Vec<Argument> = addresses.iter().map(|&a| address(a)).collect();
+        arguments.push(integer(planes));
+        arguments.push(sizes([input.0, input.1, kernel.0, kernel.1, stride.0, stride.1, output.0, output.1]));
+        arguments
+    }
+
+    fn inputs(&self) -> usize {
+        self.planes * self.input.0 * self.input.1
+    }
+
+    fn outputs(&self) -> usize {
+        self.planes * self.output.0 * self.output.1
+    }
+
+    /// `winners` (`i32`, may be 0) gets each maximum's place in its plane.
+    pub fn max_forward(&self, x: Address, y: Address, winners: Address) -> Launch {
+        each("max_pool_forward", self.outputs(), self.arguments(&[x, y, winners]))
+    }
+
+    pub fn max_backward(&self, dy: Address, winners: Address, dx: Address) -> Launch {
+        each("max_pool_backward", self.inputs(), self.arguments(&[dy, winners, dx]))
+    }
+
+    pub fn avg_forward(&self, x: Address, y: Address) -> Launch {
+        each("avg_pool_forward", self.outputs(), self.arguments(&[x, y]))
+    }
+
+    pub fn avg_backward(&self, dy: Address, dx: Address) -> Launch {
+        each("avg_pool_backward", self.inputs(), self.arguments(&[dy, dx]))
+    }
+}
+
+/// The channels of `[N, C, plane]`, each channel's pictures split into runs. Sums are two `f64` for each channel and
+/// run; vectors have a value for each channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Channels {
+    pub n: usize,
+    pub c: usize,
+    pub plane: usize,
+    pub runs: usize,
+}
+
+/// Vectors that normalise a channel: (x − mean) · inverse · gamma + beta; gamma and beta may be 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Normaliser {
+    pub mean: Address,
+    pub inverse: Address,
+    pub gamma: Address,
+    pub beta: Address,
+}
+
+/// Running statistics, which may be 0: mean, variance, number of batches (`i64`), and what the mean is off by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Running {
+    pub mean: Address,
+    pub var: Address,
+    pub batches: Address,
+    pub bias: Address,
+}
+
+impl Channels {
+    pub fn new(n: usize, c: usize, plane: usize) -> Self {
+        Self { n, c, plane, runs: runs(n, c, plane) }
+    }
+
+    /// Number of `f64` in the sums.
+    pub fn sums(&self) -> usize {
+        2 * self.c * self.runs
+    }
+
+    fn count(&self) -> usize {
+        self.n * self.c * self.plane
+    }
+
+    fn sizes(&self) -> [Argument; 4] {
+        [self.n, self.c, self.plane, self.runs].map(integer)
+    }
+
+    fn share(&self) -> f32 {
+        1.0 / (self.n * self.plane) as f32
+    }
+
+    pub fn moments(&self, x: Address, sums: Address) -> Launch {
+        let mut arguments = vec![address(x), address(sums)];
+        arguments.extend(self.sizes());
+        in_blocks("batch_norm_moments", self.c * self.runs, arguments)
+    }
+
+    /// Writes the normaliser's mean and inverse, and the running statistics.
+    pub fn statistics(
+        &self,
+        x: Address,
+        sums: Address,
+        normaliser: &Normaliser,
+        running: Running,
+        (eps, momentum): (f64, f64),
+    ) -> Launch {
+        let Running { mean, var, batches, bias } = running;
+        let mut arguments: Vec<Argument> =
+            [x, sums, normaliser.mean, normaliser.inverse, mean, var, batches, bias].map(address).into();
+        arguments.extend(self.sizes());
+        arguments.extend([Argument::Double(eps), Argument::Double(momentum)]);
+        each("batch_norm_statistics", self.c, arguments)
+    }
+
+    /// inverse = 1 / √(var + eps).
+    pub fn inverse(&self, var: Address, inverse: Address, eps: f64) -> Launch {
+        let arguments = vec![address(var), address(inverse), integer(self.c), Argument::Double(eps)];
+        each("batch_norm_inverse", self.c, arguments)
+    }
+
+    pub fn normalise(&self, x: Address, normaliser: &Normaliser, y: Address) -> Launch {
+        let Normaliser { mean, inverse, gamma, beta } = *normaliser;
+        let mut arguments: Vec<Argument> = [x, mean, inverse, gamma, beta, y].map(address).into();
+        arguments.extend([self.count(), self.c, self.plane].map(integer));
+        each("batch_norm_apply", self.count(), arguments)
+    }
+
+    /// Sums of dy and, where there is an x, of dy · (x − mean).
+    pub fn gradient_sums(&self, dy: Address, x: Address, mean: Address, sums: Address) -> Launch {
+        let mut arguments: Vec<Argument> = [dy, x, mean, sums].map(address).into();
+        arguments.extend(self.sizes());
+        in_blocks("channel_sums", self.c * self.runs, arguments)
+    }
+
+    /// The gradients of shift and, where there is an inverse, scale.
+    pub fn gradients(&self, sums: Address, inverse: Address, dgamma: Address, dbeta: Address) -> Launch {
+        let mut arguments: Vec<Argument> = [sums, inverse, dgamma, dbeta].map(address).into();
+        arguments.extend([self.c, self.runs].map(integer));
+        each("channel_gradients", self.c, arguments)
+    }
+
+    /// dx from dy, and from x's gradients of scale and shift where the statistics were the batch's own (`train`).
+    pub fn backward(
+        &self,
+        (dy, x, dx): (Address, Address, Address),
+        normaliser: &Normaliser,
+        (dgamma, dbeta): (Address, Address),
+        train: bool,
+    ) -> Launch {
+        let Normaliser { mean, inverse, gamma, .. } = *normaliser;
+        let mut arguments: Vec<Argument> = [dy, x, mean, inverse, gamma, dgamma, dbeta, dx].map(address).into();
+        arguments.extend([self.count(), self.c, self.plane].map(integer));
+        arguments.push(Argument::Float(if train { self.share() } else { 0.0 }));
+        each("batch_norm_backward", self.count(), arguments)
+    }
+}
+
+/// Batch norm, ReLU and 2×2 max-pool of y `[N, C, rows, columns]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    pub n: usize,
+    pub c: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Block {
+    /// Windows of one plane.
+    pub fn windows(&self) -> usize {
+        (self.rows / 2) * (self.columns / 2)
+    }
+
+    /// What the sums over windows run over.
+    pub fn channels(&self) -> Channels {
+        Channels::new(self.n, self.c, self.windows())
+    }
+
+    fn picture(&self) -> Argument {
+        sizes([self.c, self.rows, self.columns, self.rows / 2, self.columns / 2])
+    }
+
+    /// `winners` (`u8`, may be 0) gets which pixel of each window is the maximum.
+    pub fn forward(&self, y: Address, normaliser: &Normaliser, pooled: Address, winners: Address) -> Launch {
+        let Normaliser { mean, inverse, gamma, beta } = *normaliser;
+        let mut arguments: Vec<Argument> = [y, mean, inverse, gamma, beta, pooled, winners].map(address).into();
+        arguments.extend([integer(self.n * self.c), self.picture()]);
+        each("block_forward", self.n * self.c * self.windows(), arguments)
+    }
+
+    pub fn gradient_sums(
+        &self,
+        dpooled: Address,
+        winners: Address,
+        y: Address,
+        mean: Address,
+        sums: Address,
+    ) -> Launch {
+        let channels = self.channels();
+        let mut arguments: Vec<Argument> = [dpooled, winners, y, mean, sums].map(address).into();
+        arguments.extend([integer(self.n), integer(channels.runs), self.picture()]);
+        in_blocks("block_gradient_sums", self.c * channels.runs, arguments)
+    }
+
+    pub fn backward(
+        &self,
+        (dpooled, winners): (Address, Address),
+        y: Address,
+        normaliser: &Normaliser,
+        (dgamma, dbeta): (Address, Address),
+        dy: Address,
+    ) -> Launch {
+        let Normaliser { mean, inverse, gamma, .. } = *normaliser;
+        let pixels = self.rows * self.columns;
+        let mut arguments: Vec<Argument> =
+            [dpooled, winners, y, mean, inverse, gamma, dgamma, dbeta, dy].map(address).into();
+        let share = 1.0 / (self.n * pixels) as f32;
+        arguments.extend([integer(self.n * self.c), self.picture(), Argument::Float(share)]);
+        each("block_backward", self.n * self.c * pixels, arguments)
+    }
+}
+
+/// Sizes of a convolution by matrix products.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    pub n: usize,
+    pub c: usize,
+    pub input: (usize, usize),
+    pub kernel: (usize, usize),
+    pub output: (usize, usize),
+    pub stride: usize,
+    pub dilation: usize,
+    pub padding: usize,
+}
+
+impl Columns {
+    /// Rows of the matrix of columns.
+    pub fn taps(&self) -> usize {
+        self.c * self.kernel.0 * self.kernel.1
+    }
+
+    /// Columns of all matrices.
+    pub fn width(&self) -> usize {
+        self.n * self.output.0 * self.output.1
+    }
+
+    fn geometry(&self) -> Argument {
+        let Self { n, c, input, kernel, output, stride, dilation, padding } = *self;
+        sizes([n, c, input.0, input.1, kernel.0, kernel.1, output.0, output.1, stride, dilation, padding])
+    }
+
+    pub fn im2col(&self, x: Address, columns: Address) -> Launch {
+        each("im2col", self.taps() * self.width(), vec![address(x), address(columns), self.geometry()])
+    }
+
+    pub fn col2im(&self, columns: Address, dx: Address) -> Launch {
+        let count = self.n * self.c * self.input.0 * self.input.1;
+        each("col2im", count, vec![address(columns), address(dx), self.geometry()])
+    }
+}
+
+/// matrix `[C, N · plane]` from x `[N, C, plane]`.
+pub fn to_matrix(x: Address, matrix: Address, [n, c, plane]: [usize; 3]) -> Launch {
+    let arguments = vec![address(x), address(matrix), integer(n), integer(c), integer(plane)];
+    each("to_matrix", n * c * plane, arguments)
+}
+
+/// y `[N, C, plane]` from a matrix `[C, N · plane]`, plus bias (may be 0).
+pub fn from_matrix(matrix: Address, bias: Address, y: Address, [n, c, plane]: [usize; 3]) -> Launch {
+    let arguments = vec![address(matrix), address(bias), address(y), integer(n), integer(c), integer(plane)];
+    each("from_matrix", n * c * plane, arguments)
+}
+
+/// Types of labels, by their number in cross_entropy.cu.
+#[derive(Debug, Clone, Copy)]
+pub enum Labels {
+    U8,
+    U32,
+    I64,
+}
+
+/// Losses (`f64`) of n rows of logits of c classes, and the gradient of their mean.
+pub fn cross_entropy_rows(
+    logits: Address,
+    (labels, kind): (Address, Labels),
+    gradient: Address,
+    losses: Address,
+    [n, c]: [usize; 2],
+    smoothing: f64,
+) -> Launch {
+    let mut arguments: Vec<Argument> = [logits, labels, gradient, losses].map(address).into();
+    arguments.extend([integer(c), Argument::Integer(kind as i64)]);
+    arguments.extend([Argument::Double(smoothing), Argument::Double(1.0 / n as f64)]);
+    in_blocks("cross_entropy_rows", n, arguments)
+}
+
+pub fn cross_entropy_mean(losses: Address, loss: Address, n: usize) -> Launch {
+    in_blocks("cross_entropy_mean", 1, vec![address(losses), address(loss), integer(n)])
+}
+
+/// scaled = gradient · the number at `scale`.
+pub fn scale_by(gradient: Address, scale: Address, scaled: Address, count: usize) -> Launch {
+    each("scale_by", count, vec![address(gradient), address(scale), address(scaled), integer(count)])
+}
+
+/// A step of SGD or AdamW, by the kernel's name, for all entries: a launch for each table that they fill.
+pub fn step(kernel: &'static str, entries: &[Entry]) -> Vec<Launch> {
+    let launch = |entries: &[Entry]| {
+        let mut table = Table { entries: entries.len() as i64, entry: [Entry::default(); ENTRIES] };
+        let mut blocks = 0;
+        for (place, entry) in table.entry.iter_mut().zip(entries) {
+            *place = Entry { first_block: blocks, ..*entry };
+            blocks += (entry.length as usize).div_ceil(CHUNK) as i32;
+        }
+        in_blocks(kernel, blocks as usize, vec![Argument::Table(Box::new(table))])
+    };
+    entries.chunks(ENTRIES).map(launch).collect()
+}
+
+/// SGD's entry; `buffer` is 0 without momentum. Settings are rate, decay, momentum, the shares of the old buffer and of
+/// the gradient.
+pub fn sgd_entry(
+    parameter: Address,
+    gradient: Address,
+    buffer: Address,
+    length: usize,
+    settings: [f32; 5],
+    nesterov: bool,
+) -> Entry {
+    let [rate, decay, momentum, old, fresh] = settings;
+    Entry {
+        parameter,
+        gradient,
+        first: buffer,
+        second: 0,
+        length: length as i64,
+        first_block: 0,
+        flag: nesterov.into(),
+        settings: [rate, decay, momentum, old, fresh, 0.0, 0.0, 0.0],
+    }
+}
+
+/// AdamW's entry. Settings are the kept share of the parameter, the step's size, the root of the second moment's
+/// correction, eps, beta2, 1 − beta1 and 1 − beta2.
+pub fn adamw_entry(
+    parameter: Address,
+    gradient: Address,
+    moments: [Address; 2],
+    length: usize,
+    settings: [f32; 7],
+) -> Entry {
+    let [keep, size, root, eps, beta2, fresh1, fresh2] = settings;
+    Entry {
+        parameter,
+        gradient,
+        first: moments[0],
+        second: moments[1],
+        length: length as i64,
+        first_block: 0,
+        flag: 0,
+        settings: [keep, size, root, eps, beta2, fresh1, fresh2, 0.0],
+    }
+}

@@ -1,0 +1,154 @@
+//! What runs on NVIDIA GPUs in `f32`.
+//!
+//! All work of one candle device is put on that device's one stream and runs in the order of the calls. So nothing here
+//! waits for the GPU or reads from it, memory may be given back as soon as its last use has been launched, and a step
+//! could be captured in a CUDA graph. No kernel uses atomics: the same values give the same bits.
+
+pub(crate) mod activation;
+pub(crate) mod batch_norm2d;
+pub(crate) mod conv2d;
+pub(crate) mod conv_block;
+pub(crate) mod cross_entropy;
+#[cfg(feature = "cudnn")]
+mod cudnn;
+#[allow(missing_docs)] // The test includes it, so it says `pub`; kernels.cu says what each kernel does.
+mod launch;
+pub(crate) mod linear;
+pub(crate) mod optimiser;
+pub(crate) mod pool2d;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::{CudaDType, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor};
+
+use crate::Error;
+use launch::{Address, Argument, Launch, Table};
+
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+
+// SAFETY: made of integers, floats and addresses, laid out as in C.
+unsafe impl DeviceRepr for Table {}
+
+/// Where a result goes.
+pub(crate) struct Memory {
+    storage: CudaStorage,
+    begin: Address,
+}
+
+impl Memory {
+    /// Where it begins. A method, since a closure that names a field keeps that field alone, and not the memory.
+    fn at(&self) -> Address {
+        self.begin
+    }
+
+    fn into_storage(self) -> Storage {
+        Storage::Cuda(self.storage)
+    }
+
+    /// A tensor outside of any graph.
+    fn into_tensor(self, shape: &[usize]) -> Tensor {
+        Tensor::from_storage(self.into_storage(), shape, BackpropOp::none(), false)
+    }
+}
+
+/// The device that an operation runs on.
+#[derive(Clone)]
+pub(crate) struct Gpu(CudaDevice);
+
+impl Gpu {
+    fn of(x: &Tensor) -> Result<Self> {
+        Ok(Self(x.device().as_cuda_device()?.clone()))
+    }
+
+    /// Room for `count` values, which are to be written before they are read.
+    fn empty<T: CudaDType + DeviceRepr>(&self, count: usize) -> Result<Memory> {
+        let storage = uninitialised::<T>(&self.0, count)?;
+        let begin = begin::<T>(&storage, 0)?;
+        Ok(Memory { storage, begin })
+    }
+
+    /// a · b for matrices `[m, k]` and `[k, n]`, either of them transposed or not, by candle's cuBLAS.
+    fn product(&self, a: &Tensor, b: &Tensor) -> Result<Memory> {
+        let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
+        let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+        let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else {
+            candle_core::bail!("internal: matrices on a GPU were expected")
+        };
+        let storage = a.matmul(b, (1, m, n, k), a_layout, b_layout)?;
+        let begin = begin::<f32>(&storage, 0)?;
+        Ok(Memory { storage, begin })
+    }
+
+    /// Puts a launch on the stream.
+    ///
+    /// Its arguments must be those of the kernel, and the addresses those of tensors, or of memory from [`Self::empty`],
+    /// that are at least as large as the sizes say.
+    fn run(&self, launch: Launch) -> Result<()> {
+        let kernel = self.0.get_or_load_custom_func(launch.kernel, "candle-cnn", PTX).map_err(explained)?;
+        let mut arguments = kernel.builder();
+        for argument in &launch.arguments {
+            match argument {
+                Argument::Address(value) => arguments.arg(value),
+                Argument::Integer(value) => arguments.arg(value),
+                Argument::Float(value) => arguments.arg(value),
+                Argument::Double(value) => arguments.arg(value),
+                // The driver reads as many bytes from here as the kernel's signature says.
+                Argument::Sizes(values) => arguments.arg(&values[0]),
+                Argument::Table(table) => arguments.arg(&**table),
+            };
+        }
+        let config =
+            LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: arguments are put together in `launch` alone, beside each other for all kernels, and the same launches
+        // run on the CPU in tests/kernels.rs, where a wrong type, order or size shows.
+        unsafe { arguments.launch(config) }.w()?;
+        Ok(())
+    }
+}
+
+/// Memory of candle's, not written yet.
+pub(crate) fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaStorage> {
+    // SAFETY: callers launch what writes it before anything reads it; `f32` and integers have no invalid bits.
+    let slice = unsafe { device.alloc::<T>(count) }.map_err(|error| {
+        let bytes = count * size_of::<T>();
+        if error.to_string().contains("OUT_OF_MEMORY") { Error::OutOfMemory { bytes }.into() } else { error }
+    })?;
+    Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
+}
+
+/// Where the values of a storage from `offset` on begin.
+fn begin<T: CudaDType>(storage: &CudaStorage, offset: usize) -> Result<Address> {
+    let stream = storage.device.cuda_stream();
+    // The guard would record the use for other streams, of which a device of candle's has none.
+    let (address, _) = storage.as_cuda_slice::<T>()?.device_ptr(&stream);
+    Ok(address + (offset * size_of::<T>()) as u64)
+}
+
+/// Where a contiguous tensor begins in its device's memory.
+fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
+    let (storage, layout) = x.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cuda(storage), Some((start, _))) => begin::<T>(storage, start),
+        _ => candle_core::bail!("internal: a contiguous tensor on a GPU was expected"),
+    }
+}
+
+/// As [`address`], and 0 where there is no tensor.
+fn address_or_null(x: Option<&Tensor>) -> Result<Address> {
+    x.map_or(Ok(0), address::<f32>)
+}
+
+/// What to do where the kernels can't be loaded.
+fn explained(error: candle_core::Error) -> candle_core::Error {
+    let said = error.to_string();
+    let advice = if said.contains("UNSUPPORTED_PTX_VERSION") {
+        "the driver is older than the CUDA toolkit of this build; update the driver, or build with an older toolkit"
+    } else if said.contains("NO_BINARY_FOR_GPU") || said.contains("INVALID_PTX") {
+        "this build is for a newer GPU; build again with CUDA_COMPUTE_CAP set to this GPU's compute capability"
+    } else {
+        return error;
+    };
+    Error::Kernels { reason: said.lines().next().unwrap_or_default().to_string(), advice }.into()
+}

@@ -1,0 +1,106 @@
+// Runs the CUDA kernels on one CPU thread: what little of CUDA they use, in ordinary C++, for tests/kernels.rs.
+//
+// Blocks run one after another. A block's threads are fibres that run in turns, each until __syncthreads() or its end;
+// so a kernel that forgets a barrier reads what is not there yet, and one whose threads part at a barrier is reported.
+
+#include <cmath>
+#include <cstring>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+// Blocks run one after another, so they can share the memory that a block's threads share.
+#define __shared__ static
+
+struct Dim {
+    unsigned int x, y, z;
+};
+static Dim gridDim, blockDim, blockIdx, threadIdx;
+static void __syncthreads();
+
+#include "../../src/cuda/kernels.cu"
+
+static ucontext_t scheduler;
+static std::vector<ucontext_t> fibres;
+static std::vector<char> done;
+static void (*launched)(void **);
+static void **arguments;
+
+static void __syncthreads() {
+    unsigned int me = threadIdx.x;
+    swapcontext(&fibres[me], &scheduler);
+    threadIdx.x = me;
+}
+
+static void fibre() {
+    launched(arguments);
+    done[threadIdx.x] = 1;
+}
+
+// The arguments lie where the pointers say, as for the driver's cuLaunchKernel.
+template <typename... A, std::size_t... I>
+static void unpack(void (*kernel)(A...), void **pointers, std::index_sequence<I...>) {
+    kernel(*(std::remove_const_t<A> *)pointers[I]...);
+}
+
+template <typename... A> static void unpack(void (*kernel)(A...), void **pointers) {
+    unpack(kernel, pointers, std::index_sequence_for<A...>());
+}
+
+struct Kernel {
+    const char *name;
+    void (*call)(void **);
+};
+
+#define KERNEL(name) {#name, [](void **pointers) { unpack(name, pointers); }}
+static const Kernel KERNELS[] = {
+    KERNEL(relu_forward),         KERNEL(relu_backward),     KERNEL(add_bias),
+    KERNEL(max_pool_forward),     KERNEL(max_pool_backward), KERNEL(avg_pool_forward),
+    KERNEL(avg_pool_backward),    KERNEL(batch_norm_moments), KERNEL(batch_norm_statistics),
+    KERNEL(batch_norm_inverse),   KERNEL(batch_norm_apply),  KERNEL(channel_sums),
+    KERNEL(channel_gradients),    KERNEL(batch_norm_backward), KERNEL(block_forward),
+    KERNEL(block_gradient_sums),  KERNEL(block_backward),    KERNEL(im2col),
+    KERNEL(col2im),               KERNEL(to_matrix),         KERNEL(from_matrix),
+    KERNEL(cross_entropy_rows),   KERNEL(cross_entropy_mean), KERNEL(scale_by),
+    KERNEL(sgd_step),             KERNEL(adamw_step),
+};
+
+// Runs a kernel; with `backwards` blocks and threads from last to first. Returns what went wrong, or null.
+extern "C" const char *run_kernel(const char *name, unsigned int blocks, unsigned int threads, void **pointers,
+                                  bool backwards) {
+    const std::size_t stack = 1 << 16;
+    static std::vector<char> stacks;
+    launched = nullptr;
+    for (const Kernel &kernel : KERNELS) {
+        if (std::strcmp(kernel.name, name) == 0) launched = kernel.call;
+    }
+    if (!launched) return "there is no such kernel";
+    arguments = pointers;
+    gridDim = {blocks, 1, 1};
+    blockDim = {threads, 1, 1};
+    stacks.resize(stack * threads);
+    fibres.resize(threads);
+    for (unsigned int b = 0; b < blocks; b++) {
+        blockIdx = {backwards ? blocks - 1 - b : b, 0, 0};
+        done.assign(threads, 0);
+        for (unsigned int t = 0; t < threads; t++) {
+            getcontext(&fibres[t]);
+            fibres[t].uc_stack.ss_sp = stacks.data() + stack * t;
+            fibres[t].uc_stack.ss_size = stack;
+            fibres[t].uc_link = &scheduler;
+            makecontext(&fibres[t], fibre, 0);
+        }
+        for (unsigned int ended = 0; ended < threads;) {
+            for (unsigned int t = 0; t < threads; t++) {
+                threadIdx = {backwards ? threads - 1 - t : t, 0, 0};
+                swapcontext(&scheduler, &fibres[threadIdx.x]);
+            }
+            ended = 0;
+            for (char one : done) ended += one;
+            if (ended != 0 && ended != threads) return "some of a block's threads end where others wait at a barrier";
+        }
+    }
+    return nullptr;
+}
