@@ -7,6 +7,7 @@
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
 //! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
 //! - [`run`]: executing notebooks headless.
+//! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
 //! - [`bench`]: `cargo lab bench`.
@@ -20,6 +21,7 @@ mod acceptance;
 mod bench;
 mod check;
 mod cli;
+mod cuda;
 mod doctor;
 mod environment;
 mod error;
