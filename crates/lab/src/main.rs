@@ -8,6 +8,7 @@
 //! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
 //! - [`run`]: executing notebooks headless.
 //! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
+//! - [`export`]: a notebook's cells as a plain Rust program.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
 //! - [`bench`]: `cargo lab bench`.
@@ -25,6 +26,7 @@ mod cuda;
 mod doctor;
 mod environment;
 mod error;
+mod export;
 mod kernel;
 mod machine;
 mod notebook;
