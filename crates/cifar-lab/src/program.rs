@@ -6,7 +6,7 @@
 //! | [`cell()`] | which cell is at work, for messages |
 //! | [`setting`] | a parameter that was set when the program was started |
 //! | [`Failure`] | what `?` makes of any error, as in the kernel |
-//! | [`ShowsView`], [`ShowsDebug`] | the text form of a cell's last expression |
+//! | [`Shown`] | the text form of a cell's last expression |
 //!
 //! What the notebook prints and shows goes to stdout; what the program says of itself goes to stderr.
 
@@ -161,7 +161,7 @@ macro_rules! settable {
     ($($kind:ty),*) => {$(
         impl Settable for $kind {
             fn read(value: &str) -> Result<Self, String> {
-                <$kind>::from_str(&value.replace('_', "")).map_err(|error| format!("{error}: it is {}", stringify!($kind)))
+                <$kind>::from_str(&value.replace('_', "")).map_err(|error| format!("{error}; it is {}", stringify!($kind)))
             }
         }
     )*};
@@ -182,18 +182,36 @@ impl Settable for &'static str {
     }
 }
 
+/// A value that a parameter can't have. Its `Debug` prints the message alone, because that is what a failed cell shows.
+#[derive(thiserror::Error)]
+#[error("--set {name}={value}: {wanted}")]
+pub struct SettingError {
+    name: String,
+    value: String,
+    wanted: String,
+}
+
+impl Debug for SettingError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 /// A parameter's value: what `--set` said when the program was started, else `own`, the notebook's.
 ///
 /// ```
 /// assert_eq!(cifar_lab::program::setting("epochs", 20usize)?, 20);
-/// # Ok::<(), String>(())
+/// # Ok::<(), cifar_lab::program::SettingError>(())
 /// ```
 ///
 /// # Errors
 /// What was set and what the parameter's type takes.
-pub fn setting<T: Settable>(name: &str, own: T) -> Result<T, String> {
+pub fn setting<T: Settable>(name: &str, own: T) -> Result<T, SettingError> {
     match SETTINGS.get().and_then(|settings| settings.get(name)) {
-        Some(value) => T::read(value).map_err(|wanted| format!("--set {name}={value}: {wanted}")),
+        Some(value) => T::read(value).map_err(|wanted| {
+            let (name, value) = (name.to_string(), value.clone());
+            SettingError { name, value, wanted }
+        }),
         None => Ok(own),
     }
 }
@@ -215,38 +233,54 @@ impl<T: Debug> From<T> for Failure {
     }
 }
 
-/// The text form of values that show themselves in a notebook; `(&value).show_as_text()` takes it where there is one, and
-/// [`ShowsDebug`] otherwise: method calls look at fewer references first.
+/// A cell's last expression, to be shown as text: `(&Shown(&value)).show_as_text()` with both traits in scope takes
+/// [`ShowsView`] where a value shows itself, and [`ShowsDebug`] otherwise, because the second needs one more reference,
+/// which method calls try later.
 ///
 /// ```
 /// use cifar_lab::display::Table;
-/// use cifar_lab::program::{ShowsDebug as _, ShowsView as _};
-/// (&Table::new(["a"]).row(["1"])).show_as_text();
-/// (&[1, 2]).show_as_text();
+/// use cifar_lab::program::{ShowsDebug as _, Shown, ShowsView as _};
+/// (&Shown(&Table::new(["a"]).row(["1"]))).show_as_text();
+/// (&Shown(&[1, 2])).show_as_text();
 /// ```
-pub trait ShowsView {
-    /// Prints the text beside the picture or table that a notebook shows.
-    fn show_as_text(&self);
-}
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a, T: ?Sized>(pub &'a T);
 
-impl<T: Show> ShowsView for T {
+/// The text form of values that show themselves in a notebook. See [`Shown`].
+pub trait ShowsView {
+    /// The text beside the picture or table that a notebook shows.
+    fn text(&self) -> String;
+
+    /// Prints it.
     fn show_as_text(&self) {
-        line(self.view().text());
+        line(&self.text());
     }
 }
 
-/// The text form of all other values: as `{:?}` has it. See [`ShowsView`].
-pub trait ShowsDebug {
-    /// Prints it; of `()`, which a loop has, nothing.
-    fn show_as_text(&self);
+impl<T: Show + ?Sized> ShowsView for Shown<'_, T> {
+    fn text(&self) -> String {
+        self.0.view().text().to_string()
+    }
 }
 
-impl<T: Debug + ?Sized> ShowsDebug for &T {
+/// The text form of all other values: as `{:?}` has it. See [`Shown`].
+pub trait ShowsDebug {
+    /// The text; of `()`, which a loop has, there is none.
+    fn text(&self) -> String;
+
+    /// Prints it.
     fn show_as_text(&self) {
-        let text = format!("{self:?}");
-        if text != "()" {
+        let text = self.text();
+        if !text.is_empty() {
             line(&text);
         }
+    }
+}
+
+impl<T: Debug + ?Sized> ShowsDebug for &Shown<'_, T> {
+    fn text(&self) -> String {
+        let text = format!("{:?}", self.0);
+        if text == "()" { String::new() } else { text }
     }
 }
 
@@ -289,6 +323,22 @@ mod tests {
         assert_eq!(f64::read("1e-3"), Ok(1e-3));
         assert_eq!(<&str>::read("cuda:1"), Ok("cuda:1"));
         assert!(u8::read("300").unwrap_err().contains("it is u8"));
+    }
+
+    #[test]
+    // As a program has it, for which the borrow decides.
+    #[allow(clippy::needless_borrow)]
+    fn values_show_what_the_kernel_shows_as_text() {
+        use candle_core::{Device, Tensor, Var};
+        let table = crate::display::Table::new(["a"]).row(["1"]);
+        assert_eq!((&Shown(&table)).text(), "a\n─\n1");
+        // A reference, as the kernel has it, shows what it refers to.
+        assert_eq!((&Shown(&&table)).text(), "a\n─\n1");
+        assert_eq!((&Shown(&Some("x"))).text(), "Some(\"x\")");
+        assert_eq!((&Shown(&[1, 2][..])).text(), "[1, 2]");
+        assert_eq!((&Shown(&())).text(), "");
+        let var = Var::from_tensor(&Tensor::new(1f32, &Device::Cpu).unwrap()).unwrap();
+        assert_eq!((&Shown(&var)).text(), (&Shown(var.as_tensor())).text());
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn write_cell(text: &mut String, cell: &Cell) {
     let written = match &cell.shown {
         // Behind the expression there may be a remark, so the brackets go around it and nothing else.
         Some(shown) => format!(
-            "{}(&({})).show_as_text();{}",
+            "{}(&cifar_lab::program::Shown(&({}))).show_as_text();{}",
             &cell.code[begin..shown.start],
             &cell.code[shown.clone()],
             &cell.code[shown.end..]
@@ -224,8 +224,8 @@ mod tests {
         let expected = [
             "let a: u8 = 1;",
             "let a: u8 = a + 1; // more",
-            "(&(a)).show_as_text();   // now 2",
-            "(&(a + 1)).show_as_text(); // é",
+            "(&cifar_lab::program::Shown(&(a))).show_as_text();   // now 2",
+            "(&cifar_lab::program::Shown(&(a + 1))).show_as_text(); // é",
             END,
             "}",
         ];
@@ -237,10 +237,10 @@ mod tests {
         let body = body(&["fn f() -> u8 { 1 }", "f()", "fn f() -> u8 { 2 }", "f()", "fn f() {}\nfn g() {}"]).unwrap();
         let expected = [
             "fn f() -> u8 { 1 }",
-            "(&(f())).show_as_text();",
+            "(&cifar_lab::program::Shown(&(f()))).show_as_text();",
             "{ // From here on another `f`.",
             "fn f() -> u8 { 2 }",
-            "(&(f())).show_as_text();",
+            "(&cifar_lab::program::Shown(&(f()))).show_as_text();",
             "{ // From here on another `f`.",
             "fn f() {}",
             "fn g() {}",
