@@ -18,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(thiserror::Error)]
 pub enum Error {
     /// A tensor operation of candle failed.
-    #[error("{}", without_backtrace(.0))]
+    #[error("{}", message(.0))]
     Candle(#[from] candle_core::Error),
     /// Reading, downloading or indexing a data set failed.
     #[error(transparent)]
@@ -26,14 +26,9 @@ pub enum Error {
     /// A picture could not be drawn or saved.
     #[error(transparent)]
     Plot(#[from] crate::plot::PlotError),
-    /// A device that this build or machine does not have was asked for.
-    #[error("no device {name:?} here: {reason}; use \"auto\" for the best one there is, or \"cpu\"")]
-    Device {
-        /// What was asked for.
-        name: String,
-        /// Why it cannot be had.
-        reason: String,
-    },
+    /// The device that was asked for cannot be used.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     /// A network's settings contradict each other.
     #[error("a network cannot have {what}: {reason}")]
     NetConfig {
@@ -127,6 +122,14 @@ pub enum Error {
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// candle's message; where it is CUDA's that a user can do something about, what to do comes first.
+fn message(error: &candle_core::Error) -> String {
+    match crate::device::explain(error) {
+        Some(known) => format!("{known} ({})", without_backtrace(error)),
+        None => without_backtrace(error),
     }
 }
 

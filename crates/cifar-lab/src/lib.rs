@@ -26,6 +26,7 @@
 //! | [`checkpoint`] | weights on disk, PyTorch's `.pth` and safetensors, with a card that says what they are |
 //! | [`run_folder`](mod@run_folder) | where results go |
 //! | [`run_records`] | what trainings left there: all runs as a table and as a picture |
+//! | [`program`] | what a notebook calls that was exported as a program |
 //! | [`exercise`] | what the checker cells of the notebooks' exercises call |
 //! | [`download_link`](mod@download_link) | a link by which JupyterLab hands out a result |
 //! | [`error`] | what can go wrong |
@@ -57,6 +58,7 @@ pub mod picture;
 pub mod plot;
 pub mod predict;
 pub mod prelude;
+pub mod program;
 pub mod run_folder;
 pub mod run_records;
 #[cfg(doctest)]

@@ -44,7 +44,8 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root.
+/// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root. For an
+/// exported notebook on a machine without the repository it is `runs/` in the current folder.
 ///
 /// ```
 /// assert!(cifar_lab::run_folder::runs_folder().ends_with("runs"));
@@ -59,10 +60,11 @@ pub(crate) fn notebook_folder() -> PathBuf {
     of_the_copy.map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
-/// The repository that this crate was compiled in.
+/// The repository that this crate was compiled in, or, for a program that runs on a machine without it, the current
+/// folder.
 pub(crate) fn repository() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    repository.canonicalize().unwrap_or(repository)
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize();
+    repository.or_else(|_| std::env::current_dir()).unwrap_or_else(|_| PathBuf::from("."))
 }
 
 /// `path` as a notebook shows it: from the repository's root, or from `~`, so that a saved notebook names nobody's home

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::check::kernel::{Laboratory, TESTS};
-use crate::check::{expectation, outputs};
+use crate::check::{expectation, outputs, program};
+use crate::cuda::{self, CudaBuild, Places};
 use crate::environment::{self, Ready};
 use crate::error::{Error, Result};
 use crate::kernel::settings;
@@ -17,7 +18,7 @@ use crate::run::{self, Interrupts, Outcome, Request};
 use crate::steps::seconds;
 
 /// The variable by which the crate takes the generated stand-in for CIFAR-10, and what makes it do so.
-const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
+pub const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
 
 /// Cells that take less are executed twice. At test settings they take seconds; the bound is for what a notebook may
 /// hold one day, far enough off that a busy machine skips nothing.
@@ -31,6 +32,9 @@ const STAGES: [(&str, &[&str]); 5] = [
     ("notebooks", &[]),
     ("kernel", &[]),
 ];
+
+/// Stages that run only where `--only` asks for them: they take minutes.
+const ON_REQUEST: [&str; 2] = ["export", "cuda"];
 
 /// What has been checked so far.
 #[derive(Default)]
@@ -72,29 +76,32 @@ pub struct Selection {
 /// [`Error::NoSuchStage`]; where set-up fails.
 pub fn test(repository: &Repository, selection: &Selection, idle: Duration) -> Result<bool> {
     let only = selection.only.as_deref();
-    if let Some(asked) = only.filter(|asked| STAGES.iter().all(|(name, _)| name != asked)) {
-        let known = STAGES.iter().map(|(name, _)| (*name).to_string()).collect();
+    let names = || STAGES.iter().map(|(name, _)| *name).chain(ON_REQUEST);
+    if let Some(asked) = only.filter(|asked| names().all(|name| name != *asked)) {
+        let known = names().map(str::to_string).collect();
         return Err(Error::NoSuchStage { asked: asked.to_string(), known });
     }
     let mut tally = Tally::default();
     let started = Instant::now();
     let mut ready = None;
-    for (name, arguments) in STAGES {
+    let on_request = ON_REQUEST.iter().filter(|name| only == Some(**name)).map(|name| (*name, [].as_slice()));
+    for (name, arguments) in STAGES.into_iter().chain(on_request) {
         if only.is_some_and(|only| only != name) {
             continue;
         }
         println!("\n== {name} ==");
-        let good = if arguments.is_empty() {
+        let good = if name == "cuda" {
+            cuda(repository, &mut tally)
+        } else if arguments.is_empty() {
             let (ready, interrupts) = match &ready {
                 Some(both) => both,
                 None => ready.insert((environment::set_up(repository)?, Interrupts::watch()?)),
             };
-            if name == "notebooks" {
-                notebooks(repository, ready, interrupts, &selection.filter, &mut tally)?
-            } else {
-                let folder = folder(repository).join("kernel");
-                let laboratory = Laboratory { repository, ready, interrupts, folder, idle };
-                kernel(&laboratory, &selection.filter, &mut tally)
+            let laboratory = Laboratory { repository, ready, interrupts, folder: folder(repository).join(name), idle };
+            match name {
+                "notebooks" => notebooks(repository, ready, interrupts, &selection.filter, &mut tally)?,
+                "export" => exports(&laboratory, &selection.filter, &mut tally)?,
+                _ => kernel(&laboratory, &selection.filter, &mut tally),
             }
         } else {
             let begun = Instant::now();
@@ -111,9 +118,41 @@ pub fn test(repository: &Repository, selection: &Selection, idle: Duration) -> R
 }
 
 fn cargo(repository: &Repository, arguments: &[&str]) -> Result<String, String> {
+    cargo_with(repository, arguments, |_| {})
+}
+
+/// All CUDA code compiled, linted and linked, which needs the toolkit and no GPU; its tests are run where there is one.
+fn cuda(repository: &Repository, tally: &mut Tally) -> bool {
+    let build = match CudaBuild::of_toolkit() {
+        Ok(build) => build,
+        Err(reason) => return tally.count("the CUDA toolkit", Duration::ZERO, &Err(reason.to_string())),
+    };
+    let features = format!("candle-cnn/{0},cifar-lab/{0}", build.feature());
+    let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
+    let driver = cuda::find_driver(&Places::of_process());
+    let tests: &[&str] = if driver.is_some() { &["test"] } else { &["test", "--no-run"] };
+    let steps: [(&[&str], &[&str]); 2] = [(&["clippy", "--all-targets"], &["--", "-D", "warnings"]), (tests, &[])];
+    let good = steps.into_iter().all(|(first, last)| {
+        let begun = Instant::now();
+        let arguments: Vec<&str> = first.iter().chain(&crates).chain(last).copied().collect();
+        let result = cargo_with(repository, &arguments, |command| {
+            build.apply(command);
+            // Apart from what is compiled without CUDA: libcifar_lab.so has the same name in both.
+            command.env("CARGO_TARGET_DIR", repository.root().join("target/cuda"));
+        });
+        tally.count(&format!("cargo {}", arguments.join(" ")), begun.elapsed(), &result)
+    });
+    if good && driver.is_none() {
+        println!("skipped: no GPU: the tests were compiled and linked, not run");
+    }
+    good
+}
+
+fn cargo_with(repository: &Repository, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Result<String, String> {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(repository.root());
     settings::forget_cargo_run(&mut command, repository);
+    set(&mut command);
     match command.status() {
         Ok(status) if status.success() => Ok(String::new()),
         Ok(status) => Err(format!("{status}, see above")),
@@ -183,6 +222,18 @@ fn read(path: &Path, name: &str) -> Result<(Notebook, Vec<expectation::Expectati
     let expected = expectation::expectations(&notebook, path)?;
     parameters::set(&mut notebook, name, &settings)?;
     Ok((notebook, expected))
+}
+
+/// Notebooks as programs: 00, or those that the filter names.
+fn exports(laboratory: &Laboratory, filter: &str, tally: &mut Tally) -> Result<bool> {
+    let filter = if filter.is_empty() { "00" } else { filter };
+    let all = laboratory.repository.list_notebooks()?;
+    Ok(all.iter().map(|path| stem(path)).filter(|name| name.contains(filter)).all(|name| {
+        let begun = Instant::now();
+        println!("{name}.ipynb as a program and in the kernel");
+        let result = program::compare(laboratory, &name);
+        tally.count(&format!("{name} as a program"), begun.elapsed(), &result)
+    }))
 }
 
 fn kernel(laboratory: &Laboratory, filter: &str, tally: &mut Tally) -> bool {

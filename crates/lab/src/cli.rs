@@ -14,6 +14,7 @@ use crate::check::kernel::{self, Laboratory};
 use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::export;
 use crate::kernel::{launcher, settings};
 use crate::notebook::parameters::Setting;
 use crate::programs::Program;
@@ -31,6 +32,7 @@ use crate::run;
   cargo lab                                open JupyterLab on the notebooks
   cargo lab run 00                         execute notebooks/00_*.ipynb
   cargo lab run 00 --set epochs=2          with another value for a parameter
+  cargo lab export 00                      the same cells as a program
   cargo lab test                           all checks
   cargo lab runs                           all trainings so far
   cargo lab predict runs/…/cnn.pth cat.jpg what a saved network sees
@@ -63,15 +65,32 @@ enum Verb {
     },
     /// Run all checks: format, lints, tests, notebooks, kernel
     Test {
-        /// One stage: format, lints, tests, notebooks or kernel
+        /// One stage: format, lints, tests, notebooks or kernel; export and cuda run only when named
         #[arg(long, value_name = "STAGE")]
         only: Option<String>,
-        /// Of notebooks and kernel tests, only those whose name contains this
+        /// Of notebooks, kernel tests and exports, only those whose name contains this
         #[arg(long, value_name = "TEXT", default_value = "")]
         filter: String,
         /// How long the idle kernel's test leaves it alone
         #[arg(long, value_name = "SECONDS", default_value_t = 20)]
         idle_seconds: u64,
+    },
+    /// Turn a notebook's code cells into a plain Rust program, and compile it
+    Export {
+        /// A number (00), a name or a path
+        notebook: String,
+        /// Where the crate goes; target/export/ otherwise
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// Override a value of the cell tagged `parameters`; can be repeated
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+        /// Compile it for NVIDIA GPUs; needs the CUDA toolkit, but no GPU
+        #[arg(long)]
+        cuda: bool,
+        /// Write the crate and do not compile it
+        #[arg(long)]
+        no_build: bool,
     },
     /// Say what is found, what is missing and how to get it
     Doctor,
@@ -152,6 +171,11 @@ pub fn main() -> Result<ExitCode> {
         Some(Verb::Test { only, filter, idle_seconds }) => {
             let selection = Selection { only, filter };
             acceptance::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
+        }
+        Some(Verb::Export { notebook, out, settings, cuda, no_build }) => {
+            let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
+            let options = export::Options { notebook, out, settings, cuda, build: !no_build };
+            export::run(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS)
         }
         Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
         Some(Verb::Bench { python, quick, kernel, save }) => {

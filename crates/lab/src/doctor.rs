@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cuda::{self, Build, Places, Reason};
 use crate::environment::packages::Environment;
 use crate::environment::{self, evcxr, kernelspec, python};
 use crate::error::{Error, Result};
@@ -54,8 +55,10 @@ pub fn examine(repository: &Repository) -> Result<bool> {
     let place = environment::place(repository, &wanted);
     let mut findings = vec![rust(repository)?, linker(), find_python(&wanted)];
     findings.push(rust_sources());
+    let places = Places::of_process();
     findings.extend(set_up(repository, &wanted, &place)?);
-    findings.extend([disk(repository), memory(), data(), gpu(), cuda_toolkit(), pytorch(&place)]);
+    findings.extend([disk(repository), memory(), data(), driver(&places), gpu(&places), cuda_toolkit(&places)]);
+    findings.extend([notebooks(&Build::of_machine()), pytorch(&place)]);
     let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
     for Finding { what, state, found } in &findings {
         let mark = match state {
@@ -143,7 +146,8 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
     let spec = program.as_ref().filter(|program| kernelspec::is_ready(place, program));
     let spec = spec.map(|_| kernelspec::folder(place).join("rust").display().to_string());
     // Without rustc there is no key; its own line says what to do.
-    let prepared = Key::of(repository).ok().and_then(|key| KernelFolders::of_user().ok()?.prepared(&key));
+    let prepared =
+        Key::of(repository, &Build::of_machine()).ok().and_then(|key| KernelFolders::of_user().ok()?.prepared(&key));
     Ok([
         finding("Python packages", packages, "installed into .venv by pip, 1 minute, needs the network once"),
         finding(
@@ -226,28 +230,54 @@ fn data() -> Finding {
     }
 }
 
-fn gpu() -> Finding {
-    match output("nvidia-smi", &["--query-gpu=name,driver_version", "--format=csv,noheader"]) {
-        Some(found) if !found.is_empty() => good("NVIDIA GPU", found.replace('\n', "; ")),
-        _ => Finding {
-            what: "NVIDIA GPU",
-            state: State::Optional,
-            found: "none found (no nvidia-smi): everything runs on the CPU".to_string(),
-        },
+fn optional(what: &'static str, found: String) -> Finding {
+    Finding { what, state: State::Optional, found }
+}
+
+fn driver(places: &Places) -> Finding {
+    match cuda::find_driver(places) {
+        None => optional("NVIDIA driver", Reason::NoDriver.to_string()),
+        Some(cuda::Driver { library, cuda }) => {
+            let cuda = cuda.map_or(String::new(), |(major, minor)| format!(", of CUDA {major}.{minor}"));
+            good("NVIDIA driver", format!("{}{cuda}", library.display()))
+        }
     }
 }
 
-fn cuda_toolkit() -> Finding {
-    match output("nvcc", &["--version"]) {
-        Some(text) => {
-            let release = text.lines().find(|line| line.contains("release")).unwrap_or("found").trim();
-            good("CUDA toolkit", release.to_string())
+fn gpu(places: &Places) -> Finding {
+    let describe = |gpu: &cuda::Gpu| {
+        let capability = gpu.capability.map_or("unknown to the driver".to_string(), |(a, b)| format!("{a}.{b}"));
+        format!("{}, driver {}, compute capability {capability}", gpu.name, gpu.driver)
+    };
+    let found: Vec<String> = cuda::find_gpus(places).iter().map(describe).collect();
+    if found.is_empty() {
+        optional("NVIDIA GPU", "none found (no nvidia-smi, or it lists none): everything runs on the CPU".to_string())
+    } else {
+        good("NVIDIA GPU", found.join("; "))
+    }
+}
+
+fn cuda_toolkit(places: &Places) -> Finding {
+    match cuda::find_toolkit(places) {
+        None => optional("CUDA toolkit", format!("{}; needed only to compile for a GPU", Reason::NoToolkit)),
+        Some(toolkit) if !toolkit.missing.is_empty() => {
+            let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
+            optional("CUDA toolkit", Reason::Incomplete { root, libraries }.to_string())
         }
-        None => Finding {
-            what: "CUDA toolkit",
-            state: State::Optional,
-            found: "no nvcc on PATH: needed only to compile for a GPU".to_string(),
-        },
+        Some(toolkit) => {
+            let (major, minor) = toolkit.version;
+            let cudnn = if toolkit.cudnn { "with cuDNN" } else { "without cuDNN (package cudnn): slower convolutions" };
+            good("CUDA toolkit", format!("{major}.{minor} at {}, {cudnn}", toolkit.root().display()))
+        }
+    }
+}
+
+/// What notebooks are compiled for, which follows from the three lines before it.
+fn notebooks(build: &Build) -> Finding {
+    let found = format!("are compiled for {build}");
+    match build {
+        Build::Cpu(Reason::BadOverride(_)) => Finding { what: "notebooks", state: State::Missing, found },
+        _ => good("notebooks", found),
     }
 }
 

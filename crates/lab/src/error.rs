@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cuda::Reason as CudaReason;
+use crate::export::cells::CellError;
+
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -165,6 +168,19 @@ pub enum Error {
         /// The path.
         path: String,
     },
+    /// A cell can't become a part of a program.
+    #[error("{notebook}: cell {number} {problem}")]
+    Cell {
+        /// The notebook.
+        notebook: String,
+        /// The code cell, counted from 1.
+        number: usize,
+        /// Why.
+        problem: Box<CellError>,
+    },
+    /// Something can't be compiled with CUDA on this machine.
+    #[error("can't compile with CUDA: {0}")]
+    NoCuda(CudaReason),
     /// An unknown stage was asked for.
     #[error("there is no stage called {asked}; there are {}", list(known))]
     NoSuchStage {

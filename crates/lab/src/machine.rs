@@ -5,7 +5,12 @@ use std::process::Command;
 
 /// What a program prints, if it can be started and succeeds.
 pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    succeeded(Command::new(program).args(arguments))
+}
+
+/// The same of a command.
+pub fn succeeded(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_string())
 }
 

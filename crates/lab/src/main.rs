@@ -7,6 +7,8 @@
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
 //! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
 //! - [`run`]: executing notebooks headless.
+//! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
+//! - [`export`]: a notebook's cells as a plain Rust program.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
 //! - [`bench`]: `cargo lab bench`.
@@ -20,9 +22,11 @@ mod acceptance;
 mod bench;
 mod check;
 mod cli;
+mod cuda;
 mod doctor;
 mod environment;
 mod error;
+mod export;
 mod kernel;
 mod machine;
 mod notebook;

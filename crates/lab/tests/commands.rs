@@ -1,7 +1,7 @@
 //! `cargo lab` from outside: what people get wrong, each a message of one or two lines and an exit code of 1.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -134,6 +134,47 @@ fn the_doctor_needs_neither() {
         assert!(table.contains(missing), "{table}");
     }
     assert!(table.contains("3 things that are needed are missing"), "{table}");
+}
+
+#[test]
+fn the_doctor_sees_cuda() {
+    let scratch = Scratch::new();
+    let program = |name: &str, text: &str| {
+        let path = scratch.root().join("programs").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let libraries = scratch.root().join("libraries");
+    fs::create_dir(&libraries).unwrap();
+    let doctor = |variables: &[(&str, &str)]| {
+        let mut command = scratch.lab();
+        command.env("LD_LIBRARY_PATH", &libraries).env("LIBRARY_PATH", &libraries).arg("doctor");
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    fs::write(libraries.join("libcuda.so.1"), "").unwrap();
+    // This machine may have a toolkit of its own where NVIDIA's installer puts it.
+    program("nvcc", "echo 'Cuda compilation tools, release 13.0, V13.0.88'");
+    let table = doctor(&[]);
+    assert!(table.contains("optional  CUDA toolkit") && table.contains("lacks libcudart.so"), "{table}");
+    for name in ["libcudart.so", "libcublas.so", "libcublasLt.so", "libcurand.so", "libnvrtc.so"] {
+        fs::write(libraries.join(name), "").unwrap();
+    }
+    let table = doctor(&[]);
+    assert!(table.contains("are compiled for the CPU: the NVIDIA driver shows no GPU"), "{table}");
+    program("nvidia-smi", "[ $# = 0 ] && echo 'CUDA Version: 13.0' || echo 'NVIDIA H200, 580.95.05, 9.0'");
+    let table = doctor(&[]);
+    for line in [
+        "libcuda.so.1, of CUDA 13.0",
+        "NVIDIA H200, driver 580.95.05, compute capability 9.0",
+        "without cuDNN (package cudnn)",
+        "are compiled for the GPU, with CUDA 13.0, without cuDNN, for compute capability 9.0",
+    ] {
+        assert!(table.contains(line), "no {line:?} in\n{table}");
+    }
+    assert!(doctor(&[("CIFAR_LAB_CUDA", "0")]).contains("compiled for the CPU: CIFAR_LAB_CUDA=0 asks for it"));
+    let table = doctor(&[("CIFAR_LAB_CUDA", "no")]);
+    assert!(table.contains("MISSING   notebooks") && table.contains("CIFAR_LAB_CUDA is \"no\""), "{table}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Show, Table, View};
 use crate::error::without_backtrace;
 use crate::plot::text;
 use candle_cnn::parameters::{Parameters, is_buffer};
-use candle_core::{DType, Device, IndexOp, Result, Tensor};
+use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 
 /// So many rows and columns of a tensor's values are shown.
 const CORNER: (usize, usize) = (4, 8);
@@ -118,6 +118,12 @@ impl Show for Tensor {
         view(self).unwrap_or_else(|error| {
             View::line(format!("Tensor {}: its values can't be shown: {}", summary(self), without_backtrace(&error)))
         })
+    }
+}
+
+impl Show for Var {
+    fn view(&self) -> View {
+        self.as_tensor().view()
     }
 }
 

@@ -131,6 +131,13 @@ impl From<Figure> for View {
     }
 }
 
+/// A reference shows what it refers to.
+impl<T: Show + ?Sized> Show for &T {
+    fn view(&self) -> View {
+        (**self).view()
+    }
+}
+
 impl Show for View {
     fn view(&self) -> View {
         self.clone()

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::listing;
+use crate::cuda::Build;
 use crate::environment::Ready;
 use crate::error::Result;
 use crate::kernel::folder::Key;
@@ -335,7 +336,7 @@ fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
 /// What the prepared folder holds compiled is not compiled again. How long a start may take is for `measure-start` to
 /// say: a busy machine fails no test.
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
-    let key = Key::of(laboratory.repository).map_err(|error| error.to_string())?;
+    let key = Key::of(laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
     let prepared = laboratory.ready.folders.prepared(&key).ok_or("no folder is prepared")?;
     let prepared = own_library(&prepared).ok_or("the prepared folder has no libcifar_lab")?;
     let mut used = None;

@@ -17,6 +17,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::cuda::Build;
 use crate::error::{Error, Result};
 use crate::kernel::folder::{self, KernelFolders, Key};
 use crate::kernel::settings;
@@ -116,19 +117,25 @@ const WARMING: [&str; 2] =
 
 /// Prepares a kernel folder for the repository as it is, unless there is one.
 fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
-    let key = Key::of(repository)?;
+    let build = Build::of_machine();
+    let key = Key::of(repository, &build)?;
     if ready.folders.prepared(&key).is_some() {
         return Ok(());
     }
+    println!("Notebooks are compiled for {build}.");
+    let usual = match build {
+        Build::Cpu(_) => "3 minutes on 2 cores the first time, half a minute later",
+        Build::Cuda(_) => "10 minutes or more on 2 cores the first time: nvcc takes most of it",
+    };
     let step = steps::begin(
         "Kernel folder: candle and the crates compiled for notebooks, once for each change of theirs",
-        "3 minutes on 2 cores the first time, half a minute later",
+        usual,
     );
     let live = ready.folders.create(&format!("preparing-{}", std::process::id()))?;
     ready.folders.fill(&live, repository, &key)?;
     // evcxr itself, without the launcher, works in the folder that is to be kept.
     let mut command = Command::new(evcxr);
-    settings::apply(&mut command, live.path(), Some(repository));
+    settings::apply(&mut command, live.path(), Some(repository), &build);
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));

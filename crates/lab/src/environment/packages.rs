@@ -1,4 +1,5 @@
 //! environment.yml, the one list of packages: conda reads it as it is, and here it is read for pip.
+//! environment-cuda.yml beside it is for conda alone: CUDA's compiler and libraries.
 
 use std::fs;
 use std::path::Path;
@@ -105,8 +106,15 @@ fn parse_package(line: &Yaml) -> Result<Package, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::{CUDNN, LIBRARIES};
     use crate::kernel::settings::EVCXR_SERIES;
     use crate::repository::Repository;
+
+    /// What environment-cuda.yml says, which holds what CUDA needs and no package of environment.yml.
+    fn committed_for_cuda() -> Environment {
+        let (repository, _) = committed();
+        Environment::read(&repository.root().join("environment-cuda.yml")).unwrap()
+    }
 
     fn committed() -> (Repository, Environment) {
         let repository = Repository::around(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -115,19 +123,34 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_file_has_condas_form() {
+    fn the_committed_files_have_condas_form() {
         let (repository, environment) = committed();
-        assert_eq!(environment.name, "cifar-lab");
-        let text = fs::read_to_string(repository.root().join("environment.yml")).unwrap();
-        let documents = Yaml::load_from_str(&text).unwrap();
-        let keys: Vec<&str> = documents[0].as_mapping().unwrap().keys().filter_map(Yaml::as_str).collect();
-        assert_eq!(keys, ["name", "channels", "dependencies"]);
-        let channels = documents[0].as_mapping_get("channels").and_then(Yaml::as_sequence).unwrap();
-        assert_eq!(channels[0].as_str(), Some("conda-forge"));
-        let mut names: Vec<&str> = environment.packages.iter().map(|package| package.name.as_str()).collect();
+        let cuda = committed_for_cuda();
+        for file in ["environment.yml", "environment-cuda.yml"] {
+            let text = fs::read_to_string(repository.root().join(file)).unwrap();
+            let documents = Yaml::load_from_str(&text).unwrap();
+            let keys: Vec<&str> = documents[0].as_mapping().unwrap().keys().filter_map(Yaml::as_str).collect();
+            assert_eq!(keys, ["name", "channels", "dependencies"], "{file}");
+            let channels = documents[0].as_mapping_get("channels").and_then(Yaml::as_sequence).unwrap();
+            assert_eq!(channels[0].as_str(), Some("conda-forge"), "{file}");
+        }
+        // The second goes into the environment of the first.
+        assert_eq!((environment.name.as_str(), cuda.name.as_str()), ("cifar-lab", "cifar-lab"));
+        let packages = || environment.packages.iter().chain(&cuda.packages);
+        let mut names: Vec<&str> = packages().map(|package| package.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), environment.packages.len(), "a package is listed twice");
+        assert_eq!(names.len(), packages().count(), "a package is listed twice");
+    }
+
+    #[test]
+    fn the_file_for_cuda_has_what_is_looked_for() {
+        let cuda = committed_for_cuda();
+        let wanted = LIBRARIES.iter().chain([&CUDNN]).map(|(_, package)| *package);
+        for package in wanted.chain(["cuda-nvcc", "cxx-compiler"]) {
+            assert!(cuda.get(package).is_some(), "{package} is not in environment-cuda.yml");
+        }
+        assert_eq!(cuda.get("cuda-version").unwrap().versions, ">=12,<14");
     }
 
     #[test]

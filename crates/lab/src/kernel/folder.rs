@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::cuda::Build;
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
@@ -71,11 +72,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the repository as it is now, with the rustc that evcxr will use.
+    /// The key of the repository as it is now, with the rustc that evcxr will use, compiled for what `build` says.
     ///
     /// # Errors
     /// Where rustc can't be started or a source can't be read.
-    pub fn of(repository: &Repository) -> Result<Self> {
+    pub fn of(repository: &Repository, build: &Build) -> Result<Self> {
         let hash = |parts: &[&[u8]]| {
             let mut hasher = DefaultHasher::new();
             parts.hash(&mut hasher);
@@ -88,12 +89,19 @@ impl Key {
                 advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
             }
         })?;
-        let flags = settings::RUST_FLAGS.join(" ");
+        let flags = settings::rust_flags(build).join(" ");
+        // nvcc and the GPU count as a toolchain. A home may be shared by machines with a GPU and without: the CPU's
+        // folder and CUDA's are not each other's older ones.
+        let (kind, cuda) = match build {
+            Build::Cpu(_) => ("", String::new()),
+            Build::Cuda(cuda) => ("cuda", format!("{cuda:?}")),
+        };
         Ok(Self {
-            repository: hash(&[repository.root().as_os_str().as_encoded_bytes()]),
+            repository: hash(&[repository.root().as_os_str().as_encoded_bytes(), kind.as_bytes()]),
             toolchain: hash(&[
                 &rustc.stdout,
                 flags.as_bytes(),
+                cuda.as_bytes(),
                 settings::WORKSPACE.as_bytes(),
                 settings::KEEP_MANIFEST.as_bytes(),
                 settings::EVCXR_SERIES.as_bytes(),
@@ -427,6 +435,7 @@ fn end_processes_of(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::{CudaBuild, Reason};
     use std::time::SystemTime;
 
     fn repository(folder: &Path) -> Repository {
@@ -437,6 +446,28 @@ mod tests {
         fs::write(root.join("Cargo.lock"), "version = 4\n").unwrap();
         fs::write(root.join("Cargo.toml"), "").unwrap();
         Repository::around(&root).unwrap()
+    }
+
+    fn key_of(repository: &Repository) -> Key {
+        Key::of(repository, &Build::Cpu(Reason::Asked)).unwrap()
+    }
+
+    #[test]
+    fn a_folder_for_cuda_and_one_for_the_cpu_stand_side_by_side() {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = repository(temporary.path());
+        let folders = KernelFolders::at(&temporary.path().join("kernels"));
+        let of = |capability: &str| {
+            let build = CudaBuild { toolkit: None, capability: Some(capability.to_string()) };
+            Key::of(&repository, &Build::Cuda(build)).unwrap()
+        };
+        let publish = |key: &Key| folders.publish(folders.create("making").unwrap(), key).unwrap();
+        let (cpu, cuda) = (publish(&key_of(&repository)), publish(&of("90")));
+        assert!(cpu.is_dir() && cuda.is_dir());
+        // Another GPU's takes the place of the first.
+        let other = publish(&of("120"));
+        assert!(cpu.is_dir() && other.is_dir() && !cuda.exists());
+        assert!(!of("90").has_toolchain(&other.file_name().unwrap().to_string_lossy()));
     }
 
     fn fake_build(ctx: &Path) {
@@ -463,7 +494,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let repository = repository(temporary.path());
         let folders = KernelFolders::at(&temporary.path().join("kernels"));
-        let key = Key::of(&repository).unwrap();
+        let key = key_of(&repository);
         let making = folders.create("making").unwrap();
         assert_eq!(folders.fill(&making, &repository, &key).unwrap(), Filled::Cold);
         fake_build(&making.path().join("ctx"));
@@ -491,14 +522,14 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let repository = repository(temporary.path());
         let folders = KernelFolders::at(&temporary.path().join("kernels"));
-        let key = Key::of(&repository).unwrap();
+        let key = key_of(&repository);
         let making = folders.create("making").unwrap();
         folders.fill(&making, &repository, &key).unwrap();
         fake_build(&making.path().join("ctx"));
         let first = folders.publish(making, &key).unwrap();
 
         fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), "//! Edited.").unwrap();
-        let edited = Key::of(&repository).unwrap();
+        let edited = key_of(&repository);
         assert_ne!(edited, key);
         let live = folders.create("two").unwrap();
         assert_eq!(folders.fill(&live, &repository, &edited).unwrap(), Filled::Changed);
@@ -512,7 +543,7 @@ mod tests {
         // Another clone of the same toolchain starts from what this one has compiled.
         let clone = self::repository(&temporary.path().join("clone"));
         let clones = folders.create("clone").unwrap();
-        assert_eq!(folders.fill(&clones, &clone, &Key::of(&clone).unwrap()).unwrap(), Filled::Changed);
+        assert_eq!(folders.fill(&clones, &clone, &key_of(&clone)).unwrap(), Filled::Changed);
         let fingerprints = clones.path().join("ctx/target/x86_64/debug/.fingerprint");
         assert!(fingerprints.join("candle-core-0123").exists() && !fingerprints.join("cifar-lab-0123").exists());
 
@@ -525,7 +556,7 @@ mod tests {
         let publish_again = |id: &str, text: &str| {
             fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), text).unwrap();
             let live = folders.create(id).unwrap();
-            folders.publish(live, &Key::of(&repository).unwrap()).unwrap();
+            folders.publish(live, &key_of(&repository)).unwrap();
         };
         publish_again("three", "//! Once more.");
         assert!(other.exists());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
+use crate::cuda::{Build, Reason};
 use crate::error::{Error, Result};
 use crate::kernel::folder::{self, Filled, KernelFolders, Key, LiveFolder};
 use crate::kernel::settings;
@@ -32,8 +33,15 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     let id = std::env::var(KERNEL_ID).unwrap_or_else(|_| format!("process-{}", std::process::id()));
     let live = folders.create(&id)?;
     let mut guard = start_guard(live.path())?;
+    // A kernel compiled with CUDA does not start where the driver is missing, so this looks first, at each start.
+    let build = Build::of_machine();
+    if let Build::Cpu(reason) = &build
+        && *reason != Reason::NoDriver
+    {
+        eprintln!("Cells are compiled for {build}.");
+    }
     if let Some(repository) = &repository {
-        let filled = folders.fill(&live, repository, &Key::of(repository)?)?;
+        let filled = folders.fill(&live, repository, &Key::of(repository, &build)?)?;
         match filled {
             Filled::Warm => {}
             Filled::Changed => {
@@ -46,7 +54,7 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     }
     let mut command = Command::new(evcxr);
     command.arg("--control_file").arg(connection_file).process_group(0);
-    settings::apply(&mut command, live.path(), repository.as_ref());
+    settings::apply(&mut command, live.path(), repository.as_ref(), &build);
     let mut child = command.spawn().map_err(|source| Error::Start {
         program: evcxr.display().to_string(),
         source,

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cuda::{Build, CudaBuild};
 use crate::repository::Repository;
 
 /// The series of evcxr_jupyter that all of this was read from and tried with.
@@ -60,7 +61,12 @@ pub fn keep_manifest(repository: &Repository) -> String {
 
 /// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would hold its
 /// own copy of candle's statics.
-pub const RUST_FLAGS: [&str; 1] = ["-Cprefer-dynamic"];
+const RUST_FLAGS: [&str; 1] = ["-Cprefer-dynamic"];
+
+/// All of rustc's flags for `build`.
+pub fn rust_flags(build: &Build) -> Vec<&'static str> {
+    RUST_FLAGS.into_iter().chain(build.cuda().into_iter().flat_map(CudaBuild::flags)).collect()
+}
 
 /// What keeps glibc from giving freed memory back to the system. A training step frees hundreds of megabytes that the
 /// next one takes again, and each fresh page of 4 KiB costs a fault, more than the arithmetic on it. Up to 512 MiB stay
@@ -72,7 +78,7 @@ const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
 ];
 
 /// Sets in `command` what evcxr, and the cargo and rustc that it starts, are to see.
-pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>) {
+pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>, build: &Build) {
     for (name, _) in std::env::vars_os() {
         if overrides_the_profile(&name) {
             command.env_remove(name);
@@ -82,6 +88,12 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
     // The path to the standard library that rustc writes into a cell's library is relative and one level short: cargo
     // moves the library up from deps/. It works under /tmp by chance and fails where the toolchain is near.
     libraries.splice(0..0, standard_library());
+    if let Some(cuda) = build.cuda() {
+        // Behind the standard library, in front of others: a cell is to load what it was linked to.
+        let at = libraries.len().min(1);
+        libraries.splice(at..at, cuda.library_folders());
+        cuda.apply(command);
+    }
     if let Ok(path) = std::env::join_paths(libraries) {
         command.env(LIBRARY_PATH, path);
     }
@@ -92,7 +104,7 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
         }
     }
     // The unit separator is how cargo wants flags apart; this variable beats RUSTFLAGS, which evcxr sets.
-    let flags = RUST_FLAGS.join("\u{1f}");
+    let flags = rust_flags(build).join("\u{1f}");
     command
         .env("EVCXR_TMPDIR", folder.join("ctx"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)

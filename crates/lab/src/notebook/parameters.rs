@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::notebook::{Kind, Notebook};
 
 /// The tag of the cell that declares them.
-const DECLARING: &str = "parameters";
+pub const DECLARING: &str = "parameters";
 /// The tag of the cell that overrides them, as papermill calls it.
 pub const INJECTED: &str = "injected-parameters";
 
@@ -26,7 +26,15 @@ pub struct Parameter {
     /// Its type, as declared.
     pub kind: String,
     /// `let` or `let mut`.
-    binding: String,
+    pub binding: String,
+}
+
+impl Parameter {
+    /// Whether its type is one that can be set from outside.
+    pub fn is_settable(&self) -> bool {
+        // Its own words are the only thing that makes an unknown type an error.
+        ["0", "false", ""].iter().any(|value| literal(&self.kind, value).is_ok())
+    }
 }
 
 /// A name and the value that was given for it.
@@ -51,7 +59,7 @@ impl Setting {
 }
 
 /// The parameters that a cell's text declares.
-fn declared(source: &str) -> Vec<Parameter> {
+pub fn declared(source: &str) -> Vec<Parameter> {
     static LINE: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"^\s*(let(?: mut)?)\s+([A-Za-z_][A-Za-z0-9_]*)\s*:\s*([^=;]+?)\s*=[^=]";
         // A constant pattern; a wrong one fails the first test.
@@ -168,6 +176,12 @@ mod tests {
                 "let flip: bool = false;",
             ]
         );
+    }
+
+    #[test]
+    fn some_types_cannot_be_set() {
+        let settable: Vec<bool> = declared(CELL).iter().map(Parameter::is_settable).collect();
+        assert_eq!(settable, [true, true, true, true, true, true, false]);
     }
 
     #[test]

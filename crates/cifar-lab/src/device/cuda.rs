@@ -1,0 +1,160 @@
+//! What the driver says, in builds with CUDA. Asking it makes no context, so it costs milliseconds and no GPU memory.
+
+use std::error::Error as StdError;
+
+use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::cudarc::{cublas, curand};
+use candle_core::cuda_backend::{CudaError, kernels};
+use candle_core::{DType, Device, Tensor};
+
+use super::error::{DeviceError, Version};
+
+/// A GPU, as the driver describes it.
+#[derive(Clone, Debug)]
+pub(super) struct Gpu {
+    pub(super) name: String,
+    pub(super) capability: Version,
+    /// In bytes.
+    pub(super) memory: usize,
+}
+
+/// The CUDA of the toolkit that this was compiled with.
+pub(super) fn toolkit() -> Version {
+    version(sys::CUDA_VERSION)
+}
+
+/// The least compute capability that the kernels can be loaded on: what their PTX says.
+pub(super) fn compiled_capability() -> Option<Version> {
+    capability_of_ptx(kernels::FILL.ptx())
+}
+
+/// 13000 is 13.0.
+fn version(number: u32) -> Version {
+    (number / 1000, number % 1000 / 10)
+}
+
+/// `.target sm_90` is 9.0, `.target sm_120a` is 12.0.
+fn capability_of_ptx(ptx: &str) -> Option<Version> {
+    let target = ptx.lines().find_map(|line| line.trim().strip_prefix(".target sm_"))?;
+    let digits: String = target.chars().take_while(char::is_ascii_digit).collect();
+    let number: u32 = digits.parse().ok()?;
+    Some((number / 10, number % 10))
+}
+
+fn of_driver(error: DriverError) -> DeviceError {
+    DeviceError::of_driver_code(error.0 as u32).unwrap_or_else(|| DeviceError::Other(error.to_string()))
+}
+
+/// What the driver says of the GPU with this number, or why it can't be used.
+pub(super) fn look(ordinal: usize) -> Result<Gpu, DeviceError> {
+    // Whatever keeps the driver from starting, it does not answer.
+    result::init().map_err(|error| match of_driver(error) {
+        DeviceError::Other(_) => DeviceError::NoDriver { code: error.0 as u32 },
+        known => known,
+    })?;
+    let mut driver = 0;
+    // SAFETY: the driver writes one number to the place that it is given.
+    unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(of_driver)?;
+    let (driver, toolkit) = (version(driver.unsigned_abs()), toolkit());
+    // Within one major version most things work; what does not is noticed when the kernels are loaded.
+    if driver.0 < toolkit.0 {
+        return Err(DeviceError::DriverTooOld { driver, toolkit });
+    }
+    let count = usize::try_from(result::device::get_count().map_err(of_driver)?).unwrap_or(0);
+    if count == 0 {
+        return Err(DeviceError::NoGpu);
+    }
+    let number = i32::try_from(ordinal).ok().filter(|_| ordinal < count);
+    let number = number.ok_or(DeviceError::OutOfRange { asked: ordinal, count })?;
+    let device = result::device::get(number).map_err(of_driver)?;
+    let attribute = |attribute| {
+        // SAFETY: `device` comes from `get`.
+        unsafe { result::device::get_attribute(device, attribute) }.map(i32::unsigned_abs).map_err(of_driver)
+    };
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    let capability = (attribute(MAJOR)?, attribute(MINOR)?);
+    if let Some(compiled) = compiled_capability().filter(|compiled| capability < *compiled) {
+        return Err(DeviceError::TooOldGpu { found: capability, compiled });
+    }
+    let name = result::device::get_name(device).map_err(of_driver)?;
+    // SAFETY: as above.
+    let memory = unsafe { result::device::total_mem(device) }.map_err(of_driver)?;
+    Ok(Gpu { name, capability, memory })
+}
+
+/// The GPU with this number, after it has run a kernel: a driver that can't load the kernels shows here and not in the
+/// midst of a training.
+pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
+    look(ordinal)?;
+    let open = || {
+        let device = Device::new_cuda(ordinal)?;
+        Tensor::ones(1, DType::F32, &device)?.affine(1., 1.)?.to_vec1::<f32>()?;
+        Ok(device)
+    };
+    open().map_err(|error: candle_core::Error| {
+        explain(&error).unwrap_or_else(|| DeviceError::Other(crate::error::without_backtrace(&error)))
+    })
+}
+
+/// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
+pub(crate) fn explain(error: &candle_core::Error) -> Option<DeviceError> {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. }
+        | candle_core::Error::Context { inner, .. }
+        | candle_core::Error::WithPath { inner, .. } => explain(inner),
+        candle_core::Error::Cuda(cause) => explain_cause(cause.as_ref()),
+        _ => None,
+    }
+}
+
+fn explain_cause(cause: &(dyn StdError + Send + Sync + 'static)) -> Option<DeviceError> {
+    let driver = |error: &DriverError| DeviceError::of_driver_code(error.0 as u32);
+    let blas = |error: &cublas::result::CublasError| DeviceError::of_cublas_code(error.0 as u32);
+    let rand = |error: &curand::result::CurandError| DeviceError::of_curand_code(error.0 as u32);
+    match cause.downcast_ref::<CudaError>() {
+        Some(CudaError::Cuda(error) | CudaError::Load { cuda: error, .. }) => return driver(error),
+        Some(CudaError::Cublas(error)) => return blas(error),
+        Some(CudaError::Curand(error)) => return rand(error),
+        _ => {}
+    }
+    let bare = cause.downcast_ref().and_then(driver);
+    bare.or_else(|| cause.downcast_ref().and_then(blas)).or_else(|| cause.downcast_ref().and_then(rand))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version(12080), (12, 8));
+        assert_eq!(capability_of_ptx("//\n.version 9.0\n.target sm_90\n"), Some((9, 0)));
+        assert_eq!(capability_of_ptx(".target sm_120a, debug"), Some((12, 0)));
+        assert!(compiled_capability().is_some() && toolkit().0 >= 11);
+    }
+
+    #[test]
+    fn errors_are_known_by_their_code_however_they_are_wrapped() {
+        let error = || DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+        let wrapped = candle_core::Error::from(CudaError::Cuda(error())).context("in a layer");
+        assert_eq!(explain(&wrapped), Some(DeviceError::OutOfMemory));
+        assert_eq!(explain(&candle_core::Error::Cuda(Box::new(error()))), Some(DeviceError::OutOfMemory));
+        let load =
+            CudaError::Load { cuda: DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU), module_name: "x".into() };
+        assert_eq!(explain(&load.into()), Some(DeviceError::Unloadable { code: 209 }));
+        assert_eq!(explain(&candle_core::Error::Msg("x".into())), None);
+    }
+
+    #[test]
+    fn a_gpu_computes_where_there_is_one() {
+        match look(0) {
+            Err(reason) => println!("skipped: no GPU: {reason}"),
+            Ok(gpu) => {
+                assert!(open(0).is_ok(), "{gpu:?}");
+                assert!(matches!(look(99), Err(DeviceError::OutOfRange { asked: 99, .. })));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The device that a notebook computes on, in one line.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `error.rs` | [`DeviceError`]: why a device cannot be had |
+//! | `cuda.rs` | what NVIDIA's driver says; only in builds with CUDA |
+
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+mod cuda;
+mod error;
+
+use candle_core::Device;
+
+pub use error::{DeviceError, Version};
+
+use crate::error::Result;
+
+/// The device called `name`: `"auto"` (the best that this build and machine have), `"cpu"`, `"cuda"` or `"cuda:1"`.
+/// A GPU has run a kernel before it is returned.
+///
+/// ```
+/// let device = cifar_lab::device::choose_device("cpu")?;
+/// assert!(device.is_cpu());
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`DeviceError`] for a name that is none of these, and for a GPU that can't be used; `"auto"` and `"cpu"` never fail.
+pub fn choose_device(name: &str) -> Result<Device> {
+    let unknown = || DeviceError::UnknownName(name.to_string());
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(open(0).unwrap_or(Device::Cpu)),
+        "cuda" => Ok(open(0)?),
+        _ => {
+            let ordinal = name.strip_prefix("cuda:").and_then(|digits| digits.parse().ok()).ok_or_else(unknown)?;
+            Ok(open(ordinal)?)
+        }
+    }
+}
+
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+use cuda::open;
+
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+fn open(_ordinal: usize) -> Result<Device, DeviceError> {
+    Err(DeviceError::BuiltWithoutCuda)
+}
+
+/// Why the best device is not a GPU, if it is not.
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+fn why_not_cuda() -> Option<String> {
+    // Once: the reason does not change, and a kernel has to be loaded to know it.
+    static REASON: std::sync::OnceLock<Option<DeviceError>> = std::sync::OnceLock::new();
+    let reason = REASON.get_or_init(|| open(0).err()).as_ref()?;
+    Some(format!("built with CUDA, but {reason}"))
+}
+
+/// Why the best device is not a GPU, if it is not.
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+fn why_not_cuda() -> Option<String> {
+    Some(DeviceError::BuiltWithoutCuda.to_string())
+}
+
+/// What `device` is, for a print or a caption, and for the CPU why it is no GPU: `CPU (2 threads, AVX-512), built without
+/// CUDA: …` or `CUDA device 0 (NVIDIA H100 80GB HBM3, compute capability 9.0, 85 GB)`.
+///
+/// ```
+/// let text = cifar_lab::device::describe(&candle_core::Device::Cpu);
+/// assert!(text.starts_with("CPU"));
+/// ```
+pub fn describe(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = if threads == 1 { "1 thread".to_string() } else { format!("{threads} threads") };
+            let reason = why_not_cuda().map(|reason| format!(", {reason}")).unwrap_or_default();
+            format!("CPU ({threads}, {}){reason}", vector_instructions())
+        }
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("CUDA device {gpu_id}{}", details(gpu_id)),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("Metal device {gpu_id}"),
+    }
+}
+
+/// The GPU's name, compute capability and memory, in brackets.
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+fn details(ordinal: usize) -> String {
+    match cuda::look(ordinal) {
+        Ok(cuda::Gpu { name, capability: (major, minor), memory }) => {
+            format!(" ({name}, compute capability {major}.{minor}, {:.0} GB)", memory as f64 / 1e9)
+        }
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+fn details(_ordinal: usize) -> String {
+    String::new()
+}
+
+/// What this build needs of a machine, in one line: with CUDA a driver and libraries, with the names of those that are
+/// loaded.
+///
+/// ```
+/// assert!(cifar_lab::device::requirements().starts_with("compiled "));
+/// ```
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+pub fn requirements() -> String {
+    let (major, minor) = cuda::toolkit();
+    let capability = cuda::compiled_capability()
+        .map_or(String::new(), |(major, minor)| format!(" for compute capability {major}.{minor} or later"));
+    // Linux's own list of what is mapped; elsewhere there is none, and none is named.
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let names = maps.lines().filter_map(|line| line.rsplit('/').next());
+    let ours = ["libcuda.", "libcudart.", "libcublas.", "libcublasLt.", "libcurand.", "libcudnn.", "libnvrtc."];
+    let mut loaded: Vec<&str> = names.filter(|name| ours.iter().any(|own| name.starts_with(own))).collect();
+    loaded.sort_unstable();
+    loaded.dedup();
+    format!(
+        "compiled with CUDA {major}.{minor}{capability}: needs NVIDIA's driver of CUDA {major}.{minor} or later and the \
+         toolkit's libraries; loaded: {}",
+        loaded.join(", ")
+    )
+}
+
+/// What this build needs of a machine, in one line.
+///
+/// ```
+/// assert!(cifar_lab::device::requirements().starts_with("compiled "));
+/// ```
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+pub fn requirements() -> String {
+    "compiled for the CPU: needs no driver and no libraries but the system's".to_string()
+}
+
+/// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+pub(crate) use cuda::explain;
+
+/// What an error of candle's means: without CUDA nothing that candle would not say itself.
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+pub(crate) fn explain(_error: &candle_core::Error) -> Option<DeviceError> {
+    None
+}
+
+/// The widest vector instructions that this CPU has and the kernels use.
+fn vector_instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return "AVX2";
+        }
+        "SSE2"
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        "NEON"
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        "no vector instructions"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_are_errors_that_say_what_can() {
+        for name in ["gpu", "", "cuda:", "cuda:-1", "CUDA", "cuda1"] {
+            let message = choose_device(name).unwrap_err().to_string();
+            assert!(message.contains(&format!("{name:?}")) && message.contains("cpu"), "{message}");
+        }
+    }
+
+    #[test]
+    fn auto_always_gives_one() {
+        let device = choose_device("auto").unwrap();
+        assert_eq!(device.is_cpu(), choose_device("cuda").is_err());
+        // The reason belongs to the CPU alone.
+        assert_eq!(describe(&device).contains("built with"), device.is_cpu());
+    }
+
+    #[test]
+    #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+    fn without_cuda_the_reason_is_said() {
+        let message = choose_device("cuda:1").unwrap_err().to_string();
+        assert_eq!(message, "built without CUDA: `cargo lab doctor` says how");
+        assert!(describe(&Device::Cpu).ends_with(&message), "{}", describe(&Device::Cpu));
+    }
+}
