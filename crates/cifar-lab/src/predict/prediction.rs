@@ -104,7 +104,7 @@ impl PicturePrediction {
         let (width, height) = self.input.dimensions();
         let pictures = [
             (&*self.shown, "the picture's middle".to_string()),
-            (&fitted(&self.input), format!("what the network sees: {width}×{height}")),
+            (&fitted(&self.input), format!("the network sees {width}×{height}")),
         ];
         Ok(picture_with_bars(&self.name, &pictures, &names, &values)?.with_text(self.to_string()))
     }
