@@ -209,8 +209,9 @@ fn notebook(repository: &Repository, ready: &Ready, interrupts: &Interrupts, pat
     if problems.is_empty() {
         let (cells, pictures) = (notebook.code_cells().len(), outputs::count_pictures(&executed));
         let twice = execution.repeated.len();
-        let twice = if twice == cells { "each twice".to_string() } else { format!("{twice} of them twice") };
-        Ok(format!("{cells} cells, {twice}, {pictures} pictures, {} kB", bytes / 1000))
+        let twice = if twice == cells { "each twice".to_string() } else { format!("{twice} twice") };
+        let latencies = run::latencies(&execution.cells);
+        Ok(format!("{latencies}; {twice}; {pictures} pictures, {} kB", bytes / 1000))
     } else {
         Err(problems.join("\n        "))
     }

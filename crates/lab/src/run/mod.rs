@@ -392,7 +392,7 @@ pub fn run(
 }
 
 /// How long the cells took: the median is what working in the notebook feels like, the slowest is what one waits for.
-fn latencies(cells: &[Duration]) -> String {
+pub fn latencies(cells: &[Duration]) -> String {
     let mut sorted: Vec<(Duration, usize)> = cells.iter().copied().zip(1..).collect();
     sorted.sort();
     match (sorted.get(sorted.len() / 2), sorted.last()) {
