@@ -3,14 +3,13 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Flatten, Relu, Sequential};
-use candle_cnn::layers::{batch_norm2d, conv2d, linear};
+use candle_cnn::layers::{BatchNormConfig, Conv2dConfig};
 use candle_cnn::ops::{self, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
 use candle_cnn::optim::{AdamW, AdamWConfig, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{ModuleT, Optimizer};
-use support::{Numbers, assert_close, flat};
+use support::{Numbers, assert_close, flat, small_network};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -217,34 +216,13 @@ fn closest_choice(
     copy.var.set(&wide(&running.var)?)?;
     let y = ops::conv2d(&wide(x)?, &wide(weight)?, Some(&wide(bias)?), same)?;
     let y = ops::batch_norm2d(&y, Some(&copy), Some(&wide(gamma)?), Some(&wide(beta)?), Default::default(), train)?;
-    let (_, _, rows, columns) = y.dims4()?;
-    let mut closest = f64::INFINITY;
-    for plane in flat(&y)?.chunks_exact(rows * columns) {
-        for (r, c) in (0..rows / 2).flat_map(|r| (0..columns / 2).map(move |c| (2 * r, 2 * c))) {
-            let mut window = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| plane[(r + i) * columns + c + j]);
-            window.sort_by(f64::total_cmp);
-            closest = closest.min(window[3].abs()).min(window[3] - window[2]);
-        }
-    }
-    Ok(closest)
+    support::closest_choice(&y)
 }
 
 /// A small network of all layers, trained for ten steps; its losses, parameters and an inference's logits.
 fn train(device: &Device, fused: bool, adamw: bool) -> Result<Vec<Tensor>> {
     let parameters = Parameters::new(5);
-    let vb = parameters.var_builder(device);
-    let same = Conv2dConfig { padding: 1, ..Default::default() };
-    let mut net = Sequential::new();
-    for (i, (inputs, outputs)) in [(3, 16), (16, 32)].into_iter().enumerate() {
-        let conv = conv2d(inputs, outputs, 3, same, vb.pp(format!("conv{i}")))?;
-        let bn = batch_norm2d(outputs, BatchNormConfig::default(), vb.pp(format!("bn{i}")))?;
-        net = if fused {
-            net.add(ConvBlock::new(conv, bn))
-        } else {
-            net.add(conv).add(bn).add(Relu).add(|x: &Tensor| ops::max_pool2d(x, 2, 2))
-        };
-    }
-    let net = net.add(Flatten).add(linear(32 * 9, 70, vb.pp("fc1"))?).add(Relu).add(linear(70, 10, vb.pp("fc2"))?);
+    let net = small_network([16, 32], &parameters, device, fused)?;
     let vars = parameters.trainable();
     let sgd = SgdConfig { learning_rate: 0.01, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
     let mut sgd = SGD::new(vars.clone(), sgd)?;

@@ -8,7 +8,7 @@ use candle_cnn::{parameters::Parameters, trace};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::ModuleT;
 use proptest::prelude::*;
-use support::{Numbers, assert_close, assert_close_values, flat};
+use support::{Numbers, assert_close, assert_close_values, closest_choice, flat};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -26,8 +26,7 @@ struct Case {
 }
 
 impl Case {
-    /// How close two values are between which the pool or ReLU chooses. Where f32 cannot tell them apart either may be
-    /// chosen, and the gradients differ.
+    /// How close two values are between which the pool or ReLU chooses; in f64.
     fn closest_choice(&self) -> Result<f64> {
         let mut numbers = Numbers::new(self.seed);
         let mut draw = |shape: &[usize]| numbers.tensor(shape)?.to_dtype(DType::F64);
@@ -39,19 +38,7 @@ impl Case {
         let (g, b) = if self.affine { (Some(&gamma), Some(&beta)) } else { (None, None) };
         let y = ops::conv2d(&x, &weight, self.bias.then_some(&bias), self.config)?;
         let y = ops::batch_norm2d(&y, Some(&running), g, b, BatchNormConfig::default(), self.train)?;
-        let (_, _, rows, columns) = y.dims4()?;
-        let mut closest = f64::INFINITY;
-        for plane in flat(&y)?.chunks_exact(rows * columns) {
-            for (r, c) in (0..rows / 2).flat_map(|r| (0..columns / 2).map(move |c| (2 * r, 2 * c))) {
-                let mut window = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(i, j)| plane[(r + i) * columns + c + j]);
-                window.sort_by(f64::total_cmp);
-                closest = closest.min(window[3].abs());
-                if window[3] > 0. {
-                    closest = closest.min(window[3] - window[2]);
-                }
-            }
-        }
-        Ok(closest)
+        closest_choice(&y)
     }
 
     /// Output, running statistics and gradients.

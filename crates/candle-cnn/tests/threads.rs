@@ -2,31 +2,16 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Flatten, Relu, Sequential};
-use candle_cnn::layers::{batch_norm2d, conv2d, linear};
 use candle_cnn::optim::{SGD, SgdConfig};
 use candle_cnn::{ops, parameters::Parameters};
 use candle_core::{Device, Result, Tensor};
 use candle_nn::{ModuleT, Optimizer};
-use support::Numbers;
+use support::{Numbers, small_network};
 
 /// Three steps, then an inference: all parameters and the logits, bit by bit.
 fn train(fused: bool) -> Result<Vec<u32>> {
     let parameters = Parameters::new(5);
-    let vb = parameters.var_builder(&Device::Cpu);
-    let same = Conv2dConfig { padding: 1, ..Default::default() };
-    let mut net = Sequential::new();
-    for (i, (inputs, outputs)) in [(3, 20), (20, 33)].into_iter().enumerate() {
-        let conv = conv2d(inputs, outputs, 3, same, vb.pp(format!("conv{i}")))?;
-        let bn = batch_norm2d(outputs, BatchNormConfig::default(), vb.pp(format!("bn{i}")))?;
-        net = if fused {
-            net.add(ConvBlock::new(conv, bn))
-        } else {
-            // A closure is no layer that `Sequential` knows, so nothing is fused.
-            net.add(conv).add(bn).add(Relu).add(|x: &Tensor| ops::max_pool2d(x, 2, 2))
-        };
-    }
-    let net = net.add(Flatten).add(linear(33 * 9, 70, vb.pp("fc1"))?).add(Relu).add(linear(70, 10, vb.pp("fc2"))?);
+    let net = small_network([20, 33], &parameters, &Device::Cpu, fused)?;
     let config = SgdConfig { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
     let mut sgd = SGD::new(parameters.trainable(), config)?;
     let mut numbers = Numbers::new(6);

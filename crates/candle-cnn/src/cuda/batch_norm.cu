@@ -26,27 +26,43 @@ static __device__ inline index_t position(Run run, int k, index_t channels, inde
 // So many values are added up in float before their sum goes into a double.
 #define SHORT_SUM 32
 
+// The block's two sums over its run, written to its place in `sums`; add(k, &a, &b) adds what the run's k-th value gives.
+template <typename Add> static __device__ inline void sum_run(Run run, double *sums, Add add) {
+    double first = 0.0, second = 0.0;
+    for (index_t k = threadIdx.x; k < run.values;) {
+        float a = 0.0f, b = 0.0f;
+        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) add((int)k, &a, &b);
+        first += a;
+        second += b;
+    }
+    block_sums(&first, &second);
+    if (threadIdx.x == 0) {
+        sums[2 * (index_t)blockIdx.x] = first;
+        sums[2 * (index_t)blockIdx.x + 1] = second;
+    }
+}
+
+// A channel's two sums: those of its runs, added in order.
+static __device__ inline void channel_totals(const double *sums, index_t channel, index_t runs, double *first,
+                                             double *second) {
+    *first = 0.0;
+    *second = 0.0;
+    for (index_t run = channel * runs; run < (channel + 1) * runs; run++) {
+        *first += sums[2 * run];
+        *second += sums[2 * run + 1];
+    }
+}
+
 // Sums of x - x0 and of its square, x0 the channel's first value: the squares of small numbers keep their digits.
 extern "C" __global__ void batch_norm_moments(const float *x, double *sums, index_t n, index_t channels, index_t plane,
                                               index_t runs) {
     Run run = run_of(n, plane, runs);
     float shift = x[run.channel * plane];
-    double total = 0.0, squares = 0.0;
-    for (index_t k = threadIdx.x; k < run.values;) {
-        float a = 0.0f, b = 0.0f;
-        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) {
-            float d = x[position(run, (int)k, channels, plane)] - shift;
-            a += d;
-            b += d * d;
-        }
-        total += a;
-        squares += b;
-    }
-    block_sums(&total, &squares);
-    if (threadIdx.x == 0) {
-        sums[2 * (index_t)blockIdx.x] = total;
-        sums[2 * (index_t)blockIdx.x + 1] = squares;
-    }
+    sum_run(run, sums, [&](int k, float *total, float *squares) {
+        float d = x[position(run, k, channels, plane)] - shift;
+        *total += d;
+        *squares += d * d;
+    });
 }
 
 // Mean and 1 / sqrt(variance + eps) of each channel; moves the running statistics (may be null) towards mean + bias
@@ -57,11 +73,8 @@ extern "C" __global__ void batch_norm_statistics(const float *x, const double *s
                                                  index_t runs, double eps, double momentum) {
     double count = (double)(n * plane);
     for (EACH(c, channels)) {
-        double total = 0.0, squares = 0.0;
-        for (index_t run = 0; run < runs; run++) {
-            total += sums[2 * (c * runs + run)];
-            squares += sums[2 * (c * runs + run) + 1];
-        }
+        double total, squares;
+        channel_totals(sums, c, runs, &total, &squares);
         double offset = total / count;
         double variance = squares / count - offset * offset;
         if (variance < 0.0) variance = 0.0;
@@ -97,33 +110,19 @@ extern "C" __global__ void channel_sums(const float *dy, const float *x, const f
                                         index_t channels, index_t plane, index_t runs) {
     Run run = run_of(n, plane, runs);
     float center = x ? mean[run.channel] : 0.0f;
-    double total = 0.0, product = 0.0;
-    for (index_t k = threadIdx.x; k < run.values;) {
-        float a = 0.0f, b = 0.0f;
-        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) {
-            index_t at = position(run, (int)k, channels, plane);
-            a += dy[at];
-            if (x) b += dy[at] * (x[at] - center);
-        }
-        total += a;
-        product += b;
-    }
-    block_sums(&total, &product);
-    if (threadIdx.x == 0) {
-        sums[2 * (index_t)blockIdx.x] = total;
-        sums[2 * (index_t)blockIdx.x + 1] = product;
-    }
+    sum_run(run, sums, [&](int k, float *total, float *product) {
+        index_t at = position(run, k, channels, plane);
+        *total += dy[at];
+        if (x) *product += dy[at] * (x[at] - center);
+    });
 }
 
 // The gradients of shift and (where there is an inverse) scale, from the runs' sums.
 extern "C" __global__ void channel_gradients(const double *sums, const float *inverse, float *dgamma, float *dbeta,
                                              index_t channels, index_t runs) {
     for (EACH(c, channels)) {
-        double total = 0.0, product = 0.0;
-        for (index_t run = 0; run < runs; run++) {
-            total += sums[2 * (c * runs + run)];
-            product += sums[2 * (c * runs + run) + 1];
-        }
+        double total, product;
+        channel_totals(sums, c, runs, &total, &product);
         dbeta[c] = (float)total;
         if (inverse) dgamma[c] = (float)(product * inverse[c]);
     }

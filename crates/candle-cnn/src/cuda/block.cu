@@ -49,28 +49,17 @@ extern "C" __global__ void block_gradient_sums(const float *dpooled, const unsig
     index_t windows = p.pooled_rows * p.pooled_columns;
     Run run = run_of(n, windows, runs);
     float center = mean[run.channel];
-    double total = 0.0, product = 0.0;
-    for (index_t k = threadIdx.x; k < run.values;) {
-        float a = 0.0f, b = 0.0f;
-        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) {
-            index_t at = position(run, (int)k, p.channels, windows);
-            int winner = winners[at];
-            if (winner == NOBODY) continue;
-            index_t plane;
-            int window;
-            split(at, windows, &plane, &window);
-            float value = y[corner_of(plane, window, p) + (winner >> 1) * p.columns + (winner & 1)];
-            a += dpooled[at];
-            b += dpooled[at] * (value - center);
-        }
-        total += a;
-        product += b;
-    }
-    block_sums(&total, &product);
-    if (threadIdx.x == 0) {
-        sums[2 * (index_t)blockIdx.x] = total;
-        sums[2 * (index_t)blockIdx.x + 1] = product;
-    }
+    sum_run(run, sums, [&](int k, float *total, float *product) {
+        index_t at = position(run, k, p.channels, windows);
+        int winner = winners[at];
+        if (winner == NOBODY) return;
+        index_t plane;
+        int window;
+        split(at, windows, &plane, &window);
+        float value = y[corner_of(plane, window, p) + (winner >> 1) * p.columns + (winner & 1)];
+        *total += dpooled[at];
+        *product += dpooled[at] * (value - center);
+    });
 }
 
 // The gradient of y, with `share` = 1 / (N * rows * columns).

@@ -123,23 +123,31 @@ fn convolution(g: &Geometry) -> Result<Owned<sys::cudnnConvolutionDescriptor_t>>
     Ok(owned)
 }
 
-/// The fastest, by cuDNN's own estimate, of the algorithms that serve: each a status, its determinism, its math, its
-/// workspace in bytes.
+/// The fastest, by cuDNN's own estimate, of the algorithms that serve, with its workspace in bytes; `None` where none does.
+/// `$ask` fills an array with them, `$size` tells the workspace of one; both take the same descriptors.
 macro_rules! fastest {
-    ($found:expr) => {
-        $found
-            .iter()
-            .find(|found| {
-                found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                    && found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-                    && matches!(
-                        found.mathType,
-                        sys::cudnnMathType_t::CUDNN_FMA_MATH | sys::cudnnMathType_t::CUDNN_DEFAULT_MATH
-                    )
-                    && found.memory <= MOST_WORKSPACE
-            })
-            .map(|found| found.algo)
-    };
+    ($kind:ident: $performance:ty, $ask:ident, $size:ident, $handle:expr, $($descriptor:expr),*) => {{
+        let mut count: c_int = 0;
+        // SAFETY of all: descriptors and handle are alive, the array has room for as many as are asked for, and zero is a
+        // value of each of its fields.
+        let mut found: [$performance; ALGORITHMS] = unsafe { zeroed() };
+        let wanted = ALGORITHMS as c_int;
+        unsafe { lib::$ask($handle, $($descriptor),*, wanted, &mut count, found.as_mut_ptr()) }.map_err(failed)?;
+        let serves = found[..count as usize].iter().find(|found| {
+            found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
+                && found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                && matches!(
+                    found.mathType,
+                    sys::cudnnMathType_t::CUDNN_FMA_MATH | sys::cudnnMathType_t::CUDNN_DEFAULT_MATH
+                )
+                && found.memory <= MOST_WORKSPACE
+        });
+        let sized = serves.map(|found| {
+            let size = unsafe { lib::$size($handle, $($descriptor),*, found.algo) };
+            size.map(|size| (Algorithm::$kind(found.algo), size))
+        });
+        sized.transpose().map_err(failed)?
+    }};
 }
 
 impl Plan {
@@ -148,104 +156,19 @@ impl Plan {
         let y = tensor([g.n, g.o, g.oh, g.ow])?;
         let weight = filter([g.o, g.c, g.kh, g.kw])?;
         let convolution = convolution(g)?;
-        let mut count: c_int = 0;
-        let wanted = ALGORITHMS as c_int;
-        // SAFETY of all: descriptors and handle are alive, the arrays have room for as many as are asked for, and zero is
-        // a value of each of their fields.
         let algorithm = match direction {
-            Direction::Forward => {
-                let mut found: [sys::cudnnConvolutionFwdAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
-                unsafe {
-                    lib::get_convolution_forward_algorithm(
-                        handle,
-                        x.0,
-                        weight.0,
-                        convolution.0,
-                        y.0,
-                        wanted,
-                        &mut count,
-                        found.as_mut_ptr(),
-                    )
-                }
-                .map_err(failed)?;
-                let fastest = fastest!(found[..count as usize]);
-                let sized = fastest.map(|algorithm| {
-                    let size = unsafe {
-                        lib::get_convolution_forward_workspace_size(
-                            handle,
-                            x.0,
-                            weight.0,
-                            convolution.0,
-                            y.0,
-                            algorithm,
-                        )
-                    };
-                    size.map(|size| (Algorithm::Forward(algorithm), size))
-                });
-                sized.transpose().map_err(failed)?
-            }
-            Direction::Input => {
-                let mut found: [sys::cudnnConvolutionBwdDataAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
-                unsafe {
-                    lib::get_convolution_backward_data_algorithm(
-                        handle,
-                        weight.0,
-                        y.0,
-                        convolution.0,
-                        x.0,
-                        wanted,
-                        &mut count,
-                        found.as_mut_ptr(),
-                    )
-                }
-                .map_err(failed)?;
-                let fastest = fastest!(found[..count as usize]);
-                let sized = fastest.map(|algorithm| {
-                    let size = unsafe {
-                        lib::get_convolution_backward_data_workspace_size(
-                            handle,
-                            weight.0,
-                            y.0,
-                            convolution.0,
-                            x.0,
-                            algorithm,
-                        )
-                    };
-                    size.map(|size| (Algorithm::Input(algorithm), size))
-                });
-                sized.transpose().map_err(failed)?
-            }
-            Direction::Weight => {
-                let mut found: [sys::cudnnConvolutionBwdFilterAlgoPerf_t; ALGORITHMS] = unsafe { zeroed() };
-                unsafe {
-                    lib::get_convolution_backward_filter_algorithm(
-                        handle,
-                        x.0,
-                        y.0,
-                        convolution.0,
-                        weight.0,
-                        wanted,
-                        &mut count,
-                        found.as_mut_ptr(),
-                    )
-                }
-                .map_err(failed)?;
-                let fastest = fastest!(found[..count as usize]);
-                let sized = fastest.map(|algorithm| {
-                    let size = unsafe {
-                        lib::get_convolution_backward_filter_workspace_size(
-                            handle,
-                            x.0,
-                            y.0,
-                            convolution.0,
-                            weight.0,
-                            algorithm,
-                        )
-                    };
-                    size.map(|size| (Algorithm::Weight(algorithm), size))
-                });
-                sized.transpose().map_err(failed)?
-            }
+            Direction::Forward => fastest!(
+                Forward: sys::cudnnConvolutionFwdAlgoPerf_t, get_convolution_forward_algorithm,
+                get_convolution_forward_workspace_size, handle, x.0, weight.0, convolution.0, y.0
+            ),
+            Direction::Input => fastest!(
+                Input: sys::cudnnConvolutionBwdDataAlgoPerf_t, get_convolution_backward_data_algorithm,
+                get_convolution_backward_data_workspace_size, handle, weight.0, y.0, convolution.0, x.0
+            ),
+            Direction::Weight => fastest!(
+                Weight: sys::cudnnConvolutionBwdFilterAlgoPerf_t, get_convolution_backward_filter_algorithm,
+                get_convolution_backward_filter_workspace_size, handle, x.0, y.0, convolution.0, weight.0
+            ),
         };
         Ok(Self { x, y, weight, convolution, algorithm })
     }

@@ -38,23 +38,25 @@ static __device__ inline void holders(index_t at, index_t kernel, index_t stride
     if (*end > outputs) *end = outputs;
 }
 
-// A thread for each pixel of the input collects what the windows around it send back.
+// What pixel i of the input collects from the windows around it: sent(window, place) is what a window sends back to the
+// pixel at that place in its plane.
+template <typename Sent> static __device__ inline float collected(index_t i, Windows s, Sent sent) {
+    index_t plane, row, first_row, end_row, first_column, end_column;
+    int place, column;
+    split(i, s.h * s.w, &plane, &place);
+    split(place, s.w, &row, &column);
+    holders(row, s.kh, s.sh, s.oh, &first_row, &end_row);
+    holders(column, s.kw, s.sw, s.ow, &first_column, &end_column);
+    float sum = 0.0f;
+    for (index_t y = first_row; y < end_row; y++) {
+        for (index_t x = first_column; x < end_column; x++) sum += sent((plane * s.oh + y) * s.ow + x, place);
+    }
+    return sum;
+}
+
 extern "C" __global__ void max_pool_backward(const float *dy, const int *winners, float *dx, index_t planes, Windows s) {
     for (EACH(i, planes * s.h * s.w)) {
-        index_t plane, row, first_row, end_row, first_column, end_column;
-        int place, column;
-        split(i, s.h * s.w, &plane, &place);
-        split(place, s.w, &row, &column);
-        holders(row, s.kh, s.sh, s.oh, &first_row, &end_row);
-        holders(column, s.kw, s.sw, s.ow, &first_column, &end_column);
-        float sum = 0.0f;
-        for (index_t y = first_row; y < end_row; y++) {
-            for (index_t x = first_column; x < end_column; x++) {
-                index_t window = (plane * s.oh + y) * s.ow + x;
-                if (winners[window] == place) sum += dy[window];
-            }
-        }
-        dx[i] = sum;
+        dx[i] = collected(i, s, [&](index_t window, int place) { return winners[window] == place ? dy[window] : 0.0f; });
     }
 }
 
@@ -77,17 +79,5 @@ extern "C" __global__ void avg_pool_forward(const float *x, float *y, index_t pl
 
 extern "C" __global__ void avg_pool_backward(const float *dy, float *dx, index_t planes, Windows s) {
     float share = (float)(1.0 / (double)(s.kh * s.kw));
-    for (EACH(i, planes * s.h * s.w)) {
-        index_t plane, row, first_row, end_row, first_column, end_column;
-        int place, column;
-        split(i, s.h * s.w, &plane, &place);
-        split(place, s.w, &row, &column);
-        holders(row, s.kh, s.sh, s.oh, &first_row, &end_row);
-        holders(column, s.kw, s.sw, s.ow, &first_column, &end_column);
-        float sum = 0.0f;
-        for (index_t y = first_row; y < end_row; y++) {
-            for (index_t x = first_column; x < end_column; x++) sum += dy[(plane * s.oh + y) * s.ow + x] * share;
-        }
-        dx[i] = sum;
-    }
+    for (EACH(i, planes * s.h * s.w)) dx[i] = collected(i, s, [&](index_t window, int) { return dy[window] * share; });
 }
