@@ -151,6 +151,12 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
+    /// A training step that can't be captured in a CUDA graph.
+    #[error("the training step can't be captured in a CUDA graph: {reason}; run it without one")]
+    Capture {
+        /// What stands in the way.
+        reason: String,
+    },
     /// An optimiser's saved state that does not belong to its parameters.
     #[error("the optimiser's state does not fit its parameters: {reason}")]
     State {

@@ -11,6 +11,8 @@
 //! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
 //! | [`optim`] | SGD and AdamW as PyTorch defines them, gradient clipping, parameter groups |
 //! | [`schedule`] | learning-rate schedules |
+//! | [`step_graph`] | a training step that a GPU repeats at one launch |
+//! | [`precision`] | `f32`, TF32 or bf16 on a GPU |
 //! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
 //! | [`random`] | random streams keyed by seed and purpose |
 //! | [`trace`] | the record of a forward pass, layer by layer |
@@ -26,8 +28,10 @@ pub mod layers;
 pub mod ops;
 pub mod optim;
 pub mod parameters;
+pub mod precision;
 pub mod random;
 pub mod schedule;
+pub mod step_graph;
 pub mod trace;
 
 pub use cpu::{InstructionSet, instruction_set};

@@ -238,13 +238,19 @@ proptest! {
     }
 
     #[test]
+    fn counts(n in 1usize..700, c in 1usize..30, seed: u64) {
+        check(count_case(n, c, seed));
+    }
+
+    #[test]
     fn optimisers(
         lengths in prop::collection::vec(prop_oneof![9 => 1usize..50, 1 => 1000usize..3000], 1..60),
         settings in (0.0..0.5f64, 0.0..0.1f64, prop_oneof![Just(0.0), 0.1..0.95f64], 0.0..0.5f64),
         nesterov: bool,
+        stored: bool,
         seed: u64,
     ) {
-        check(optimiser_case(&lengths, settings, nesterov, seed));
+        check(optimiser_case(&lengths, settings, nesterov, stored, seed));
     }
 }
 
@@ -547,7 +553,51 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
     Ok(())
 }
 
-fn optimiser_case(lengths: &[usize], settings: (f64, f64, f64, f64), nesterov: bool, seed: u64) -> Result<()> {
+fn count_case(n: usize, c: usize, seed: u64) -> Result<()> {
+    let Some(gpu) = Gpu::new(seed.is_multiple_of(2)) else { return Ok(()) };
+    let mut numbers = Numbers::new(seed);
+    let logits = with_nan(&coarse(&mut numbers, &[n, c])?)?;
+    // Some are no class.
+    let labels: Vec<i64> = (0..n).map(|_| ((numbers.one() + 1.0) / 2.0 * (c + 1) as f64) as i64).collect();
+    let wanted = ops::count_correct(&logits, &Tensor::new(labels.as_slice(), &Device::Cpu)?)?.to_scalar::<u32>()?;
+
+    let mut input = Memory::of(&logits)?;
+    let mut as_u8 = Memory::new(labels.iter().map(|&label| label as u8).collect());
+    let mut as_u32 = Memory::new(labels.iter().map(|&label| label as u32).collect());
+    let mut as_i64 = Memory::new(labels);
+    for labels in [(as_u8.at(), Labels::U8), (as_u32.at(), Labels::U32), (as_i64.at(), Labels::I64)] {
+        let mut correct = Memory::<u32>::empty(1);
+        gpu.run(launch::count_correct(input.at(), labels, correct.at(), [n, c]));
+        assert_eq!(correct.values(), [wanted]);
+    }
+    Ok(())
+}
+
+/// Every sign, exponent and upper half of a mantissa, with lower halves around the middle, where ties are.
+#[test]
+fn bf16() -> Result<()> {
+    let Some(gpu) = Gpu::new(false) else { return Ok(()) };
+    let halves = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let values = (0..=0xffffu32).flat_map(|upper| halves.map(|lower| f32::from_bits(upper << 16 | lower)));
+    let values: Vec<f32> = values.collect();
+    let count = values.len();
+    let (mut x, mut y) = (Memory::new(values.clone()), Memory::<f32>::empty(count));
+    let mut rounded = Memory::new(vec![i32::MARK; count.div_ceil(2)]);
+    gpu.run(launch::to_bf16(x.at(), rounded.at(), count));
+    rounded.values();
+    gpu.run(launch::from_bf16(rounded.at(), y.at(), count));
+    let wanted = Tensor::new(values, &Device::Cpu)?.to_dtype(DType::BF16)?.to_dtype(DType::F32)?;
+    y.assert_equal("bf16", &wanted)
+}
+
+/// With `stored` the settings are read from memory, as in a CUDA graph.
+fn optimiser_case(
+    lengths: &[usize],
+    settings: (f64, f64, f64, f64),
+    nesterov: bool,
+    stored: bool,
+    seed: u64,
+) -> Result<()> {
     let Some(gpu) = Gpu::new(seed.is_multiple_of(2)) else { return Ok(()) };
     let (learning_rate, weight_decay, momentum, dampening) = settings;
     let nesterov = nesterov && momentum > 0.0;
@@ -562,6 +612,16 @@ fn optimiser_case(lengths: &[usize], settings: (f64, f64, f64, f64), nesterov: b
 
     let config = SgdConfig { learning_rate, momentum, weight_decay, nesterov, dampening };
     let (of_sgd, of_adamw) = (vars()?, vars()?);
+    let mut memory = Memory::<f32>::empty(lengths.len() * launch::SETTINGS);
+    let mut step_all = |kernel: &'static str, mut entries: Vec<launch::Entry>| {
+        let at = if stored { memory.at() } else { 0 };
+        if stored {
+            launch::store_settings(&entries, at).into_iter().for_each(|launch| gpu.run(launch));
+            entries.iter_mut().for_each(|entry| entry.settings = [f32::NAN; launch::SETTINGS]);
+        }
+        launch::step(kernel, &entries, at).into_iter().for_each(|launch| gpu.run(launch));
+        memory.values();
+    };
     let group = |vars: &[Var], config| vec![ParameterGroup { vars: vars.to_vec(), config }];
     let mut sgd = SGD::with_groups(group(&of_sgd, config))?;
     let adamw_config = AdamWConfig { learning_rate: 0.01, weight_decay, ..Default::default() };
@@ -585,7 +645,7 @@ fn optimiser_case(lengths: &[usize], settings: (f64, f64, f64, f64), nesterov: b
                 launch::sgd_entry(parameters[i].at(), grads[i].at(), buffer, lengths[i], settings, nesterov)
             })
             .collect();
-        launch::step("sgd_step", &entries).into_iter().for_each(|launch| gpu.run(launch));
+        step_all("sgd_step", entries);
 
         let AdamWConfig { learning_rate, beta1, beta2, eps, weight_decay } = adamw_config;
         let (size, root) = (learning_rate / (1.0 - beta1.powi(step)), (1.0 - beta2.powi(step)).sqrt());
@@ -597,7 +657,7 @@ fn optimiser_case(lengths: &[usize], settings: (f64, f64, f64, f64), nesterov: b
                 launch::adamw_entry(adapted[i].at(), grads[i].at(), moments, lengths[i], settings)
             })
             .collect();
-        launch::step("adamw_step", &entries).into_iter().for_each(|launch| gpu.run(launch));
+        step_all("adamw_step", entries);
     }
     for i in 0..lengths.len() {
         assert_gradient("SGD", &parameters[i], of_sgd[i].as_tensor())?;

@@ -6,6 +6,7 @@ use super::launch::{Channels, Normaliser, Running};
 use super::{Gpu, Memory, address, address_or_null};
 use crate::graph::{Gradients, node_of};
 use crate::ops::{BatchNormConfig, RunningStatistics};
+use crate::step_graph;
 
 /// Mean and 1 / √(var + eps) of each channel.
 pub(super) struct Statistics {
@@ -46,6 +47,7 @@ impl Statistics {
                 if batches.device().same_device(running.mean.device()) && batches.dtype() == DType::I64 {
                     moved.batches = address::<i64>(batches)?;
                 } else {
+                    step_graph::refuse("batch norm counts its batches on another device")?;
                     batches.set(&(batches.as_detached_tensor() + batches.ones_like()?)?)?;
                 }
             }

@@ -1,4 +1,4 @@
-// Softmax, negative log likelihood and its gradient.
+// Softmax, negative log likelihood and its gradient; and the number of right answers.
 
 // Label of a row; the types are numbered 0 for u8, 1 for u32, 2 for i64.
 static __device__ inline index_t label_of(const void *labels, index_t row, index_t type) {
@@ -57,4 +57,25 @@ extern "C" __global__ void cross_entropy_mean(const double *losses, float *loss,
 // gradient * scale, with the scale on the device.
 extern "C" __global__ void scale_by(const float *gradient, const float *scale, float *scaled, index_t count) {
     for (EACH(i, count)) scaled[i] = gradient[i] * *scale;
+}
+
+// How many rows of logits [N, C] have their largest value, the first of several, at their label; in one block. NaN is
+// larger than nothing.
+extern "C" __global__ void count_correct(const float *logits, const void *labels, unsigned int *correct, index_t rows,
+                                         index_t classes, index_t type) {
+    double count = 0.0, unused = 0.0;
+    for (index_t row = threadIdx.x; row < rows; row += blockDim.x) {
+        const float *values = logits + row * classes;
+        float top = -INFINITY;
+        index_t best = 0;
+        for (index_t c = 0; c < classes; c++) {
+            if (values[c] > top) {
+                top = values[c];
+                best = c;
+            }
+        }
+        if (best == label_of(labels, row, type)) count += 1.0;
+    }
+    block_sums(&count, &unused);
+    if (threadIdx.x == 0) *correct = (unsigned int)count;
 }

@@ -1,4 +1,5 @@
-//! Convolutions by cuDNN, in full `f32` (no TF32) and by algorithms that give the same bits each time.
+//! Convolutions by cuDNN, in the precision asked for (in `f32` without TF32) and by algorithms that give the same bits each
+//! time.
 //!
 //! Each function says whether there was such an algorithm. What cuDNN decides on for a geometry is kept, since asking it
 //! takes longer than a small convolution.
@@ -12,15 +13,16 @@ use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 
-use super::Gpu;
-use super::launch::Address;
+use super::launch::{self, Address};
+use super::{Gpu, Memory};
 use crate::ops::Geometry;
+use crate::precision::Precision;
 
 /// Room that an algorithm may take beside its arguments, in bytes.
 const MOST_WORKSPACE: usize = 1 << 30;
 
-/// Algorithms that cuDNN is asked for; it has up to eight for each direction.
-const ALGORITHMS: usize = 8;
+/// Algorithms that cuDNN is asked for; it has up to eight for each direction, each with and without tensor cores.
+const ALGORITHMS: usize = 16;
 
 /// Something of cuDNN's that is given back.
 struct Owned<T: Copy>(T, unsafe fn(T) -> std::result::Result<(), CudnnError>);
@@ -61,13 +63,13 @@ struct Plan {
 
 /// A thread's handle to one device, which another thread may not use.
 struct Handle {
-    plans: HashMap<(Geometry, Direction), Plan>,
+    plans: HashMap<(Geometry, Direction, Precision), Plan>,
     handle: Owned<sys::cudnnHandle_t>,
 }
 
 impl Handle {
     fn new(gpu: &Gpu) -> Result<Self> {
-        let stream = gpu.0.cuda_stream();
+        let stream = gpu.device.cuda_stream();
         stream.context().bind_to_thread().map_err(Error::wrap)?;
         let handle = Owned(lib::create_handle().map_err(failed)?, lib::destroy_handle as unsafe fn(_) -> _);
         // SAFETY: both are alive, and the device keeps its stream as long as it lives.
@@ -80,25 +82,33 @@ thread_local! {
     static HANDLES: RefCell<HashMap<DeviceId, Handle>> = RefCell::default();
 }
 
-fn tensor(dims: [usize; 4]) -> Result<Owned<sys::cudnnTensorDescriptor_t>> {
+/// The type of the tensors that cuDNN gets.
+fn kind(precision: Precision) -> sys::cudnnDataType_t {
+    match precision {
+        Precision::F32 | Precision::Tf32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        Precision::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+    }
+}
+
+fn tensor(dims: [usize; 4], precision: Precision) -> Result<Owned<sys::cudnnTensorDescriptor_t>> {
     let owned =
         Owned(lib::create_tensor_descriptor().map_err(failed)?, lib::destroy_tensor_descriptor as unsafe fn(_) -> _);
-    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, kind(precision));
     // SAFETY: just made.
     unsafe { lib::set_tensor4d_descriptor(owned.0, format, kind, dims.map(|size| size as c_int)) }.map_err(failed)?;
     Ok(owned)
 }
 
-fn filter(dims: [usize; 4]) -> Result<Owned<sys::cudnnFilterDescriptor_t>> {
+fn filter(dims: [usize; 4], precision: Precision) -> Result<Owned<sys::cudnnFilterDescriptor_t>> {
     let owned =
         Owned(lib::create_filter_descriptor().map_err(failed)?, lib::destroy_filter_descriptor as unsafe fn(_) -> _);
-    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    let (format, kind) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NCHW, kind(precision));
     // SAFETY: just made.
     unsafe { lib::set_filter4d_descriptor(owned.0, kind, format, dims.map(|size| size as c_int)) }.map_err(failed)?;
     Ok(owned)
 }
 
-fn convolution(g: &Geometry) -> Result<Owned<sys::cudnnConvolutionDescriptor_t>> {
+fn convolution(g: &Geometry, precision: Precision) -> Result<Owned<sys::cudnnConvolutionDescriptor_t>> {
     let made = lib::create_convolution_descriptor().map_err(failed)?;
     let owned = Owned(made, lib::destroy_convolution_descriptor as unsafe fn(_) -> _);
     let [padding, stride, dilation] =
@@ -117,69 +127,94 @@ fn convolution(g: &Geometry) -> Result<Owned<sys::cudnnConvolutionDescriptor_t>>
             sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
         )
         .map_err(failed)?;
-        // Full precision: cuDNN's default allows TF32.
-        lib::set_convolution_math_type(owned.0, sys::cudnnMathType_t::CUDNN_FMA_MATH).map_err(failed)?;
+        lib::set_convolution_math_type(owned.0, maths(precision)[0]).map_err(failed)?;
     }
     Ok(owned)
+}
+
+/// The math that cuDNN is asked for, and then what else an algorithm may say of itself.
+fn maths(precision: Precision) -> &'static [sys::cudnnMathType_t] {
+    use sys::cudnnMathType_t::{CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH, CUDNN_TENSOR_OP_MATH};
+    match precision {
+        // cuDNN's default allows TF32.
+        Precision::F32 => &[CUDNN_FMA_MATH, CUDNN_DEFAULT_MATH],
+        Precision::Tf32 => &[CUDNN_DEFAULT_MATH, CUDNN_TENSOR_OP_MATH, CUDNN_FMA_MATH],
+        Precision::Bf16 => &[CUDNN_TENSOR_OP_MATH, CUDNN_DEFAULT_MATH, CUDNN_FMA_MATH],
+    }
 }
 
 /// The fastest, by cuDNN's own estimate, of the algorithms that serve, with its workspace in bytes; `None` where none does.
 /// `$ask` fills an array with them, `$size` tells the workspace of one; both take the same descriptors.
 macro_rules! fastest {
-    ($kind:ident: $performance:ty, $ask:ident, $size:ident, $handle:expr, $($descriptor:expr),*) => {{
+    (
+        $kind:ident: $performance:ty, $ask:ident, $size:ident, $precision:expr,
+        ($handle:expr, $a:expr, $b:expr, $convolution:expr, $result:expr)
+    ) => {{
         let mut count: c_int = 0;
-        // SAFETY of all: descriptors and handle are alive, the array has room for as many as are asked for, and zero is a
-        // value of each of its fields.
+        // SAFETY: zero is a value of each of its fields.
         let mut found: [$performance; ALGORITHMS] = unsafe { zeroed() };
-        let wanted = ALGORITHMS as c_int;
-        unsafe { lib::$ask($handle, $($descriptor),*, wanted, &mut count, found.as_mut_ptr()) }.map_err(failed)?;
+        let (room, places) = (ALGORITHMS as c_int, found.as_mut_ptr());
+        // SAFETY: descriptors and handle are alive, and the array has room for as many as are asked for.
+        match unsafe { lib::$ask($handle, $a, $b, $convolution, $result, room, &mut count, places) } {
+            // No algorithm at all, as for bf16 in some geometries.
+            Err(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED)) => count = 0,
+            asked => asked.map_err(failed)?,
+        }
         let serves = found[..count as usize].iter().find(|found| {
             found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
                 && found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
-                && matches!(
-                    found.mathType,
-                    sys::cudnnMathType_t::CUDNN_FMA_MATH | sys::cudnnMathType_t::CUDNN_DEFAULT_MATH
-                )
+                && maths($precision).contains(&found.mathType)
                 && found.memory <= MOST_WORKSPACE
         });
-        let sized = serves.map(|found| {
-            let size = unsafe { lib::$size($handle, $($descriptor),*, found.algo) };
-            size.map(|size| (Algorithm::$kind(found.algo), size))
-        });
-        sized.transpose().map_err(failed)?
+        match serves {
+            None => None,
+            Some(found) => {
+                // In `f32` the math stays what was asked for: "default" would allow TF32.
+                if $precision != Precision::F32 {
+                    // SAFETY: the descriptor is alive.
+                    unsafe { lib::set_convolution_math_type($convolution, found.mathType) }.map_err(failed)?;
+                }
+                // SAFETY: descriptors and handle are alive.
+                let size = unsafe { lib::$size($handle, $a, $b, $convolution, $result, found.algo) };
+                Some((Algorithm::$kind(found.algo), size.map_err(failed)?))
+            }
+        }
     }};
 }
 
 impl Plan {
-    fn new(handle: sys::cudnnHandle_t, g: &Geometry, direction: Direction) -> Result<Self> {
-        let x = tensor([g.n, g.c, g.h, g.w])?;
-        let y = tensor([g.n, g.o, g.oh, g.ow])?;
-        let weight = filter([g.o, g.c, g.kh, g.kw])?;
-        let convolution = convolution(g)?;
+    fn new(handle: sys::cudnnHandle_t, g: &Geometry, direction: Direction, precision: Precision) -> Result<Self> {
+        let x = tensor([g.n, g.c, g.h, g.w], precision)?;
+        let y = tensor([g.n, g.o, g.oh, g.ow], precision)?;
+        let weight = filter([g.o, g.c, g.kh, g.kw], precision)?;
+        let convolution = convolution(g, precision)?;
         let algorithm = match direction {
             Direction::Forward => fastest!(
                 Forward: sys::cudnnConvolutionFwdAlgoPerf_t, get_convolution_forward_algorithm,
-                get_convolution_forward_workspace_size, handle, x.0, weight.0, convolution.0, y.0
+                get_convolution_forward_workspace_size, precision,
+                (handle, x.0, weight.0, convolution.0, y.0)
             ),
             Direction::Input => fastest!(
                 Input: sys::cudnnConvolutionBwdDataAlgoPerf_t, get_convolution_backward_data_algorithm,
-                get_convolution_backward_data_workspace_size, handle, weight.0, y.0, convolution.0, x.0
+                get_convolution_backward_data_workspace_size, precision,
+                (handle, weight.0, y.0, convolution.0, x.0)
             ),
             Direction::Weight => fastest!(
                 Weight: sys::cudnnConvolutionBwdFilterAlgoPerf_t, get_convolution_backward_filter_algorithm,
-                get_convolution_backward_filter_workspace_size, handle, x.0, y.0, convolution.0, weight.0
+                get_convolution_backward_filter_workspace_size, precision,
+                (handle, x.0, y.0, convolution.0, weight.0)
             ),
         };
         Ok(Self { x, y, weight, convolution, algorithm })
     }
 
-    /// Puts the convolution on the stream; see [`run`].
+    /// Puts the convolution on the stream, if there is an algorithm for it; see [`run`].
     ///
     /// # Safety
-    /// The addresses must be those of tensors of the plan's sizes.
-    unsafe fn run(&self, gpu: &Gpu, handle: sys::cudnnHandle_t, [a, b, result]: [Address; 3]) -> Result<bool> {
+    /// The addresses must be those of tensors of the plan's sizes and type.
+    unsafe fn run(&self, gpu: &Gpu, handle: sys::cudnnHandle_t, [a, b, result]: [Address; 3]) -> Result<()> {
         let Self { x, y, weight, convolution, algorithm } = self;
-        let Some((algorithm, bytes)) = algorithm else { return Ok(false) };
+        let Some((algorithm, bytes)) = algorithm else { return Ok(()) };
         let workspace = if *bytes > 0 { Some(gpu.empty::<u8>(*bytes)?) } else { None };
         let room = workspace.as_ref().map_or(std::ptr::null_mut(), |workspace| workspace.at() as *mut c_void);
         let (one, zero) = (1f32, 0f32);
@@ -235,24 +270,46 @@ impl Plan {
                 ),
             }
         }
-        .map_err(failed)?;
-        Ok(true)
+        .map_err(failed)
+    }
+}
+
+/// Values of the two tensors that a convolution takes and of the one that it gives.
+fn counts(g: &Geometry, direction: Direction) -> [usize; 3] {
+    let (x, y, weight) = (g.n * g.c * g.h * g.w, g.n * g.o * g.oh * g.ow, g.o * g.c * g.kh * g.kw);
+    match direction {
+        Direction::Forward => [x, weight, y],
+        Direction::Input => [weight, y, x],
+        Direction::Weight => [x, y, weight],
     }
 }
 
 /// Runs a convolution of two tensors into a third; whether there was an algorithm for it.
 fn run(gpu: &Gpu, g: &Geometry, direction: Direction, addresses: [Address; 3]) -> Result<bool> {
     HANDLES.with_borrow_mut(|handles| {
-        let Handle { handle, plans } = match handles.entry(gpu.0.id()) {
+        let Handle { handle, plans } = match handles.entry(gpu.device.id()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Handle::new(gpu)?),
         };
-        let plan = match plans.entry((*g, direction)) {
+        let plan = match plans.entry((*g, direction, gpu.precision)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Plan::new(handle.0, g, direction)?),
+            Entry::Vacant(new) => new.insert(Plan::new(handle.0, g, direction, gpu.precision)?),
         };
-        // SAFETY: the callers below hand over tensors of the geometry's sizes.
-        unsafe { plan.run(gpu, handle.0, addresses) }
+        if plan.algorithm.is_none() {
+            return Ok(false);
+        }
+        if gpu.precision != Precision::Bf16 {
+            // SAFETY: the callers below hand over tensors of the geometry's sizes, in `f32`.
+            unsafe { plan.run(gpu, handle.0, addresses) }?;
+            return Ok(true);
+        }
+        let ([a, b, result], [of_a, of_b, of_result]) = (addresses, counts(g, direction));
+        let (a, b) = (gpu.rounded(a, of_a)?, gpu.rounded(b, of_b)?);
+        let rounded: Memory = gpu.empty::<i16>(of_result)?;
+        // SAFETY: as many values as the geometry has, in bf16.
+        unsafe { plan.run(gpu, handle.0, [a.at(), b.at(), rounded.at()]) }?;
+        gpu.run(launch::from_bf16(rounded.at(), result, of_result))?;
+        Ok(true)
     })
 }
 

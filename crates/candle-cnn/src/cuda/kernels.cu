@@ -61,3 +61,4 @@ static __device__ inline void block_sums(double *first, double *second) {
 #include "cross_entropy.cu"
 #include "optimiser.cu"
 #include "pool.cu"
+#include "precision.cu"

@@ -13,6 +13,8 @@ const WORTH_A_BLOCK: usize = 2048;
 const ENTRIES: usize = 48;
 /// Values of a parameter that one block takes; `CHUNK` in optimiser.cu.
 const CHUNK: usize = 1024;
+/// Settings of one parameter; `SETTINGS` in optimiser.cu.
+pub const SETTINGS: usize = 8;
 
 /// Where something begins in the device's memory; 0 is nothing.
 pub type Address = u64;
@@ -49,7 +51,7 @@ pub struct Entry {
     pub length: i64,
     pub first_block: i32,
     pub flag: i32,
-    pub settings: [f32; 8],
+    pub settings: [f32; SETTINGS],
 }
 
 /// Parameters of an optimiser's step; `Table` in optimiser.cu.
@@ -57,6 +59,8 @@ pub struct Entry {
 #[repr(C)]
 pub struct Table {
     pub entries: i64,
+    /// Where the settings are instead of in the entries; 0 where they are there.
+    pub settings: Address,
     pub entry: [Entry; ENTRIES],
 }
 
@@ -410,36 +414,80 @@ pub fn cross_entropy_mean(losses: Address, loss: Address, n: usize) -> Launch {
     in_blocks("cross_entropy_mean", 1, vec![address(losses), address(loss), integer(n)])
 }
 
+/// The number (`u32`) of n rows of logits of c classes whose largest is the label's.
+pub fn count_correct(
+    logits: Address,
+    (labels, kind): (Address, Labels),
+    correct: Address,
+    [n, c]: [usize; 2],
+) -> Launch {
+    let mut arguments: Vec<Argument> = [logits, labels, correct].map(address).into();
+    arguments.extend([integer(n), integer(c), Argument::Integer(kind as i64)]);
+    in_blocks("count_correct", 1, arguments)
+}
+
+/// y (bf16) from x.
+pub fn to_bf16(x: Address, y: Address, count: usize) -> Launch {
+    each("to_bf16", count, vec![address(x), address(y), integer(count)])
+}
+
+/// y from x (bf16).
+pub fn from_bf16(x: Address, y: Address, count: usize) -> Launch {
+    each("from_bf16", count, vec![address(x), address(y), integer(count)])
+}
+
 /// scaled = gradient · the number at `scale`.
 pub fn scale_by(gradient: Address, scale: Address, scaled: Address, count: usize) -> Launch {
     each("scale_by", count, vec![address(gradient), address(scale), address(scaled), integer(count)])
 }
 
-/// A step of SGD or AdamW, by the kernel's name, for all entries: a launch for each table that they fill.
-pub fn step(kernel: &'static str, entries: &[Entry]) -> Vec<Launch> {
-    let launch = |entries: &[Entry]| {
-        let mut table = Table { entries: entries.len() as i64, entry: [Entry::default(); ENTRIES] };
+/// Tables of all entries, with their settings at `settings` where that isn't 0; and each table's number of blocks.
+fn tables(entries: &[Entry], settings: Address) -> impl Iterator<Item = (Box<Table>, usize)> {
+    entries.chunks(ENTRIES).enumerate().map(move |(number, entries)| {
+        let begin = (number * ENTRIES * SETTINGS * size_of::<f32>()) as Address;
+        let settings = if settings == 0 { 0 } else { settings + begin };
+        let mut table = Table { entries: entries.len() as i64, settings, entry: [Entry::default(); ENTRIES] };
         let mut blocks = 0;
         for (place, entry) in table.entry.iter_mut().zip(entries) {
             *place = Entry { first_block: blocks, ..*entry };
             blocks += (entry.length as usize).div_ceil(CHUNK) as i32;
         }
-        in_blocks(kernel, blocks as usize, vec![Argument::Table(Box::new(table))])
-    };
-    entries.chunks(ENTRIES).map(launch).collect()
+        (Box::new(table), blocks as usize)
+    })
 }
 
-/// SGD's entry; `buffer` is 0 without momentum. Settings are rate, decay, momentum, the shares of the old buffer and of
+/// A step of SGD or AdamW, by the kernel's name, for all entries: a launch for each table that they fill. The settings
+/// are the entries' own, or, where `settings` isn't 0, what [`store_settings`] has put there.
+pub fn step(kernel: &'static str, entries: &[Entry], settings: Address) -> Vec<Launch> {
+    let launch = |(table, blocks)| in_blocks(kernel, blocks, vec![Argument::Table(table)]);
+    tables(entries, settings).map(launch).collect()
+}
+
+/// Puts all entries' settings to `settings`, which has room for [`SETTINGS`] `f32` of each.
+pub fn store_settings(entries: &[Entry], settings: Address) -> Vec<Launch> {
+    let launch = |(table, _): (Box<Table>, usize)| {
+        each("store_settings", table.entries as usize * SETTINGS, vec![Argument::Table(table)])
+    };
+    tables(entries, settings).map(launch).collect()
+}
+
+/// An entry's settings, zeros behind the last.
+pub fn settings<const N: usize>(values: [f32; N]) -> [f32; SETTINGS] {
+    let mut settings = [0.0; SETTINGS];
+    settings[..N].copy_from_slice(&values);
+    settings
+}
+
+/// SGD's entry; `buffer` is 0 without momentum. Values are rate, decay, momentum, the shares of the old buffer and of
 /// the gradient.
 pub fn sgd_entry(
     parameter: Address,
     gradient: Address,
     buffer: Address,
     length: usize,
-    settings: [f32; 5],
+    values: [f32; 5],
     nesterov: bool,
 ) -> Entry {
-    let [rate, decay, momentum, old, fresh] = settings;
     Entry {
         parameter,
         gradient,
@@ -448,20 +496,19 @@ pub fn sgd_entry(
         length: length as i64,
         first_block: 0,
         flag: nesterov.into(),
-        settings: [rate, decay, momentum, old, fresh, 0.0, 0.0, 0.0],
+        settings: settings(values),
     }
 }
 
-/// AdamW's entry. Settings are the kept share of the parameter, the step's size, the root of the second moment's
+/// AdamW's entry. Values are the kept share of the parameter, the step's size, the root of the second moment's
 /// correction, eps, beta2, 1 − beta1 and 1 − beta2.
 pub fn adamw_entry(
     parameter: Address,
     gradient: Address,
     moments: [Address; 2],
     length: usize,
-    settings: [f32; 7],
+    values: [f32; 7],
 ) -> Entry {
-    let [keep, size, root, eps, beta2, fresh1, fresh2] = settings;
     Entry {
         parameter,
         gradient,
@@ -470,6 +517,6 @@ pub fn adamw_entry(
         length: length as i64,
         first_block: 0,
         flag: 0,
-        settings: [keep, size, root, eps, beta2, fresh1, fresh2, 0.0],
+        settings: settings(values),
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! All work of one candle device is put on that device's one stream and runs in the order of the calls. So nothing here
 //! waits for the GPU or reads from it, memory may be given back as soon as its last use has been launched, and a step
-//! could be captured in a CUDA graph. No kernel uses atomics: the same values give the same bits.
+//! can be captured in a CUDA graph. No kernel uses atomics: the same values give the same bits.
 
 pub(crate) mod activation;
 pub(crate) mod batch_norm2d;
+pub(crate) mod capture;
 pub(crate) mod conv2d;
 pub(crate) mod conv_block;
 pub(crate) mod cross_entropy;
@@ -17,13 +18,15 @@ pub(crate) mod linear;
 pub(crate) mod optimiser;
 pub(crate) mod pool2d;
 
-use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::cublas;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor};
+use std::ffi::{c_int, c_void};
 
 use crate::Error;
+use crate::precision::{Precision, precision};
 use launch::{Address, Argument, Launch, Table};
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -53,32 +56,109 @@ impl Memory {
     }
 }
 
-/// The device that an operation runs on.
+/// A matrix as cuBLAS takes it, column by column: a contiguous tensor is its own transpose.
+struct Factor {
+    /// What the matrix lies in, rounded to bf16 or not.
+    begin: Address,
+    rounded: Option<Memory>,
+    /// Values from one row of the tensor to the next.
+    row: c_int,
+    operation: cublas::sys::cublasOperation_t,
+}
+
+/// The device that an operation runs on, forward and backward, and the precision of its products.
 #[derive(Clone)]
-pub(crate) struct Gpu(CudaDevice);
+pub(crate) struct Gpu {
+    device: CudaDevice,
+    precision: Precision,
+}
 
 impl Gpu {
+    fn new(device: CudaDevice) -> Result<Self> {
+        /// The first compute capability with units for TF32 and bf16.
+        const AMPERE: i32 = 8;
+        let precision = match precision() {
+            Precision::F32 => Precision::F32,
+            reduced => {
+                let (major, _) = device.cuda_stream().context().compute_capability().w()?;
+                if major >= AMPERE { reduced } else { Precision::F32 }
+            }
+        };
+        Ok(Self { device, precision })
+    }
+
     fn of(x: &Tensor) -> Result<Self> {
-        Ok(Self(x.device().as_cuda_device()?.clone()))
+        Self::new(x.device().as_cuda_device()?.clone())
     }
 
     /// Room for `count` values, which are to be written before they are read.
     fn empty<T: CudaDType + DeviceRepr>(&self, count: usize) -> Result<Memory> {
-        let storage = uninitialised::<T>(&self.0, count)?;
+        let storage = uninitialised::<T>(&self.device, count)?;
         let begin = begin::<T>(&storage, 0)?;
         Ok(Memory { storage, begin })
     }
 
-    /// a · b for matrices `[m, k]` and `[k, n]`, either of them transposed or not, by candle's cuBLAS.
+    /// `count` values from `x` on as bf16.
+    fn rounded(&self, x: Address, count: usize) -> Result<Memory> {
+        // candle's 16-bit integer: nothing here needs to know that these are bf16.
+        let rounded = self.empty::<i16>(count)?;
+        self.run(launch::to_bf16(x, rounded.at(), count))?;
+        Ok(rounded)
+    }
+
+    fn factor(&self, x: &Tensor) -> Result<Factor> {
+        use cublas::sys::cublasOperation_t::{CUBLAS_OP_N as AS_IT_IS, CUBLAS_OP_T as TRANSPOSED};
+        let (stored, operation) = if x.is_contiguous() { (x.clone(), AS_IT_IS) } else { (x.t()?, TRANSPOSED) };
+        let begin = address::<f32>(&stored)?;
+        let reduce = self.precision == Precision::Bf16;
+        let rounded = if reduce { Some(self.rounded(begin, x.elem_count())?) } else { None };
+        let begin = rounded.as_ref().map_or(begin, Memory::at);
+        Ok(Factor { begin, rounded, row: size(stored.dim(1)?)?, operation })
+    }
+
+    /// a · b for matrices `[m, k]` and `[k, n]`, either of them transposed or not, by cuBLAS.
     fn product(&self, a: &Tensor, b: &Tensor) -> Result<Memory> {
         let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
-        let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
-        let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else {
-            candle_core::bail!("internal: matrices on a GPU were expected")
+        let (a, b, product) = (self.factor(a)?, self.factor(b)?, self.empty::<f32>(m * n)?);
+        let (one, zero) = (1f32, 0f32);
+        let (one, zero) = (std::ptr::from_ref(&one).cast::<c_void>(), std::ptr::from_ref(&zero).cast::<c_void>());
+        use cublas::sys::{cublasComputeType_t as Compute, cudaDataType_t as Kind};
+        let float = Kind::CUDA_R_32F;
+        let (kind, compute) = match self.precision {
+            Precision::F32 => (float, Compute::CUBLAS_COMPUTE_32F),
+            Precision::Tf32 => (float, Compute::CUBLAS_COMPUTE_32F_FAST_TF32),
+            Precision::Bf16 => (Kind::CUDA_R_16BF, Compute::CUBLAS_COMPUTE_32F),
         };
-        let storage = a.matmul(b, (1, m, n, k), a_layout, b_layout)?;
-        let begin = begin::<f32>(&storage, 0)?;
-        Ok(Memory { storage, begin })
+        let blas = self.device.cublas_handle();
+        // SAFETY: the factors have the sizes of the product, whose transpose is b's times a's; all are alive, and so is
+        // the handle, whose context `empty` has bound to this thread.
+        unsafe {
+            cublas::result::gemm_ex(
+                *blas.handle(),
+                b.operation,
+                a.operation,
+                size(n)?,
+                size(m)?,
+                size(k)?,
+                one,
+                b.begin as *const c_void,
+                kind,
+                b.row,
+                a.begin as *const c_void,
+                kind,
+                a.row,
+                zero,
+                product.at() as *mut c_void,
+                float,
+                size(n)?,
+                compute,
+                cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .w()?;
+        // Given back behind the product, on the same stream.
+        drop((a.rounded, b.rounded));
+        Ok(product)
     }
 
     /// Puts a launch on the stream.
@@ -86,7 +166,7 @@ impl Gpu {
     /// Its arguments must be those of the kernel, and the addresses those of tensors, or of memory from [`Self::empty`],
     /// that are at least as large as the sizes say.
     fn run(&self, launch: Launch) -> Result<()> {
-        let kernel = self.0.get_or_load_custom_func(launch.kernel, "candle-cnn", PTX).map_err(explained)?;
+        let kernel = self.device.get_or_load_custom_func(launch.kernel, "candle-cnn", PTX).map_err(explained)?;
         let mut arguments = kernel.builder();
         for argument in &launch.arguments {
             match argument {
@@ -105,6 +185,14 @@ impl Gpu {
         // run on the CPU in tests/kernels.rs, where a wrong type, order or size shows.
         unsafe { arguments.launch(config) }.w()?;
         Ok(())
+    }
+}
+
+/// A size as cuBLAS counts it.
+fn size(size: usize) -> Result<c_int> {
+    match c_int::try_from(size) {
+        Ok(size) => Ok(size),
+        Err(_) => candle_core::bail!("a matrix on a GPU has a side of {size}, wanted less than 2³¹"),
     }
 }
 

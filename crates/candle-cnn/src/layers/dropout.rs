@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Error;
 use crate::random::stream;
+use crate::step_graph;
 use crate::trace::{self, LayerCall, Operation};
 
 /// Dropout (Srivastava et al., 2014): in training each value is set to 0 with a probability, and the others are
@@ -50,6 +51,7 @@ impl Dropout {
 impl ModuleT for Dropout {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let y = if train && self.probability > 0.0 {
+            step_graph::refuse("dropout draws its mask on the host")?;
             let mut random = stream(self.seed, "dropout", &[self.calls.fetch_add(1, Ordering::Relaxed)]);
             let kept = (1.0 / (1.0 - self.probability)) as f32;
             let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };

@@ -3,12 +3,17 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::Optimizer;
 use std::collections::HashMap;
 
+#[cfg(feature = "cuda")]
+use super::capturable;
+use super::capturable::Capturable;
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use super::sgd::restored;
 use crate::Error;
 #[cfg(feature = "cuda")]
-use crate::cuda::optimiser;
+use crate::cuda::optimiser::{self, RecordedStep};
+#[cfg(feature = "cuda")]
+use candle_core::CudaDevice;
 
 const NAME: &str = "AdamW";
 
@@ -233,6 +238,57 @@ fn composed(var: &Var, g: &Tensor, moments: &mut Moments, config: AdamWConfig) -
     var.set(&((var.as_detached_tensor() * keep)? - (moments.first.div(&denominator)? * size)?)?)
 }
 
+/// The kernel's settings at a parameter's step number `steps`, counted from 1.
+#[cfg(feature = "cuda")]
+fn settings(config: AdamWConfig, steps: u32) -> [f64; 7] {
+    let Factors { keep, size, root } = Factors::new(config, steps);
+    let AdamWConfig { beta1, beta2, eps, .. } = config;
+    [keep, size, root, eps, beta2, 1.0 - beta1, 1.0 - beta2]
+}
+
+impl Capturable for AdamW {
+    #[cfg(feature = "cuda")]
+    fn begin_record(&self, device: &CudaDevice) -> Result<RecordedStep> {
+        RecordedStep::new(device, optimiser::ADAMW, self.parameters.len())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn record(&self, grads: &GradStore, step: &mut RecordedStep) -> Result<()> {
+        for (place, (parameter, moments)) in self.parameters.iter().zip(&self.moments).enumerate() {
+            let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
+            let p = parameter.var.as_tensor();
+            capturable::check(NAME, p, gradient, moments.is_some())?;
+            let Some(Moments { first, second, steps }) = moments else { continue };
+            let settings = settings(self.configs[parameter.group], *steps);
+            step.add(place, &[p, first, second], optimiser::adamw(p, gradient, [first, second], settings)?);
+        }
+        step.launch()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn is_recorded(&self, step: &RecordedStep) -> bool {
+        step.is_of(|place| {
+            let parameter = self.parameters.get(place).map(|parameter| parameter.var.id());
+            let moments = self.moments.get(place).and_then(Option::as_ref);
+            let moments = moments.into_iter().flat_map(|moments| [moments.first.id(), moments.second.id()]);
+            parameter.into_iter().chain(moments).collect()
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn renew(&mut self, step: &mut RecordedStep) -> Result<()> {
+        for place in step.places() {
+            if let Some(moments) = &mut self.moments[place] {
+                moments.steps += 1;
+            }
+        }
+        step.renew(|place| {
+            let steps = self.moments[place].as_ref().map_or(1, |moments| moments.steps);
+            settings(self.configs[self.parameters[place].group], steps)
+        })
+    }
+}
+
 impl Optimizer for AdamW {
     type Config = AdamWConfig;
 
@@ -242,7 +298,7 @@ impl Optimizer for AdamW {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         #[cfg(feature = "cuda")]
-        let mut on_gpu = optimiser::Step::adamw();
+        let mut on_gpu = optimiser::Step::new(optimiser::ADAMW);
         for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
@@ -256,10 +312,8 @@ impl Optimizer for AdamW {
             moments.steps += 1;
             #[cfg(feature = "cuda")]
             if optimiser::serves(p, gradient) {
-                let Factors { keep, size, root } = Factors::new(config, moments.steps);
-                let AdamWConfig { beta1, beta2, eps, .. } = config;
-                let settings = [keep, size, root, eps, beta2, 1.0 - beta1, 1.0 - beta2];
-                on_gpu.add_adamw(p, gradient, [&moments.first, &moments.second], settings)?;
+                let moments_now = [&moments.first, &moments.second];
+                on_gpu.add(p, optimiser::adamw(p, gradient, moments_now, settings(config, moments.steps))?)?;
                 continue;
             }
             match p.dtype() {

@@ -1,17 +1,20 @@
 //! Optimisers, as `torch.optim` defines them: [`SGD`] and [`AdamW`], each in place and in one pass over its parameters.
 //!
-//! On a GPU (feature `cuda`) in `f32` one launch steps all parameters, without waiting for the GPU.
+//! On a GPU (feature `cuda`) in `f32` one launch steps all parameters, without waiting for the GPU; both are
+//! [`Capturable`] in a CUDA graph.
 //!
 //! Both implement candle_nn's [`Optimizer`](candle_nn::Optimizer), leave a parameter without a gradient alone, take
 //! groups of parameters with settings of their own, and can save and restore their state.
 
 mod adamw;
+mod capturable;
 mod clip;
 mod groups;
 mod in_place;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use capturable::Capturable;
 pub use clip::clip_gradients_by_norm;
 pub use groups::ParameterGroup;
 pub use sgd::{SGD, SgdConfig};

@@ -3,11 +3,16 @@ use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::Optimizer;
 use std::collections::HashMap;
 
+#[cfg(feature = "cuda")]
+use super::capturable;
+use super::capturable::Capturable;
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use crate::Error;
 #[cfg(feature = "cuda")]
-use crate::cuda::optimiser;
+use crate::cuda::optimiser::{self, RecordedStep};
+#[cfg(feature = "cuda")]
+use candle_core::CudaDevice;
 
 const NAME: &str = "SGD";
 
@@ -236,6 +241,14 @@ fn step<T: InPlace>(p: &Tensor, g: &Tensor, momentum: &mut Option<Tensor>, confi
     })
 }
 
+/// The kernel's settings; `started` where there is a buffer from the step before.
+#[cfg(feature = "cuda")]
+fn settings(config: SgdConfig, started: bool) -> [f64; 5] {
+    let SgdConfig { learning_rate, momentum, weight_decay, dampening, .. } = config;
+    let (old, fresh) = if started { (momentum, 1.0 - dampening) } else { (0.0, 1.0) };
+    [learning_rate, weight_decay, momentum, old, fresh]
+}
+
 /// The same on a GPU, together with all other parameters.
 #[cfg(feature = "cuda")]
 fn add_to_step(
@@ -245,16 +258,53 @@ fn add_to_step(
     momentum: &mut Option<Tensor>,
     config: SgdConfig,
 ) -> Result<()> {
-    let SgdConfig { learning_rate, momentum: share, weight_decay, nesterov, dampening } = config;
-    if share == 0.0 {
-        return step.add_sgd(p, g, None, [learning_rate, weight_decay, 0.0, 0.0, 0.0], false);
+    let settings = settings(config, momentum.is_some());
+    if config.momentum != 0.0 && momentum.is_none() {
+        *momentum = Some(p.detach().zeros_like()?);
     }
-    let (old, fresh) = if momentum.is_some() { (share, 1.0 - dampening) } else { (0.0, 1.0) };
-    let buffer = match momentum {
-        Some(buffer) => buffer,
-        None => momentum.insert(p.detach().zeros_like()?),
-    };
-    step.add_sgd(p, g, Some(buffer), [learning_rate, weight_decay, share, old, fresh], nesterov)
+    let buffer = momentum.as_ref().filter(|_| config.momentum != 0.0);
+    step.add(p, optimiser::sgd(p, g, buffer, settings, config.nesterov)?)
+}
+
+#[cfg(feature = "cuda")]
+impl SGD {
+    /// The momentum of the parameter at `place`, where it is used.
+    fn buffer(&self, place: usize) -> Option<&Tensor> {
+        let parameter = self.parameters.get(place)?;
+        self.momentum[place].as_ref().filter(|_| self.configs[parameter.group].momentum != 0.0)
+    }
+}
+
+impl Capturable for SGD {
+    #[cfg(feature = "cuda")]
+    fn begin_record(&self, device: &CudaDevice) -> Result<RecordedStep> {
+        RecordedStep::new(device, optimiser::SGD, self.parameters.len())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn record(&self, grads: &GradStore, step: &mut RecordedStep) -> Result<()> {
+        for (place, parameter) in self.parameters.iter().enumerate() {
+            let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
+            let (p, config, buffer) = (parameter.var.as_tensor(), self.configs[parameter.group], self.buffer(place));
+            capturable::check(NAME, p, gradient, buffer.is_some() || config.momentum == 0.0)?;
+            let entry = optimiser::sgd(p, gradient, buffer, settings(config, true), config.nesterov)?;
+            step.add(place, &[Some(p), buffer].into_iter().flatten().collect::<Vec<_>>(), entry);
+        }
+        step.launch()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn is_recorded(&self, step: &RecordedStep) -> bool {
+        step.is_of(|place| {
+            let parameter = self.parameters.get(place).map(|parameter| parameter.var.id());
+            parameter.into_iter().chain(self.buffer(place).map(Tensor::id)).collect()
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn renew(&mut self, step: &mut RecordedStep) -> Result<()> {
+        step.renew(|place| settings(self.configs[self.parameters[place].group], true))
+    }
 }
 
 /// The same by candle's operations, on any device.
@@ -283,7 +333,7 @@ impl Optimizer for SGD {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         #[cfg(feature = "cuda")]
-        let mut on_gpu = optimiser::Step::sgd();
+        let mut on_gpu = optimiser::Step::new(optimiser::SGD);
         for (parameter, momentum) in self.parameters.iter().zip(&mut self.momentum) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);

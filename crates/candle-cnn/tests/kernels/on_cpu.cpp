@@ -64,7 +64,8 @@ static const Kernel KERNELS[] = {
     KERNEL(block_gradient_sums),  KERNEL(block_backward),    KERNEL(im2col),
     KERNEL(col2im),               KERNEL(to_matrix),         KERNEL(from_matrix),
     KERNEL(cross_entropy_rows),   KERNEL(cross_entropy_mean), KERNEL(scale_by),
-    KERNEL(sgd_step),             KERNEL(adamw_step),
+    KERNEL(sgd_step),             KERNEL(adamw_step),        KERNEL(store_settings),
+    KERNEL(count_correct),        KERNEL(to_bf16),           KERNEL(from_bf16),
 };
 
 // Runs a kernel; with `backwards` blocks and threads from last to first. Returns what went wrong, or null.

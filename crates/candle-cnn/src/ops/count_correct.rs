@@ -1,0 +1,53 @@
+//! The number of right answers, where the answer is the largest logit.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::check::{self, Backend};
+use super::cross_entropy::check_labels;
+use crate::element::{Element, values};
+
+const NAME: &str = "count_correct";
+
+/// How many rows of `logits` `[N, C]` have their largest value (the first of several equal ones) at their label, for
+/// `labels` `[N]` of an integer type (`u32`, `i64` or `u8`). Gives a scalar of type `u32`, outside of any graph; divided
+/// by N it is the accuracy. On a GPU nothing waits for it.
+///
+/// On the CPU and, in `f32`, on a GPU NaN is larger than nothing, and a row of nothing but NaN answers with class 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let logits = Tensor::new(&[[0.1f32, 0.9], [0.8, 0.2], [0.5, 0.5]], &Device::Cpu)?;
+/// let labels = Tensor::new(&[1u32, 1, 0], &Device::Cpu)?;
+/// assert_eq!(candle_cnn::ops::count_correct(&logits, &labels)?.to_scalar::<u32>()?, 2);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where shapes or types do not fit.
+pub fn count_correct(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    check_labels(NAME, logits, labels)?;
+    match check::backend(logits) {
+        Backend::CpuF32 => on_cpu::<f32>(logits, labels),
+        Backend::CpuF64 => on_cpu::<f64>(logits, labels),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => crate::cuda::cross_entropy::count_correct(logits, labels),
+        _ => {
+            let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
+            logits.detach().argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::U32)?.sum_all()
+        }
+    }
+}
+
+fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let logits = logits.contiguous()?;
+    let classes = logits.dims2()?.1;
+    let labels = labels.to_device(&Device::Cpu)?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    let largest = |row: &[T]| {
+        let larger =
+            |best: (usize, T), (class, &value): (usize, &T)| if value > best.1 { (class, value) } else { best };
+        row.iter().enumerate().fold((0, T::NEG_INFINITY), larger).0
+    };
+    let values = values::<T>(&logits)?;
+    let correct = values.chunks_exact(classes).zip(&labels).filter(|(row, label)| largest(row) as i64 == **label);
+    Tensor::new(correct.count() as u32, &Device::Cpu)
+}

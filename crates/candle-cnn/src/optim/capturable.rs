@@ -1,0 +1,56 @@
+//! Optimisers whose step a CUDA graph can repeat.
+
+#[cfg(feature = "cuda")]
+use candle_core::backprop::GradStore;
+#[cfg(feature = "cuda")]
+use candle_core::{CudaDevice, Result, Tensor};
+use candle_nn::Optimizer;
+
+#[cfg(feature = "cuda")]
+use crate::cuda::optimiser::{self, RecordedStep};
+
+/// An optimiser whose step a [`StepGraph`](crate::step_graph::StepGraph) can repeat with other learning rates: this
+/// crate's [`SGD`](super::SGD) and [`AdamW`](super::AdamW).
+///
+/// It has hidden methods, and no other crate can implement it: an optimiser that hands its learning rate to the GPU by
+/// value would go on with the captured one.
+pub trait Capturable: Optimizer + sealed::Sealed {
+    /// What is filled by [`Self::record`].
+    #[cfg(feature = "cuda")]
+    #[doc(hidden)]
+    fn begin_record(&self, device: &CudaDevice) -> Result<RecordedStep>;
+
+    /// Puts a step on the stream that is being captured. Changes nothing on the host.
+    #[cfg(feature = "cuda")]
+    #[doc(hidden)]
+    fn record(&self, grads: &GradStore, step: &mut RecordedStep) -> Result<()>;
+
+    /// Whether the tensors that `step` changes are still this optimiser's.
+    #[cfg(feature = "cuda")]
+    #[doc(hidden)]
+    fn is_recorded(&self, step: &RecordedStep) -> bool;
+
+    /// What one replay of `step` changes on the host, and the settings that it needs, to the device.
+    #[cfg(feature = "cuda")]
+    #[doc(hidden)]
+    fn renew(&mut self, step: &mut RecordedStep) -> Result<()>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for crate::optim::SGD {}
+    impl Sealed for crate::optim::AdamW {}
+}
+
+/// Refuses a parameter that the step's kernel does not serve, or whose state (`has_state`) would be made in the capture.
+#[cfg(feature = "cuda")]
+pub(super) fn check(optimiser: &'static str, parameter: &Tensor, gradient: &Tensor, has_state: bool) -> Result<()> {
+    let reason = if !optimiser::serves(parameter, gradient) {
+        "is not f32 and contiguous on the GPU"
+    } else if !has_state {
+        "got no gradient in the steps before"
+    } else {
+        return Ok(());
+    };
+    candle_core::bail!("{optimiser}: a parameter of shape {:?} {reason}", parameter.dims())
+}
