@@ -92,6 +92,8 @@ fn pools_linear_and_cross_entropy() {
     assert_says(ops::cross_entropy(&logits, &labels(&[1])), &["the labels", "[1]", "[2]"]);
     assert_says(ops::cross_entropy(&logits, &zeros(&[2])), &["the labels", "F32", "integer"]);
     assert_says(ops::cross_entropy(&zeros(&[10]), &labels(&[1])), &["the logits", "[10]", "[N, C]"]);
+    assert_says(ops::count_correct(&logits, &labels(&[1])), &["count_correct", "the labels", "[1]", "[2]"]);
+    assert_says(ops::count_correct(&logits, &zeros(&[2])), &["count_correct", "the labels", "F32", "integer"]);
     let smooth = ops::cross_entropy_with_label_smoothing(&logits, &labels(&[1, 2]), 1.5);
     assert_says(smooth, &["smoothing is 1.5"]);
 }

@@ -386,6 +386,34 @@ fn gradients_match_finite_differences() -> Result<()> {
     finite_differences(&[&[3, 4]], |a| ops::cross_entropy_with_label_smoothing(a[0], &labels, 0.2))
 }
 
+/// Against plain loops; ties are frequent, and types and layouts of all kinds.
+#[test]
+fn right_answers_are_counted() -> Result<()> {
+    let (n, c) = (50, 7);
+    for layout in 0..4 {
+        let mut numbers = Numbers::new(layout.into());
+        let logits = strided(&mut numbers, &[n, c], layout)?.affine(4.0, 0.0)?.round()?;
+        let rows = logits.to_vec2::<f32>()?;
+        // The first of the largest.
+        let first = |row: &Vec<f32>| (0..c).find(|&i| row.iter().all(|value| *value <= row[i])).expect("no NaN");
+        let labels: Vec<u8> = (0..n).map(|i| if i % 3 == 0 { i % c } else { first(&rows[i]) } as u8).collect();
+        let wanted = rows.iter().zip(&labels).filter(|(row, label)| first(row) == usize::from(**label)).count();
+        assert!((n / 2..n).contains(&wanted), "{wanted}");
+        let labels = Tensor::new(labels, &Device::Cpu)?;
+        for of_logits in [DType::F32, DType::F64, DType::F16] {
+            for of_labels in [DType::U8, DType::U32, DType::I64] {
+                let correct = ops::count_correct(&logits.to_dtype(of_logits)?, &labels.to_dtype(of_labels)?)?;
+                assert_eq!(correct.to_scalar::<u32>()?, wanted as u32, "{of_logits:?}, {of_labels:?}");
+            }
+        }
+    }
+    let logits = Tensor::new(&[[f32::NAN, 1.0], [0.0, f32::NAN], [f32::NAN, f32::NAN]], &Device::Cpu)?;
+    for (labels, wanted) in [([1u32, 0, 0], 3), ([0, 1, 1], 0)] {
+        assert_eq!(ops::count_correct(&logits, &Tensor::new(&labels, &Device::Cpu)?)?.to_scalar::<u32>()?, wanted);
+    }
+    Ok(())
+}
+
 /// Where no fast path serves, candle's own operations do: the same values, and gradients.
 #[test]
 fn half_precision_falls_back_on_candle() -> Result<()> {
