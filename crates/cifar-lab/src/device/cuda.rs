@@ -98,6 +98,15 @@ pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
     })
 }
 
+/// Waits until the GPU that this thread works with, if any, has done all that was put on its streams.
+///
+/// candle's stream is the thread's own: what another thread does with the same tensors is not ordered behind it.
+pub(crate) fn finish_work() {
+    // SAFETY: it takes nothing; without a driver that was started, or a context, it returns an error, and then there is
+    // nothing to wait for. What went wrong in the work itself shows where its results are read.
+    let _ = unsafe { sys::cuCtxSynchronize() };
+}
+
 /// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
 pub(crate) fn explain(error: &candle_core::Error) -> Option<DeviceError> {
     match error {

@@ -40,7 +40,13 @@ pub fn choose_device(name: &str) -> Result<Device> {
 }
 
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
+pub(crate) use cuda::finish_work;
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
 use cuda::open;
+
+/// Nothing to wait for.
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+pub(crate) fn finish_work() {}
 
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 fn open(_ordinal: usize) -> Result<Device, DeviceError> {

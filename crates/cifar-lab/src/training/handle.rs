@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::curves::History;
 use super::progress::{Progress, Status, duration_text, epochs_text};
 use super::run::{Plan, Run, Shared};
+use crate::device::finish_work;
 use crate::display::Figure;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
@@ -67,6 +68,8 @@ impl Training {
         let record = plan.start()?;
         let shared = Arc::new(Shared::new(plan, record));
         let training = Self { shared: shared.clone() };
+        // The body works with what this thread has made: the network's parameters for one.
+        finish_work();
         let on_thread = move || {
             let mut run = Run::new(shared.clone());
             // A panic on this thread would otherwise leave every handle waiting for ever.
@@ -80,6 +83,8 @@ impl Training {
                     Status::Failed(format!("panicked: {}", text.unwrap_or("no message")))
                 }
             };
+            // Others read the parameters now.
+            finish_work();
             shared.end(status);
         };
         let thread = std::thread::Builder::new().name("training".into());

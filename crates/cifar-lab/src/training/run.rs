@@ -1,7 +1,8 @@
 //! The side of a training that its loop sees.
 
+use candle_cnn::ops::count_correct;
 use candle_cnn::parameters::Parameters;
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::Value;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::curves::{EpochRecord, History, StepRecord};
 use super::progress::{Progress, Status};
 use super::record::{RecordWriter, TrainingFile};
 use crate::dataset::Dataset;
+use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 
@@ -391,10 +393,13 @@ impl Run {
     /// [`Error::Stopped`] where somebody asked the training to stop (`?` then ends the loop),
     /// [`Error::LossNotFinite`] where the loss is NaN or infinite.
     pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
-        let predicted = logits.detach().argmax(D::Minus1)?;
-        let correct = predicted.eq(&labels.to_dtype(predicted.dtype())?)?.to_dtype(DType::F32)?.sum_all()?;
+        self.counted_step(loss, count_correct(logits, labels)?, labels.elem_count())
+    }
+
+    /// As [`step`](Self::step), where the right answers of `images` images are counted already (a scalar of type `u32`).
+    pub(super) fn counted_step(&mut self, loss: &Tensor, correct: Tensor, images: usize) -> Result<()> {
         // Detached, so that the step's graph is freed now and not when the figures are read.
-        self.pending.push((loss.detach(), correct, labels.elem_count()));
+        self.pending.push((loss.detach(), correct, images));
         let read_every = if loss.device().is_cpu() { 1 } else { READ_EVERY_ON_A_GPU };
         let epoch_ends = self.shared.lock().step + 1 >= self.shared.plan.steps;
         let figures = match self.pending.len() >= read_every || epoch_ends {
@@ -408,7 +413,7 @@ impl Run {
         if state.step == WARM_UP_STEPS {
             state.warm_up = state.stepping;
         }
-        state.images += labels.elem_count();
+        state.images += images;
         for (loss, correct, images) in figures {
             if !loss.is_finite() {
                 return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step: state.step });
@@ -504,10 +509,10 @@ impl Run {
         self.learning_rate = Some(learning_rate);
     }
 
-    fn read_pending(&mut self) -> Result<Vec<(f32, f32, usize)>> {
+    fn read_pending(&mut self) -> Result<Vec<(f32, u32, usize)>> {
         let read = |(loss, correct, images): (Tensor, Tensor, usize)| {
             let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
-            Ok((loss, correct.to_scalar::<f32>()?, images))
+            Ok((loss, correct.to_scalar::<u32>()?, images))
         };
         self.pending.drain(..).map(read).collect()
     }
@@ -522,6 +527,8 @@ impl Run {
             state.stop |= folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
         }
         if state.pauses > 0 && !state.stop {
+            // Others read the parameters meanwhile.
+            finish_work();
             state.status = Status::Paused;
             self.shared.changed();
             while state.pauses > 0 && !state.stop {
