@@ -151,6 +151,16 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
+    /// A picture that a stored set does not have.
+    #[error("gather_images: sample {sample} of the batch is picture {index}, wanted one from 0 to {}", stored - 1)]
+    NoPicture {
+        /// Its place in the batch.
+        sample: usize,
+        /// The number that was asked for.
+        index: i64,
+        /// How many there are.
+        stored: usize,
+    },
     /// A training step that can't be captured in a CUDA graph.
     #[error("the training step can't be captured in a CUDA graph: {reason}; run it without one")]
     Capture {

@@ -4,7 +4,7 @@
 mod support;
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig};
-use candle_cnn::ops::{self, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::ops::{self, Convolution, Normalisation, Placement, RunningStatistics, conv_batch_norm_relu_max_pool};
 use candle_cnn::optim::{AdamW, AdamWConfig, Capturable, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
@@ -130,6 +130,22 @@ fn cross_entropy() -> Result<()> {
             all.extend(inputs.gradients(loss, &[&logits])?);
         }
         Ok(all)
+    })
+}
+
+#[test]
+fn batches_out_of_a_stored_set() -> Result<()> {
+    compare("gather_images", DType::F32, |inputs| {
+        let [n, c, h, w] = [inputs.size(1, 9), inputs.size(1, 3), inputs.size(1, 20), inputs.size(1, 20)];
+        let pictures = (inputs.var(&[n, c, h, w])?.as_detached_tensor().affine(127.0, 128.0)?).to_dtype(DType::U8)?;
+        let placements: Vec<Placement> = (0..inputs.size(1, 40))
+            .map(|_| {
+                let (down, right) = (inputs.size(0, 8) as i32 - 4, inputs.size(0, 8) as i32 - 4);
+                Placement { index: inputs.size(0, n - 1), mirrored: inputs.size(0, 1) == 1, down, right }
+            })
+            .collect();
+        let table = inputs.var(&[c, 256])?.as_detached_tensor();
+        Ok(vec![ops::gather_images(&pictures, &Placement::tensor(&placements, &inputs.device)?, &table)?])
     })
 }
 

@@ -94,6 +94,13 @@ fn pools_linear_and_cross_entropy() {
     assert_says(ops::cross_entropy(&zeros(&[10]), &labels(&[1])), &["the logits", "[10]", "[N, C]"]);
     assert_says(ops::count_correct(&logits, &labels(&[1])), &["count_correct", "the labels", "[1]", "[2]"]);
     assert_says(ops::count_correct(&logits, &zeros(&[2])), &["count_correct", "the labels", "F32", "integer"]);
+    let pictures = zeros(&[2, 1, 3, 3]).to_dtype(DType::U8).unwrap();
+    let place = |index| ops::Placement::tensor(&[ops::Placement::new(index)], &Device::Cpu).unwrap();
+    let gather = |pictures: &Tensor, places: &Tensor, table: &Tensor| ops::gather_images(pictures, places, table);
+    assert_says(gather(&pictures, &place(2), &zeros(&[1, 256])), &["sample 0", "picture 2", "0 to 1"]);
+    assert_says(gather(&pictures, &place(0), &zeros(&[3, 256])), &["gather_images", "the table", "[1, 256]"]);
+    assert_says(gather(&pictures, &zeros(&[1, 4]), &zeros(&[1, 256])), &["gather_images", "the places", "I64"]);
+    assert_says(gather(&zeros(&[2, 1, 3, 3]), &place(0), &zeros(&[1, 256])), &["the pictures", "F32", "U8"]);
     let smooth = ops::cross_entropy_with_label_smoothing(&logits, &labels(&[1, 2]), 1.5);
     assert_says(smooth, &["smoothing is 1.5"]);
 }

@@ -6,7 +6,7 @@
 mod launch;
 mod support;
 
-use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, RunningStatistics};
+use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, Placement, RunningStatistics};
 use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup, SGD, SgdConfig};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::Optimizer;
@@ -235,6 +235,11 @@ proptest! {
     #[test]
     fn cross_entropy(n in 1usize..40, c in 1usize..300, smoothing in prop_oneof![Just(0.0), 0.0..1.0f64], seed: u64) {
         check(cross_entropy_case(n, c, smoothing, seed));
+    }
+
+    #[test]
+    fn gathers(stored in 1usize..6, batch in 1usize..9, c in 1usize..4, side in (1usize..9, 1usize..9), seed: u64) {
+        check(gather_case(stored, batch, [c, side.0, side.1], seed));
     }
 
     #[test]
@@ -549,6 +554,41 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
         gpu.run(launch::cross_entropy_rows(input.at(), labels, gradient.at(), losses.at(), [n, c], smoothing));
         gpu.run(launch::cross_entropy_mean(losses.at(), mean.at(), n));
         assert!(mean.values()[0].is_nan() && gradient.values()[n / 2 * c].is_nan());
+    }
+    Ok(())
+}
+
+fn gather_case(stored: usize, batch: usize, [c, h, w]: [usize; 3], seed: u64) -> Result<()> {
+    let Some(gpu) = Gpu::new(seed.is_multiple_of(2)) else { return Ok(()) };
+    let mut numbers = Numbers::new(seed);
+    let mut below = |end: usize| ((numbers.one() + 1.0) / 2.0 * end as f64) as usize;
+    let bytes: Vec<u8> = (0..stored * c * h * w).map(|_| below(256) as u8).collect();
+    let table: Vec<f32> = (0..c * 256).map(|i| i as f32 / 7.0 - 3.0).collect();
+    // Moves that leave all, a part and nothing of the picture.
+    let mut by = |side: usize| below(4 * side + 1) as i32 - 2 * side as i32;
+    let moves: Vec<(i32, i32)> = (0..batch).map(|_| (by(h), by(w))).collect();
+    let placements: Vec<Placement> = moves
+        .into_iter()
+        .map(|(down, right)| Placement { index: below(stored), mirrored: below(2) == 1, down, right })
+        .collect();
+    let tensors = (
+        Tensor::from_vec(bytes.clone(), (stored, c, h, w), &Device::Cpu)?,
+        Placement::tensor(&placements, &Device::Cpu)?,
+        Tensor::from_vec(table.clone(), (c, 256), &Device::Cpu)?,
+    );
+    let wanted = ops::gather_images(&tensors.0, &tensors.1, &tensors.2)?;
+    let (mut bytes, mut table) = (Memory::new(bytes), Memory::new(table));
+    let mut places: Vec<i64> = tensors.1.flatten_all()?.to_vec1()?;
+    let mut run = |places: Vec<i64>| {
+        let (mut places, mut y) = (Memory::new(places), Memory::<f32>::empty(batch * c * h * w));
+        gpu.run(launch::gather_images([bytes.at(), places.at(), table.at()], y.at(), batch, [stored, c, h, w]));
+        y
+    };
+    run(places.clone()).assert_equal("a batch", &wanted)?;
+    // Pictures that are not there are read from nowhere.
+    for index in [-1, stored as i64] {
+        places[0] = index;
+        assert!(run(places.clone()).values()[..c * h * w].iter().all(|value| value.is_nan()));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use candle_cnn::ops::{Placement, gather_images};
 use candle_cnn::random::stream;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
@@ -31,6 +32,10 @@ pub struct Batch {
 }
 
 /// Gives the pictures of a data set in batches, epoch after epoch.
+///
+/// On an NVIDIA GPU the pictures are put into its memory once, as bytes, and batches are made there, with the values that
+/// the CPU gives; so far that has not run on a GPU. Where they would take more than a quarter of its free memory, batches
+/// are brought there one by one.
 ///
 /// A loader is settings and a shared handle on the data: cheap to clone, and each epoch is an iterator of its own. The
 /// same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
@@ -267,6 +272,14 @@ impl DataLoader {
             return Epoch { device, shape, normalize: None, remaining: 1, state: State::Failed(Some(error)) };
         }
         let preparation = Preparation::new(self, epoch);
+        let remaining = batches - first_batch;
+        let normalize = None;
+        if let Some(pictures) = self.pictures_on_the_device() {
+            return match Stored::new(self, preparation, pictures, first_batch) {
+                Ok(stored) => Epoch { device, shape, normalize, remaining, state: State::Stored(stored) },
+                Err(error) => Epoch { device, shape, normalize, remaining: 1, state: State::Failed(Some(error)) },
+            };
+        }
         let normalize = preparation.tables.is_none().then(|| self.normalize.clone()).flatten();
         let state = match self.prefetch {
             0 => State::Here { preparation: Box::new(preparation), next: first_batch },
@@ -277,9 +290,27 @@ impl DataLoader {
         };
         let remaining = match state {
             State::Failed(_) => 1,
-            _ => batches - first_batch,
+            _ => remaining,
         };
         Epoch { device, shape, normalize, remaining, state }
+    }
+}
+
+impl DataLoader {
+    /// The data set's pictures on a GPU, where batches are then made of them; `None` for the CPU, for a set too large, and
+    /// for changes that [`Augment::place`] can't put together.
+    fn pictures_on_the_device(&self) -> Option<Tensor> {
+        let serves = self.device.is_cuda() && self.augment.iter().filter(|augment| augment.moves()).count() <= 1;
+        serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
+    }
+
+    /// For each channel, what each byte becomes.
+    fn tables(&self) -> Vec<[f32; 256]> {
+        let channels = self.dataset.image_shape().0;
+        match &self.normalize {
+            Some(normalize) => normalize.tables(),
+            None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
+        }
     }
 }
 
@@ -358,11 +389,7 @@ impl Preparation {
         if loader.shuffle {
             order.shuffle(&mut stream(loader.seed, "shuffle", &[epoch as u64]));
         }
-        let channels = loader.dataset.image_shape().0;
-        let tables = loader.device.is_cpu().then(|| match &loader.normalize {
-            Some(normalize) => normalize.tables(),
-            None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
-        });
+        let tables = loader.device.is_cpu().then(|| loader.tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
@@ -421,6 +448,57 @@ impl Preparation {
     }
 }
 
+/// An epoch out of pictures that lie on the device: what was drawn for it is brought there at once, and each batch is then
+/// one launch.
+struct Stored {
+    pictures: Tensor,
+    /// From the first batch on: where each sample comes from, i64 [n, 4]; its label, u32 `[n]`; its number in the set.
+    places: Tensor,
+    labels: Tensor,
+    indices: Vec<usize>,
+    /// What each byte becomes, f32 [C, 256].
+    table: Tensor,
+    batch_size: usize,
+    /// Samples given so far.
+    given: usize,
+}
+
+impl Stored {
+    fn new(loader: &DataLoader, preparation: Preparation, pictures: Tensor, first_batch: usize) -> Result<Self> {
+        let Preparation { dataset, order, batches, batch_size, augment, seed, epoch, .. } = preparation;
+        let end = (batches * batch_size).min(order.len());
+        let indices = order[first_batch * batch_size..end].to_vec();
+        let place = |&index: &usize| {
+            let stored = Placement::new(dataset.stored(index)?);
+            let keys = (0..).map(|place| [epoch, index as u64, place]);
+            Ok(augment.iter().zip(keys).fold(stored, |placement, (augment, key)| augment.place(placement, seed, key)))
+        };
+        let places = indices.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let labels = indices.iter().map(|&index| Ok(dataset.label(index)? as u32)).collect::<Result<Vec<_>>>()?;
+        let table = loader.tables();
+        let device = &loader.device;
+        Ok(Self {
+            pictures,
+            places: Placement::tensor(&places, device)?,
+            labels: Tensor::new(labels, device)?,
+            table: Tensor::from_vec(table.concat(), (table.len(), 256), device)?,
+            indices,
+            batch_size,
+            given: 0,
+        })
+    }
+
+    fn next_batch(&mut self) -> Result<Batch> {
+        let (begin, count) = (self.given, self.batch_size.min(self.indices.len() - self.given));
+        self.given += count;
+        Ok(Batch {
+            images: gather_images(&self.pictures, &self.places.narrow(0, begin, count)?, &self.table)?,
+            labels: self.labels.narrow(0, begin, count)?,
+            indices: self.indices[begin..begin + count].to_vec(),
+        })
+    }
+}
+
 /// A thread at work, and what it has ready.
 struct Running {
     batches: Option<Receiver<Result<Raw>>>,
@@ -463,6 +541,7 @@ impl Drop for Running {
 enum State {
     Thread(Running),
     Here { preparation: Box<Preparation>, next: usize },
+    Stored(Stored),
     Failed(Option<DatasetError>),
 }
 
@@ -506,18 +585,22 @@ impl Iterator for Epoch {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.remaining = self.remaining.checked_sub(1)?;
-        let raw = match &mut self.state {
+        let batch = match &mut self.state {
             State::Failed(error) => Err(error.take()?),
+            State::Stored(stored) => stored.next_batch(),
             State::Here { preparation, next } => {
                 *next += 1;
-                preparation.prepare(*next - 1)
+                let raw = preparation.prepare(*next - 1);
+                raw.and_then(|raw| self.finish(raw))
             }
-            State::Thread(running) => match running.batches.as_ref().map(Receiver::recv) {
-                Some(Ok(raw)) => raw,
-                _ => Err(DatasetError::Thread("stopped before the end of the epoch".into())),
-            },
+            State::Thread(running) => {
+                let raw = match running.batches.as_ref().map(Receiver::recv) {
+                    Some(Ok(raw)) => raw,
+                    _ => Err(DatasetError::Thread("stopped before the end of the epoch".into())),
+                };
+                raw.and_then(|raw| self.finish(raw))
+            }
         };
-        let batch = raw.and_then(|raw| self.finish(raw));
         if batch.is_err() {
             self.remaining = 0;
         }
@@ -554,6 +637,50 @@ mod tests {
         let error = epoch.next().unwrap().unwrap_err();
         assert!(matches!(&error, DatasetError::Thread(text) if text.contains("panicked at batch 3")), "{error}");
         assert!(epoch.next().is_none());
+    }
+
+    /// As on a GPU, with the CPU as the device; in every combination of settings the very values of the CPU's own way.
+    #[test]
+    fn batches_out_of_stored_pictures_are_the_same() {
+        let (flip, crop) = (RandomHorizontalFlip { p: 0.5 }, RandomCrop { padding: 3 });
+        let changes: [Vec<Augment>; 6] = [
+            vec![],
+            vec![flip.into()],
+            vec![crop.into()],
+            vec![flip.into(), crop.into()],
+            vec![crop.into(), flip.into()],
+            vec![flip.into(), crop.into(), flip.into()],
+        ];
+        let data = Cifar10::stand_in(0, 30, 0).train.subset(&(0..30).rev().step_by(2).collect::<Vec<_>>()).unwrap();
+        let pictures = data.stored_pictures(&Device::Cpu).unwrap();
+        assert_eq!(pictures.dims(), [30, 3, 32, 32]);
+        let mut differ = 0;
+        for (changes, settings) in changes.iter().flat_map(|changes| (0..8).map(move |settings| (changes, settings))) {
+            let mut loader = DataLoader::new(&data, &Device::Cpu).batch_size(4).seed(5).drop_last(settings & 1 > 0);
+            if settings & 2 > 0 {
+                loader = loader.shuffle(6);
+            }
+            if settings & 4 > 0 {
+                loader = loader.normalize(Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] });
+            }
+            let plain = loader.clone();
+            loader = changes.iter().fold(loader, |loader, change| loader.augment(*change));
+            let first = 1 + settings % 2;
+            let stored = Stored::new(&loader, Preparation::new(&loader, 7), pictures.clone(), first).unwrap();
+            let (wanted, state) = (loader.epoch_from(7, first), State::Stored(stored));
+            let remaining = wanted.len();
+            let found = Epoch { device: Device::Cpu, shape: (3, 32, 32), normalize: None, remaining, state };
+            let values = |batch: Batch| {
+                let images = batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                (images, batch.labels.to_vec1::<u32>().unwrap(), batch.indices)
+            };
+            let [wanted, found, plain]: [Vec<_>; 3] = [wanted, found, plain.epoch_from(7, first)]
+                .map(|epoch| epoch.map(|batch| values(batch.unwrap())).collect());
+            assert_eq!(wanted.len(), remaining);
+            assert!(found == wanted, "{loader:?}");
+            differ += usize::from(wanted != plain);
+        }
+        assert_eq!(differ, 5 * 8, "the changes change nothing");
     }
 
     #[test]

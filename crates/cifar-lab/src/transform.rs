@@ -3,6 +3,7 @@
 //! Flips and crops work on the bytes of one picture, before normalising, as torchvision's do on its pictures; a crop's
 //! padding is black. Their random numbers come from (seed, epoch, sample), so no order of calls changes them.
 
+use candle_cnn::ops::Placement;
 use candle_cnn::random::stream;
 use candle_core::{DType, Tensor};
 use rand::Rng;
@@ -208,22 +209,60 @@ impl Augment {
         }
     }
 
-    /// Changes one picture [C, H, W] in place. `key` is (epoch, sample, place among the loader's changes).
-    pub(crate) fn apply(&self, picture: &mut [u8], shape: (usize, usize, usize), seed: u64, key: [u64; 3]) {
+    /// What it does to one picture. `key` is (epoch, sample, place among the loader's changes).
+    fn draw(&self, seed: u64, key: [u64; 3]) -> Change {
         match *self {
             Self::Flip(RandomHorizontalFlip { p }) => {
-                if stream(seed, "random horizontal flip", &key).random_bool(p) {
-                    flip(picture, shape.2);
+                match stream(seed, "random horizontal flip", &key).random_bool(p) {
+                    true => Change::Flip,
+                    false => Change::Nothing,
                 }
             }
             Self::Crop(RandomCrop { padding }) => {
                 let mut rng = stream(seed, "random crop", &key);
                 let top = rng.random_range(0..=2 * padding);
                 let left = rng.random_range(0..=2 * padding);
-                crop(picture, shape, top as isize - padding as isize, left as isize - padding as isize);
+                Change::Crop { down: top as isize - padding as isize, right: left as isize - padding as isize }
             }
         }
     }
+
+    /// Changes one picture [C, H, W] in place, as [`Self::draw`] says.
+    pub(crate) fn apply(&self, picture: &mut [u8], shape: (usize, usize, usize), seed: u64, key: [u64; 3]) {
+        match self.draw(seed, key) {
+            Change::Nothing => {}
+            Change::Flip => flip(picture, shape.2),
+            Change::Crop { down, right } => crop(picture, shape, down, right),
+        }
+    }
+
+    /// The same change of where a picture is read, which is exact as long as it is moved only once: a second move would
+    /// bring back what the first has cut off.
+    pub(crate) fn place(&self, placement: Placement, seed: u64, key: [u64; 3]) -> Placement {
+        match self.draw(seed, key) {
+            Change::Nothing => placement,
+            Change::Flip => placement.flip(),
+            Change::Crop { down, right } => {
+                Placement { down: placement.down + down as i32, right: placement.right + right as i32, ..placement }
+            }
+        }
+    }
+
+    /// Whether it moves pictures.
+    pub(crate) fn moves(&self) -> bool {
+        matches!(self, Self::Crop(_))
+    }
+}
+
+/// What was drawn for one picture.
+enum Change {
+    Nothing,
+    Flip,
+    /// Read so much further down and right.
+    Crop {
+        down: isize,
+        right: isize,
+    },
 }
 
 /// Mirrors a picture [C, H, W] left to right.

@@ -59,6 +59,7 @@ static __device__ inline void block_sums(double *first, double *second) {
 #include "block.cu"
 #include "convolution.cu"
 #include "cross_entropy.cu"
+#include "gather.cu"
 #include "optimiser.cu"
 #include "pool.cu"
 #include "precision.cu"

@@ -426,6 +426,16 @@ pub fn count_correct(
     in_blocks("count_correct", 1, arguments)
 }
 
+/// y `[batch, C, H, W]` out of stored pictures `[N, C, H, W]` (`u8`); then places (`i64` `[batch, 4]`) and table
+/// (`[C, 256]`).
+pub fn gather_images(from: [Address; 3], y: Address, batch: usize, [n, c, h, w]: [usize; 4]) -> Launch {
+    let count = batch * c * h * w;
+    let mut arguments: Vec<Argument> = from.map(address).into();
+    arguments.push(address(y));
+    arguments.extend([count, n, c, h, w].map(integer));
+    each("gather_images", count, arguments)
+}
+
 /// y (bf16) from x.
 pub fn to_bf16(x: Address, y: Address, count: usize) -> Launch {
     each("to_bf16", count, vec![address(x), address(y), integer(count)])

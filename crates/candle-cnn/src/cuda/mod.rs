@@ -12,6 +12,7 @@ pub(crate) mod conv_block;
 pub(crate) mod cross_entropy;
 #[cfg(feature = "cudnn")]
 mod cudnn;
+pub(crate) mod gather_images;
 #[allow(missing_docs)] // The test includes it, so it says `pub`; kernels.cu says what each kernel does.
 mod launch;
 pub(crate) mod linear;

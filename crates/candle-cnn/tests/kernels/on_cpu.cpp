@@ -66,6 +66,7 @@ static const Kernel KERNELS[] = {
     KERNEL(cross_entropy_rows),   KERNEL(cross_entropy_mean), KERNEL(scale_by),
     KERNEL(sgd_step),             KERNEL(adamw_step),        KERNEL(store_settings),
     KERNEL(count_correct),        KERNEL(to_bf16),           KERNEL(from_bf16),
+    KERNEL(gather_images),
 };
 
 // Runs a kernel; with `backwards` blocks and threads from last to first. Returns what went wrong, or null.

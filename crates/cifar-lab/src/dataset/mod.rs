@@ -22,10 +22,11 @@ mod stand_in;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{Device, Tensor};
 
+use crate::device::{finish_work, free_memory};
 use crate::display::Figure;
 use crate::plot::Gallery;
 
@@ -35,6 +36,9 @@ pub use error::{DatasetError, Result};
 pub use image_folder::ImageFolder;
 pub use records::{RECORD_LENGTH, read_records, write_records};
 pub use stand_in::{STAND_IN_CLASSES, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
+
+/// A data set is kept on a GPU if it takes less than one part in so many of the free memory: the rest is the training's.
+const SHARE_OF_FREE_MEMORY: usize = 4;
 
 /// Which part of a data set: the one to learn from or the one to be tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +89,18 @@ struct Storage {
     /// N pictures, each as channel planes of rows, [N, C, H, W].
     pixels: Vec<u8>,
     labels: Vec<u32>,
+    /// The pixels on GPUs, put there when they were first asked for.
+    uploads: Mutex<Vec<Upload>>,
+}
+
+/// All stored pictures in a GPU's memory, u8 [N, C, H, W].
+struct Upload(Tensor);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Other threads' work may still read them: candle's stream is each thread's own.
+        finish_work();
+    }
 }
 
 /// Which of the stored pictures belong to a set, and in which order.
@@ -156,7 +172,7 @@ impl Dataset {
             return Err(DatasetError::Label { index, label: labels[index], classes: class_names.len() });
         }
         let selection = Selection::Range(0..labels.len());
-        let storage = Arc::new(Storage { source, shape, class_names, pixels, labels });
+        let storage = Arc::new(Storage { source, shape, class_names, pixels, labels, uploads: Mutex::default() });
         Ok(Self { storage, selection, split })
     }
 
@@ -173,8 +189,29 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// All stored pictures on `device`, u8 [N, C, H, W]: put there once and kept as long as the data set. `None` where they
+    /// would take too much of its free memory.
+    pub(crate) fn stored_pictures(&self, device: &Device) -> Option<Tensor> {
+        let storage = &self.storage;
+        // A panic elsewhere leaves the list as it was.
+        let mut uploads = storage.uploads.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(Upload(pictures)) = uploads.iter().find(|upload| upload.0.device().same_device(device)) {
+            return Some(pictures.clone());
+        }
+        if free_memory(device).is_some_and(|free| storage.pixels.len() > free / SHARE_OF_FREE_MEMORY) {
+            return None;
+        }
+        let (channels, height, width) = storage.shape;
+        let pictures = Tensor::from_slice(&storage.pixels, (storage.labels.len(), channels, height, width), device);
+        let pictures = pictures.ok()?;
+        // Before another thread's stream reads them.
+        finish_work();
+        uploads.push(Upload(pictures.clone()));
+        Some(pictures)
+    }
+
     /// Where in the storage picture `index` lies.
-    fn stored(&self, index: usize) -> Result<usize> {
+    pub(crate) fn stored(&self, index: usize) -> Result<usize> {
         let stored = match &self.selection {
             Selection::Range(range) => (index < range.len()).then(|| range.start + index),
             Selection::List(list) => list.get(index).copied(),

@@ -66,7 +66,14 @@ pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
         labels.push(classes[place] as u32);
     }
     let class_names = STAND_IN_CLASSES.map(String::from).to_vec();
-    let storage = Storage { source: Source::StandIn { seed }, shape: SHAPE, class_names, pixels, labels };
+    let storage = Storage {
+        source: Source::StandIn { seed },
+        shape: SHAPE,
+        class_names,
+        pixels,
+        labels,
+        uploads: Default::default(),
+    };
     Dataset { storage: storage.into(), selection: Selection::Range(0..count), split }
 }
 

@@ -107,6 +107,13 @@ pub(crate) fn finish_work() {
     let _ = unsafe { sys::cuCtxSynchronize() };
 }
 
+/// The free memory of a GPU in bytes, if `device` is one.
+pub(crate) fn free_memory(device: &Device) -> Option<usize> {
+    device.as_cuda_device().ok()?.cuda_stream().context().bind_to_thread().ok()?;
+    let (free, _) = result::mem_get_info().ok()?;
+    Some(free)
+}
+
 /// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
 pub(crate) fn explain(error: &candle_core::Error) -> Option<DeviceError> {
     match error {

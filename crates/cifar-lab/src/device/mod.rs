@@ -40,13 +40,19 @@ pub fn choose_device(name: &str) -> Result<Device> {
 }
 
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
-pub(crate) use cuda::finish_work;
-#[cfg(any(feature = "cuda", cifar_lab_cuda))]
 use cuda::open;
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+pub(crate) use cuda::{finish_work, free_memory};
 
 /// Nothing to wait for.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 pub(crate) fn finish_work() {}
+
+/// Not known.
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+pub(crate) fn free_memory(_device: &Device) -> Option<usize> {
+    None
+}
 
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 fn open(_ordinal: usize) -> Result<Device, DeviceError> {

@@ -1,0 +1,69 @@
+//! Loading and training on a GPU; each says "skipped: no GPU" where there is none.
+#![cfg(feature = "cuda")]
+
+use candle_cnn::optim::{SGD, SgdConfig};
+use candle_cnn::parameters::Parameters;
+use candle_core::Device;
+use candle_nn::Optimizer;
+use cifar_lab::dataset::Cifar10;
+use cifar_lab::device::choose_device;
+use cifar_lab::error::Result;
+use cifar_lab::loader::{Batch, DataLoader};
+use cifar_lab::model::{Net, NetConfig};
+use cifar_lab::training::{Status, Trainer};
+use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
+
+fn gpu() -> Option<Device> {
+    choose_device("cuda").map_err(|reason| eprintln!("skipped: no GPU ({reason})")).ok()
+}
+
+#[test]
+fn batches_have_the_values_of_the_cpu() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let data = Cifar10::stand_in(0, 100, 0).train;
+    let values = |batch: Batch| -> Result<_> {
+        Ok((batch.images.flatten_all()?.to_vec1::<f32>()?, batch.labels.to_vec1::<u32>()?, batch.indices))
+    };
+    let epoch = |loader: &DataLoader| loader.epoch(1).map(|batch| values(batch?)).collect::<Result<Vec<_>>>();
+    let loader = |device: &Device| DataLoader::new(&data, device).batch_size(32).normalize(Normalize::default());
+    assert!(epoch(&loader(&gpu))? == epoch(&loader(&Device::Cpu))?, "as they are");
+    let changed = |device| {
+        let (flip, crop) = (RandomHorizontalFlip { p: 0.5 }, RandomCrop { padding: 4 });
+        loader(device).shuffle(3).random_flip(flip).random_crop(crop)
+    };
+    assert!(epoch(&changed(&gpu))? == epoch(&changed(&Device::Cpu))?, "shuffled and changed");
+    // Two moves can't be put together: batch by batch, where dividing by 255 may round otherwise.
+    let twice = |device| changed(device).random_crop(RandomCrop { padding: 2 });
+    for (found, wanted) in epoch(&twice(&gpu))?.iter().zip(epoch(&twice(&Device::Cpu))?) {
+        assert!(found.0.iter().zip(&wanted.0).all(|(a, b)| (a - b).abs() <= 1e-6) && found.2 == wanted.2);
+    }
+    Ok(())
+}
+
+/// Losses of two epochs, the last batch of each a short one, and the last layer's bias.
+fn train(device: &Device, by_graph: bool) -> Result<(Vec<f64>, Vec<f32>)> {
+    let data = Cifar10::stand_in(3, 75, 10);
+    let parameters = Parameters::new(3);
+    let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+    let net = Net::new(&config, parameters.var_builder(device))?;
+    let settings = SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, ..SgdConfig::default() };
+    let loader = DataLoader::new(&data.train, device).batch_size(16).shuffle(3).random_flip(Default::default());
+    let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, loader).epochs(2);
+    let trainer = trainer.schedule(|step| 0.05 / (step + 1) as f64).test(DataLoader::new(&data.test, device));
+    let training = if by_graph { trainer.step_graph().start()? } else { trainer.start()? };
+    training.wait()?;
+    assert_eq!(training.progress().status, Status::Finished);
+    let losses = training.history().epochs.iter().map(|row| row.train_loss).collect();
+    Ok((losses, parameters.state_dict()?["fc2.bias"].to_vec1()?))
+}
+
+#[test]
+fn training_goes_as_on_the_cpu_with_a_graph_and_without() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let (cpu, plain, captured) = (train(&Device::Cpu, false)?, train(&gpu, false)?, train(&gpu, true)?);
+    assert!(plain == captured, "{plain:?} {captured:?}");
+    for (found, wanted) in plain.0.iter().zip(&cpu.0) {
+        assert!((found - wanted).abs() <= 1e-3 * wanted, "{:?} {:?}", plain.0, cpu.0);
+    }
+    Ok(())
+}
