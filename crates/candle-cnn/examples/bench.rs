@@ -1,23 +1,31 @@
 //! Training and inference speed of one network in this crate, plain candle and PyTorch, side by side, as Markdown:
 //!
 //! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [--rounds N] [--batches 32,128,512]
-//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N]`
+//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N] [--device cpu]`
 //!
 //! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
 //! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
 //! Python with PyTorch; without it PyTorch is left out. Where the CPU has AVX-512, a second table follows with it
 //! switched off. In this repository `cargo lab bench` starts it.
 //!
+//! Built with the feature `cuda` or `cudnn`, on a machine with an NVIDIA GPU, it measures there: this crate in `f32` (no
+//! TF32), as a CUDA graph, and that in TF32 and bf16; PyTorch in `f32` without TF32, eager in both layouts and by
+//! `torch.compile`. No step reads its loss; the clock is read when the GPU has done everything. Below the table stands the
+//! time that a step takes at least (see [`Floor`]). **That has never run on a GPU.**
+//!
 //! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
 //! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimiser is SGD with momentum and weight decay.
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
+use candle_cnn::precision::{Precision, set_precision};
+use candle_cnn::step_graph::StepGraph;
 use candle_cnn::{ops, optim, parameters::Parameters, random};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, ModuleT, Optimizer, VarBuilder, VarMap};
 use rand::Rng;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 use std::time::Instant;
 
 type Error = Box<dyn std::error::Error>;
@@ -41,11 +49,18 @@ const SEPARATE: &str = "candle-cnn layer by layer";
 const PLAIN: &str = "plain candle";
 const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
-/// Not a contender: the machine's yardstick.
+/// On a GPU alone.
+const CAPTURED: &str = "candle-cnn as a CUDA graph";
+const CAPTURED_TF32: &str = "candle-cnn as a CUDA graph, TF32";
+const CAPTURED_BF16: &str = "candle-cnn as a CUDA graph, bf16";
+const COMPILED: &str = "PyTorch compiled";
+/// Not contenders: the machine's yardsticks.
 const PRODUCT: &str = "matrix product";
+const COPY: &str = "copy";
 
 /// A network that can make one step.
 trait Contender {
+    /// On the CPU the loss is read after each step, as loops there do.
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()>;
     fn infer(&self, images: &Tensor) -> candle_core::Result<()>;
 }
@@ -59,9 +74,9 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(fused: bool) -> candle_core::Result<Self> {
+    fn new(fused: bool, device: &Device) -> candle_core::Result<Self> {
         let parameters = Parameters::new(0);
-        let vb = parameters.var_builder(&Device::Cpu);
+        let vb = parameters.var_builder(device);
         let same = Conv2dConfig { padding: 1, ..Default::default() };
         let block = |i: usize| {
             let conv = conv2d(CHANNELS[i], CHANNELS[i + 1], 3, same, vb.pp(format!("conv{i}")))?;
@@ -97,10 +112,51 @@ impl Contender for Ours {
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
         let loss = ops::cross_entropy(&self.forward(images, true)?, labels)?;
         self.sgd.backward_step(&loss)?;
-        loss.to_scalar::<f32>().map(drop)
+        read_on_the_cpu(&loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
         self.forward(images, false).map(drop)
+    }
+}
+
+fn read_on_the_cpu(loss: &Tensor) -> candle_core::Result<()> {
+    if loss.device().is_cpu() { loss.to_scalar::<f32>().map(drop) } else { Ok(()) }
+}
+
+/// This crate, each training step as one CUDA graph; a batch of another size makes another graph.
+struct Captured {
+    net: Rc<Ours>,
+    sgd: optim::SGD,
+    graph: Option<(usize, StepGraph<'static>)>,
+}
+
+impl Captured {
+    fn new(precision: Precision, device: &Device) -> candle_core::Result<Self> {
+        set_precision(precision);
+        let mut net = Ours::new(true, device)?;
+        // Its own, since the network is shared with the graph.
+        let sgd = std::mem::replace(&mut net.sgd, optim::SGD::new(Vec::new(), Default::default())?);
+        Ok(Self { net: net.into(), sgd, graph: None })
+    }
+}
+
+impl Contender for Captured {
+    fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
+        let (net, batch) = (self.net.clone(), images.dim(0)?);
+        let graph = match self.graph.take().filter(|(own, _)| *own == batch) {
+            Some(graph) => self.graph.insert(graph),
+            None => self.graph.insert((
+                batch,
+                StepGraph::new(move |images, labels| {
+                    let logits = net.forward(images, true)?;
+                    Ok((ops::cross_entropy(&logits, labels)?, logits))
+                }),
+            )),
+        };
+        read_on_the_cpu(&graph.1.run(&mut self.sgd, images, labels)?.loss)
+    }
+    fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
+        self.net.forward(images, false).map(drop)
     }
 }
 
@@ -112,9 +168,9 @@ struct Plain {
 }
 
 impl Plain {
-    fn new() -> candle_core::Result<Self> {
+    fn new(device: &Device) -> candle_core::Result<Self> {
         let map = VarMap::new();
-        let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let vb = VarBuilder::from_varmap(&map, DType::F32, device);
         let same = candle_nn::Conv2dConfig { padding: 1, ..Default::default() };
         let block = |i: usize| {
             let conv = candle_nn::conv2d(CHANNELS[i], CHANNELS[i + 1], 3, same, vb.pp(format!("conv{i}")))?;
@@ -144,25 +200,47 @@ impl Contender for Plain {
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
         let loss = candle_nn::loss::cross_entropy(&self.forward(images, true)?, labels)?;
         self.sgd.backward_step(&loss)?;
-        loss.to_scalar::<f32>().map(drop)
+        read_on_the_cpu(&loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
         self.forward(images, false).map(drop)
     }
 }
 
-/// Rows and columns of the matrices of [`PRODUCT`].
-const SIDE: usize = 1024;
+/// Rows and columns of the matrices of [`PRODUCT`]: a GPU is not busy with less.
+fn side(device: &Device) -> usize {
+    if device.is_cpu() { 1024 } else { 8192 }
+}
+
+/// Values of the vector of [`COPY`], 1 GiB: more than any cache holds.
+const COPIED: usize = 1 << 28;
+
+/// The device that is measured.
+fn device() -> Result<Device, Error> {
+    match argument("--device").as_deref() {
+        Some("cpu") => Ok(Device::Cpu),
+        Some(other) => Err(format!("--device {other}: only cpu can be asked for").into()),
+        None => Ok(Device::cuda_if_available(0)?),
+    }
+}
 
 /// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
 fn work(name: &str) -> Result<(), Error> {
+    let device = device()?;
     let mut contender: Option<Box<dyn Contender>> = match name {
-        PLAIN => Some(Box::new(Plain::new()?)),
-        FUSED => Some(Box::new(Ours::new(true)?)),
-        SEPARATE => Some(Box::new(Ours::new(false)?)),
+        PLAIN => Some(Box::new(Plain::new(&device)?)),
+        FUSED => Some(Box::new(Ours::new(true, &device)?)),
+        SEPARATE => Some(Box::new(Ours::new(false, &device)?)),
+        CAPTURED => Some(Box::new(Captured::new(Precision::F32, &device)?)),
+        CAPTURED_TF32 => Some(Box::new(Captured::new(Precision::Tf32, &device)?)),
+        CAPTURED_BF16 => Some(Box::new(Captured::new(Precision::Bf16, &device)?)),
         _ => None,
     };
-    let a = Tensor::randn(0f32, 1., (SIDE, SIDE), &Device::Cpu)?;
+    let yardstick = match name {
+        PRODUCT => Some(Tensor::randn(0f32, 1., (side(&device), side(&device)), &device)?),
+        COPY => Some(Tensor::zeros(COPIED, DType::F32, &device)?),
+        _ => None,
+    };
     let mut data: Option<(Tensor, Tensor)> = None;
     for line in std::io::stdin().lines() {
         let line = line?;
@@ -173,18 +251,22 @@ fn work(name: &str) -> Result<(), Error> {
             let mut random = random::stream(0, "bench", &[batch as u64]);
             let pixels: Vec<f32> = (0..batch * 3 * 32 * 32).map(|_| random.random_range(-1.0..1.0)).collect();
             let labels: Vec<u32> = (0..batch as u32).map(|i| i % CLASSES).collect();
-            let images = Tensor::from_vec(pixels, (batch, 3, 32, 32), &Device::Cpu)?;
-            data = Some((images, Tensor::from_vec(labels, batch, &Device::Cpu)?));
+            let images = Tensor::from_vec(pixels, (batch, 3, 32, 32), &device)?;
+            data = Some((images, Tensor::from_vec(labels, batch, &device)?));
         }
         let Some((images, labels)) = &data else { continue };
+        device.synchronize()?;
         let start = Instant::now();
         for _ in 0..steps {
-            match (&mut contender, mode) {
-                (Some(contender), "training") => contender.train(images, labels)?,
-                (Some(contender), _) => contender.infer(images)?,
-                (None, _) => drop(a.matmul(&a)?),
+            match (&mut contender, &yardstick, mode) {
+                (Some(contender), _, "training") => contender.train(images, labels)?,
+                (Some(contender), _, _) => contender.infer(images)?,
+                (None, Some(x), _) if name == PRODUCT => drop(x.matmul(x)?),
+                (None, Some(x), _) => drop(x.copy()?),
+                (None, None, _) => return Err(format!("there is no contender {name:?}").into()),
             }
         }
+        device.synchronize()?;
         println!("{} {}", start.elapsed().as_secs_f64(), peak_mib());
     }
     Ok(())
@@ -198,6 +280,47 @@ fn peak_mib() -> f64 {
     // Linux starts the count anew when a 5 is written here.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     kib.unwrap_or_default() / 1024.0
+}
+
+/// The least that a training step of the network does, and so the time that it takes at least on a machine that is as fast
+/// as its yardsticks: the larger one of the two times for arithmetic and for memory.
+struct Floor {
+    /// Floating-point operations.
+    flops: f64,
+    /// Bytes to and from memory.
+    bytes: f64,
+}
+
+impl Floor {
+    fn of(batch: usize) -> Self {
+        let (mut products, mut first, mut outputs, mut parameters) = (0, 0, 0, 0);
+        for (i, side) in [32, 16, 8, 4].into_iter().enumerate() {
+            let (inputs, channels) = (CHANNELS[i], CHANNELS[i + 1]);
+            let of_layer = side * side * inputs * 9 * channels;
+            if i == 0 {
+                first = of_layer;
+            }
+            products += of_layer;
+            outputs += side * side * channels;
+            parameters += inputs * 9 * channels + 3 * channels;
+        }
+        for sizes in DENSE.windows(2) {
+            products += sizes[0] * sizes[1];
+            parameters += (sizes[0] + 1) * sizes[1];
+        }
+        // Forward, and backward twice as much, but for the gradient of the pictures; a product is two operations.
+        let flops = 2 * batch * (3 * products - first);
+        // Of each convolution's output and of its pooled quarter: written and read, its gradient written and read, and
+        // read again for it. A parameter: read in both passes; its gradient written and read; itself and its momentum read
+        // and written.
+        let values = 5 * batch * (outputs + outputs / 4) + 8 * parameters;
+        Self { flops: flops as f64, bytes: (values * size_of::<f32>()) as f64 }
+    }
+
+    /// In milliseconds, at so many operations and bytes each second.
+    fn milliseconds(&self, flops: f64, bytes: f64) -> f64 {
+        1e3 * (self.flops / flops).max(self.bytes / bytes)
+    }
 }
 
 /// A contender's process.
@@ -247,6 +370,7 @@ struct Options {
     only: Option<Vec<String>>,
     tables: Option<Vec<String>>,
     python: Option<String>,
+    device: Device,
 }
 
 impl Options {
@@ -262,6 +386,7 @@ impl Options {
             only: list("--only"),
             tables: list("--tables"),
             python: argument("--python"),
+            device: device()?,
         })
     }
 
@@ -272,18 +397,24 @@ impl Options {
     /// Starts all contenders, each with `variables` in its environment.
     fn start(&self, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
-        for name in [PRODUCT, FUSED, SEPARATE, PLAIN] {
-            if self.wants(name) || name == PRODUCT {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["--worker", name]).env("RAYON_NUM_THREADS", self.threads.to_string());
-                workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
+        let on_gpu = !self.device.is_cpu();
+        let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY));
+        let captured = [CAPTURED, CAPTURED_TF32, CAPTURED_BF16].into_iter().filter(|_| on_gpu);
+        let ours = [FUSED, SEPARATE, PLAIN].into_iter().chain(captured).filter(|name| self.wants(name));
+        for name in yardsticks.chain(ours) {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--worker", name]).env("RAYON_NUM_THREADS", self.threads.to_string());
+            if !on_gpu {
+                command.args(["--device", "cpu"]);
             }
+            workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
         }
-        for (name, layout) in [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")] {
+        let compiled = on_gpu.then_some((COMPILED, "compiled"));
+        for (name, kind) in [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")].into_iter().chain(compiled) {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
                 let mut command = Command::new(python);
                 let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py");
-                command.args([script, layout, &self.threads.to_string()]);
+                command.args([script, kind, &self.threads.to_string(), if on_gpu { "cuda" } else { "cpu" }]);
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
@@ -310,33 +441,48 @@ impl Figures {
     }
 }
 
-/// Lets the contenders take turns, and prints a row for each; the rates of the matrix product go into `products`.
+/// What the yardsticks did each second, in each round.
+#[derive(Default)]
+struct Yardsticks {
+    /// Floating-point operations.
+    flops: Vec<f64>,
+    /// Bytes.
+    bytes: Vec<f64>,
+}
+
+/// Lets the contenders take turns, and prints a row for each.
 fn measure(
     workers: &mut [Worker],
     options: &Options,
     mode: &str,
     batch: usize,
-    products: &mut Vec<f64>,
+    yardsticks: &mut Yardsticks,
 ) -> Result<(), Error> {
     let mut all = Vec::new();
     for worker in workers.iter_mut() {
-        worker.run(mode, batch, 2)?;
+        // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
+        worker.run(mode, batch, if options.device.is_cpu() { 2 } else { 10 })?;
         let (seconds, _) = worker.run(mode, batch, 1)?;
         // More than 200 steps measure nothing that 200 do not.
         let steps = ((SECONDS / seconds) as usize).clamp(1, 200);
         all.push(Figures { name: worker.name, steps, rates: Vec::new(), peak: 0.0 });
     }
+    let product = 2.0 * (side(&options.device) as f64).powi(3);
+    // Read and written.
+    let copy = (2 * COPIED * size_of::<f32>()) as f64;
     for _ in 0..options.rounds {
         for (worker, figures) in workers.iter_mut().zip(&mut all) {
             let (seconds, mib) = worker.run(mode, batch, figures.steps)?;
             figures.rates.push((batch * figures.steps) as f64 / seconds);
             figures.peak = figures.peak.max(mib);
-            if worker.name == PRODUCT {
-                products.push(2.0 * (SIDE as f64).powi(3) * figures.steps as f64 / seconds * 1e-9);
+            match worker.name {
+                PRODUCT => yardsticks.flops.push(product * figures.steps as f64 / seconds),
+                COPY => yardsticks.bytes.push(copy * figures.steps as f64 / seconds),
+                _ => {}
             }
         }
     }
-    for figures in all.iter().filter(|figures| figures.name != PRODUCT) {
+    for figures in all.iter().filter(|figures| ![PRODUCT, COPY].contains(&figures.name)) {
         let (slowest, middle, fastest) = spread(&figures.rates);
         println!(
             "| {mode} | {batch} | {} | {middle:.0} | {slowest:.0} – {fastest:.0} | {:.0} | {} | {} | {} |",
@@ -384,14 +530,28 @@ fn table(options: &Options, variables: &[(&str, &str)]) -> Result<(), Error> {
          | × PyTorch | × its channels-last | × plain candle |"
     );
     println!("|---|---:|---|---:|---:|---:|---:|---:|---:|");
-    let mut products = Vec::new();
+    let mut yardsticks = Yardsticks::default();
     for mode in &options.modes {
         for &batch in &options.batches {
-            measure(&mut workers, options, mode, batch, &mut products)?;
+            measure(&mut workers, options, mode, batch, &mut yardsticks)?;
         }
     }
-    let (slowest, middle, fastest) = spread(&products);
-    println!("\nMatrix product of {SIDE}³ by `gemm`: {middle:.0} GFLOP/s ({slowest:.0} – {fastest:.0}).");
+    let (slowest, flops, fastest) = spread(&yardsticks.flops);
+    let [low, middle, high] = [slowest, flops, fastest].map(|flops| flops * 1e-9);
+    let (side, by) = (side(&options.device), if options.device.is_cpu() { "`gemm`" } else { "cuBLAS in `f32`" });
+    println!("\nMatrix product of {side}³ by {by}: {middle:.0} GFLOP/s ({low:.0} – {high:.0}).");
+    if !options.device.is_cpu() {
+        let bytes = median(&yardsticks.bytes);
+        println!("Copy of 1 GiB, read and written: {:.0} GB/s. A training step takes at least, in f32:", bytes * 1e-9);
+        for &batch in &options.batches {
+            let floor = Floor::of(batch);
+            let (gflop, mb, least) = (floor.flops * 1e-9, floor.bytes * 1e-6, floor.milliseconds(flops, bytes));
+            println!(
+                "- at batch {batch} {gflop:.1} GFLOP and {mb:.0} MB, so {least:.3} ms, or {:.0} images/s",
+                batch as f64 / least * 1e3
+            );
+        }
+    }
     Ok(())
 }
 
@@ -405,6 +565,10 @@ fn main() -> Result<(), Error> {
         "Median of {} rounds in which the contenders took turns, {} threads each; candle 0.11.1.",
         options.rounds, options.threads
     );
+    if !options.device.is_cpu() {
+        println!("\n### On a GPU (peak memory is the host's)");
+        return table(&options, &[]);
+    }
     if wants("full") {
         let set = format!("{:?}", candle_cnn::instruction_set()).to_uppercase();
         println!("\n### With all that the CPU has ({set} in candle-cnn)");
@@ -420,4 +584,24 @@ fn main() -> Result<(), Error> {
         table(&options, &WITHOUT_AVX512)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_what_the_network_costs() {
+        let (one, two) = (Floor::of(1), Floor::of(2));
+        // By hand: 15,040,512 products of convolutions (884,736 of them in the first) and 591,104 of dense layers.
+        let forward = 884_736.0 + 3.0 * 4_718_592.0 + 591_104.0;
+        assert_eq!(one.flops, 2.0 * (3.0 * forward - 884_736.0));
+        assert_eq!(two.flops, 2.0 * one.flops);
+        // What a picture adds, and what the parameters take.
+        assert_eq!(two.bytes - one.bytes, 4.0 * 5.0 * 1.25 * 61_440.0);
+        assert_eq!(2.0 * one.bytes - two.bytes, 4.0 * 8.0 * 981_130.0);
+        // The slower of the two decides.
+        let millis = |flops, bytes| Floor { flops: 3e9, bytes: 2e6 }.milliseconds(flops, bytes);
+        assert_eq!((millis(1e12, 1e12), millis(1e15, 1e9)), (3.0, 2.0));
+    }
 }

@@ -1,6 +1,6 @@
 """PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
 
-    python bench_pytorch.py contiguous|channels_last THREADS
+    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda]
 """
 
 import sys
@@ -40,32 +40,43 @@ def peak_mib():
     return kib / 1024
 
 
+def synchronize(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def main():
-    layout, threads = sys.argv[1], int(sys.argv[2])
+    kind, threads, device = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["cpu"])[0]
     torch.set_num_threads(threads)
-    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    memory_format = torch.channels_last if kind == "channels_last" else torch.contiguous_format
+    # Convolutions would take TF32 otherwise.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
-    net = Net().to(memory_format=memory_format)
+    net = Net().to(device, memory_format=memory_format)
     optimiser = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    forward = torch.compile(net) if kind == "compiled" else net
     images = labels = None
     for line in sys.stdin:
         mode, batch, steps = line.split()
         batch, steps = int(batch), int(steps)
         if images is None or len(images) != batch:
-            images = (torch.rand(batch, 3, 32, 32) * 2 - 1).to(memory_format=memory_format)
-            labels = torch.arange(batch) % 10
+            images = (torch.rand(batch, 3, 32, 32) * 2 - 1).to(device, memory_format=memory_format)
+            labels = torch.arange(batch, device=device) % 10
         net.train(mode == "training")
+        synchronize(device)
         start = time.perf_counter()
         for _ in range(steps):
             if mode == "training":
                 optimiser.zero_grad()
-                loss = F.cross_entropy(net(images), labels)
+                loss = F.cross_entropy(forward(images), labels)
                 loss.backward()
                 optimiser.step()
-                loss.item()
+                if device == "cpu":
+                    loss.item()
             else:
                 with torch.no_grad():
-                    net(images)
+                    forward(images)
+        synchronize(device)
         print(time.perf_counter() - start, peak_mib(), flush=True)
 
 

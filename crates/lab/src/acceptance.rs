@@ -12,6 +12,7 @@ use crate::environment::{self, Ready};
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::notebook::{Notebook, parameters};
+use crate::programs::CUDA_TARGET;
 use crate::repository::{Repository, stem};
 use crate::run::progress::Shown;
 use crate::run::{self, Interrupts, Outcome, Request};
@@ -138,7 +139,7 @@ fn cuda(repository: &Repository, tally: &mut Tally) -> bool {
         let result = cargo_with(repository, &arguments, |command| {
             build.apply(command);
             // Apart from what is compiled without CUDA: libcifar_lab.so has the same name in both.
-            command.env("CARGO_TARGET_DIR", repository.root().join("target/cuda"));
+            command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
         });
         tally.count(&format!("cargo {}", arguments.join(" ")), begun.elapsed(), &result)
     });

@@ -2,15 +2,19 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 
+use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 use crate::steps;
+
+/// Where programs for a GPU are built, since libcifar_lab.so has the same name in both builds.
+pub const CUDA_TARGET: &str = "target/cuda";
 
 /// What cargo builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +40,43 @@ impl Program {
         }
     }
 
-    /// Compiles it, optimised, where that is still to be done, and returns its path.
+    /// The command that compiles it.
+    fn cargo(self, cuda: Option<&CudaBuild>) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
+        command.args(self.selection());
+        if let Some(cuda) = cuda {
+            command.args(["--features", cuda.feature()]);
+        }
+        command
+    }
+
+    /// Where cargo puts it.
+    fn path(self, target: &Path) -> PathBuf {
+        match self {
+            Self::Binary(name) => target.join("release").join(name),
+            Self::Example(_, name) => target.join("release/examples").join(name),
+        }
+    }
+
+    /// Compiles it, optimised, where that is still to be done, and returns its path; with `cuda` for a GPU.
     ///
     /// # Errors
     /// Where cargo can't be started, or it does not compile.
-    pub fn build(self, repository: &Repository) -> Result<PathBuf> {
-        let mut command = Command::new("cargo");
-        command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
-        command.args(self.selection()).current_dir(repository.root()).stderr(Stdio::inherit());
+    pub fn build(self, repository: &Repository, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
+        let mut command = self.cargo(cuda);
+        command.current_dir(repository.root()).stderr(Stdio::inherit());
         settings::forget_cargo_run(&mut command, repository);
-        let is_new = !repository.root().join("target/release").join(self.name()).exists();
-        let step = is_new.then(|| steps::begin(&format!("Compiling {}", self.name()), "3 minutes on 2 cores, once"));
+        let (target, takes) = match cuda {
+            None => ("target", "3 minutes on 2 cores, once"),
+            Some(cuda) => {
+                cuda.apply(&mut command);
+                command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
+                (CUDA_TARGET, "15 minutes on 2 cores, once")
+            }
+        };
+        let is_new = !self.path(&repository.root().join(target)).exists();
+        let step = is_new.then(|| steps::begin(&format!("Compiling {}", self.name()), takes));
         let output = command.output().map_err(|source| Error::Start {
             program: "cargo".to_string(),
             source,
@@ -66,17 +96,34 @@ impl Program {
         })
     }
 
-    /// Builds it and becomes it, with these arguments.
+    /// Builds it for the CPU and becomes it, with these arguments: what is run so takes seconds, and a build for a GPU a
+    /// quarter of an hour.
     ///
     /// # Errors
     /// As [`Self::build`], and where it can't be started.
     pub fn run(self, repository: &Repository, arguments: &[OsString]) -> Result<ExitCode> {
-        let mut command = Command::new(self.build(repository)?);
+        let mut command = Command::new(self.build(repository, None)?);
         settings::forget_cargo_run(&mut command, repository);
         Err(Error::Start {
             program: self.name().to_string(),
             source: command.args(arguments).exec(),
             advice: "It was compiled just before; is the disk full?",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_for_a_gpu_turns_on_its_feature() {
+        let arguments = |cuda| {
+            let command = Program::Example("candle-cnn", "bench").cargo(cuda);
+            command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let cuda = CudaBuild { toolkit: None, capability: None };
+        assert!(!arguments(None).contains(&"--features".to_string()));
+        assert_eq!(arguments(Some(&cuda)), [arguments(None), vec!["--features".into(), "cuda".into()]].concat());
     }
 }

@@ -37,7 +37,7 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     let begun = cells.len();
     cells.extend(std::iter::repeat_n(measuring, rounds));
 
-    let program = Program::Example("cifar-lab", PROGRAM).build(repository)?;
+    let program = Program::Example("cifar-lab", PROGRAM).build(repository, None)?;
     let ready = environment::set_up(repository)?;
     let interrupts = Interrupts::watch()?;
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;

@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cuda::{Build, Places, find_gpus};
 use crate::environment::{self, packages::Environment};
 use crate::error::{Error, Result};
 use crate::kernel::settings;
@@ -66,7 +67,13 @@ pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
 
 fn beside_others(repository: &Repository, options: &Options, report: &mut Report) -> Result<()> {
     let pytorch = find_pytorch(repository, options.python.as_deref())?;
-    let program = Program::Example("candle-cnn", "bench").build(repository)?;
+    let build = Build::of_machine();
+    report.say(&format!("Measured on {build}."));
+    if build.cuda().is_some() {
+        let gpus = find_gpus(&Places::of_process());
+        gpus.iter().for_each(|gpu| report.say(&format!("{}, driver {}.", gpu.name, gpu.driver)));
+    }
+    let program = Program::Example("candle-cnn", "bench").build(repository, build.cuda())?;
     let mut command = Command::new(program);
     if options.quick {
         command.args(["--rounds", "3", "--batches", "32"]);
@@ -80,6 +87,7 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     }
     println!("About {} on 2 cores; other programs disturb it.", if options.quick { "a minute" } else { "9 minutes" });
     settings::forget_cargo_run(&mut command, repository);
+    settings::add_libraries(&mut command, repository, build.cuda());
     let mut process = command.stdout(Stdio::piped()).spawn().map_err(|source| Error::Start {
         program: "the benchmark".to_string(),
         source,

@@ -127,6 +127,14 @@ pub fn forget_cargo_run(command: &mut Command, repository: &Repository) {
     }
 }
 
+/// Lets `command`, a program built for a GPU, find the libraries that it was linked to.
+pub fn add_libraries(command: &mut Command, repository: &Repository, cuda: Option<&CudaBuild>) {
+    let folders = cuda.map(CudaBuild::library_folders).unwrap_or_default();
+    if let Ok(path) = std::env::join_paths(folders.into_iter().chain(library_path(Some(repository.root())))) {
+        command.env(LIBRARY_PATH, path);
+    }
+}
+
 fn overrides_the_profile(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     name.starts_with("CARGO_PROFILE_") || name == "CARGO_INCREMENTAL"
