@@ -262,8 +262,8 @@ struct Net {
 }
 
 impl Net {
-    fn new(parameters: &Parameters, fused: bool) -> Result<Self> {
-        let vb = parameters.var_builder(&Device::Cpu);
+    fn new(parameters: &Parameters, fused: bool, device: &Device) -> Result<Self> {
+        let vb = parameters.var_builder(device);
         let channels = [3, 32, 64, 128, 256];
         let same = Conv2dConfig { padding: 1, ..Default::default() };
         let block = |i: usize| {
@@ -297,17 +297,29 @@ impl ModuleT for Net {
 
 #[test]
 fn ten_training_steps_of_the_whole_network() -> Result<()> {
-    ten_training_steps(false)
+    ten_training_steps(false, &Device::Cpu, 1e-4)
 }
 
 #[test]
 fn ten_training_steps_of_the_network_in_fused_blocks() -> Result<()> {
-    ten_training_steps(true)
+    ten_training_steps(true, &Device::Cpu, 1e-4)
 }
 
-fn ten_training_steps(fused: bool) -> Result<()> {
+#[cfg(feature = "cuda")]
+#[test]
+fn ten_training_steps_on_a_gpu() -> Result<()> {
+    match Device::new_cuda(0) {
+        Ok(gpu) => [false, true].into_iter().try_for_each(|fused| ten_training_steps(fused, &gpu, 1e-3)),
+        Err(error) => {
+            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
+            Ok(())
+        }
+    }
+}
+
+fn ten_training_steps(fused: bool, device: &Device, tolerance: f64) -> Result<()> {
     let (fixtures, parameters) = (fixtures("training")?, Parameters::new(0));
-    let net = Net::new(&parameters, fused)?;
+    let net = Net::new(&parameters, fused, device)?;
     let mut numbers = Numbers::new(811);
     let named: HashMap<String, Var> = parameters.named().into_iter().collect();
     for (name, var) in parameters.named() {
@@ -317,20 +329,20 @@ fn ten_training_steps(fused: bool) -> Result<()> {
         let weight = &named[&name.replace("bias", "weight")];
         let fan_in = weight.elem_count() / weight.dims()[0];
         let scale = -((fan_in as f64).log2() / 2.).round_ties_even();
-        var.set(&(numbers.tensor(var.dims())? * scale.exp2())?)?;
+        var.set(&(numbers.tensor(var.dims())? * scale.exp2())?.to_device(device)?)?;
     }
     let config = SgdConfig { learning_rate: 0.01, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
     let mut sgd = SGD::new(parameters.trainable(), config)?;
     let batch = 4;
     let mut losses = Vec::new();
     for step in 0..10 {
-        let x = numbers.tensor(&[batch, 3, 32, 32])?;
+        let x = numbers.tensor(&[batch, 3, 32, 32])?.to_device(device)?;
         let labels: Vec<u32> = (0..batch).map(|i| ((i * 3 + step) % 10) as u32).collect();
-        let loss = ops::cross_entropy(&net.forward_t(&x, true)?, &Tensor::new(labels, &Device::Cpu)?)?;
+        let loss = ops::cross_entropy(&net.forward_t(&x, true)?, &Tensor::new(labels, device)?)?;
         sgd.backward_step(&loss)?;
         losses.push(f64::from(loss.to_scalar::<f32>()?));
     }
-    assert_close_values("losses", &losses, &flat(&fixtures["losses"])?, 1e-4);
+    assert_close_values("losses", &losses, &flat(&fixtures["losses"])?, tolerance);
     let mut seen = 0;
     for (name, var) in parameters.named() {
         let mut values = flat(&var)?;
@@ -338,14 +350,14 @@ fn ten_training_steps(fused: bool) -> Result<()> {
             // A sum of values of both signs is measured by their norm.
             let wanted = flat(sum)?;
             let norm = values.iter().map(|v| v * v).sum::<f64>().sqrt();
-            assert!((values.iter().sum::<f64>() - wanted[0]).abs() <= 1e-4 * wanted[1], "{name}: sum");
-            assert!((norm - wanted[1]).abs() <= 1e-4 * wanted[1], "{name}: norm");
+            assert!((values.iter().sum::<f64>() - wanted[0]).abs() <= tolerance * wanted[1], "{name}: sum");
+            assert!((norm - wanted[1]).abs() <= tolerance * wanted[1], "{name}: norm");
             values = values.iter().copied().step_by(values.len() / 256 + 1).collect();
         }
-        assert_close_values(&name, &values, &flat(&fixtures[&name])?, 1e-4);
+        assert_close_values(&name, &values, &flat(&fixtures[&name])?, tolerance);
         seen += 1;
     }
     assert_eq!(seen, 34); // 4 × (2 + 5) + 3 × 2
-    let eval = net.forward_t(&numbers.tensor(&[4, 3, 32, 32])?, false)?;
+    let eval = net.forward_t(&numbers.tensor(&[4, 3, 32, 32])?.to_device(device)?, false)?;
     assert_close("eval", &eval, &fixtures["eval"], 1e-3)
 }
