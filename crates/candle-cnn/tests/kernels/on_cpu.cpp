@@ -1,4 +1,5 @@
-// Runs the CUDA kernels on one CPU thread: what little of CUDA they use, in ordinary C++, for tests/kernels.rs.
+// Runs the CUDA kernels on one CPU thread: what little of CUDA they use, in ordinary C++, for tests/kernels.rs
+// and for the simulated GPU.
 //
 // Blocks run one after another. A block's threads are fibres that run in turns, each until __syncthreads() or its end;
 // so a kernel that forgets a barrier reads what is not there yet, and one whose threads part at a barrier is reported.
@@ -54,20 +55,17 @@ struct Kernel {
     void (*call)(void **);
 };
 
-#define KERNEL(name) {#name, [](void **pointers) { unpack(name, pointers); }}
-static const Kernel KERNELS[] = {
-    KERNEL(relu_forward),         KERNEL(relu_backward),     KERNEL(add_bias),
-    KERNEL(max_pool_forward),     KERNEL(max_pool_backward), KERNEL(avg_pool_forward),
-    KERNEL(avg_pool_backward),    KERNEL(batch_norm_moments), KERNEL(batch_norm_statistics),
-    KERNEL(batch_norm_inverse),   KERNEL(batch_norm_apply),  KERNEL(channel_sums),
-    KERNEL(channel_gradients),    KERNEL(batch_norm_backward), KERNEL(block_forward),
-    KERNEL(block_gradient_sums),  KERNEL(block_backward),    KERNEL(im2col),
-    KERNEL(col2im),               KERNEL(to_matrix),         KERNEL(from_matrix),
-    KERNEL(cross_entropy_rows),   KERNEL(cross_entropy_mean), KERNEL(scale_by),
-    KERNEL(sgd_step),             KERNEL(adamw_step),        KERNEL(store_settings),
-    KERNEL(count_correct),        KERNEL(to_bf16),           KERNEL(from_bf16),
-    KERNEL(gather_images),
-};
+// Of every kernel in kernels.cu, what the macro makes of its name.
+#define ALL_KERNELS(X)                                                                                                \
+    X(relu_forward) X(relu_backward) X(add_bias) X(max_pool_forward) X(max_pool_backward) X(avg_pool_forward)         \
+    X(avg_pool_backward) X(batch_norm_moments) X(batch_norm_statistics) X(batch_norm_inverse) X(batch_norm_apply)     \
+    X(channel_sums) X(channel_gradients) X(batch_norm_backward) X(block_forward) X(block_gradient_sums)               \
+    X(block_backward) X(im2col) X(col2im) X(to_matrix) X(from_matrix) X(cross_entropy_rows) X(cross_entropy_mean)     \
+    X(scale_by) X(sgd_step) X(adamw_step) X(store_settings) X(count_correct) X(to_bf16) X(from_bf16)                  \
+    X(gather_images)
+
+#define KERNEL(name) {#name, [](void **pointers) { unpack(name, pointers); }},
+static const Kernel KERNELS[] = {ALL_KERNELS(KERNEL)};
 
 // Runs a kernel; with `backwards` blocks and threads from last to first. Returns what went wrong, or null.
 extern "C" const char *run_kernel(const char *name, unsigned int blocks, unsigned int threads, void **pointers,
