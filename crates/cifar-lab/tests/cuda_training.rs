@@ -1,16 +1,19 @@
 //! Loading and training on a GPU; each says "skipped: no GPU" where there is none.
 #![cfg(feature = "cuda")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
 use candle_cnn::optim::{SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
-use candle_core::Device;
+use candle_core::{Device, Tensor, Var};
 use candle_nn::Optimizer;
 use cifar_lab::dataset::Cifar10;
 use cifar_lab::device::choose_device;
 use cifar_lab::error::Result;
 use cifar_lab::loader::{Batch, DataLoader};
 use cifar_lab::model::{Net, NetConfig};
-use cifar_lab::training::{Status, Trainer};
+use cifar_lab::training::{Plan, Status, Trainer, Training};
 use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
 
 fn gpu() -> Option<Device> {
@@ -65,5 +68,70 @@ fn training_goes_as_on_the_cpu_with_a_graph_and_without() -> Result<()> {
     for (found, wanted) in plain.0.iter().zip(&cpu.0) {
         assert!((found - wanted).abs() <= 1e-3 * wanted, "{:?} {:?}", plain.0, cpu.0);
     }
+    Ok(())
+}
+
+/// candle's stream is each thread's own: nothing but waiting puts one thread's work behind another's.
+#[test]
+fn a_training_finds_and_leaves_what_was_computed() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let sum = Var::from_tensor(&Tensor::new(1f32, &gpu)?)?;
+    sum.set(&(sum.as_detached_tensor() + 1.0)?)?;
+    let steps = Arc::new(AtomicUsize::new(0));
+    let loss = Tensor::new(0.5f32, &Device::Cpu)?;
+    let (logits, labels) = (Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?, Tensor::new(&[1u32], &Device::Cpu)?);
+    let found = Arc::new(Mutex::new(None));
+    let (own_sum, own_steps, own_found) = (sum.clone(), steps.clone(), found.clone());
+    let training = Training::start(Plan::new("sums", 1, 1_000_000), move |run| {
+        // Read after the training: here it would be waiting for the sum.
+        *own_found.lock().expect("no panic") = Some(own_sum.as_detached_tensor().copy()?);
+        loop {
+            let stopped = own_steps.load(Ordering::Acquire) >= 100 && run.step(&loss, &logits, &labels).is_err();
+            own_sum.set(&(own_sum.as_detached_tensor() + 1.0)?)?;
+            own_steps.fetch_add(1, Ordering::AcqRel);
+            if stopped {
+                return Ok(());
+            }
+        }
+    })?;
+    let wanted = || 2.0 + steps.load(Ordering::Acquire) as f32;
+    let paused = training.pause();
+    assert_eq!(sum.to_vec0::<f32>()?, wanted(), "in a pause");
+    drop(paused);
+    training.stop();
+    training.wait()?;
+    assert_eq!(training.progress().status, Status::Finished);
+    assert_eq!(sum.to_vec0::<f32>()?, wanted(), "at the end");
+    let found = found.lock().expect("no panic").take().expect("a copy");
+    assert_eq!(found.to_vec0::<f32>()?, 2.0, "at the start");
+    Ok(())
+}
+
+#[test]
+fn threads_share_the_data_set_on_the_gpu_and_a_batch_outlives_it() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let data = Cifar10::stand_in(0, 64, 0).train;
+    let first = |loader: &DataLoader| loader.epoch(0).next().expect("a batch");
+    let wanted = first(&DataLoader::new(&data, &Device::Cpu).batch_size(64))?.images.flatten_all()?.to_vec1::<f32>()?;
+    let (made, dropped) = (Barrier::new(2), Barrier::new(2));
+    let loader = DataLoader::new(&data, &gpu).batch_size(64);
+    // This thread puts the pictures there, the other one reads them.
+    first(&loader)?;
+    let found = std::thread::scope(|scope| {
+        let other = scope.spawn(|| -> Result<_> {
+            let batch = first(&loader);
+            drop(loader);
+            made.wait();
+            dropped.wait();
+            Ok(batch?.images.flatten_all()?.to_vec1::<f32>()?)
+        });
+        made.wait();
+        drop(data);
+        let freed = gpu.synchronize();
+        dropped.wait();
+        freed?;
+        other.join().expect("no panic")
+    })?;
+    assert!(found == wanted);
     Ok(())
 }
