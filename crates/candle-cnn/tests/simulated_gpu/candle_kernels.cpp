@@ -109,31 +109,30 @@ static void short_sums(size_t count, size_t length, size_t dims, const size_t *i
     sums(count * length, length, dims, info, x, y);
 }
 
-// Which of `length` values is the largest, and that one.
-template <typename T>
-static void largest(size_t count, size_t length, size_t dims, const size_t *info, const T *x, T *value,
-                    std::uint32_t *index) {
+// Which of `length` values comes first in an order, from place `begin`.
+template <typename T, typename Before>
+static size_t first_of(size_t begin, size_t length, size_t dims, const size_t *info, const T *x) {
+    size_t best = 0;
+    for (size_t j = 1; j < length; j++) {
+        T one = x[place(begin + j, dims, info, 0)], other = x[place(begin + best, dims, info, 0)];
+        if (Before::of(one, other)) best = j;
+    }
+    return best;
+}
+
+template <typename T, typename Before>
+static void extremes(size_t count, size_t length, size_t dims, const size_t *info, const T *x, T *y) {
     for (size_t i = 0; i < count / length; i++) {
-        size_t best = 0;
-        T most = x[place(i * length, dims, info, 0)];
-        for (size_t j = 1; j < length; j++) {
-            T one = x[place(i * length + j, dims, info, 0)];
-            if (one > most) best = j, most = one;
-        }
-        if (value) value[i] = most;
-        if (index) index[i] = (std::uint32_t)best;
+        y[i] = x[place(i * length + first_of<T, Before>(i * length, length, dims, info, x), dims, info, 0)];
     }
 }
 
-template <typename T>
-static void maxima(size_t count, size_t length, size_t dims, const size_t *info, const T *x, T *y) {
-    largest<T>(count, length, dims, info, x, y, nullptr);
-}
-
-template <typename T>
-static void places_of_maxima(size_t count, size_t length, size_t dims, const size_t *info, const T *x,
-                             std::uint32_t *y) {
-    largest<T>(count, length, dims, info, x, nullptr, y);
+template <typename T, typename Before>
+static void places_of_extremes(size_t count, size_t length, size_t dims, const size_t *info, const T *x,
+                               std::uint32_t *y) {
+    for (size_t i = 0; i < count / length; i++) {
+        y[i] = (std::uint32_t)first_of<T, Before>(i * length, length, dims, info, x);
+    }
 }
 
 template <typename Index, typename T>
@@ -176,6 +175,10 @@ static void index_add(const Index *indices, size_t count, const T *x, T *y, size
     KERNEL(name "_f32", function<float>), KERNEL(name "_f64", function<double>)
 #define UNARY(name, F) KERNEL(name "_f32", unary<float, F>), KERNEL(name "_f64", unary<double, F>)
 #define BINARY(name, F) KERNEL(name "_f32", binary<float, float, F>), KERNEL(name "_f64", binary<double, double, F>)
+#define EXTREMES(name, Before)                                                                                        \
+    KERNEL("fast_" name "_f32", extremes<float, Before>), KERNEL("fast_" name "_f64", extremes<double, Before>),      \
+        KERNEL("fast_arg" name "_f32", places_of_extremes<float, Before>),                                            \
+        KERNEL("fast_arg" name "_f64", places_of_extremes<double, Before>)
 #define COMPARISON(name, F)                                                                                           \
     KERNEL(name "_f32", binary<float, std::uint8_t, F>), KERNEL(name "_f64", binary<double, std::uint8_t, F>)
 
@@ -198,8 +201,7 @@ static std::vector<SimulatedKernel> candle_kernels() {
         COMPARISON("lt", Less), COMPARISON("le", LessOrEqual),
         KERNEL("where_u8_f32", where<u8, float>), KERNEL("where_u8_f64", where<u8, double>),
 
-        FLOATS("fast_sum", sums), FLOATS("fast_sum_small", short_sums), FLOATS("fast_max", maxima),
-        FLOATS("fast_argmax", places_of_maxima),
+        FLOATS("fast_sum", sums), FLOATS("fast_sum_small", short_sums), EXTREMES("max", Greater), EXTREMES("min", Less),
 
         KERNEL("gather_u32_f32", gather<u32, float>), KERNEL("gather_u32_f64", gather<u32, double>),
         KERNEL("gather_i64_f32", gather<i64, float>),

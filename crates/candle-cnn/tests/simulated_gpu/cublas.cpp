@@ -65,7 +65,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     Type type = type_of(c_type), scalars = compute == CUBLAS_COMPUTE_64F ? Type::F64 : Type::F32;
     double by = load(alpha, 0, scalars), keep = load(beta, 0, scalars);
     bool tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-    submit(handle->stream, CU_GRAPH_NODE_TYPE_KERNEL, [=] {
+    submit(handle->stream, CU_GRAPH_NODE_TYPE_KERNEL, "cuBLAS's matrix product", [=] {
         for (int one = 0; one < count; one++) {
             for (int j = 0; j < n; j++) {
                 for (int i = 0; i < m; i++) {

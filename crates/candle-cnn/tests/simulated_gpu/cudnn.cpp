@@ -122,7 +122,7 @@ static cudnnStatus_t pass(cudnnHandle_t handle, Result result, Operand x, Operan
     if (workspace_bytes != WORKSPACE || !workspace) give_up("a convolution without the workspace that it asked for");
     if (*(const float *)alpha != 1 || *(const float *)beta != 0) give_up("cuDNN's alpha and beta are not simulated");
     cudnnConvolutionStruct copy = *convolution;
-    submit(handle->stream, CU_GRAPH_NODE_TYPE_KERNEL, [=] {
+    submit(handle->stream, CU_GRAPH_NODE_TYPE_KERNEL, "cuDNN's convolution", [=] {
         auto factor = [&](const Operand &operand, std::size_t i) {
             double value = load(operand.values, i, operand.sizes.type);
             return copy.math != CUDNN_FMA_MATH && operand.sizes.type == Type::F32 ? as_tf32(value) : value;

@@ -124,7 +124,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned int blocks, unsigned int y
         const char *value = (const char *)arguments[i];
         copies->emplace_back(value, value + kernel.sizes[i]);
     }
-    submit(stream, CU_GRAPH_NODE_TYPE_KERNEL, [=, &kernel] {
+    submit(stream, CU_GRAPH_NODE_TYPE_KERNEL, kernel.name.c_str(), [=, &kernel] {
         std::vector<void *> pointers;
         for (std::vector<char> &copy : *copies) pointers.push_back(copy.data());
         kernel.run(blocks, threads, pointers.data());

@@ -95,7 +95,7 @@ CUresult cuMemAllocAsync(CUdeviceptr *begin, std::size_t bytes, CUstream stream)
     if (result == CUDA_SUCCESS && is_captured(stream)) {
         CUdeviceptr taken = *begin;
         keep_for_graph(stream, taken);
-        submit(stream, CU_GRAPH_NODE_TYPE_MEM_ALLOC, [taken] { forget_values(taken); });
+        submit(stream, CU_GRAPH_NODE_TYPE_MEM_ALLOC, "memory is taken", [taken] { forget_values(taken); });
     }
     return result;
 }
@@ -104,9 +104,9 @@ CUresult cuMemFreeAsync(CUdeviceptr begin, CUstream stream) {
     Turn turn(gpu);
     if (begin == 0) return CUDA_SUCCESS;
     if (!is_captured(stream)) {
-        submit(stream, CU_GRAPH_NODE_TYPE_MEM_FREE, [begin] { give_back(begin); });
+        submit(stream, CU_GRAPH_NODE_TYPE_MEM_FREE, "memory is given back", [begin] { give_back(begin); });
     } else if (is_of_capture(stream, begin)) {
-        submit(stream, CU_GRAPH_NODE_TYPE_MEM_FREE, [begin] { forget_values(begin); });
+        submit(stream, CU_GRAPH_NODE_TYPE_MEM_FREE, "memory is given back", [begin] { forget_values(begin); });
     } else {
         forbidden(stream);
         return CUDA_ERROR_INVALID_VALUE;
@@ -120,7 +120,7 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, std::size_t bytes, 
     if (forbidden(stream)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     check(to, bytes);
     auto values = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
-    submit(stream, CU_GRAPH_NODE_TYPE_MEMCPY, [=] { std::memcpy(at(to), values->data(), bytes); });
+    submit(stream, CU_GRAPH_NODE_TYPE_MEMCPY, "copy to the device", [=] { std::memcpy(at(to), values->data(), bytes); });
     return CUDA_SUCCESS;
 }
 
@@ -138,14 +138,14 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, 
     Turn turn(gpu);
     check(to, bytes);
     check(from, bytes);
-    submit(stream, CU_GRAPH_NODE_TYPE_MEMCPY, [=] { std::memmove(at(to), at(from), bytes); });
+    submit(stream, CU_GRAPH_NODE_TYPE_MEMCPY, "copy on the device", [=] { std::memmove(at(to), at(from), bytes); });
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t bytes, CUstream stream) {
     Turn turn(gpu);
     check(to, bytes);
-    submit(stream, CU_GRAPH_NODE_TYPE_MEMSET, [=] { std::memset(at(to), value, bytes); });
+    submit(stream, CU_GRAPH_NODE_TYPE_MEMSET, "fill", [=] { std::memset(at(to), value, bytes); });
     return CUDA_SUCCESS;
 }
 

@@ -135,8 +135,18 @@ bool forbidden_everywhere() {
     return found;
 }
 
-void submit(CUstream handle, CUgraphNodeType type, Work work) {
+// A line for each piece of work, where somebody wants them.
+static void log(const char *name, bool captured) {
+    static const char *path = std::getenv("SIMULATED_GPU_LOG");
+    static std::FILE *file = path && *path ? std::fopen(path, "a") : nullptr;
+    if (!file) return;
+    std::fprintf(file, "%s%s\n", captured ? "captured: " : "", name);
+    std::fflush(file);
+}
+
+void submit(CUstream handle, CUgraphNodeType type, const char *name, Work work) {
     CUstream stream = find_stream(handle);
+    log(name, stream->capture != nullptr);
     if (stream->capture) {
         stream->capture->nodes.push_back({type, std::move(work)});
         return;
@@ -182,7 +192,8 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int) {
     Turn turn(gpu);
     if (forbidden(stream)) return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
     CUevent_st seen = *event;
-    if (seen.stream) submit(stream, CU_GRAPH_NODE_TYPE_WAIT_EVENT, [seen] { seen.stream->run_until(seen.count); });
+    if (!seen.stream) return CUDA_SUCCESS;
+    submit(stream, CU_GRAPH_NODE_TYPE_WAIT_EVENT, "wait for an event", [seen] { seen.stream->run_until(seen.count); });
     return CUDA_SUCCESS;
 }
 
@@ -250,7 +261,7 @@ CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
     Turn turn(gpu);
     if (forbidden(stream)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     std::shared_ptr<Captured> captured = executable->captured;
-    submit(stream, CU_GRAPH_NODE_TYPE_GRAPH, [captured] {
+    submit(stream, CU_GRAPH_NODE_TYPE_GRAPH, "graph", [captured] {
         for (CUgraphNode_st &node : captured->nodes) node.work();
     });
     return CUDA_SUCCESS;

@@ -14,7 +14,7 @@ extern std::recursive_mutex gpu;
 using Turn = std::lock_guard<std::recursive_mutex>;
 
 // Puts work on a stream. It is done when something waits for it, or becomes a node of the graph that is captured.
-void submit(CUstream stream, CUgraphNodeType type, Work work);
+void submit(CUstream stream, CUgraphNodeType type, const char *name, Work work);
 
 // Does the work of one stream, of all that the null stream waits for, of all.
 void finish_stream(CUstream stream);
