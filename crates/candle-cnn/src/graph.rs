@@ -2,10 +2,17 @@
 //!
 //! A custom op of candle takes at most three tensors. A node with more hangs the others on carriers: ops with an
 //! output of one element that only pass on the gradients that the node's backward pass has left for them.
+//!
+//! [`backward`] needs neither carriers nor the zeros that candle adds every gradient to: it finds each node's own
+//! backward pass by the id of its output.
 
+use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
-use std::sync::{Arc, Mutex, MutexGuard};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
+};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::element::{Element, storage};
 use crate::identity;
@@ -29,10 +36,49 @@ impl Slot {
     }
 }
 
+/// How an output's gradient goes on to a node's inputs.
+struct Step {
+    inputs: Vec<TensorId>,
+    backward: Box<Backward>,
+}
+
+/// The nodes and carriers whose outputs live.
+static LIVING: LazyLock<Mutex<HashMap<TensorId, Known>>> = LazyLock::new(Mutex::default);
+
+/// What is known of an output.
+enum Known {
+    /// Weak, so that a step is not dropped, and other nodes with it, under the lock.
+    Node(Weak<Step>),
+    Carrier,
+}
+
+/// The entry of an output in [`LIVING`], once it has one.
+#[derive(Default)]
+struct Entry(OnceLock<TensorId>);
+
+impl Entry {
+    fn set(&self, id: TensorId, known: Known) {
+        lock(&LIVING).insert(id, known);
+        // Set once: a node has one output.
+        let _ = self.0.set(id);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(id) = self.0.get() {
+            lock(&LIVING).remove(id);
+        }
+    }
+}
+
 struct Node {
     name: &'static str,
     output: Mutex<Option<(Storage, Shape)>>,
-    backward: Option<Box<Backward>>,
+    /// Of a node; a carrier has none.
+    step: Option<Arc<Step>>,
+    /// As long as this lives, the output does.
+    _entry: Arc<Entry>,
     slot: Arc<Slot>,
     /// Place of this op's first input among the node's inputs.
     first: usize,
@@ -56,8 +102,8 @@ impl Node {
     }
 
     fn gradients<const N: usize>(&self, grad: &Tensor) -> Result<[Option<Tensor>; N]> {
-        if let Some(backward) = &self.backward {
-            let gradients = backward(&grad.contiguous()?)?;
+        if let Some(step) = &self.step {
+            let gradients = (step.backward)(&grad.contiguous()?)?;
             *lock(&self.slot.0) = gradients;
         }
         let own = if self.carries { N - 1 } else { N };
@@ -178,6 +224,7 @@ pub(crate) fn node_of(
         return Ok(Tensor::from_storage(output, shape, BackpropOp::none(), false));
     }
     let given = inputs;
+    let step = Step { inputs: inputs.iter().map(|input| input.id()).collect(), backward: Box::new(backward) };
     let slot = Arc::new(Slot::default());
     // From the last inputs to the first: the node itself takes two and a carrier, or three.
     let mut inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
@@ -190,7 +237,7 @@ pub(crate) fn node_of(
         carries = true;
     }
     let output = (output, Shape::from(shape));
-    let output = apply(name, inputs, output, Some(Box::new(backward)), &slot, 0, carries)?;
+    let output = apply(name, inputs, output, Some(Arc::new(step)), &slot, 0, carries)?;
     identity::check_operation(name, given, &output)?;
     Ok(output)
 }
@@ -199,25 +246,87 @@ fn apply(
     name: &'static str,
     inputs: Vec<Tensor>,
     output: (Storage, Shape),
-    backward: Option<Box<Backward>>,
+    step: Option<Arc<Step>>,
     slot: &Arc<Slot>,
     first: usize,
     carries: bool,
 ) -> Result<Tensor> {
     let output = Mutex::new(Some(output));
-    let node = Node { name, output, backward, slot: slot.clone(), first, carries };
-    match inputs.as_slice() {
+    let entry = Arc::new(Entry::default());
+    let known = step.as_ref().map_or(Known::Carrier, |step| Known::Node(Arc::downgrade(step)));
+    let node = Node { name, output, step, _entry: entry.clone(), slot: slot.clone(), first, carries };
+    let output = match inputs.as_slice() {
         [a] => a.apply_op1(node),
         [a, b] => a.apply_op2(b, node),
         [a, b, c] => a.apply_op3(b, c, node),
         _ => candle_core::bail!("internal: {name} was built with {} inputs", inputs.len()),
+    }?;
+    entry.set(output.id(), known);
+    Ok(output)
+}
+
+/// The gradients of `loss` with respect to the variables that it was computed from, as `loss.backward()` gives them, and
+/// faster where all operations between are this crate's.
+///
+/// candle adds each gradient to zeros. Here the first one that arrives at a tensor stays what it is, and only others are
+/// added to it. With operations of other kinds in the graph (arithmetic of candle's, dropout) this is `loss.backward()`.
+///
+/// ```
+/// use candle_cnn::{backward, ops};
+/// use candle_core::{Device, Tensor, Var};
+/// let weight = Var::new(&[[0.5f32, 0.0], [0.0, 0.5]], &Device::Cpu)?;
+/// let logits = ops::linear(&Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, &weight, None)?;
+/// let loss = ops::cross_entropy(&logits, &Tensor::new(&[1u32], &Device::Cpu)?)?;
+/// let gradients = backward(&loss)?;
+/// assert_eq!(gradients.get(&weight).expect("one").dims(), [2, 2]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As `loss.backward()`.
+pub fn backward(loss: &Tensor) -> Result<GradStore> {
+    // The output first; inputs behind what was computed from them.
+    let nodes = loss.sorted_nodes();
+    let Some(steps) = steps_of(&nodes) else { return loss.backward() };
+    let mut gradients = GradStore::default();
+    gradients.insert(loss, loss.ones_like()?.contiguous()?);
+    for (node, step) in nodes.into_iter().zip(steps) {
+        let Some(step) = step else { continue };
+        let Some(gradient) = gradients.remove(node) else { continue };
+        for (&input, gradient) in step.inputs.iter().zip((step.backward)(&gradient.contiguous()?)?) {
+            let Some(gradient) = gradient else { continue };
+            let sum = match gradients.get_id(input) {
+                Some(before) => before.add(&gradient)?,
+                None => gradient,
+            };
+            // Whatever an operation records while it computes its gradients, nobody goes back through it.
+            gradients.insert_id(input, sum.detach());
+        }
     }
+    Ok(gradients)
+}
+
+/// The steps of these nodes, `None` for variables and carriers; nothing where one is not this crate's.
+fn steps_of(nodes: &[&Tensor]) -> Option<Vec<Option<Arc<Step>>>> {
+    let living = lock(&LIVING);
+    let step = |node: &&Tensor| match living.get(&node.id()) {
+        _ if node.is_variable() => Some(None),
+        Some(Known::Node(step)) => step.upgrade().map(Some),
+        Some(Known::Carrier) => Some(None),
+        None => None,
+    };
+    nodes.iter().map(step).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Flatten, Relu, Sequential};
+    use crate::layers::{batch_norm2d, conv2d, linear};
+    use crate::ops;
+    use crate::parameters::Parameters;
     use candle_core::{Device, Var};
+    use candle_nn::ModuleT;
 
     /// y = Σ (i + 1) · xᵢ for n inputs: each input's gradient is its factor, whichever carrier it hangs on.
     #[test]
@@ -242,6 +351,89 @@ mod tests {
                 let wanted = (n == 1 || i != constant).then(|| vec![3. * (i + 1) as f32]);
                 assert_eq!(found, wanted, "input {i} of {n}");
             }
+        }
+        Ok(())
+    }
+
+    /// y = Σ xᵢ, whatever the gradient.
+    fn sum(inputs: &[&Tensor]) -> Result<Tensor> {
+        let tracked: Vec<bool> = inputs.iter().map(|x| x.track_op()).collect();
+        let values = inputs.iter().map(|x| Ok(x.to_vec1::<f32>()?[0])).collect::<Result<Vec<_>>>()?;
+        node("sum", inputs, vec![values.iter().sum::<f32>()], &[1], move |grad| {
+            Ok(tracked.iter().map(|&tracked| tracked.then(|| grad.clone())).collect())
+        })
+    }
+
+    fn number(gradients: &GradStore, var: &Var) -> Result<Vec<f32>> {
+        gradients.get(var).expect("a gradient").to_vec1()
+    }
+
+    #[test]
+    fn gradients_that_meet_are_added() -> Result<()> {
+        let [a, b] = [2f32, 3.].map(|value| Var::new(&[value], &Device::Cpu)).map(|var| var.expect("a variable"));
+        let constant = a.as_detached_tensor();
+        let both = sum(&[&a, &b, &constant, &a, &b, &a])?;
+        let loss = sum(&[&both, &both, &b, &constant])?;
+        let (found, wanted) = (backward(&loss)?, loss.backward()?);
+        assert_eq!((number(&found, &a)?, number(&found, &b)?), (vec![6.], vec![5.]));
+        assert_eq!((number(&wanted, &a)?, number(&wanted, &b)?), (vec![6.], vec![5.]));
+        assert_eq!(found.get_ids().count(), 2, "those of the variables alone");
+        Ok(())
+    }
+
+    #[test]
+    fn other_operations_are_candles() -> Result<()> {
+        let a = Var::new(&[2f32], &Device::Cpu)?;
+        let loss = sum(&[&a.sqr()?, &a])?;
+        assert_eq!(steps_of(&loss.sorted_nodes()).map(|steps| steps.len()), None);
+        assert_eq!(number(&backward(&loss)?, &a)?, [5.]);
+        let gradients = backward(&a)?;
+        assert_eq!(number(&gradients, &a)?, [1.]);
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_gone() -> Result<()> {
+        let a = Var::new(&[2f32], &Device::Cpu)?;
+        let living = |id| lock(&LIVING).contains_key(&id);
+        let first = sum(&[&a, &a, &a, &a])?;
+        let second = sum(&[&first, &a])?;
+        let ids = [first.id(), second.id()];
+        drop(first);
+        assert!(ids.into_iter().all(living), "the second holds the first");
+        drop(second);
+        assert!(!ids.into_iter().any(living));
+        Ok(())
+    }
+
+    /// The same bits as candle's, without candle, in blocks and layer by layer.
+    #[test]
+    fn a_whole_network_is_this_crates() -> Result<()> {
+        let parameters = Parameters::new(0);
+        let vb = parameters.var_builder(&Device::Cpu);
+        let conv = |name: &str| conv2d(2, 2, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp(name));
+        let bn = |name: &str| batch_norm2d(2, BatchNormConfig::default(), vb.pp(name));
+        let net = Sequential::new()
+            .add(ConvBlock::new(conv("conv1")?, bn("bn1")?))
+            .add(conv("conv2")?)
+            .add(bn("bn2")?)
+            .add(Relu)
+            .add(|x: &Tensor| ops::max_pool2d(x, 2, 2))
+            .add(Flatten)
+            .add(linear(8, 6, vb.pp("fc1"))?)
+            .add(Relu)
+            .add(linear(6, 3, vb.pp("fc2"))?);
+        let images: Vec<f32> = (0..2 * 2 * 8 * 8).map(|i| (i as f32).sin()).collect();
+        let images = Tensor::from_vec(images, (2, 2, 8, 8), &Device::Cpu)?;
+        let logits = net.forward_t(&images, true)?;
+        let loss = ops::cross_entropy(&logits, &Tensor::new(&[2u32, 0], &Device::Cpu)?)?;
+        assert!(steps_of(&loss.sorted_nodes()).is_some());
+        let (found, wanted) = (backward(&loss)?, loss.backward()?);
+        let trainable = parameters.trainable();
+        assert_eq!(trainable.len(), 12);
+        for var in trainable {
+            let [found, wanted] = [&found, &wanted].map(|store| store.get(&var).expect("a gradient").flatten_all());
+            assert_eq!(found?.to_vec1::<f32>()?, wanted?.to_vec1::<f32>()?);
         }
         Ok(())
     }

@@ -5,8 +5,9 @@
 //! changes an import. On the CPU in `f32` they run on AVX-512 or AVX2 where the machine has it ([`instruction_set`]), and
 //! with the feature `cuda` (and `cudnn`) on NVIDIA GPUs; the README says what holds elsewhere. Built for candle 0.11.1.
 //!
-//! | module | what it holds |
+//! | item | what it is for |
 //! |---|---|
+//! | [`backward`] | gradients of what this crate's operations have computed |
 //! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, linear, cross entropy |
 //! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
 //! | [`optim`] | SGD and AdamW as PyTorch defines them, gradient clipping, parameter groups |
@@ -36,6 +37,7 @@ pub mod trace;
 
 pub use cpu::{InstructionSet, instruction_set};
 pub use error::Error;
+pub use graph::backward;
 
 /// The README's example runs as a test.
 #[cfg(doctest)]

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::backward;
 use crate::ops::count_correct;
 use crate::optim::Capturable;
 
@@ -174,7 +175,7 @@ fn step(
     labels: &Tensor,
 ) -> Result<StepResult> {
     let (loss, logits) = forward(images, labels)?;
-    let gradients = loss.backward()?;
+    let gradients = backward(&loss)?;
     optimizer.step(&gradients)?;
     Ok(StepResult { loss: loss.detach(), correct: count_correct(&logits, labels)? })
 }
@@ -262,7 +263,7 @@ impl OnGpu {
         let capturing = Capturing::begin();
         let graph = Graph::capture(device, || {
             let (loss, logits) = forward(&images, &labels)?;
-            let gradients = loss.backward()?;
+            let gradients = backward(&loss)?;
             optimizer.record(&gradients, &mut recorded)?;
             loss_at.set(&loss.detach())?;
             self.correct.set(&count_correct(&logits, &labels)?)

@@ -7,7 +7,6 @@
 //! # Ok::<(), Error>(())
 //! ```
 
-pub use candle_cnn;
 pub use candle_cnn::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
     batch_norm2d, conv_bn_relu_max_pool, conv2d, linear,
@@ -16,6 +15,7 @@ pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, fla
 pub use candle_cnn::optim::{SGD, SgdConfig};
 pub use candle_cnn::parameters::Parameters;
 pub use candle_cnn::schedule::Schedule;
+pub use candle_cnn::{self, backward};
 pub use candle_core::backprop::GradStore;
 pub use candle_core::{self, D, DType, Device, IndexOp, Result as CandleResult, Tensor, Var};
 pub use candle_nn::{self, Module, ModuleT, Optimizer, VarBuilder};

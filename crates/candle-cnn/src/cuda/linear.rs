@@ -6,7 +6,8 @@ use super::conv2d::channel_gradient;
 use super::{Gpu, address, launch};
 use crate::graph::{Gradients, node_of};
 
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// `origin` is what the gradient of `x` goes to: `x`, or the same values in another shape.
+pub(crate) fn linear([x, origin]: [&Tensor; 2], weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let (outputs, inputs) = weight.dims2()?;
@@ -17,14 +18,14 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     if let Some(bias) = &bias {
         gpu.run(launch::add_bias(y.at(), address::<f32>(bias)?, [rows, outputs, 1]))?;
     }
-    let mut arguments = vec![&x, &weight];
+    let mut arguments = vec![origin, &weight];
     arguments.extend(&bias);
     let tracked: Vec<bool> = arguments.iter().map(|argument| argument.track_op()).collect();
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let dims = x.dims().to_vec();
+    let dims = origin.dims().to_vec();
     node_of("linear", &arguments, y.into_storage(), &shape, move |grad| -> Result<Gradients> {
         let dy = grad.detach().reshape((rows, outputs))?;
         let mut gradients = vec![None, None];

@@ -103,5 +103,6 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         1 => x.unsqueeze(1)?,
         _ => x.flatten_from(1)?,
     };
+    lineage::note(&y, Lineage::Flat(x.clone()));
     trace::report(y, |y| call("Flatten", Operation::Flatten, x, y))
 }

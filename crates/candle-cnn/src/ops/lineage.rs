@@ -1,7 +1,7 @@
 //! What the last operation on this thread was made of, so that convolution, batch norm, ReLU and max-pool, called one
-//! after another, share one backward pass.
+//! after another, share one backward pass; so do flattening and a fully connected layer.
 //!
-//! Each of the four leaves a note about its output; the next one takes it if that output is its input. Where the pool
+//! Each of the first four leaves a note about its output; the next one takes it if that output is its input. Where the pool
 //! finds the whole chain, its output enters candle's graph as a function of the chain's own inputs: the same values and
 //! the same gradients, without the gradients of what lies between, which nobody can ask candle for anyway. The tensors
 //! between keep their own places in the graph for whoever uses them otherwise. A note is kept until the next operation
@@ -32,6 +32,8 @@ pub(super) struct NormCall {
 }
 
 pub(super) enum Lineage {
+    /// What was flattened.
+    Flat(Tensor),
     Conv(ConvCall),
     Norm(NormCall),
     Relu(NormCall),

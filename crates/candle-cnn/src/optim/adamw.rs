@@ -9,9 +9,9 @@ use super::capturable::Capturable;
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use super::sgd::restored;
-use crate::Error;
 #[cfg(feature = "cuda")]
 use crate::cuda::optimiser::{self, RecordedStep};
+use crate::{Error, backward};
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
@@ -325,6 +325,10 @@ impl Optimizer for AdamW {
         #[cfg(feature = "cuda")]
         on_gpu.run()?;
         Ok(())
+    }
+
+    fn backward_step(&mut self, loss: &Tensor) -> Result<()> {
+        self.step(&backward(loss)?)
     }
 
     /// The first group's.

@@ -1,5 +1,6 @@
 //! The learning-rate range test: how large a step a network bears.
 
+use candle_cnn::backward;
 use candle_nn::{ModuleT, Optimizer};
 
 use crate::display::Figure;
@@ -81,7 +82,7 @@ pub fn range_test(
             break;
         }
         optimizer.set_learning_rate(rate);
-        optimizer.step(&loss.backward()?)?;
+        optimizer.step(&backward(&loss)?)?;
     }
     Ok(test)
 }

@@ -1,5 +1,6 @@
 //! The loop, ready made.
 
+use candle_cnn::backward;
 use candle_cnn::ops::count_correct;
 use candle_cnn::optim::Capturable;
 use candle_cnn::parameters::Parameters;
@@ -35,7 +36,7 @@ type Step<'a, O> = Box<dyn FnMut(&mut O, &Tensor, &Tensor) -> candle_core::Resul
 fn plain<'a, O: Optimizer>(forward: Forward<'a>) -> Step<'a, O> {
     Box::new(move |optimizer, images, labels| {
         let (loss, logits) = forward(images, labels)?;
-        let gradients = loss.backward()?;
+        let gradients = backward(&loss)?;
         optimizer.step(&gradients)?;
         Ok(StepResult { loss: loss.detach(), correct: count_correct(&logits, labels)? })
     })
