@@ -19,7 +19,7 @@
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
 use candle_cnn::precision::{Precision, set_precision};
 use candle_cnn::step_graph::StepGraph;
-use candle_cnn::{ops, optim, parameters::Parameters, random};
+use candle_cnn::{backward, ops, optim, parameters::Parameters, random};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, ModuleT, Optimizer, VarBuilder, VarMap};
 use rand::Rng;
@@ -43,9 +43,11 @@ const WITHOUT_AVX512: [(&str, &str); 4] = [
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
 ];
 
-/// This crate, with the blocks as one operation and layer by layer; plain candle; PyTorch in both layouts.
+/// This crate, with the blocks as one operation, layer by layer, and with `loss.backward()` in place of this crate's
+/// `backward`; plain candle; PyTorch in both layouts.
 const FUSED: &str = "candle-cnn";
 const SEPARATE: &str = "candle-cnn layer by layer";
+const CANDLES_BACKWARD: &str = "candle-cnn with candle's backward";
 const PLAIN: &str = "plain candle";
 const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
@@ -65,16 +67,16 @@ trait Contender {
     fn infer(&self, images: &Tensor) -> candle_core::Result<()>;
 }
 
-/// This crate; `fused` or layer by layer, as a learner writes it.
+/// This crate, as one of the contenders uses it.
 struct Ours {
+    way: &'static str,
     blocks: Vec<ConvBlock>,
     dense: Vec<Linear>,
     sgd: optim::SGD,
-    fused: bool,
 }
 
 impl Ours {
-    fn new(fused: bool, device: &Device) -> candle_core::Result<Self> {
+    fn new(way: &'static str, device: &Device) -> candle_core::Result<Self> {
         let parameters = Parameters::new(0);
         let vb = parameters.var_builder(device);
         let same = Conv2dConfig { padding: 1, ..Default::default() };
@@ -88,17 +90,17 @@ impl Ours {
         let dense = dense.collect::<candle_core::Result<_>>()?;
         let config = optim::SgdConfig { learning_rate: 1e-3, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
         let sgd = optim::SGD::new(parameters.trainable(), config)?;
-        Ok(Self { blocks, dense, sgd, fused })
+        Ok(Self { way, blocks, dense, sgd })
     }
 
     fn forward(&self, images: &Tensor, train: bool) -> candle_core::Result<Tensor> {
         let mut x = images.clone();
         for block in &self.blocks {
-            x = if self.fused {
-                block.forward_t(&x, train)?
-            } else {
+            x = if self.way == SEPARATE {
                 let y = block.bn().forward_t(&block.conv().forward(&x)?, train)?;
                 ops::max_pool2d(&ops::relu(&y)?, 2, 2)?
+            } else {
+                block.forward_t(&x, train)?
             };
         }
         x = ops::flatten(&x)?;
@@ -111,7 +113,8 @@ impl Ours {
 impl Contender for Ours {
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
         let loss = ops::cross_entropy(&self.forward(images, true)?, labels)?;
-        self.sgd.backward_step(&loss)?;
+        let gradients = if self.way == CANDLES_BACKWARD { loss.backward()? } else { backward(&loss)? };
+        self.sgd.step(&gradients)?;
         read_on_the_cpu(&loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
@@ -133,7 +136,7 @@ struct Captured {
 impl Captured {
     fn new(precision: Precision, device: &Device) -> candle_core::Result<Self> {
         set_precision(precision);
-        let mut net = Ours::new(true, device)?;
+        let mut net = Ours::new(FUSED, device)?;
         // Its own, since the network is shared with the graph.
         let sgd = std::mem::replace(&mut net.sgd, optim::SGD::new(Vec::new(), Default::default())?);
         Ok(Self { net: net.into(), sgd, graph: None })
@@ -229,8 +232,9 @@ fn work(name: &str) -> Result<(), Error> {
     let device = device()?;
     let mut contender: Option<Box<dyn Contender>> = match name {
         PLAIN => Some(Box::new(Plain::new(&device)?)),
-        FUSED => Some(Box::new(Ours::new(true, &device)?)),
-        SEPARATE => Some(Box::new(Ours::new(false, &device)?)),
+        FUSED => Some(Box::new(Ours::new(FUSED, &device)?)),
+        SEPARATE => Some(Box::new(Ours::new(SEPARATE, &device)?)),
+        CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, &device)?)),
         CAPTURED => Some(Box::new(Captured::new(Precision::F32, &device)?)),
         CAPTURED_TF32 => Some(Box::new(Captured::new(Precision::Tf32, &device)?)),
         CAPTURED_BF16 => Some(Box::new(Captured::new(Precision::Bf16, &device)?)),
@@ -400,7 +404,8 @@ impl Options {
         let on_gpu = !self.device.is_cpu();
         let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY));
         let captured = [CAPTURED, CAPTURED_TF32, CAPTURED_BF16].into_iter().filter(|_| on_gpu);
-        let ours = [FUSED, SEPARATE, PLAIN].into_iter().chain(captured).filter(|name| self.wants(name));
+        let ours =
+            [FUSED, SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().chain(captured).filter(|name| self.wants(name));
         for name in yardsticks.chain(ours) {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["--worker", name]).env("RAYON_NUM_THREADS", self.threads.to_string());
@@ -459,7 +464,9 @@ fn measure(
     yardsticks: &mut Yardsticks,
 ) -> Result<(), Error> {
     let mut all = Vec::new();
-    for worker in workers.iter_mut() {
+    let differs = |worker: &&mut Worker| mode == "training" || worker.name != CANDLES_BACKWARD;
+    let mut workers: Vec<&mut Worker> = workers.iter_mut().filter(differs).collect();
+    for worker in &mut workers {
         // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
         worker.run(mode, batch, if options.device.is_cpu() { 2 } else { 10 })?;
         let (seconds, _) = worker.run(mode, batch, 1)?;
