@@ -269,7 +269,7 @@ fn apply(
 /// faster where all operations between are this crate's.
 ///
 /// candle adds each gradient to zeros. Here the first one that arrives at a tensor stays what it is, and only others are
-/// added to it. With operations of other kinds in the graph (arithmetic of candle's, dropout) this is `loss.backward()`.
+/// added to it. With operations of other kinds in the graph, such as candle's arithmetic, this is `loss.backward()`.
 ///
 /// ```
 /// use candle_cnn::{backward, ops};
@@ -321,7 +321,7 @@ fn steps_of(nodes: &[&Tensor]) -> Option<Vec<Option<Arc<Step>>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Flatten, Relu, Sequential};
+    use crate::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Dropout, Flatten, Relu, Sequential};
     use crate::layers::{batch_norm2d, conv2d, linear};
     use crate::ops;
     use crate::parameters::Parameters;
@@ -422,6 +422,7 @@ mod tests {
             .add(Flatten)
             .add(linear(8, 6, vb.pp("fc1"))?)
             .add(Relu)
+            .add(Dropout::new(0.5, 0)?)
             .add(linear(6, 3, vb.pp("fc2"))?);
         let images: Vec<f32> = (0..2 * 2 * 8 * 8).map(|i| (i as f32).sin()).collect();
         let images = Tensor::from_vec(images, (2, 2, 8, 8), &Device::Cpu)?;

@@ -1,10 +1,12 @@
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ModuleT;
 use rand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Error;
+use crate::element::{Element, tensor, values};
+use crate::graph::node;
 use crate::random::stream;
 use crate::step_graph;
 use crate::trace::{self, LayerCall, Operation};
@@ -48,6 +50,17 @@ impl Dropout {
     }
 }
 
+/// x · mask, value by value, as a node that [`crate::backward`] knows.
+fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let mask: Vec<T> = mask.into_iter().map(|factor| T::from_f64(factor.into())).collect();
+    let times_mask = move |x: &[T]| -> Vec<T> { x.iter().zip(&mask).map(|(&x, &factor)| x * factor).collect() };
+    let y = times_mask(&values::<T>(&x)?);
+    node("dropout", &[&x], y, x.dims(), move |grad| {
+        Ok(vec![Some(tensor(times_mask(&values::<T>(grad)?), grad.dims())?)])
+    })
+}
+
 impl ModuleT for Dropout {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let y = if train && self.probability > 0.0 {
@@ -56,7 +69,11 @@ impl ModuleT for Dropout {
             let kept = (1.0 / (1.0 - self.probability)) as f32;
             let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };
             let mask: Vec<f32> = (0..x.elem_count()).map(draw).collect();
-            (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?
+            match (x.device(), x.dtype()) {
+                (Device::Cpu, DType::F32) => masked::<f32>(x, mask)?,
+                (Device::Cpu, DType::F64) => masked::<f64>(x, mask)?,
+                _ => (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?,
+            }
         } else {
             x.clone()
         };
@@ -70,5 +87,28 @@ impl ModuleT for Dropout {
             parameters: 0,
             multiply_adds: 0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    #[test]
+    fn the_gradient_has_the_mask_of_the_output() -> Result<()> {
+        for dtype in [DType::F32, DType::F64, DType::F16] {
+            // Not contiguous.
+            let x = Var::from_tensor(&Tensor::ones((50, 40), dtype, &Device::Cpu)?)?;
+            let y = Dropout::new(0.25, 7)?.forward_t(&x.t()?, true)?;
+            let values = y.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            let kept = values.iter().filter(|&&value| value != 0.).count();
+            // 1500 of 2000, give or take four standard deviations of 19.
+            assert!((1420..1580).contains(&kept), "{kept}");
+            let gradients = y.sum_all()?.backward()?;
+            let gradient = gradients.get(&x).expect("a gradient").t()?.to_dtype(DType::F64)?;
+            assert_eq!(gradient.flatten_all()?.to_vec1::<f64>()?, values, "the sum's gradient is 1, as is x");
+        }
+        Ok(())
     }
 }
