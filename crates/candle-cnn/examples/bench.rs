@@ -53,8 +53,8 @@ const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
-const CAPTURED_TF32: &str = "candle-cnn as a CUDA graph, TF32";
-const CAPTURED_BF16: &str = "candle-cnn as a CUDA graph, bf16";
+const CAPTURED_TF32: &str = "candle-cnn as a CUDA graph in TF32";
+const CAPTURED_BF16: &str = "candle-cnn as a CUDA graph in bf16";
 const COMPILED: &str = "PyTorch compiled";
 /// Not contenders: the machine's yardsticks.
 const PRODUCT: &str = "matrix product";

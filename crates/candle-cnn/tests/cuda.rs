@@ -68,6 +68,23 @@ fn compare(name: &str, dtype: DType, f: impl Fn(&mut Inputs) -> Result<Vec<Tenso
 }
 
 #[test]
+fn memory_stays_in_the_pool() -> Result<()> {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys::CUmemPool_attribute};
+    let Some(gpu) = gpu() else { return Ok(()) };
+    ops::relu(&Tensor::ones((2, 2), DType::F32, &gpu)?)?;
+    let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    let mut kept = 0u64;
+    let device = gpu.as_cuda_device()?.cuda_stream().context().cu_device();
+    // SAFETY: the device is the context's, the pool the device's, and the attribute a number of 64 bits.
+    unsafe {
+        let pool = result::device::get_mem_pool(device)?;
+        result::mem_pool::get_attribute(pool, threshold, std::ptr::from_mut(&mut kept).cast())?;
+    }
+    assert_eq!(kept, u64::MAX);
+    Ok(())
+}
+
+#[test]
 fn relu() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         compare("relu", dtype, |inputs| {

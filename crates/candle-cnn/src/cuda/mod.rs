@@ -16,6 +16,7 @@ pub(crate) mod gather_images;
 #[allow(missing_docs)] // The test includes it, so it says `pub`; kernels.cu says what each kernel does.
 mod launch;
 pub(crate) mod linear;
+mod memory_pool;
 pub(crate) mod optimiser;
 pub(crate) mod pool2d;
 
@@ -78,6 +79,7 @@ impl Gpu {
     fn new(device: CudaDevice) -> Result<Self> {
         /// The first compute capability with units for TF32 and bf16.
         const AMPERE: i32 = 8;
+        memory_pool::keep(&device);
         let precision = match precision() {
             Precision::F32 => Precision::F32,
             reduced => {

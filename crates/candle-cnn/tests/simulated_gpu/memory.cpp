@@ -5,6 +5,7 @@
 
 #include "memory.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -20,6 +21,9 @@ static const unsigned char NOTHING = 0xff;
 
 static std::map<CUdeviceptr, std::size_t> pieces;
 static std::size_t used = 0;
+// What the pool has taken from the device, and how much of it it keeps when something waits.
+static std::size_t reserved = 0;
+static unsigned long long release_threshold = 0;
 
 static void *at(CUdeviceptr begin) { return (void *)begin; }
 
@@ -32,7 +36,13 @@ static CUresult take(CUdeviceptr *begin, std::size_t bytes) {
     *begin = (CUdeviceptr)memory;
     pieces[*begin] = bytes;
     used += bytes;
+    reserved = std::max(reserved, used);
     return CUDA_SUCCESS;
+}
+
+void release_memory() {
+    std::size_t kept = std::min<unsigned long long>(reserved, release_threshold);
+    reserved = std::max(used, kept);
 }
 
 static void forget_values(CUdeviceptr begin) { std::memset(at(begin), NOTHING, pieces.at(begin)); }
@@ -64,7 +74,31 @@ extern "C" {
 CUresult cuMemGetInfo(std::size_t *available, std::size_t *total) {
     Turn turn(gpu);
     *total = CAPACITY;
-    *available = CAPACITY - used;
+    *available = CAPACITY - reserved;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice) {
+    *pool = (CUmemoryPool)&reserved;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *value) {
+    Turn turn(gpu);
+    if (attribute != CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) give_up("attribute %d of a pool can't be set", (int)attribute);
+    release_threshold = *(unsigned long long *)value;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *value) {
+    Turn turn(gpu);
+    unsigned long long &number = *(unsigned long long *)value;
+    switch (attribute) {
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: number = release_threshold; break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: number = reserved; break;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: number = used; break;
+    default: give_up("attribute %d of a pool is not known", (int)attribute);
+    }
     return CUDA_SUCCESS;
 }
 

@@ -6,3 +6,6 @@
 
 // Gives memory back at once.
 void give_back(CUdeviceptr begin);
+
+// What the pool does when something has waited for the GPU.
+void release_memory();

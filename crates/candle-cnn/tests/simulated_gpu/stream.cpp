@@ -109,13 +109,17 @@ static void finish(bool blocking_only) {
         CUstream stream = streams()[i];
         if (stream->blocking || !blocking_only) stream->run_all();
     }
+    release_memory();
 }
 
 void finish_blocking_streams() { finish(true); }
 
 void finish_all_streams() { finish(false); }
 
-void finish_stream(CUstream stream) { find_stream(stream)->run_all(); }
+void finish_stream(CUstream stream) {
+    find_stream(stream)->run_all();
+    release_memory();
+}
 
 bool is_captured(CUstream stream) { return find_stream(stream)->capture != nullptr; }
 

@@ -107,11 +107,26 @@ pub(crate) fn finish_work() {
     let _ = unsafe { sys::cuCtxSynchronize() };
 }
 
-/// The free memory of a GPU in bytes, if `device` is one.
+/// The free memory of a GPU in bytes, if `device` is one, with what its pool keeps of tensors that are gone.
 pub(crate) fn free_memory(device: &Device) -> Option<usize> {
-    device.as_cuda_device().ok()?.cuda_stream().context().bind_to_thread().ok()?;
+    let context = device.as_cuda_device().ok()?.cuda_stream().context().clone();
+    context.bind_to_thread().ok()?;
     let (free, _) = result::mem_get_info().ok()?;
-    Some(free)
+    use sys::CUmemPool_attribute::{
+        CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED, CU_MEMPOOL_ATTR_USED_MEM_CURRENT as USED,
+    };
+    // SAFETY: the device is the context's.
+    let pool = unsafe { result::device::get_mem_pool(context.cu_device()) };
+    let bytes = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: the pool is the device's, and both attributes are numbers of 64 bits.
+        unsafe { result::mem_pool::get_attribute(pool.ok()?, attribute, std::ptr::from_mut(&mut bytes).cast()) }
+            .ok()?;
+        usize::try_from(bytes).ok()
+    };
+    // A device without pools keeps nothing.
+    let kept = bytes(RESERVED).zip(bytes(USED)).map_or(0, |(reserved, used)| reserved.saturating_sub(used));
+    Some(free + kept)
 }
 
 /// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
@@ -161,6 +176,27 @@ mod tests {
             CudaError::Load { cuda: DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU), module_name: "x".into() };
         assert_eq!(explain(&load.into()), Some(DeviceError::Unloadable { code: 209 }));
         assert_eq!(explain(&candle_core::Error::Msg("x".into())), None);
+    }
+
+    #[test]
+    fn memory_of_a_tensor_that_is_gone_is_free() {
+        let gpu = match open(0) {
+            Err(reason) => return println!("skipped: no GPU: {reason}"),
+            Ok(gpu) => gpu,
+        };
+        // From its first operation on candle-cnn lets the pool keep memory.
+        candle_cnn::ops::relu(&Tensor::ones(1, DType::F32, &gpu).expect("room")).expect("a kernel");
+        const GIBIBYTE: usize = 1 << 30;
+        let free = || free_memory(&gpu).expect("a GPU's memory");
+        let before = free();
+        let tensor = Tensor::zeros(GIBIBYTE, DType::U8, &gpu).expect("room");
+        gpu.synchronize().expect("an answer");
+        let between = free();
+        drop(tensor);
+        gpu.synchronize().expect("an answer");
+        // Other tests take a little at the same time.
+        assert!(before - between > GIBIBYTE / 2, "{before} {between}");
+        assert!(before.abs_diff(free()) < GIBIBYTE / 2, "{before} {}", free());
     }
 
     #[test]
