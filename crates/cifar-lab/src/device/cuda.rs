@@ -90,6 +90,9 @@ pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
     look(ordinal)?;
     let open = || {
         let device = Device::new_cuda(ordinal)?;
+        // SAFETY: the events, two for each tensor, order streams that cudarc made, and here it makes none: each thread has
+        // CUDA's own, which they do not order either, and `finish_work` is called where tensors change hands.
+        unsafe { device.as_cuda_device()?.disable_event_tracking() };
         Tensor::ones(1, DType::F32, &device)?.affine(1., 1.)?.to_vec1::<f32>()?;
         Ok(device)
     };
