@@ -69,6 +69,7 @@ fn compare(name: &str, dtype: DType, f: impl Fn(&mut Inputs) -> Result<Vec<Tenso
 
 #[test]
 fn memory_stays_in_the_pool() -> Result<()> {
+    use candle_core::cuda_backend::WrapErr;
     use candle_core::cuda_backend::cudarc::driver::{result, sys::CUmemPool_attribute};
     let Some(gpu) = gpu() else { return Ok(()) };
     ops::relu(&Tensor::ones((2, 2), DType::F32, &gpu)?)?;
@@ -77,8 +78,8 @@ fn memory_stays_in_the_pool() -> Result<()> {
     let device = gpu.as_cuda_device()?.cuda_stream().context().cu_device();
     // SAFETY: the device is the context's, the pool the device's, and the attribute a number of 64 bits.
     unsafe {
-        let pool = result::device::get_mem_pool(device)?;
-        result::mem_pool::get_attribute(pool, threshold, std::ptr::from_mut(&mut kept).cast())?;
+        let pool = result::device::get_mem_pool(device).w()?;
+        result::mem_pool::get_attribute(pool, threshold, std::ptr::from_mut(&mut kept).cast()).w()?;
     }
     assert_eq!(kept, u64::MAX);
     Ok(())

@@ -135,31 +135,32 @@ fn cuda(repository: &Repository, tally: &mut Tally) -> bool {
         Ok(build) => build,
         Err(reason) => return tally.count("the CUDA toolkit", Duration::ZERO, &Err(reason.to_string())),
     };
-    let features = format!("candle-cnn/{0},cifar-lab/{0}", build.feature());
     let simulated = cuda::find_driver(&Places::of_process()).is_none();
     if simulated {
         println!("skipped: no GPU: the simulated one shows results and errors, not what a GPU's own kernels do");
     }
-    let runner = format!("target.'cfg(all())'.runner = {:?}", repository.root().join(SIMULATED_GPU));
-    let runner = if simulated { vec!["--config", &runner] } else { vec![] };
-    let computing = ["test", "--lib"].into_iter().chain(CUDA_TESTS.iter().flat_map(|name| ["--test", name]));
-    let steps = [
-        (vec![], vec!["clippy", "--all-targets"], vec!["--", "-D", "warnings"]),
-        (vec![], vec!["test", "--no-run"], vec![]),
-        (runner, computing.collect(), vec![]),
-    ];
-    steps.into_iter().all(|(configuration, first, last)| {
+    let mut step = |feature: &str, configuration: &[&str], first: &[&str], last: &[&str]| {
         let begun = Instant::now();
+        let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
         let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
-        let named: Vec<&str> = first.into_iter().chain(crates).chain(last).collect();
-        let arguments: Vec<&str> = configuration.into_iter().chain(named.iter().copied()).collect();
-        let result = cargo_with(repository, &arguments, |command| {
+        let named = [first, &crates, last].concat();
+        let result = cargo_with(repository, &[configuration, &named].concat(), |command| {
             build.apply(command);
             // Apart from what is compiled without CUDA: libcifar_lab.so has the same name in both.
             command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
         });
         tally.count(&format!("cargo {}", named.join(" ")), begun.elapsed(), &result)
-    })
+    };
+    let mut features = vec!["cuda", build.feature()];
+    features.dedup();
+    let (lint, deny) = (["clippy", "--all-targets"], ["--", "-D", "warnings"]);
+    let runner = format!("target.'cfg(all())'.runner = {:?}", repository.root().join(SIMULATED_GPU));
+    let runner: &[&str] = if simulated { &["--config", &runner] } else { &[] };
+    let mut computing = vec!["test", "--lib"];
+    computing.extend(CUDA_TESTS.iter().flat_map(|name| ["--test", name]));
+    features.into_iter().all(|feature| step(feature, &[], &lint, &deny))
+        && step(build.feature(), &[], &["test", "--no-run"], &[])
+        && step(build.feature(), runner, &computing, &[])
 }
 
 fn cargo_with(repository: &Repository, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Result<String, String> {

@@ -11,7 +11,7 @@
 //! - [`export`]: a notebook's cells as a plain Rust program.
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
-//! - [`bench`]: `cargo lab bench`.
+//! - [`mod@bench`]: `cargo lab bench`.
 //! - [`programs`]: programs of the other crates.
 //! - [`doctor`]: what is found and what is missing.
 //! - [`machine`]: its processor and memory.
