@@ -6,6 +6,7 @@
 //! **This has never run on a GPU.** It was written from NVIDIA's documentation and the sources of candle and cudarc.
 
 use candle_core::{Result, Tensor};
+use candle_nn::Optimizer;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
@@ -155,7 +156,7 @@ impl<'a> StepGraph<'a> {
                 return on_gpu.run(device, &*self.forward, optimizer, images, labels);
             }
         }
-        step(&*self.forward, optimizer, images, labels)
+        plain_step(&self.forward, optimizer, images, labels)
     }
 
     /// Whether the next step of the first one's shape is a graph's launch.
@@ -167,10 +168,29 @@ impl<'a> StepGraph<'a> {
     }
 }
 
-/// The step without a graph.
-fn step(
-    forward: &Forward<'_>,
-    optimizer: &mut impl Capturable,
+/// The step without a graph, with any optimiser; `forward` as for [`StepGraph::new`].
+///
+/// ```
+/// use candle_cnn::{ops, optim::{SGD, SgdConfig}, step_graph::plain_step};
+/// use candle_core::{Device, Tensor, Var};
+/// use candle_nn::Optimizer;
+///
+/// let weight = Var::new(&[[0.5f32, 0.0], [0.0, 0.5]], &Device::Cpu)?;
+/// let mut sgd = SGD::new(vec![weight.clone()], SgdConfig::default())?;
+/// let forward = |images: &Tensor, labels: &Tensor| {
+///     let logits = ops::linear(images, &weight, None)?;
+///     Ok((ops::cross_entropy(&logits, labels)?, logits))
+/// };
+/// let (images, labels) = (Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, Tensor::new(&[1u32], &Device::Cpu)?);
+/// assert_eq!(plain_step(forward, &mut sgd, &images, &labels)?.correct.to_scalar::<u32>()?, 1);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of the closure, the backward pass and the optimiser.
+pub fn plain_step(
+    forward: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
+    optimizer: &mut impl Optimizer,
     images: &Tensor,
     labels: &Tensor,
 ) -> Result<StepResult> {
@@ -245,7 +265,7 @@ impl OnGpu {
                 // The small tables of candle's kernels stay on the device, where the capture finds them.
                 let _tables = device.enable_cuda_graph_htod_cache();
                 let (images, labels) = (self.images.as_detached_tensor(), self.labels.as_detached_tensor());
-                let result = step(forward, optimizer, &images, &labels)?;
+                let result = plain_step(forward, optimizer, &images, &labels)?;
                 self.loss = Some(Var::zeros(result.loss.shape(), result.loss.dtype(), result.loss.device())?);
                 return Ok(result);
             }

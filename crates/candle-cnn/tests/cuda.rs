@@ -10,20 +10,9 @@ use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{ModuleT, Optimizer};
-use support::{Numbers, assert_close, flat, small_network};
+use support::{Numbers, assert_close, flat, gpu, small_network};
 
 const TOLERANCE: f64 = 1e-4;
-
-fn gpu() -> Option<Device> {
-    match Device::new_cuda(0) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            // A backtrace may follow.
-            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
-            None
-        }
-    }
-}
 
 /// Variables of the same values on any device.
 struct Inputs {

@@ -23,13 +23,7 @@ fn products(device: &Device) -> Result<Vec<Vec<f64>>> {
 
 #[test]
 fn reduced_precision_is_as_close_as_its_bits() -> Result<()> {
-    let gpu = match Device::new_cuda(0) {
-        Ok(gpu) => gpu,
-        Err(error) => {
-            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
-            return Ok(());
-        }
-    };
+    let Some(gpu) = support::gpu() else { return Ok(()) };
     let exact = products(&gpu)?;
     // Half a unit of the last of 11 and of 8 bits; two factors, each product of a chain of two, and a small reserve.
     for (precision, unit) in [(Precision::Tf32, 2f64.powi(-12)), (Precision::Bf16, 2f64.powi(-9))] {

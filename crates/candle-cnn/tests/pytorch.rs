@@ -308,13 +308,8 @@ fn ten_training_steps_of_the_network_in_fused_blocks() -> Result<()> {
 #[cfg(feature = "cuda")]
 #[test]
 fn ten_training_steps_on_a_gpu() -> Result<()> {
-    match Device::new_cuda(0) {
-        Ok(gpu) => [false, true].into_iter().try_for_each(|fused| ten_training_steps(fused, &gpu, 1e-3)),
-        Err(error) => {
-            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
-            Ok(())
-        }
-    }
+    let Some(gpu) = support::gpu() else { return Ok(()) };
+    [false, true].into_iter().try_for_each(|fused| ten_training_steps(fused, &gpu, 1e-3))
 }
 
 fn ten_training_steps(fused: bool, device: &Device, tolerance: f64) -> Result<()> {

@@ -4,11 +4,13 @@
 //! (`crates/candle-cnn/tests/simulated_gpu`), whose variables these tests set; elsewhere they say that they are skipped.
 #![cfg(feature = "cuda")]
 
+mod support;
+
 use std::process::Command;
 
 use candle_cnn::optim::{SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::Optimizer;
 use cifar_lab::dataset::Cifar10;
 use cifar_lab::device::{DeviceError, choose_device, describe};
@@ -16,10 +18,7 @@ use cifar_lab::error::{Error, Result};
 use cifar_lab::loader::DataLoader;
 use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::training::{Status, Trainer};
-
-fn gpu() -> Option<Device> {
-    choose_device("cuda").map_err(|reason| eprintln!("skipped: no GPU ({reason})")).ok()
-}
+use support::gpu;
 
 #[test]
 fn a_tensor_that_does_not_fit_is_refused_and_the_next_one_is_not() -> Result<()> {

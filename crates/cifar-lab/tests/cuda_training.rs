@@ -1,6 +1,8 @@
 //! Loading and training on a GPU; each says "skipped: no GPU" where there is none.
 #![cfg(feature = "cuda")]
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -9,16 +11,12 @@ use candle_cnn::parameters::Parameters;
 use candle_core::{Device, Tensor, Var};
 use candle_nn::Optimizer;
 use cifar_lab::dataset::Cifar10;
-use cifar_lab::device::choose_device;
 use cifar_lab::error::Result;
 use cifar_lab::loader::{Batch, DataLoader};
 use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::training::{Plan, Status, Trainer, Training};
 use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
-
-fn gpu() -> Option<Device> {
-    choose_device("cuda").map_err(|reason| eprintln!("skipped: no GPU ({reason})")).ok()
-}
+use support::gpu;
 
 #[test]
 fn batches_have_the_values_of_the_cpu() -> Result<()> {

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) fn keep(gpu: &CudaDevice) {
     /// A bit for each device that it was done for; those from 64 on are left as they are.
     static DONE: AtomicU64 = AtomicU64::new(0);
-    let context = gpu.cuda_stream().context().clone();
+    let stream = gpu.cuda_stream();
+    let context = stream.context();
     let Some(bit) = 1u64.checked_shl(context.ordinal() as u32) else { return };
     if DONE.load(Ordering::Relaxed) & bit != 0 || DONE.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
         return;

@@ -7,8 +7,9 @@
 #include <cmath>
 #include <cstring>
 #include <ucontext.h>
-#include <utility>
 #include <vector>
+
+#include "arguments.h"
 
 #define __global__
 #define __device__
@@ -40,16 +41,6 @@ static void fibre() {
     done[threadIdx.x] = 1;
 }
 
-// The arguments lie where the pointers say, as for the driver's cuLaunchKernel.
-template <typename... A, std::size_t... I>
-static void unpack(void (*kernel)(A...), void **pointers, std::index_sequence<I...>) {
-    kernel(*(std::remove_const_t<A> *)pointers[I]...);
-}
-
-template <typename... A> static void unpack(void (*kernel)(A...), void **pointers) {
-    unpack(kernel, pointers, std::index_sequence_for<A...>());
-}
-
 struct Kernel {
     const char *name;
     void (*call)(void **);
@@ -64,7 +55,7 @@ struct Kernel {
     X(scale_by) X(sgd_step) X(adamw_step) X(store_settings) X(count_correct) X(to_bf16) X(from_bf16)                  \
     X(gather_images)
 
-#define KERNEL(name) {#name, [](void **pointers) { unpack(name, pointers); }},
+#define KERNEL(name) {#name, [](void **pointers) { call_with(name, pointers); }},
 static const Kernel KERNELS[] = {ALL_KERNELS(KERNEL)};
 
 // Runs a kernel; with `backwards` blocks and threads from last to first. Returns what went wrong, or null.

@@ -5,8 +5,9 @@
 #include <cstddef>
 #include <functional>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "../kernels/arguments.h"
 
 struct SimulatedKernel {
     std::string name;
@@ -23,15 +24,8 @@ inline const SimulatedKernel *find_kernel(const std::string &name) {
     return kernel ? kernel : find_candle_kernel(name);
 }
 
-template <typename... A, std::size_t... I>
-void call_with(void (*function)(A...), void **arguments, std::index_sequence<I...>) {
-    function(*(std::remove_const_t<A> *)arguments[I]...);
-}
-
 // A function that does the work of all blocks and threads in one call.
 template <typename... A> SimulatedKernel whole_launch(const char *name, void (*function)(A...)) {
-    auto run = [function](unsigned int, unsigned int, void **arguments) {
-        call_with(function, arguments, std::index_sequence_for<A...>());
-    };
+    auto run = [function](unsigned int, unsigned int, void **arguments) { call_with(function, arguments); };
     return {name, {sizeof(A)...}, run};
 }

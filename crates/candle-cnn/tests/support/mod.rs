@@ -30,6 +30,19 @@ impl Numbers {
     }
 }
 
+/// The first GPU; where there is none, a line says that the test is skipped.
+#[cfg(feature = "cuda")]
+pub fn gpu() -> Option<Device> {
+    match Device::new_cuda(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            // A backtrace may follow.
+            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
+            None
+        }
+    }
+}
+
 pub fn flat(x: &Tensor) -> Result<Vec<f64>> {
     x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }

@@ -112,7 +112,8 @@ pub(crate) fn finish_work() {
 
 /// The free memory of a GPU in bytes, if `device` is one, with what its pool keeps of tensors that are gone.
 pub(crate) fn free_memory(device: &Device) -> Option<usize> {
-    let context = device.as_cuda_device().ok()?.cuda_stream().context().clone();
+    let stream = device.as_cuda_device().ok()?.cuda_stream();
+    let context = stream.context();
     context.bind_to_thread().ok()?;
     let (free, _) = result::mem_get_info().ok()?;
     use sys::CUmemPool_attribute::{

@@ -1,11 +1,9 @@
 //! The loop, ready made.
 
-use candle_cnn::backward;
-use candle_cnn::ops::count_correct;
 use candle_cnn::optim::Capturable;
 use candle_cnn::parameters::Parameters;
 use candle_cnn::precision::{Precision, precision};
-use candle_cnn::step_graph::{StepGraph, StepResult};
+use candle_cnn::step_graph::{StepGraph, StepResult, plain_step};
 use candle_core::Tensor;
 use candle_nn::{ModuleT, Optimizer};
 use serde_json::{Value, json};
@@ -34,12 +32,7 @@ type Step<'a, O> = Box<dyn FnMut(&mut O, &Tensor, &Tensor) -> candle_core::Resul
 
 /// The step as a loop does it.
 fn plain<'a, O: Optimizer>(forward: Forward<'a>) -> Step<'a, O> {
-    Box::new(move |optimizer, images, labels| {
-        let (loss, logits) = forward(images, labels)?;
-        let gradients = backward(&loss)?;
-        optimizer.step(&gradients)?;
-        Ok(StepResult { loss: loss.detach(), correct: count_correct(&logits, labels)? })
-    })
+    Box::new(move |optimizer, images, labels| plain_step(&forward, optimizer, images, labels))
 }
 
 /// The same, on a GPU as a CUDA graph.
