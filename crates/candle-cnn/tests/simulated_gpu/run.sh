@@ -5,7 +5,7 @@ set -eu
 
 : "${CUDA_HOME:?wants the folder of the CUDA toolkit}"
 here=$(cd "$(dirname "$0")" && pwd)
-program=$1
+program=${1:?wants a program, and its arguments}
 
 # cifar-lab is a library of its own.
 parts="$program $(ldd "$program" | awk '/libcifar_lab/ && /=> \// {print $3}')"
