@@ -19,10 +19,10 @@ pub enum Error {
     Write(#[from] std::io::Error),
 
     /// Neither a zip archive nor a pickle.
-    #[error("this is no file of torch.save: it starts with {start:02x?}, where an archive has PK and a pickle 80")]
+    #[error("this is not a file of torch.save: {found}")]
     UnknownFormat {
-        /// The file's first bytes, at most 8.
-        start: Vec<u8>,
+        /// What it is instead, as far as its first bytes tell, and what to do about it.
+        found: String,
     },
 
     /// The file ends too early, or a length or an offset in it is wrong.
@@ -112,13 +112,6 @@ pub enum Error {
         found: String,
     },
 
-    /// A storage that is a part of another one, as PyTorch wrote before 0.4.
-    #[error("the storage {key} is a view of another one, which only very old files have: save it again with PyTorch 2")]
-    StorageView {
-        /// The storage's key.
-        key: String,
-    },
-
     /// A pickle with an instruction that no data of a state dict has.
     #[error("instruction {opcode:#04x} at byte {position} of the pickle is unknown or not needed for tensors")]
     Opcode {
@@ -153,22 +146,8 @@ pub enum Error {
         position: usize,
     },
 
-    /// The pickle names something that is not on the list of what may be named.
-    #[error(
-        "the file names {module}.{name} at byte {position} of its pickle, which a state dict does not need; in Python, \
-         save model.state_dict() and not the model"
-    )]
-    Global {
-        /// The Python module.
-        module: String,
-        /// The name in it.
-        name: String,
-        /// Where in the pickle.
-        position: usize,
-    },
-
-    /// Describing the file's content would take more memory than its length justifies.
-    #[error("the file's content would take more than {limit} bytes of memory, twice its length and 1 MiB: refused")]
+    /// The file's content would take more memory than its length justifies.
+    #[error("the file's content would take more than {limit} bytes of memory, twice its length and 1 GiB: refused")]
     Memory {
         /// The limit in bytes.
         limit: usize,
@@ -180,18 +159,36 @@ pub enum Error {
         /// Which part of the file.
         at: String,
         /// What was found there.
-        found: &'static str,
-        /// What can be done about it, or nothing.
-        hint: &'static str,
+        found: String,
+        /// What is there, and what can be done about it; or nothing.
+        hint: String,
+    },
+
+    /// More than one dict of named tensors, none of them under a usual key.
+    #[error("the file has several state dicts: {keys}; name the one that is meant by its keys")]
+    SeveralStateDicts {
+        /// Where they are.
+        keys: String,
     },
 
     /// A name of the state dict does not belong to a tensor.
-    #[error("{name} is {found}, and should be a tensor: is the state dict under another key of this file?")]
+    #[error("{name} is {found}, and should be a tensor")]
     NotATensor {
         /// The name.
         name: String,
         /// What was found.
-        found: &'static str,
+        found: String,
+    },
+
+    /// A tensor of a kind or a type that is not read.
+    #[error("{tensor} is {found}, which is not read here: in Python, save {advice} in its place")]
+    UnsupportedTensor {
+        /// The tensor's name.
+        tensor: String,
+        /// What it is.
+        found: String,
+        /// What to save in its place.
+        advice: String,
     },
 
     /// A tensor's description is not what PyTorch writes.

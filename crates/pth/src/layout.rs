@@ -35,6 +35,7 @@ pub(crate) struct Layout<'s> {
 
 impl Layout<'_> {
     /// The elements in row-major order, little-endian: the storage's own bytes where they lie so, else a copy.
+    /// All of them are counted against the budget, since a hostile file has the same bytes in many tensors.
     pub(crate) fn gather<'a>(&self, name: &[u8], storage: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>> {
         let size = self.dtype.size();
         let outside = || Error::OutsideStorage {
@@ -55,12 +56,12 @@ impl Layout<'_> {
         if last.is_none_or(|last| last >= storage.len() / size) {
             return Err(outside());
         }
+        let bytes = count.checked_mul(size).ok_or_else(outside)?;
+        budget.take(bytes)?;
         if self.is_contiguous() && (!self.big_endian || size == 1) {
             // In bounds: without gaps the last element is offset + count − 1, which was checked above.
             return Ok(Cow::Borrowed(&storage[self.offset * size..][..count * size]));
         }
-        let bytes = count.checked_mul(size).ok_or_else(outside)?;
-        budget.take(bytes)?;
         let mut data = Vec::with_capacity(bytes);
         let mut index = [0; MOST_DIMENSIONS];
         let mut at = self.offset;

@@ -1,15 +1,15 @@
 //! The format of torch.save before PyTorch 1.6: five pickles (a magic number, the version, facts about the system, the
 //! object, the storages' keys), then each storage's length and bytes. Source: `_legacy_save` in `torch/serialization.py`.
 
-use crate::DType;
 use crate::budget::Budget;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Pickle;
-use crate::state_dict::{GLOBALS, StorageId};
+use crate::storage::{Elements, StorageId};
 use crate::zip_read::Cursor;
 
-/// The magic number 0x1950a86a20f9469cfc6c, as its bytes in the pickle.
+/// The magic number 0x1950a86a20f9469cfc6c, as its bytes in the pickle and, in protocols 0 and 1, as its digits.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const MAGIC_DIGITS: &str = "119547037146038801333356";
 /// The only version there has been since.
 const VERSION: i64 = 1001;
 
@@ -24,21 +24,19 @@ impl<'a> Legacy<'a> {
     pub(crate) fn read(file: &'a [u8], budget: &mut Budget) -> Result<Self> {
         let mut at = 0;
         let mut next = |budget: &mut Budget| {
-            let pickle = Pickle::read_within(&file[at..], GLOBALS, budget)?;
+            let pickle = Pickle::read_within(&file[at..], budget)?;
             at += pickle.length();
             Ok::<_, Error>(pickle)
         };
         let magic = next(budget)?;
-        if magic.root().as_big_integer() != Some(&MAGIC[..]) {
-            return Err(Error::NoStateDict {
-                at: "the file".into(),
-                found: magic.root().kind(),
-                hint: ": it is a pickle, and not one of torch.save",
-            });
+        if !magic.root().is_big_integer(&MAGIC, MAGIC_DIGITS) {
+            let found =
+                format!("it is a pickle of {}, made by pickle.dump or another program", magic.root().describe());
+            return Err(Error::UnknownFormat { found });
         }
         let version = next(budget)?;
         if version.root().as_i64() != Some(VERSION) {
-            let found = version.root().as_i64().map_or(version.root().kind().into(), |version| version.to_string());
+            let found = version.root().as_i64().map_or(version.root().describe(), |version| version.to_string());
             return Err(Error::LegacyVersion { found });
         }
         let system = next(budget)?;
@@ -46,10 +44,10 @@ impl<'a> Legacy<'a> {
         let object = next(budget)?;
         let keys = next(budget)?;
         // A storage's length is in elements, whose type only the object's pickle knows.
-        let mut types: Vec<(&str, DType)> = Vec::new();
-        for id in object.persistent_ids() {
-            let id = StorageId::from_legacy(id)?;
-            budget.push(&mut types, (id.key, id.dtype))?;
+        let mut types: Vec<(&str, Elements)> = Vec::new();
+        for id in object.persistent_ids().filter(|id| StorageId::is_one(*id)) {
+            let id = StorageId::read(id)?;
+            budget.push(&mut types, (id.key, id.elements))?;
         }
         types.sort_unstable_by_key(|&(key, _)| key);
         let mut cursor = Cursor { bytes: file, at };
@@ -58,9 +56,9 @@ impl<'a> Legacy<'a> {
             let key = key.as_text().unwrap_or("");
             let found = types.binary_search_by_key(&key, |&(key, _)| key);
             let missing = |_| Error::MissingRecord { record: excerpt(key.as_bytes()) };
-            let dtype = types[found.map_err(missing)?].1;
+            let elements = types[found.map_err(missing)?].1;
             let count = usize::try_from(cursor.u64("a storage's length")?).unwrap_or(usize::MAX);
-            let bytes = cursor.take(count.saturating_mul(dtype.size()), "a storage")?;
+            let bytes = cursor.take(count.saturating_mul(elements.size()), "a storage")?;
             budget.push(&mut storages, (key, bytes))?;
         }
         storages.sort_unstable_by_key(|&(key, _)| key);

@@ -3,7 +3,7 @@
 //! `torch.save(net.state_dict(), "net.pth")` makes a zip archive: a pickle that describes the tensors, and a record of
 //! raw bytes for each storage. This crate writes that archive as PyTorch 2 lays it out, and reads it and the format
 //! that came before it. Reading executes nothing: a pickle is a program, and here its instructions build a description
-//! (the name of a function and its arguments), which is then looked at.
+//! (the name of a function and its arguments), which is then looked at. What is no tensor is stepped over.
 //!
 //! ```
 //! use pth::{DType, StateDict, Tensor};
@@ -30,21 +30,25 @@
 //!
 //! # What a hostile file can do
 //! It gives an error. No function calls itself, so no nesting exhausts the stack; every loop takes at least a byte of
-//! the file a turn; and all memory that is taken on account of the file is counted against a limit of twice its length
-//! and [`MEMORY_FLOOR`]. Tensors borrow the file's bytes where they lie there as they are, and are copied only where
-//! they have strides or the other byte order.
+//! the file a turn; and all memory that is taken on account of the file, that of all tensors included, is counted
+//! against a limit of twice its length and [`MEMORY_FLOOR`]. Tensors borrow the file's bytes where they lie there as
+//! they are, and are copied, once for each view, only where they have strides or the other byte order.
 
 #![forbid(unsafe_code)]
 
 mod budget;
 mod dtype;
 mod error;
+mod format;
 mod layout;
 mod legacy;
 pub mod numpy;
 pub mod pickle;
 mod pickle_write;
+mod rebuild;
+mod search;
 mod state_dict;
+mod storage;
 mod tensor;
 mod zip_read;
 mod zip_write;
@@ -52,5 +56,6 @@ mod zip_write;
 pub use budget::MEMORY_FLOOR;
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use format::is_pth;
 pub use state_dict::StateDict;
 pub use tensor::Tensor;

@@ -1,22 +1,16 @@
-//! Arrays of NumPy inside a pickle, as in the python layout of CIFAR-10.
+//! Arrays and numbers of NumPy inside a pickle, as in the python layout of CIFAR-10.
 //!
-//! An array is pickled as a call of `_reconstruct`, whose state holds the shape, the type and the bytes.
-//! Source: `array_reduce` and `arraydescr_reduce` in NumPy's C sources.
+//! An array is pickled as a call of `_reconstruct`, whose state holds the shape, the type and the bytes; since protocol 5
+//! as a call of `_frombuffer`; a number as a call of `scalar`. Source: `array_reduce`, `array_reduce_ex_picklebuffer`,
+//! `arraydescr_reduce` and `gentype_reduce` in NumPy's C sources.
+
+use std::borrow::Cow;
 
 use crate::budget::Budget;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::layout::{self, Layout};
 use crate::pickle::Node;
 use crate::{DType, Tensor};
-
-/// What a pickle with arrays names.
-pub const GLOBALS: &[(&str, &str)] = &[
-    ("numpy.core.multiarray", "_reconstruct"),
-    // Its name since NumPy 2.
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-];
 
 /// An array: its bytes are borrowed where they lie in row-major order and little-endian.
 ///
@@ -27,7 +21,7 @@ pub const GLOBALS: &[(&str, &str)] = &[
 /// let bytes = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85U\x01b\x87Rq\x03(K\x01\
 ///     K\x02\x85cnumpy\ndtype\nq\x04U\x02u1K\x00K\x01\x87Rq\x05(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\
 ///     \x89U\x02\x07\x08tb.";
-/// let pickle = Pickle::read(bytes, pth::numpy::GLOBALS)?;
+/// let pickle = Pickle::read(bytes)?;
 /// let array = pth::numpy::array(pickle.root(), "data")?;
 /// assert_eq!((array.shape(), array.data()), (&[2][..], &[7, 8][..]));
 /// # Ok::<(), pth::Error>(())
@@ -42,16 +36,28 @@ pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
         found,
         expected,
     };
-    let state = node.call().filter(|call| call.name == "_reconstruct").map(|call| call.state);
-    let state = state.ok_or_else(|| wrong("the value", node.kind().into(), "an array of NumPy"))?;
-    let [_, shape, dtype, column_major, data] =
-        state.tuple().ok_or_else(|| wrong("the array's state", state.kind().into(), "a tuple of 5"))?;
+    let parts = match node.call().filter(|call| call.module.starts_with("numpy")) {
+        Some(call) if call.name == "_reconstruct" => {
+            let state = call.state;
+            let [_, shape, dtype, column_major, data] =
+                state.tuple().ok_or_else(|| wrong("the array's state", state.describe(), "a tuple of 5"))?;
+            Some((shape, dtype, column_major.as_bool() == Some(true), data))
+        }
+        Some(call) if call.name == "_frombuffer" => {
+            let [data, dtype, shape, order] = call
+                .arguments
+                .tuple()
+                .ok_or_else(|| wrong("the array's description", call.arguments.describe(), "a tuple of 4"))?;
+            Some((shape, dtype, order.as_text() == Some("F"), data))
+        }
+        _ => None,
+    };
+    let (shape, dtype, column_major, data) =
+        parts.ok_or_else(|| wrong("the value", node.describe(), "an array of NumPy"))?;
     let sizes = shape.items().filter(|sizes| sizes.len() <= layout::MOST_DIMENSIONS);
     let shape: Option<Vec<usize>> = sizes.and_then(|sizes| sizes.map(|size| size.as_usize()).collect());
     let shape = shape.ok_or_else(|| wrong("the shape", "something else".into(), "a tuple of at most 64 sizes"))?;
-    let call = dtype.call().filter(|call| call.name == "dtype");
-    let code = call.and_then(|call| call.arguments.items()?.next()?.as_text()).unwrap_or("");
-    let order = call.and_then(|call| call.state.items()?.nth(1)?.as_text()).unwrap_or("");
+    let (code, big_endian) = type_code(dtype).unwrap_or_default();
     let dtype = match code {
         "f2" => DType::F16,
         "f4" => DType::F32,
@@ -62,24 +68,74 @@ pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
         "i8" => DType::I64,
         "u1" => DType::U8,
         "b1" => DType::Bool,
-        _ => {
-            return Err(wrong("the type", crate::error::excerpt(code.as_bytes()), "one of f2 f4 f8 i1 i2 i4 i8 u1 b1"));
-        }
+        _ => return Err(wrong("the type", excerpt(code.as_bytes()), "one of f2 f4 f8 i1 i2 i4 i8 u1 b1")),
     };
-    let data = data.as_bytes().ok_or_else(|| wrong("the data", data.kind().into(), "bytes"))?;
+    let data = bytes(data).ok_or_else(|| wrong("the data", data.describe(), "bytes"))?;
     if layout::byte_count(dtype, &shape) != Some(data.len()) {
         return Err(Error::DataLength { dtype, shape, found: data.len() });
     }
     let (mut strides, mut step) = (vec![0; shape.len()], 1usize);
-    let column_major = column_major.as_bool() == Some(true);
     for place in 0..shape.len() {
         let dimension = if column_major { place } else { shape.len() - 1 - place };
         strides[dimension] = step;
         // No overflow matters: an array with a size of 0 has no elements to step to.
         step = step.saturating_mul(shape[dimension]);
     }
-    let layout = Layout { dtype, shape: &shape, strides: &strides, offset: 0, big_endian: order == ">" };
+    let layout = Layout { dtype, shape: &shape, strides: &strides, offset: 0, big_endian };
     // A copy has as many bytes as the array has in the file.
-    let data = layout.gather(name.as_bytes(), data, &mut Budget::new(data.len()))?;
+    let mut budget = Budget::new(data.len());
+    let data = match data {
+        Cow::Borrowed(data) => layout.gather(name.as_bytes(), data, &mut budget)?,
+        Cow::Owned(data) => Cow::Owned(layout.gather(name.as_bytes(), &data, &mut budget)?.into_owned()),
+    };
     Tensor::new(dtype, shape, data)
+}
+
+/// An integer: Python's own, or a number of NumPy of at most 64 bits.
+///
+/// ```
+/// use pth::pickle::Pickle;
+///
+/// // Python: pickle.dumps(numpy.int64(6), 4)
+/// let bytes = b"\x80\x04\x8c\x16numpy._core.multiarray\x8c\x06scalar\x93\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02i8\x89\x88\
+///     \x87R(K\x03\x8c\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbC\x08\x06\x00\x00\x00\x00\x00\x00\x00\x86R.";
+/// assert_eq!(pth::numpy::integer(Pickle::read(bytes)?.root()), Some(6));
+/// # Ok::<(), pth::Error>(())
+/// ```
+pub fn integer(node: Node) -> Option<i64> {
+    let Some(call) = node.call() else { return node.as_i64() };
+    let [dtype, data] = call.arguments.tuple().filter(|_| call.module.starts_with("numpy") && call.name == "scalar")?;
+    let (code, big_endian) = type_code(dtype)?;
+    let mut data = bytes(data)?.into_owned();
+    let (kind, size) = code.split_at_checked(1)?;
+    if !matches!(kind, "i" | "u") || size.parse() != Ok(data.len()) || !matches!(data.len(), 1..=8) {
+        return None;
+    }
+    if big_endian {
+        data.reverse();
+    }
+    let negative = kind == "i" && data.last().is_some_and(|&byte| byte >= 0x80);
+    let mut whole = [if negative { 0xff } else { 0 }; 8];
+    whole[..data.len()].copy_from_slice(&data);
+    match kind {
+        "u" => i64::try_from(u64::from_le_bytes(whole)).ok(),
+        _ => Some(i64::from_le_bytes(whole)),
+    }
+}
+
+/// A type's code, as `u1`, and whether its numbers are big-endian.
+fn type_code<'a>(dtype: Node<'_, 'a>) -> Option<(&'a str, bool)> {
+    let call = dtype.call().filter(|call| call.module == "numpy" && call.name == "dtype")?;
+    let code = call.arguments.items()?.next()?.as_text()?;
+    let order = call.state.items().and_then(|mut state| state.nth(1)?.as_text());
+    Some((code, order == Some(">")))
+}
+
+/// Bytes, also as Python 3 writes them in protocols that have none: a text with a character for each.
+fn bytes<'a>(node: Node<'_, 'a>) -> Option<Cow<'a, [u8]>> {
+    if let Some(bytes) = node.as_bytes() {
+        return Some(Cow::Borrowed(bytes));
+    }
+    let bytes = node.encoded()?.chars().map(|character| u8::try_from(character).ok());
+    Some(Cow::Owned(bytes.collect::<Option<_>>()?))
 }

@@ -1,42 +1,18 @@
 //! Named tensors in order, read from a file and written to one.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use crate::budget::Budget;
 use crate::error::{Error, Result, excerpt};
-use crate::layout::{Layout, MOST_DIMENSIONS};
+use crate::layout::Layout;
 use crate::legacy::Legacy;
 use crate::pickle::{Node, Pickle};
+use crate::rebuild::{self, Rebuilt};
 use crate::zip_read::Records;
 use crate::zip_write::{ALIGNMENT, Archive};
-use crate::{DType, Tensor, pickle_write};
-
-/// What a state dict's pickle may name.
-pub(crate) const GLOBALS: &[(&str, &str)] = &[
-    ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-    ("torch", "FloatStorage"),
-    ("torch", "DoubleStorage"),
-    ("torch", "HalfStorage"),
-    ("torch", "BFloat16Storage"),
-    ("torch", "LongStorage"),
-    ("torch", "IntStorage"),
-    ("torch", "ShortStorage"),
-    ("torch", "CharStorage"),
-    ("torch", "ByteStorage"),
-    ("torch", "BoolStorage"),
-];
-
-/// Where training scripts put a state dict inside a checkpoint, in the order in which it is searched for.
-const USUAL_KEYS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
-
-/// PyTorch's keys are small numbers (a few more digits in the older format).
-const LONGEST_KEY: usize = 255;
+use crate::{DType, Tensor, format, pickle_write, search};
 
 /// Named tensors, in the order of the file, or in that in which they were pushed.
 ///
@@ -52,6 +28,8 @@ const LONGEST_KEY: usize = 255;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateDict<'a> {
     entries: Vec<(Cow<'a, str>, Tensor<'a>)>,
+    /// The versions of the modules that the tensors are of.
+    versions: Vec<(&'a str, i64)>,
 }
 
 impl<'a> StateDict<'a> {
@@ -85,10 +63,17 @@ impl<'a> StateDict<'a> {
         self.entries.iter().map(|(name, tensor)| (&**name, tensor))
     }
 
-    /// Reads a file of `torch.save`, given as its bytes: a state dict, or a checkpoint that has one under the key
-    /// `state_dict`, `model_state_dict` or `model`. Both of PyTorch's formats are read. The result borrows from the
-    /// bytes what lies there as it is needed; views, transposed and expanded tensors and those of big-endian machines
-    /// are copied.
+    /// The version of the module whose tensors begin with `module` and a dot, as PyTorch's layers count changes of what
+    /// they save: batch norm has `num_batches_tracked` since version 2. None where the file does not say, and always in
+    /// what was not read from one.
+    pub fn module_version(&self, module: &str) -> Option<i64> {
+        self.versions.iter().find(|(known, _)| *known == module).map(|&(_, version)| version)
+    }
+
+    /// Reads a file of `torch.save`, given as its bytes: a state dict, or a checkpoint that has one, under the key
+    /// `state_dict`, `model_state_dict` or `model`, or as its only dict of tensors. What else lies in the file is stepped
+    /// over. Both of PyTorch's formats are read. The result borrows from the bytes what lies there as it is needed;
+    /// views, transposed and expanded tensors and those of big-endian machines are copied.
     ///
     /// ```
     /// # let mut state = pth::StateDict::new();
@@ -104,20 +89,22 @@ impl<'a> StateDict<'a> {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`] but those of writing: where the file is of another kind, cut or damaged, names what a state dict
-    /// does not need, or would take more memory than twice its length and [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
+    /// Any [`Error`] but those of writing: where the file is of another kind, cut or damaged, has no state dict or more
+    /// than one, has a tensor in it that is no array of one of the types of [`DType`], or would take more memory than
+    /// twice its length and [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
     pub fn read(file: &'a [u8]) -> Result<Self> {
         Self::read_under(file, &[])
     }
 
     /// As [`Self::read`], with the state dict under these keys, one inside the other: `&["ema", "weights"]` reads
-    /// `torch.load(path)["ema"]["weights"]`. No keys at all search as [`Self::read`] does.
+    /// `torch.load(path)["ema"]["weights"]`, and `&["models", "0"]` also an item of a list. No keys at all search as
+    /// [`Self::read`] does.
     ///
     /// # Errors
     /// As [`Self::read`], and [`Error::NoStateDict`] where a key is not there.
     pub fn read_under(file: &'a [u8], keys: &[&str]) -> Result<Self> {
         let mut budget = Budget::for_length(file.len());
-        if file.starts_with(b"PK") {
+        if file.starts_with(format::ZIP) {
             let mut records = Records::open(file, &mut budget)?;
             if records.contains("constants.pkl") {
                 return Err(Error::TorchScript);
@@ -127,18 +114,15 @@ impl<'a> StateDict<'a> {
                 Some(b"big") => true,
                 Some(found) => return Err(Error::ByteOrder { found: excerpt(found) }),
             };
-            let pickle = Pickle::read_within(records.get("data.pkl")?, GLOBALS, &mut budget)?;
+            let pickle = Pickle::read_within(records.get("data.pkl")?, &mut budget)?;
             let storage = |key: &str| records.get(&format!("data/{key}"));
-            let reader = Reader { storage, big_endian, legacy: false, file_length: file.len(), budget };
-            reader.state_dict(pickle.root(), keys)
-        } else if file.starts_with(&[0x80]) {
+            Reader { storage, big_endian, file_length: file.len(), budget }.state_dict(pickle.root(), keys)
+        } else if format::is_legacy(file) {
             let legacy = Legacy::read(file, &mut budget)?;
-            let storage = |key: &str| legacy.storage(key);
-            let big_endian = legacy.big_endian;
-            let reader = Reader { storage, big_endian, legacy: true, file_length: file.len(), budget };
-            reader.state_dict(legacy.object.root(), keys)
+            let (storage, big_endian) = (|key: &str| legacy.storage(key), legacy.big_endian);
+            Reader { storage, big_endian, file_length: file.len(), budget }.state_dict(legacy.object.root(), keys)
         } else {
-            Err(Error::UnknownFormat { start: file[..file.len().min(8)].to_vec() })
+            Err(Error::UnknownFormat { found: format::guess(file) })
         }
     }
 
@@ -188,96 +172,53 @@ impl<'a> IntoIterator for StateDict<'a> {
     }
 }
 
-/// What a pickle says of a storage: `('storage', torch.FloatStorage, '0', 'cpu', 6)`.
-pub(crate) struct StorageId<'a> {
-    pub(crate) dtype: DType,
-    pub(crate) key: &'a str,
-    elements: usize,
-}
-
-impl<'a> StorageId<'a> {
-    fn from_archive(id: Node<'_, 'a>) -> Result<Self> {
-        match id.tuple::<5>() {
-            Some([kind, class, key, _, elements]) => Self::from_parts(kind, class, key, elements),
-            None => Err(Self::wrong(id.kind().into())),
-        }
-    }
-
-    pub(crate) fn from_legacy(id: Node<'_, 'a>) -> Result<Self> {
-        match id.tuple::<6>() {
-            Some([kind, class, key, _, elements, view]) => {
-                let id = Self::from_parts(kind, class, key, elements)?;
-                if !view.is_none() {
-                    return Err(Error::StorageView { key: id.key.into() });
-                }
-                Ok(id)
-            }
-            None => Err(Self::wrong(id.kind().into())),
-        }
-    }
-
-    fn from_parts(kind: Node<'_, 'a>, class: Node<'_, 'a>, key: Node<'_, 'a>, elements: Node<'_, 'a>) -> Result<Self> {
-        if kind.as_text() != Some("storage") {
-            return Err(Self::wrong(kind.as_bytes().map_or(kind.kind().into(), excerpt)));
-        }
-        let dtype = class.global().filter(|&(module, _)| module == "torch");
-        let dtype = dtype.and_then(|(_, name)| DType::from_storage_class(name));
-        let key = key.as_text().filter(|key| key.len() <= LONGEST_KEY);
-        match (dtype, key, elements.as_usize()) {
-            (Some(dtype), Some(key), Some(elements)) => Ok(Self { dtype, key, elements }),
-            _ => Err(Self::wrong("one with another class, key or length".into())),
-        }
-    }
-
-    fn wrong(found: String) -> Error {
-        Error::Description {
-            tensor: "a storage's id".into(),
-            what: "it",
-            found,
-            expected: "a tuple ('storage', class, key, device, number of elements)",
-        }
-    }
-}
-
+/// Reads tensors out of storages.
 struct Reader<S> {
     storage: S,
     big_endian: bool,
-    legacy: bool,
     file_length: usize,
     budget: Budget,
 }
 
+/// What tells one view from another: its storage's and its own place, its type, shape and strides.
+type View = (*const u8, usize, DType, Vec<usize>, Vec<usize>);
+
 impl<'a, S: FnMut(&str) -> Result<&'a [u8]>> Reader<S> {
     fn state_dict(mut self, root: Node<'_, 'a>, keys: &[&str]) -> Result<StateDict<'a>> {
-        let (mut dict, mut at) = (root, "the file's content".to_string());
-        for key in keys {
-            at = excerpt(key.as_bytes());
-            dict = dict.get(key).ok_or(Error::NoStateDict { at: at.clone(), found: "not there", hint: "" })?;
-        }
-        if keys.is_empty() {
-            let inner = USUAL_KEYS.iter().find_map(|key| dict.get(key).filter(|inner| inner.entries().is_some()));
-            dict = inner.unwrap_or(dict);
-        }
-        let hint =
-            if dict.kind() == "a tensor" { ": name it, as in torch.save({\"weight\": tensor}, path)" } else { "" };
-        let entries = dict.entries().ok_or(Error::NoStateDict { at, found: dict.kind(), hint })?;
+        let dict = if keys.is_empty() { search::search(root)? } else { search::follow(root, keys)? };
         let mut state = StateDict::new();
+        let mut views = HashMap::new();
         let mut names_length = 0usize;
-        for (name, value) in entries {
+        for (key, value) in dict.entries().into_iter().flatten() {
             // Names that are longer than the file together are not all different. Noticed before each is looked through:
             // a long one that is called up very often would take time without end.
-            let bytes = name.as_bytes().unwrap_or_default();
+            let bytes = key.as_bytes().unwrap_or_default();
             names_length = names_length.saturating_add(bytes.len());
             if names_length > self.file_length {
                 return Err(Error::DuplicateName { name: excerpt(bytes) });
             }
-            let name = name.as_text().ok_or(Error::NotATensor { name: "a key".into(), found: name.kind() })?;
-            let tensor = self.tensor(name, value)?;
+            let name =
+                key.as_text().ok_or_else(|| Error::NotATensor { name: search::name(key), found: value.describe() })?;
+            let tensor = self.tensor(name, value, &mut views)?;
             self.budget.take(size_of_val(tensor.shape()))?;
             self.budget.push(&mut state.entries, (Cow::Borrowed(name), tensor))?;
         }
         self.check_names(&state)?;
+        self.read_versions(dict, &mut state)?;
         Ok(state)
+    }
+
+    /// The versions of the modules, which an OrderedDict made by `state_dict()` carries as an attribute.
+    fn read_versions(&mut self, dict: Node<'_, 'a>, state: &mut StateDict<'a>) -> Result<()> {
+        let metadata = dict.call().and_then(|call| call.state.get("_metadata")?.entries());
+        for (module, version) in metadata.into_iter().flatten() {
+            if let Some(module) = module.as_text()
+                && let Some(version) = version.get("version").and_then(|version| version.as_i64())
+            {
+                self.budget.push(&mut state.versions, (module, version))?;
+            }
+        }
+        Ok(())
     }
 
     /// That each name comes once.
@@ -295,52 +236,20 @@ impl<'a, S: FnMut(&str) -> Result<&'a [u8]>> Reader<S> {
         names.windows(2).find(|pair| pair[0] == pair[1]).map_or(Ok(()), |pair| Err(duplicate(pair)))
     }
 
-    fn tensor(&mut self, name: &str, value: Node<'_, 'a>) -> Result<Tensor<'a>> {
-        let not_a_tensor = || Error::NotATensor { name: excerpt(name.as_bytes()), found: value.kind() };
-        let mut call = value.call().ok_or_else(not_a_tensor)?;
-        if call.name == "_rebuild_parameter" {
-            // A parameter is a call with a tensor as its first argument, and never one inside another.
-            let tensor = call.arguments.items().and_then(|mut arguments| arguments.next());
-            call = tensor.and_then(|tensor| tensor.call()).ok_or_else(not_a_tensor)?;
+    fn tensor(&mut self, name: &str, value: Node<'_, 'a>, views: &mut HashMap<View, Tensor<'a>>) -> Result<Tensor<'a>> {
+        let Rebuilt { storage, dtype, shape, strides, offset } = rebuild::tensor(name, value)?;
+        let bytes = storage.of(dtype, (self.storage)(storage.key)?)?;
+        let view = (bytes.as_ptr(), offset, dtype, shape, strides);
+        if let Some(known) = views.get(&view) {
+            return Ok(known.clone());
         }
-        if !matches!(call.name, "_rebuild_tensor_v2" | "_rebuild_tensor") {
-            return Err(not_a_tensor());
-        }
-        let wrong = |what, found: Node, expected| Error::Description {
-            tensor: excerpt(name.as_bytes()),
-            what,
-            found: found.kind().into(),
-            expected,
-        };
-        let expected = "a tuple of storage, offset, size and strides";
-        let mut arguments = call.arguments.items().into_iter().flatten();
-        let (Some(storage), Some(offset), Some(shape), Some(strides)) =
-            (arguments.next(), arguments.next(), arguments.next(), arguments.next())
-        else {
-            return Err(wrong("its description", call.arguments, expected));
-        };
-        let id = storage.persistent_id().ok_or_else(|| wrong("its storage", storage, "a storage"))?;
-        let id = if self.legacy { StorageId::from_legacy(id)? } else { StorageId::from_archive(id)? };
-        let offset = offset.as_usize().ok_or_else(|| wrong("its offset", offset, "a count of elements"))?;
-        let sizes = sizes(shape).ok_or_else(|| wrong("its shape", shape, "a tuple of at most 64 sizes"))?;
-        let steps = self::sizes(strides).filter(|steps| steps.len() == sizes.len());
-        let steps = steps.ok_or_else(|| wrong("its strides", strides, "a tuple as long as the shape"))?;
-        let bytes = (self.storage)(id.key)?;
-        if Some(bytes.len()) != id.elements.checked_mul(id.dtype.size()) {
-            let (key, found) = (excerpt(id.key.as_bytes()), bytes.len());
-            return Err(Error::StorageLength { key, elements: id.elements, dtype: id.dtype, found });
-        }
-        let layout = Layout { dtype: id.dtype, shape: &sizes, strides: &steps, offset, big_endian: self.big_endian };
+        let (_, _, _, shape, strides) = &view;
+        let layout = Layout { dtype, shape, strides, offset, big_endian: self.big_endian };
         let data = layout.gather(name.as_bytes(), bytes, &mut self.budget)?;
-        Tensor::new(id.dtype, sizes, data)
+        let tensor = Tensor::new(dtype, shape.clone(), data)?;
+        // The entry, its two lists, and what a hash table leaves free.
+        self.budget.take(2 * size_of::<(View, Tensor)>() + 2 * size_of_val(shape.as_slice()))?;
+        views.insert(view, tensor.clone());
+        Ok(tensor)
     }
-}
-
-/// A tuple of sizes, or a `torch.Size` of one.
-fn sizes(node: Node) -> Option<Vec<usize>> {
-    let node = match node.call() {
-        Some(call) if call.name == "Size" => call.arguments.tuple::<1>()?[0],
-        _ => node,
-    };
-    node.items().filter(|items| items.len() <= MOST_DIMENSIONS)?.map(|size| size.as_usize()).collect()
 }

@@ -1,6 +1,8 @@
 //! Bytes with a shape and a type.
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::{DType, layout};
@@ -19,7 +21,31 @@ use crate::{DType, layout};
 pub struct Tensor<'a> {
     dtype: DType,
     shape: Vec<usize>,
-    data: Cow<'a, [u8]>,
+    data: Bytes<'a>,
+}
+
+/// Bytes that a clone shares.
+#[derive(Clone, Debug, Eq)]
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Bytes<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
 }
 
 impl<'a> Tensor<'a> {
@@ -28,7 +54,10 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// [`Error::DataLength`] where the bytes are not as many as the shape and the type say.
     pub fn new(dtype: DType, shape: Vec<usize>, data: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
-        let data = data.into();
+        let data = match data.into() {
+            Cow::Borrowed(bytes) => Bytes::Borrowed(bytes),
+            Cow::Owned(bytes) => Bytes::Owned(Arc::new(bytes)),
+        };
         if layout::byte_count(dtype, &shape) != Some(data.len()) {
             return Err(Error::DataLength { dtype, shape, found: data.len() });
         }
@@ -59,13 +88,8 @@ impl<'a> Tensor<'a> {
         &self.shape
     }
 
-    /// The elements' bytes.
+    /// The elements' bytes. Tensors of a file that are the same view of the same storage have them at the same place.
     pub fn data(&self) -> &[u8] {
         &self.data
-    }
-
-    /// The elements' bytes, without copying what is owned or borrowed already.
-    pub fn into_data(self) -> Cow<'a, [u8]> {
-        self.data
     }
 }

@@ -88,10 +88,10 @@ fuzz_target!(|data: &[u8]| {
     read(data);
     read(&archive(data));
     limited(data.len(), || {
-        if let Ok(pickle) = Pickle::read(data, pth::numpy::GLOBALS) {
+        if let Ok(pickle) = Pickle::read(data) {
             let root = pickle.root();
-            let _ = (root.kind(), root.get("data").map(|data| pth::numpy::array(data, "data").is_ok()));
-            let _ = pth::numpy::array(root, "root");
+            let _ = (root.describe(), root.get("data").map(|data| pth::numpy::array(data, "data").is_ok()));
+            let _ = (pth::numpy::array(root, "root").is_ok(), pth::numpy::integer(root));
         }
     });
     // What is written of any text and bytes is read again.

@@ -1,21 +1,18 @@
 //! The stack machine whose program a pickle is.
 
-use super::{Object, Pickle, Value};
+use super::{EMPTY, Object, Pickle, Value};
 use crate::budget::Budget;
-use crate::error::{Error, Result, excerpt};
+use crate::error::{Error, Result};
 use crate::zip_read::Cursor;
 
 /// The latest protocol.
 const LATEST: u8 = 5;
-/// The sequence that all empty tuples share.
-const EMPTY: u32 = 0;
 
 pub(super) struct Machine<'a, 'm> {
     cursor: Cursor<'a>,
     /// Where the instruction starts that is being executed.
     position: usize,
     opcode: u8,
-    allowed: &'m [(&'m str, &'m str)],
     budget: &'m mut Budget,
     stack: Vec<Value>,
     /// Heights of the stack.
@@ -25,7 +22,7 @@ pub(super) struct Machine<'a, 'm> {
 }
 
 impl<'a, 'm> Machine<'a, 'm> {
-    pub(super) fn new(bytes: &'a [u8], allowed: &'m [(&'m str, &'m str)], budget: &'m mut Budget) -> Result<Self> {
+    pub(super) fn new(bytes: &'a [u8], budget: &'m mut Budget) -> Result<Self> {
         // Places are kept in 32 bits.
         let cut = &bytes[..bytes.len().min(u32::MAX as usize)];
         let mut out = Pickle {
@@ -45,7 +42,6 @@ impl<'a, 'm> Machine<'a, 'm> {
             cursor: Cursor { bytes: cut, at: 0 },
             position: 0,
             opcode: 0,
-            allowed,
             budget,
             stack: Vec::new(),
             marks: Vec::new(),
@@ -119,11 +115,18 @@ impl<'a, 'm> Machine<'a, 'm> {
             }
             b'G' => {
                 let value = self.cursor.u64(what)?;
-                let index = self.out.floats.len() as u32;
                 // The one number that is big-endian.
-                self.budget.push(&mut self.out.floats, f64::from_bits(value.swap_bytes()))?;
-                self.push(Value::Float(index))
+                self.float(f64::from_bits(value.swap_bytes()))
             }
+            // INT, LONG, FLOAT, STRING, UNICODE: values as text, up to the line's end
+            b'I' | b'L' => self.decimal(),
+            b'F' => {
+                let index = self.line()?;
+                let value = self.out.text(index).and_then(|text| text.parse().ok());
+                let value = value.ok_or_else(|| self.needs("a float's text"))?;
+                self.float(value)
+            }
+            b'S' | b'V' => self.quoted(),
             // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
             b'X' => {
                 let length = self.length_32()?;
@@ -170,12 +173,35 @@ impl<'a, 'm> Machine<'a, 'm> {
                 let index = self.sequence()?;
                 self.push(Value::Dict(index))
             }
-            // APPEND, APPENDS, SETITEM, SETITEMS
+            // LIST, DICT, EMPTY_SET, FROZENSET
+            b'l' => {
+                let mark = self.mark()?;
+                let index = self.sequence_from(mark)?;
+                self.push(Value::List(index))
+            }
+            b'd' => {
+                let mark = self.mark()?;
+                if (self.stack.len() - mark) % 2 == 1 {
+                    return Err(self.needs("a value for each key"));
+                }
+                let index = self.sequence_from(mark)?;
+                self.push(Value::Dict(index))
+            }
+            0x8f => {
+                let index = self.sequence()?;
+                self.push(Value::Set(index))
+            }
+            0x91 => {
+                let mark = self.mark()?;
+                let index = self.sequence_from(mark)?;
+                self.push(Value::Set(index))
+            }
+            // APPEND, APPENDS, ADDITEMS, SETITEM, SETITEMS
             b'a' => {
                 let start = self.below_top(1)?;
                 self.append(start)
             }
-            b'e' => {
+            b'e' | 0x90 => {
                 let mark = self.mark()?;
                 self.append(mark)
             }
@@ -191,23 +217,46 @@ impl<'a, 'm> Machine<'a, 'm> {
             b'c' => {
                 let module = self.line()?;
                 let name = self.line()?;
-                self.global(module, name)
+                let global = self.global(module, name)?;
+                self.push(global)
             }
             0x93 => match (self.pop()?, self.pop()?) {
-                (Value::Text(name), Value::Text(module)) => self.global(module, name),
+                (Value::Text(name), Value::Text(module)) => {
+                    let global = self.global(module, name)?;
+                    self.push(global)
+                }
                 _ => Err(self.needs("two texts")),
             },
-            // REDUCE, NEWOBJ, BUILD, BINPERSID
+            // REDUCE, NEWOBJ, NEWOBJ_EX, INST, OBJ: calls
             b'R' | 0x81 => self.call(),
+            0x92 => {
+                // The arguments that go by name; those by position are below them.
+                self.pop()?;
+                self.call()
+            }
+            b'i' => {
+                let module = self.line()?;
+                let name = self.line()?;
+                let function = self.global(module, name)?;
+                let mark = self.mark()?;
+                let arguments = self.sequence_from(mark)?;
+                self.object(function, Value::Tuple(arguments))
+            }
+            b'o' => {
+                let mark = self.mark()?;
+                let function = *self.stack.get(mark).ok_or_else(|| self.needs("a class"))?;
+                let arguments = self.sequence_from(mark + 1)?;
+                self.stack.truncate(mark);
+                self.object(function, Value::Tuple(arguments))
+            }
+            // BUILD, BINPERSID
             b'b' => {
                 let state = self.pop()?;
-                match self.top()? {
-                    Value::Object(index) => {
-                        self.out.objects[index as usize].state = state;
-                        Ok(())
-                    }
-                    _ => Err(self.needs("an object")),
+                // What another value would do with a state is nothing that is looked at.
+                if let Value::Object(index) = self.top()? {
+                    self.out.objects[index as usize].state = state;
                 }
+                Ok(())
             }
             b'Q' => {
                 let id = self.pop()?;
@@ -215,7 +264,17 @@ impl<'a, 'm> Machine<'a, 'm> {
                 self.budget.push(&mut self.out.persistent, id)?;
                 self.push(Value::Persistent(index))
             }
-            // BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            // READONLY_BUFFER changes nothing about the bytes.
+            0x98 => self.top().map(|_| ()),
+            // PUT, GET, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
+            b'p' => {
+                let index = self.place()?;
+                self.put(index)
+            }
+            b'g' => {
+                let index = self.place()?;
+                self.recall(index)
+            }
             b'q' => {
                 let index = self.cursor.u8(what)?;
                 self.put(index.into())
@@ -318,7 +377,10 @@ impl<'a, 'm> Machine<'a, 'm> {
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let mut whole = [if negative { 0xff } else { 0 }; 8];
         whole[..length].copy_from_slice(bytes);
-        let value = i64::from_le_bytes(whole);
+        self.integer(i64::from_le_bytes(whole))
+    }
+
+    fn integer(&mut self, value: i64) -> Result<()> {
         match i32::try_from(value) {
             Ok(value) => self.push(Value::Int(value)),
             Err(_) => {
@@ -327,6 +389,56 @@ impl<'a, 'm> Machine<'a, 'm> {
                 self.push(Value::Wide(index))
             }
         }
+    }
+
+    fn float(&mut self, value: f64) -> Result<()> {
+        let index = self.out.floats.len() as u32;
+        self.budget.push(&mut self.out.floats, value)?;
+        self.push(Value::Float(index))
+    }
+
+    /// An integer's digits, behind which Python 2 wrote an `L`; protocol 0's bools are `00` and `01`.
+    fn decimal(&mut self) -> Result<()> {
+        let line = self.line()?;
+        let text = self.out.text(line).unwrap_or_default();
+        match (self.opcode, text) {
+            (b'I', "00") => return self.push(Value::Bool(false)),
+            (b'I', "01") => return self.push(Value::Bool(true)),
+            _ => {}
+        }
+        let digits = text.strip_suffix('L').unwrap_or(text);
+        if let Ok(value) = digits.parse() {
+            return self.integer(value);
+        }
+        let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+        if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(self.needs("an integer's digits"));
+        }
+        self.out.spans[line as usize].1 = digits.len() as u32;
+        self.push(Value::Decimal(line))
+    }
+
+    /// A text up to the line's end: `S` in quotes, as Python's `repr` has it, `V` without.
+    fn quoted(&mut self) -> Result<()> {
+        let line = self.line()?;
+        let text = self.out.text(line).unwrap_or_default();
+        let (start, _) = self.out.spans[line as usize];
+        let inner = match (self.opcode, text.as_bytes()) {
+            (b'V', _) => start..start + text.len() as u32,
+            (_, [b'\'', .., b'\''] | [b'"', .., b'"']) if text.len() > 1 => start + 1..start + text.len() as u32 - 1,
+            _ => return Err(self.needs("a text in quotes")),
+        };
+        if text.contains('\\') {
+            return self.push(Value::Escaped);
+        }
+        self.out.spans[line as usize] = (inner.start, inner.len() as u32);
+        self.push(Value::Text(line))
+    }
+
+    /// The number of a value that is kept or called up, as text.
+    fn place(&mut self) -> Result<usize> {
+        let line = self.line()?;
+        self.out.text(line).and_then(|text| text.parse().ok()).ok_or_else(|| self.needs("a number"))
     }
 
     fn sequence(&mut self) -> Result<u32> {
@@ -351,7 +463,12 @@ impl<'a, 'm> Machine<'a, 'm> {
 
     fn append(&mut self, start: usize) -> Result<()> {
         match start.checked_sub(1).filter(|_| start > self.floor()).map(|at| self.stack[at]) {
-            Some(Value::List(index)) => self.move_into(index, start),
+            Some(Value::List(index) | Value::Set(index)) => self.move_into(index, start),
+            // Of a class that is a list (`collections.deque`): its items are nothing that is looked at.
+            Some(Value::Object(_)) => {
+                self.stack.truncate(start);
+                Ok(())
+            }
             _ => Err(self.needs("a list")),
         }
     }
@@ -385,33 +502,33 @@ impl<'a, 'm> Machine<'a, 'm> {
         Ok(index)
     }
 
-    fn global(&mut self, module: u32, name: u32) -> Result<()> {
-        let (module_text, name_text) = (self.out.span(module), self.out.span(name));
-        let known = |(module, name): &(&str, &str)| module.as_bytes() == module_text && name.as_bytes() == name_text;
-        if !self.allowed.iter().any(known) {
-            let (module, name) = (excerpt(module_text), excerpt(name_text));
-            return Err(Error::Global { module, name, position: self.position });
-        }
+    fn global(&mut self, module: u32, name: u32) -> Result<Value> {
         let index = self.out.globals.len() as u32;
         self.budget.push(&mut self.out.globals, (module, name))?;
-        self.push(Value::Global(index))
+        Ok(Value::Global(index))
     }
 
-    /// REDUCE and NEWOBJ: written down, not made.
     fn call(&mut self) -> Result<()> {
         match (self.pop()?, self.pop()?) {
-            (arguments @ Value::Tuple(_), Value::Global(function)) => {
-                let index = self.out.objects.len() as u32;
-                let object = Object { function, arguments, state: Value::None, entries: EMPTY };
-                self.budget.push(&mut self.out.objects, object)?;
-                self.push(Value::Object(index))
-            }
+            (arguments @ Value::Tuple(_), function) => self.object(function, arguments),
             _ => Err(self.needs("a function and a tuple")),
         }
     }
 
+    /// A call: written down, not made.
+    fn object(&mut self, function: Value, arguments: Value) -> Result<()> {
+        let index = self.out.objects.len() as u32;
+        let object = Object { function, arguments, state: Value::None, entries: EMPTY };
+        self.budget.push(&mut self.out.objects, object)?;
+        self.push(Value::Object(index))
+    }
+
     fn put(&mut self, index: usize) -> Result<()> {
         let value = self.top()?;
+        // Values are numbered one by one: a number above the bytes read so far is made up.
+        if index > self.position {
+            return Err(self.needs("a number that follows the last one"));
+        }
         if index >= self.memo.len() {
             let more = index - self.memo.len() + 1;
             self.budget.reserve(&mut self.memo, more)?;

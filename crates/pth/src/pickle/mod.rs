@@ -1,28 +1,31 @@
 //! Pickles, read without executing anything.
 //!
 //! A pickle is a program for a small stack machine. Some of its instructions call Python functions, and this is what
-//! makes foreign pickles dangerous. Here a call builds an [`object`](Node::object): the function's name and its
-//! arguments, for the caller to look at. Names that are not on the caller's list are refused all the same, so that a
-//! file with something else inside says so.
+//! makes foreign pickles dangerous. Here a call only builds a [`Call`]: the function's name and its arguments, for the
+//! caller to look at. So any name may stand in a pickle, and what the caller has no use for is stepped over.
 //!
 //! ```
 //! use pth::pickle::Pickle;
 //!
 //! // Python: pickle.dumps({"labels": [6, 9]}, protocol=2)
 //! let bytes = b"\x80\x02}q\x00X\x06\x00\x00\x00labelsq\x01]q\x02(K\x06K\x09es.";
-//! let pickle = Pickle::read(bytes, &[])?;
+//! let pickle = Pickle::read(bytes)?;
 //! let labels = pickle.root().get("labels").unwrap();
 //! assert_eq!(labels.items().unwrap().filter_map(|label| label.as_i64()).collect::<Vec<_>>(), [6, 9]);
 //! # Ok::<(), pth::Error>(())
 //! ```
 //!
-//! Source: the comments of CPython's `pickletools.py`. Protocols 2 to 5 are read, without sets, big integers' values
-//! and buffers outside of the pickle; the text instructions of protocol 0 are not.
+//! Source: the comments of CPython's `pickletools.py`. All protocols are read, 0 to 5. Not to be had are the values of
+//! integers beyond 64 bits, texts that protocol 0 wrote with escapes, buffers outside of the pickle, and the numbers of
+//! Python's `copyreg` extensions.
 
 mod machine;
 
 use crate::budget::Budget;
-use crate::error::Result;
+use crate::error::{Result, excerpt};
+
+/// The sequence that all empty tuples share.
+const EMPTY: u32 = 0;
 
 /// A value, in 8 bytes: what does not fit lies in one of the pickle's lists.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +36,17 @@ pub(crate) enum Value {
     Wide(u32),
     /// An integer beyond 64 bits, as its bytes.
     Big(u32),
+    /// The same as its decimal digits, which protocols 0 and 1 write.
+    Decimal(u32),
     Float(u32),
     /// Checked to be UTF-8.
     Text(u32),
+    /// A text in which characters are written as escapes.
+    Escaped,
     Bytes(u32),
     Tuple(u32),
     List(u32),
+    Set(u32),
     /// Keys and values in turn.
     Dict(u32),
     Global(u32),
@@ -49,7 +57,8 @@ pub(crate) enum Value {
 /// A call that was not made.
 #[derive(Clone, Copy, Debug)]
 struct Object {
-    function: u32,
+    /// A class or function; seldom another value, as what a call would give.
+    function: Value,
     arguments: Value,
     state: Value,
     /// Keys and values that were set on it.
@@ -75,26 +84,25 @@ pub struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle at the start of `bytes`. It may name the classes and functions `allowed`, pairs of module and
-    /// name.
+    /// Reads the pickle at the start of `bytes`.
     ///
     /// ```
-    /// use pth::{Error, pickle::Pickle};
-    ///
-    /// // Python: os.system("…"), if it were executed
+    /// // Python: os.system("ls"), if it were executed
     /// let bytes = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.";
-    /// assert!(matches!(Pickle::read(bytes, &[]), Err(Error::Global { .. })));
+    /// let pickle = pth::pickle::Pickle::read(bytes)?;
+    /// assert_eq!(pickle.root().describe(), "an object of os.system");
+    /// # Ok::<(), pth::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Where it is cut or damaged, has an instruction that is not known here or a name that is not allowed, or would
-    /// take more memory than twice the length of `bytes` and [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
-    pub fn read(bytes: &'a [u8], allowed: &[(&str, &str)]) -> Result<Self> {
-        Self::read_within(bytes, allowed, &mut Budget::for_length(bytes.len()))
+    /// Where it is cut or damaged, has an instruction that is not known here, or would take more memory than twice the
+    /// length of `bytes` and [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
+    pub fn read(bytes: &'a [u8]) -> Result<Self> {
+        Self::read_within(bytes, &mut Budget::for_length(bytes.len()))
     }
 
-    pub(crate) fn read_within(bytes: &'a [u8], allowed: &[(&str, &str)], budget: &mut Budget) -> Result<Self> {
-        machine::Machine::new(bytes, allowed, budget)?.run()
+    pub(crate) fn read_within(bytes: &'a [u8], budget: &mut Budget) -> Result<Self> {
+        machine::Machine::new(bytes, budget)?.run()
     }
 
     /// The value that the pickle is of.
@@ -105,7 +113,7 @@ impl<'a> Pickle<'a> {
     /// The pickle's length: what follows in the bytes does not belong to it.
     ///
     /// ```
-    /// assert_eq!(pth::pickle::Pickle::read(b"\x80\x02N.more", &[])?.length(), 4);
+    /// assert_eq!(pth::pickle::Pickle::read(b"\x80\x02N.more")?.length(), 4);
     /// # Ok::<(), pth::Error>(())
     /// ```
     pub fn length(&self) -> usize {
@@ -152,26 +160,36 @@ pub struct Call<'p, 'a> {
 }
 
 impl<'p, 'a> Node<'p, 'a> {
-    /// What it is, for messages: `"a list"`.
-    pub fn kind(&self) -> &'static str {
-        match self.value {
+    /// What it is, for messages: `"a list"`, `"an object of argparse.Namespace"`.
+    pub fn describe(&self) -> String {
+        let plain = match self.value {
             Value::None => "None",
             Value::Bool(_) => "a bool",
-            Value::Int(_) | Value::Wide(_) | Value::Big(_) => "an integer",
+            Value::Int(_) | Value::Wide(_) | Value::Big(_) | Value::Decimal(_) => "an integer",
             Value::Float(_) => "a float",
-            Value::Text(_) => "a text",
-            Value::Bytes(_) => "a string of bytes",
+            Value::Text(_) | Value::Escaped => "a string",
+            Value::Bytes(_) => "bytes",
             Value::Tuple(_) => "a tuple",
             Value::List(_) => "a list",
+            Value::Set(_) => "a set",
             Value::Dict(_) => "a dict",
-            Value::Global(_) => "a class or function",
+            Value::Global(_) => {
+                let (module, name) = self.global().unwrap_or_default();
+                return excerpt(format!("{module}.{name}").as_bytes());
+            }
             Value::Object(_) if self.entries().is_some() => "a dict",
-            Value::Object(_) => match self.call().map_or("", |call| call.name) {
-                name if name.starts_with("_rebuild_") => "a tensor",
-                _ => "an object",
+            Value::Object(_) => match self.call() {
+                Some(Call { module: "torch._utils" | "torch._tensor", name, .. }) if name.starts_with("_rebuild_") => {
+                    "a tensor"
+                }
+                Some(call) => {
+                    return format!("an object of {}", excerpt(format!("{}.{}", call.module, call.name).as_bytes()));
+                }
+                None => "an object",
             },
             Value::Persistent(_) => "a storage",
-        }
+        };
+        plain.into()
     }
 
     /// Whether it is Python's None.
@@ -211,24 +229,50 @@ impl<'p, 'a> Node<'p, 'a> {
 
     /// A text, or bytes that are UTF-8 (Python 2 made no difference).
     pub fn as_text(&self) -> Option<&'a str> {
-        match self.value {
-            Value::Text(index) | Value::Bytes(index) => self.pickle.text(index),
-            _ => None,
-        }
+        self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// Bytes, or a text's UTF-8.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self.value {
             Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index)),
+            // Of ASCII, the text and what it encodes to are the same bytes.
+            Value::Object(_) => self.encoded().filter(|text| text.is_ascii()).map(str::as_bytes),
             _ => None,
         }
     }
 
-    /// The bytes of an integer beyond 64 bits: little-endian, in two's complement.
-    pub fn as_big_integer(&self) -> Option<&'a [u8]> {
+    /// Bytes as Python 3 writes them in protocols 0 to 2, which have none: the call `_codecs.encode(text, "latin1")`.
+    pub(crate) fn encoded(&self) -> Option<&'a str> {
+        let call = self.call()?;
+        match (call.module, call.name) {
+            ("_codecs", "encode") => match call.arguments.tuple()? {
+                [text, encoding] if matches!(text.value, Value::Text(_)) && encoding.as_text() == Some("latin1") => {
+                    text.as_text()
+                }
+                _ => None,
+            },
+            // No bytes at all: `bytes()`.
+            ("__builtin__" | "builtins", "bytes") if call.arguments.tuple::<0>().is_some() => Some(""),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the integer beyond 64 bits with these bytes, little-endian in two's complement, and these
+    /// decimal digits.
+    pub(crate) fn is_big_integer(&self, bytes: &[u8], digits: &str) -> bool {
         match self.value {
-            Value::Big(index) => Some(self.pickle.span(index)),
+            Value::Big(index) => self.pickle.span(index) == bytes,
+            Value::Decimal(index) => self.pickle.span(index) == digits.as_bytes(),
+            _ => false,
+        }
+    }
+
+    /// What tells one value of the pickle from another; None for those without parts.
+    pub(crate) fn identity(&self) -> Option<(u8, u32)> {
+        match self.value {
+            Value::Tuple(index) | Value::List(index) | Value::Dict(index) => Some((0, index)),
+            Value::Object(index) => Some((1, index)),
             _ => None,
         }
     }
@@ -251,24 +295,46 @@ impl<'p, 'a> Node<'p, 'a> {
         Some(items.map(|value| self.pickle.node(value)))
     }
 
-    /// The keys and values of a dict or a `collections.OrderedDict`, in the order in which they were set; a key that
-    /// was set twice comes twice.
-    pub fn entries(&self) -> Option<impl ExactSizeIterator<Item = (Node<'p, 'a>, Node<'p, 'a>)> + use<'p, 'a>> {
+    /// The keys and values of a dict or of an object of one of its kinds (`collections.OrderedDict`, `defaultdict`,
+    /// `Counter`, or a class whose objects get entries), in the order in which they were set; a key that was set twice
+    /// comes twice.
+    pub fn entries(&self) -> Option<impl Iterator<Item = (Node<'p, 'a>, Node<'p, 'a>)> + Clone + use<'p, 'a>> {
         let pickle = self.pickle;
-        let index = match self.value {
+        // What the constructor got, as pairs (Python 2's OrderedDict) or as a dict (Counter).
+        let (mut pairs, mut given) = (None, EMPTY);
+        let set = match self.value {
             Value::Dict(index) => index,
             Value::Object(_) => {
+                let object = self.raw_object()?;
                 let call = self.call()?;
-                let ordered = call.module == "collections" && call.name == "OrderedDict";
-                if !ordered || call.arguments.items().is_none_or(|arguments| arguments.len() > 0) {
+                let known =
+                    matches!((call.module, call.name), ("collections", "OrderedDict" | "defaultdict" | "Counter"));
+                if !known && object.entries == EMPTY {
                     return None;
                 }
-                self.raw_object()?.entries
+                let argument = call.arguments.items().and_then(|mut arguments| arguments.next());
+                match argument.map(|argument| argument.value) {
+                    Some(Value::Dict(index)) => given = index,
+                    Some(Value::List(index)) => pairs = Some(index),
+                    _ => {}
+                }
+                object.entries
             }
             _ => return None,
         };
-        let values = pickle.sequences[index as usize].chunks_exact(2);
-        Some(values.map(move |pair| (pickle.node(pair[0]), pickle.node(pair[1]))))
+        let node = move |&value: &Value| pickle.node(value);
+        let values = |index: u32| pickle.sequences[index as usize].as_slice();
+        let pairs = pairs.map_or(&[][..], values);
+        let is_pair = |pair: &Value| pickle.node(*pair).items().is_some_and(|items| items.len() == 2);
+        if !pairs.iter().all(is_pair) {
+            return None;
+        }
+        let pairs = pairs.iter().filter_map(move |pair| {
+            let mut items = node(pair).items()?;
+            Some((items.next()?, items.next()?))
+        });
+        let set = values(given).chunks_exact(2).chain(values(set).chunks_exact(2));
+        Some(pairs.chain(set.map(move |pair| (node(&pair[0]), node(&pair[1])))))
     }
 
     /// The value of a dict's key. It is searched for from the end, where Python's last assignment is.
@@ -277,16 +343,14 @@ impl<'p, 'a> Node<'p, 'a> {
         pairs.last().map(|(_, value)| value)
     }
 
-    /// A call.
+    /// A call of a class or function.
     pub fn call(&self) -> Option<Call<'p, 'a>> {
         let object = self.raw_object()?;
-        let (module, name) = self.pickle.globals[object.function as usize];
-        Some(Call {
-            module: self.pickle.text(module)?,
-            name: self.pickle.text(name)?,
-            arguments: self.pickle.node(object.arguments),
-            state: self.pickle.node(object.state),
-        })
+        let function = self.pickle.node(object.function);
+        // PyTorch's older format names a module's class together with its source code: `('module', class, …)`.
+        let (module, name) = function.global().or_else(|| function.persistent_id()?.items()?.nth(1)?.global())?;
+        let [arguments, state] = [object.arguments, object.state].map(|value| self.pickle.node(value));
+        Some(Call { module, name, arguments, state })
     }
 
     fn raw_object(&self) -> Option<&'p Object> {
@@ -315,6 +379,6 @@ impl<'p, 'a> Node<'p, 'a> {
 impl std::fmt::Debug for Node<'_, '_> {
     /// The kind only: the content may be without end.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.kind())
+        f.write_str(&self.describe())
     }
 }
