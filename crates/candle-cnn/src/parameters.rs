@@ -54,6 +54,15 @@ pub struct StateDictMismatch {
 
 impl StateDictMismatch {
     fn describe(&self) -> String {
+        if let Some(prefix) = prefix(&self.unexpected, &self.missing) {
+            return format!(
+                "its names begin with {prefix:?} (DataParallel and torch.compile add such a prefix), and the network's do \
+                 not: take it off before loading"
+            );
+        }
+        if let Some(prefix) = prefix(&self.missing, &self.unexpected) {
+            return format!("the network's names begin with {prefix:?}, and its own do not: put it before them");
+        }
         let mut parts = Vec::new();
         if !self.missing.is_empty() {
             parts.push(format!("missing {}", self.missing.join(", ")));
@@ -66,6 +75,16 @@ impl StateDictMismatch {
         }
         parts.join("; ")
     }
+}
+
+/// What stands before each of the `longer` names, where without it they are all among the `shorter` ones.
+fn prefix<'a>(longer: &'a [String], shorter: &[String]) -> Option<&'a str> {
+    let known: HashSet<&str> = shorter.iter().map(String::as_str).collect();
+    let (first, _) = longer.first().zip(shorter.first())?;
+    let ends = first.match_indices('.').map(|(at, _)| &first[..=at]);
+    // The number of batches may be missing, and then is not among those that are.
+    let fits = |rest: &str| known.contains(rest) || is_batch_count(rest);
+    ends.into_iter().find(|prefix| longer.iter().all(|name| name.strip_prefix(prefix).is_some_and(fits)))
 }
 
 impl Parameters {
@@ -186,7 +205,9 @@ impl Parameters {
     }
 
     /// Sets every parameter and buffer from `state_dict`, as PyTorch's `load_state_dict(strict=True)`. Values are
-    /// brought to each variable's type and device.
+    /// brought to each variable's type and device. As there, batch norm's `num_batches_tracked` may be missing (files from
+    /// before it existed lack it), and then stays as it is; and of a one-dimensional tensor the first value is taken where
+    /// the variable has no dimensions.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -205,10 +226,14 @@ impl Parameters {
         let entries = self.named();
         let known: HashSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
         let mut mismatch = StateDictMismatch { missing: vec![], unexpected: vec![], wrong_shape: vec![] };
+        let fits = |found: &[usize], wanted: &[usize]| {
+            found == wanted || (wanted.is_empty() && matches!(found, [count] if *count > 0))
+        };
         for (name, var) in &entries {
             match state_dict.get(name) {
+                None if is_batch_count(name) => {}
                 None => mismatch.missing.push(name.clone()),
-                Some(tensor) if tensor.dims() != var.dims() => {
+                Some(tensor) if !fits(tensor.dims(), var.dims()) => {
                     mismatch.wrong_shape.push((name.clone(), tensor.dims().to_vec(), var.dims().to_vec()));
                 }
                 Some(_) => {}
@@ -222,7 +247,9 @@ impl Parameters {
         // Converted first and set last, so that a failed conversion changes nothing.
         let mut converted = Vec::with_capacity(entries.len());
         for (name, var) in &entries {
-            let value = state_dict[name].to_dtype(var.dtype())?.to_device(var.device())?;
+            let Some(tensor) = state_dict.get(name) else { continue };
+            let tensor = if var.rank() < tensor.rank() { tensor.get(0)? } else { tensor.clone() };
+            let value = tensor.to_dtype(var.dtype())?.to_device(var.device())?;
             converted.push((var, value.contiguous()?));
         }
         converted.into_iter().try_for_each(|(var, value)| var.set(&value))
@@ -237,6 +264,11 @@ impl Parameters {
 /// ```
 pub fn is_buffer(name: &str) -> bool {
     BUFFERS.contains(&name.rsplit('.').next().unwrap_or(name))
+}
+
+/// Whether `name` is the number of batches that a batch norm has seen.
+fn is_batch_count(name: &str) -> bool {
+    name.rsplit('.').next() == Some("num_batches_tracked")
 }
 
 /// Draws a variable's initial values from the stream of its name, in f64, then rounds to `dtype`: the values do not
@@ -342,6 +374,47 @@ mod tests {
         vb.get(3, "bias")?;
         let error = vb.get(4, "bias").unwrap_err().to_string();
         assert!(error.contains("bias"), "{error}");
+        Ok(())
+    }
+
+    fn with_batch_norm() -> Result<Parameters> {
+        let parameters = Parameters::new(0);
+        crate::layers::batch_norm2d(2, 1e-5, parameters.var_builder(&Device::Cpu).pp("bn1"))?;
+        Ok(parameters)
+    }
+
+    #[test]
+    fn the_count_of_batches_may_be_missing_and_may_have_a_dimension() -> Result<()> {
+        let parameters = with_batch_norm()?;
+        let count = || parameters.get("bn1.num_batches_tracked").unwrap().to_scalar::<i64>();
+        let mut saved = parameters.state_dict()?;
+        saved.insert("bn1.num_batches_tracked".into(), Tensor::new(&[7f32, 8.0], &Device::Cpu)?);
+        parameters.load_state_dict(&saved)?;
+        assert_eq!(count()?, 7);
+        saved.remove("bn1.num_batches_tracked");
+        parameters.load_state_dict(&saved)?;
+        assert_eq!(count()?, 7);
+        saved.remove("bn1.running_mean");
+        let error = parameters.load_state_dict(&saved).unwrap_err().to_string();
+        assert!(error.starts_with("the state dict does not fit the network: missing bn1.running_mean"), "{error}");
+        assert!(!error.contains("num_batches_tracked"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_prefix_before_all_names_is_named() -> Result<()> {
+        let parameters = with_batch_norm()?;
+        let renamed = |rename: fn(String) -> String| -> Result<String> {
+            let saved = parameters.state_dict()?.into_iter().map(|(name, tensor)| (rename(name), tensor)).collect();
+            Ok(parameters.load_state_dict(&saved).unwrap_err().to_string())
+        };
+        assert!(renamed(|name| format!("module.{name}"))?.contains("its names begin with \"module.\""));
+        assert!(renamed(|name| format!("net._orig_mod.{name}"))?.contains("begin with \"net._orig_mod.\""));
+        let shorter = renamed(|name| name.trim_start_matches("bn1.").to_string())?;
+        assert!(shorter.contains("the network's names begin with \"bn1.\""), "{shorter}");
+        let other =
+            renamed(|name| if name.ends_with("bias") { "module.else".into() } else { format!("module.{name}") })?;
+        assert!(other.contains("missing bn1.weight"), "{other}");
         Ok(())
     }
 

@@ -26,7 +26,8 @@ pub use std::path::{Path, PathBuf};
 
 pub use crate::calibration::Calibration;
 pub use crate::checkpoint::{
-    ModelCard, load_checkpoint, load_pth, load_safetensors, save_checkpoint, save_onnx, save_pth, save_safetensors,
+    ModelCard, load_checkpoint, load_pth, load_safetensors, read_pth, save_checkpoint, save_onnx, save_pth,
+    save_safetensors,
 };
 pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset, ImageFolder};
 pub use crate::device::{choose_device, describe};

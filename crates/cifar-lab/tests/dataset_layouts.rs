@@ -10,8 +10,11 @@ use tempfile::TempDir;
 
 /// A batch of 4 pictures as Python 2 and NumPy 1 pickled the published ones; `make_fixtures.py` beside it made it.
 fn batch() -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../pth/tests/fixtures/data_batch");
-    fs::read(path).unwrap()
+    batch_called("data_batch")
+}
+
+fn batch_called(name: &str) -> Vec<u8> {
+    fs::read(format!("{}/../pth/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn write_python_folder(folder: &Path) -> Vec<PathBuf> {
@@ -36,6 +39,20 @@ fn the_layout_for_python_is_read() {
         assert_eq!(data.train.pixels(17).unwrap(), expected);
         assert_eq!(data.train.class_names(), CIFAR10_CLASSES);
         assert_eq!(data.test.name(), "CIFAR-10");
+    }
+}
+
+#[test]
+fn batches_that_python_3_pickled_again_are_read() {
+    let folder = TempDir::new().unwrap();
+    let files = write_python_folder(folder.path());
+    let published = Cifar10::from_folder(folder.path()).unwrap();
+    // Bytes as calls, NumPy's numbers for labels, and since protocol 5 another form of array.
+    for name in ["data_batch_protocol2", "data_batch_protocol5"] {
+        files.iter().for_each(|file| fs::write(file, batch_called(name)).unwrap());
+        let data = Cifar10::from_folder(folder.path()).unwrap();
+        assert_eq!(data.train.labels(), published.train.labels(), "{name}");
+        assert_eq!(data.train.pixels(17).unwrap(), published.train.pixels(17).unwrap(), "{name}");
     }
 }
 

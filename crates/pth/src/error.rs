@@ -154,7 +154,7 @@ pub enum Error {
     },
 
     /// There are no named tensors.
-    #[error("{at} is {found}, and should be a dict of tensors{hint}")]
+    #[error("{at} is {found}, not a dict of tensors{hint}")]
     NoStateDict {
         /// Which part of the file.
         at: String,
@@ -162,6 +162,15 @@ pub enum Error {
         found: String,
         /// What is there, and what can be done about it; or nothing.
         hint: String,
+    },
+
+    /// There is nothing under the keys that were asked for.
+    #[error("there is no {keys} in the file{}", if there.is_empty() { String::new() } else { format!("; there is {there}") })]
+    NoSuchKey {
+        /// The keys, up to the first that is missing.
+        keys: String,
+        /// What lies where that should be.
+        there: String,
     },
 
     /// More than one dict of named tensors, none of them under a usual key.

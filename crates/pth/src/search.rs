@@ -17,10 +17,9 @@ const LISTED: usize = 10;
 pub(crate) fn follow<'p, 'a>(root: Node<'p, 'a>, keys: &[&str]) -> Result<Node<'p, 'a>> {
     let mut found = root;
     for (depth, key) in keys.iter().enumerate() {
-        found = child(found, key).ok_or_else(|| Error::NoStateDict {
-            at: subscripts(&keys[..=depth]),
-            found: "not there".into(),
-            hint: summary(found).map_or(String::new(), |keys| format!("; there are {keys}")),
+        found = child(found, key).ok_or_else(|| Error::NoSuchKey {
+            keys: subscripts(&keys[..=depth]),
+            there: summary(found).unwrap_or_default(),
         })?;
     }
     if found.entries().is_none() {
@@ -117,7 +116,7 @@ fn none(root: Node, nearest: Option<Node>) -> Error {
         None if root.entries().is_none() => no_dict("the file's content".into(), root),
         None => Error::NoStateDict {
             at: "the file's content".into(),
-            found: "a dict without one".into(),
+            found: "a dict".into(),
             hint: summary(root).map_or(String::new(), |keys| format!("; it holds {keys}")) + &advice(root),
         },
     }

@@ -81,7 +81,7 @@ fn a_checkpoint_is_searched_for_its_state_dict() {
     let error = StateDict::read_under(&file, &["epoch"]).unwrap_err();
     assert!(matches!(&error, Error::NoStateDict { found, .. } if found == "an integer"), "{error}");
     let error = StateDict::read_under(&file, &["ema"]).unwrap_err().to_string();
-    assert!(error.starts_with("[\"ema\"] is not there"), "{error}");
+    assert!(error.starts_with("there is no [\"ema\"] in the file; there is"), "{error}");
     assert!(error.contains("epoch (an integer)") && error.contains("model_state_dict (a state dict)"), "{error}");
     let error = StateDict::read_under(&file, &["optimizer"]).unwrap_err();
     assert!(error.to_string().contains("param_groups") || error.to_string().contains("state"), "{error}");
@@ -151,7 +151,7 @@ fn what_lies_beside_the_weights_is_stepped_over() {
     assert_eq!(floats(&state, "weight"), [0., 1., 2., 3., 4., 5.]);
     assert_eq!(StateDict::read_under(&file, &["net"]).unwrap(), state);
     let error = StateDict::read_under(&file, &["args"]).unwrap_err().to_string();
-    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, and should be a dict of tensors");
+    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, not a dict of tensors");
     let error = StateDict::read_under(&file, &["scheduler", "milestones"]).unwrap_err();
     assert!(matches!(error, Error::NotATensor { .. }), "{error}");
     // Both of these hold other types, whose storages lie before that of the weights.
@@ -177,7 +177,7 @@ fn advice_fits_what_was_found() {
     let refused = |name: &str| StateDict::read(&fixture(name)).unwrap_err().to_string();
     assert_eq!(
         refused("whole_inside.pth"),
-        "the file's content is a dict without one, and should be a dict of tensors; it holds epoch (an integer), model (an \
+        "the file's content is a dict, not a dict of tensors; it holds epoch (an integer), model (an \
          object of torch.nn.modules.container.Sequential), history (a list): model is a whole module; in Python, save \
          model.state_dict() and not model"
     );

@@ -3,7 +3,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `weights.rs` | [`save_pth`], [`load_pth`], [`save_safetensors`], [`load_safetensors`] |
+//! | `weights.rs` | [`save_pth`], [`load_pth`], [`read_pth`], [`save_safetensors`], [`load_safetensors`] |
 //! | `model_card.rs` | [`ModelCard`]: classes, normalisation, data set, accuracy, settings |
 //! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs that know neither Rust nor Python |
 //! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: a training that goes on later |
@@ -19,5 +19,5 @@ mod weights;
 pub use model_card::ModelCard;
 pub use onnx::save_onnx;
 pub use resume::{ResumableOptimizer, load_checkpoint, save_checkpoint};
-pub use weights::{load_pth, load_safetensors, save_pth, save_safetensors};
+pub use weights::{load_pth, load_safetensors, read_pth, save_pth, save_safetensors};
 pub(crate) use weights::{load_tensors, save_tensors};

@@ -1,10 +1,10 @@
 //! A network's parameters and buffers in a file, by name: PyTorch's `.pth` and safetensors.
 
-use candle_cnn::parameters::Parameters;
+use candle_cnn::parameters::{Parameters, StateDictMismatch};
 use candle_core::{DType, Device, Tensor};
 use pth::StateDict;
 use safetensors::View;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -64,8 +64,9 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 }
 
 /// Sets all parameters and buffers from the `.pth` at `path`, which PyTorch or [`save_pth`] wrote, as PyTorch's
-/// `load_state_dict(strict=True)`. The state dict may lie inside a checkpoint, under `state_dict`, `model_state_dict` or
-/// `model`. Nothing in the file is executed.
+/// `load_state_dict(strict=True)`. The state dict may lie inside a checkpoint, whatever else is in it: under `state_dict`,
+/// `model_state_dict` or `model`, or under any key if it is the only one; for others see [`read_pth`]. Nothing in the file
+/// is executed.
 ///
 /// ```
 /// let parameters = candle_cnn::parameters::Parameters::new(0);
@@ -77,7 +78,50 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 /// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file or a damaged one, and all missing
 /// and unexpected names and wrong shapes at once where it does not fit; then nothing has been changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
-    Ok(parameters.load_state_dict(&read_pth(path.as_ref())?)?)
+    let path = path.as_ref();
+    let file = read_as(path, Format::Pth)?;
+    let state = StateDict::read(&file).map_err(|error| damaged(path, &error))?;
+    // As in PyTorch, only batch norms saved before their second version may lack the number of batches.
+    let lacks = |name: &String| {
+        let module = name.strip_suffix(".num_batches_tracked");
+        module.is_some_and(|module| state.module_version(module) >= Some(2)) && state.get(name).is_none()
+    };
+    let missing: Vec<String> = parameters.named().into_iter().map(|(name, _)| name).filter(lacks).collect();
+    if !missing.is_empty() {
+        let mismatch = StateDictMismatch { missing, unexpected: vec![], wrong_shape: vec![] };
+        return Err(candle_core::Error::wrap(mismatch).into());
+    }
+    Ok(parameters.load_state_dict(&from_state_dict(&state)?)?)
+}
+
+/// Reads the tensors of the `.pth` at `path` by name, on the CPU: for those whose names have to be changed before they
+/// fit, and for files with several state dicts. `keys` say where in the file they are, `&["ema", "weights"]` for
+/// `torch.load(path)["ema"]["weights"]`; without any they are searched for as in [`load_pth`]. What has 8, 16 or 32 bits
+/// and is an integer becomes i64.
+///
+/// ```
+/// use candle_core::Device;
+/// use cifar_lab::checkpoint::{ModelCard, read_pth, save_pth};
+/// # use candle_cnn::parameters::Parameters;
+/// # let path = tempfile::tempdir().unwrap().path().join("parallel.pth");
+/// # let saved = Parameters::new(1);
+/// # candle_nn::linear(4, 2, saved.var_builder(&Device::Cpu).pp("module.fc1"))?;
+/// # save_pth(&saved, &path, &ModelCard::default())?;
+/// let parameters = Parameters::new(2);
+/// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc1"))?;
+/// // Saved from nn.DataParallel: every name begins with "module.".
+/// let named = read_pth(&path, &[])?.into_iter().map(|(name, tensor)| (name.replacen("module.", "", 1), tensor));
+/// parameters.load_state_dict(&named.collect())?;
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file, a damaged one, or has nothing
+/// under these keys.
+pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String, Tensor>> {
+    let path = path.as_ref();
+    let file = read_as(path, Format::Pth)?;
+    from_state_dict(&StateDict::read_under(&file, keys).map_err(|error| damaged(path, &error))?)
 }
 
 /// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the file's metadata. The file
@@ -133,49 +177,83 @@ pub(crate) enum Format {
 }
 
 /// The format of the file at `path`, by its first bytes and not by its name.
+///
+/// # Errors
+/// [`Error::Weights`] with what it is instead, where it is of neither.
 pub(crate) fn weights_format(path: &Path) -> Result<Format> {
-    /// A zip archive, and the pickle of PyTorch's format before 1.6. A safetensors file starts with its header's length
-    /// in 8 bytes, of which the last are 0.
-    const PTH: [[u8; 4]; 2] = [*b"PK\x03\x04", [0x80, 2, 0x8a, 0x0a]];
+    /// Enough for both: safetensors has its header's length in 8 bytes, then JSON.
+    const START: u64 = 512;
     let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
-    let mut start = Vec::with_capacity(4);
-    File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(failed)?;
-    Ok(if PTH.iter().any(|magic| start == magic) { Format::Pth } else { Format::Safetensors })
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(START).read_to_end(&mut start)).map_err(failed)?;
+    if pth::is_pth(&start) {
+        return Ok(Format::Pth);
+    }
+    if start.get(8) == Some(&b'{') {
+        return Ok(Format::Safetensors);
+    }
+    match StateDict::read(&start) {
+        Err(pth::Error::UnknownFormat { found }) => {
+            Err(damaged(path, &format!("{found}; neither .pth nor .safetensors")))
+        }
+        _ => Err(damaged(path, &"it is neither a .pth nor a .safetensors")),
+    }
+}
+
+/// The bytes of a file of this format.
+fn read_as(path: &Path, wanted: Format) -> Result<Vec<u8>> {
+    match (weights_format(path)?, wanted) {
+        (Format::Pth, Format::Safetensors) => Err(damaged(path, &"it is a file of torch.save: load it with load_pth")),
+        (Format::Safetensors, Format::Pth) => {
+            Err(damaged(path, &"it is a safetensors file: load it with load_safetensors"))
+        }
+        _ => std::fs::read(path).map_err(|source| Error::File { action: "reading", path: path.to_path_buf(), source }),
+    }
 }
 
 /// Reads the named tensors of the file at `path`, of either format.
 pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     match weights_format(path)? {
-        Format::Pth => read_pth(path),
+        Format::Pth => read_pth(path, &[]),
         Format::Safetensors => read_safetensors(path),
     }
 }
 
-fn read_pth(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let file = read(path)?;
-    let state = StateDict::read(&file).map_err(|error| damaged(path, &error))?;
-    state.into_iter().map(|(name, tensor)| Ok((name.into_owned(), from_pth(&tensor)?))).collect()
+/// The tensors on the CPU; those that share their bytes share them here too, however many there are.
+fn from_state_dict(state: &StateDict) -> Result<HashMap<String, Tensor>> {
+    let mut shared: HashMap<(*const u8, pth::DType, &[usize]), Tensor> = HashMap::new();
+    let mut tensors = HashMap::with_capacity(state.len());
+    for (name, tensor) in state.iter() {
+        let value = match shared.entry((tensor.data().as_ptr(), tensor.dtype(), tensor.shape())) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(from_pth(tensor)?).clone(),
+        };
+        tensors.insert(name.to_string(), value);
+    }
+    Ok(tensors)
 }
 
 fn from_pth(tensor: &pth::Tensor) -> Result<Tensor> {
     let (data, shape) = (tensor.data(), tensor.shape());
-    let dtype = match tensor.dtype() {
-        pth::DType::F32 => DType::F32,
-        pth::DType::F64 => DType::F64,
-        pth::DType::F16 => DType::F16,
-        pth::DType::BF16 => DType::BF16,
-        pth::DType::I64 => DType::I64,
-        pth::DType::I32 => DType::I32,
-        pth::DType::I16 => DType::I16,
-        // candle has no signed bytes.
-        pth::DType::I8 => {
-            let wider: Vec<i16> = data.iter().map(|&byte| i16::from(byte as i8)).collect();
-            return Ok(Tensor::from_vec(wider, shape, &Device::Cpu)?);
+    // candle converts none of these to floats, but i64.
+    let wider: Vec<i64> = match tensor.dtype() {
+        pth::DType::I8 => data.iter().map(|&byte| i64::from(byte as i8)).collect(),
+        pth::DType::I16 => data.as_chunks().0.iter().map(|&bytes| i16::from_le_bytes(bytes).into()).collect(),
+        pth::DType::I32 => data.as_chunks().0.iter().map(|&bytes| i32::from_le_bytes(bytes).into()).collect(),
+        other => {
+            let dtype = match other {
+                pth::DType::F32 => DType::F32,
+                pth::DType::F64 => DType::F64,
+                pth::DType::F16 => DType::F16,
+                pth::DType::BF16 => DType::BF16,
+                pth::DType::I64 => DType::I64,
+                // Bytes, and the bytes 0 and 1 that a bool is.
+                _ => DType::U8,
+            };
+            return Ok(Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?);
         }
-        // Bytes, and the bytes 0 and 1 that a bool is.
-        _ => DType::U8,
     };
-    Ok(Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(wider, shape, &Device::Cpu)?)
 }
 
 /// The type of the same name; None where PyTorch's state dicts have none.
@@ -201,19 +279,15 @@ pub(crate) fn save_tensors(tensors: HashMap<String, Tensor>, path: &Path, notes:
 }
 
 pub(super) fn read_safetensors(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = read(path)?;
+    let bytes = read_as(path, Format::Safetensors)?;
     candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(path, &Error::from(error)))
 }
 
 /// What a safetensors file says beside its tensors.
 pub(super) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
-    let bytes = read(path)?;
+    let bytes = read_as(path, Format::Safetensors)?;
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
     Ok(metadata.metadata().clone().unwrap_or_default())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::File { action: "reading", path: path.to_path_buf(), source })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -281,6 +355,61 @@ mod tests {
             }
             assert_eq!(bytes(&other), before);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn the_format_is_told_by_content_and_other_files_by_name() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pth");
+        for protocol in [1, 3, 5] {
+            let file = format!("{}/../pth/tests/fixtures/legacy{protocol}.pth", env!("CARGO_MANIFEST_DIR"));
+            assert_eq!(load_tensors(Path::new(&file))?["weight"].dims(), [2, 3]);
+        }
+        for (content, found) in [
+            (&b"version https://git-lfs.github.com/spec/v1\n"[..], "run `git lfs pull`"),
+            (b"<html>404</html>", "a web page"),
+            (b"\x1f\x8b\x08\0\0", "compressed with gzip"),
+            (b"", "it is empty"),
+            (b"GIF89a", "neither .pth nor .safetensors"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            for error in
+                [load_pth(&network(1)?, &path), load_safetensors(&network(1)?, &path), load_tensors(&path).map(drop)]
+            {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(found) && !error.contains("header"), "{error}");
+            }
+        }
+        save_pth(&network(1)?, &path, &ModelCard::default())?;
+        let error = load_safetensors(&network(1)?, &path).unwrap_err().to_string();
+        assert!(error.ends_with("load it with load_pth"), "{error}");
+        save_safetensors(&network(1)?, &path, &ModelCard::default())?;
+        let error = load_pth(&network(1)?, &path).unwrap_err().to_string();
+        assert!(error.ends_with("load it with load_safetensors"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_count_of_batches_may_be_missing_where_pytorch_allows_it() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pth");
+        let saved = network(1)?;
+        let mut state = StateDict::new();
+        for (name, var) in saved.named().into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+            let data = View::data(&var.as_detached_tensor()).into_owned();
+            state.push(name, pth::Tensor::new(pth::DType::F32, var.dims().to_vec(), data).unwrap());
+        }
+        state.write("weights", File::create(&path).unwrap()).unwrap();
+        load_pth(&network(2)?, &path)?;
+        // A module's own state dict, which says that its batch norm is of the second version, as all are since 2018.
+        let of_pytorch = concat!(env!("CARGO_MANIFEST_DIR"), "/../pth/tests/fixtures/without_count.pth");
+        let other = Parameters::new(0);
+        let vb = other.var_builder(&Device::Cpu);
+        candle_cnn::layers::conv2d(1, 2, 3, Default::default(), vb.pp("0"))?;
+        candle_cnn::layers::batch_norm2d(2, 1e-5, vb.pp("1"))?;
+        let error = load_pth(&other, of_pytorch).unwrap_err().to_string();
+        assert_eq!(error, "the state dict does not fit the network: missing 1.num_batches_tracked");
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! CIFAR-10's python layout: a file is a pickled dict with `data`, an array of NumPy [N, 3072] of bytes, and `labels`, a
-//! list of N numbers from 0 to 9. A row of `data` is a picture as in the binary layout.
+//! list or an array of N numbers from 0 to 9. A row of `data` is a picture as in the binary layout. The published files
+//! were pickled by Python 2; those that Python 3 writes again, in whatever protocol, are read too.
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Python / Matlab versions". A pickle is a program, and foreign
 //! ones are dangerous; [`pth::pickle`] executes nothing.
 
 use std::path::Path;
 
-use pth::pickle::Pickle;
+use pth::pickle::{Node, Pickle};
 use pth::{DType, numpy};
 
 use super::records::{CLASSES, PICTURE_LENGTH};
@@ -19,15 +20,13 @@ pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut 
     if file.is_empty() {
         return Err(DatasetError::EmptyFile(path.into()));
     }
-    let pickle = Pickle::read(&file, numpy::GLOBALS).map_err(|error| wrong(error.to_string()))?;
+    let pickle = Pickle::read(&file).map_err(|error| wrong(error.to_string()))?;
     let get = |key: &str| {
-        let kind = pickle.root().kind();
-        pickle.root().get(key).ok_or_else(|| wrong(format!("it is {kind} without {key:?}")))
+        let root = pickle.root();
+        root.get(key).ok_or_else(|| wrong(format!("it is {} without {key:?}", root.describe())))
     };
     let data = numpy::array(get("data")?, "data").map_err(|error| wrong(error.to_string()))?;
-    let numbers = get("labels")?;
-    let numbers =
-        numbers.items().ok_or_else(|| wrong(format!("labels is {}, and should be a list", numbers.kind())))?;
+    let numbers = read_labels(get("labels")?).map_err(wrong)?;
     let records = numbers.len();
     if data.dtype() != DType::U8 || data.shape() != [records, PICTURE_LENGTH] {
         let (dtype, shape) = (data.dtype(), data.shape());
@@ -37,12 +36,34 @@ pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut 
     }
     pixels.extend_from_slice(data.data());
     labels.reserve_exact(records);
-    for (record, number) in numbers.enumerate() {
-        let label = number.as_i64().and_then(|label| u32::try_from(label).ok()).filter(|&label| label < CLASSES.into());
-        labels.push(label.ok_or_else(|| {
-            let found = number.as_i64().map_or(number.kind().into(), |label| label.to_string());
-            wrong(format!("the label of record {record} is {found}, and labels run from 0 to 9"))
-        })?);
+    for (record, number) in numbers.into_iter().enumerate() {
+        let label = u32::try_from(number).ok().filter(|&label| label < CLASSES.into());
+        labels.push(
+            label.ok_or_else(|| {
+                wrong(format!("the label of record {record} is {number}, and labels run from 0 to 9"))
+            })?,
+        );
     }
     Ok(())
+}
+
+/// The numbers of a list, whether Python's or NumPy's, or of an array.
+fn read_labels(node: Node) -> Result<Vec<i64>, String> {
+    if let Some(items) = node.items() {
+        let number = |(record, item): (usize, Node)| {
+            let found = || format!("the label of record {record} is {}, and should be an integer", item.describe());
+            numpy::integer(item).ok_or_else(found)
+        };
+        return items.enumerate().map(number).collect();
+    }
+    let wrong = || format!("labels is {}, and should be a list or an array of integers", node.describe());
+    let array = numpy::array(node, "labels").map_err(|_| wrong())?;
+    let data = array.data();
+    Ok(match (array.dtype(), array.shape()) {
+        (DType::U8, [_]) => data.iter().map(|&label| label.into()).collect(),
+        (DType::I8, [_]) => data.iter().map(|&label| i64::from(label as i8)).collect(),
+        (DType::I32, [_]) => data.as_chunks().0.iter().map(|&label| i32::from_le_bytes(label).into()).collect(),
+        (DType::I64, [_]) => data.as_chunks().0.iter().map(|&label| i64::from_le_bytes(label)).collect(),
+        _ => return Err(wrong()),
+    })
 }

@@ -182,6 +182,10 @@ impl<'p, 'a> Node<'p, 'a> {
                 Some(Call { module: "torch._utils" | "torch._tensor", name, .. }) if name.starts_with("_rebuild_") => {
                     "a tensor"
                 }
+                Some(Call { module, name: "_reconstruct" | "_frombuffer", .. }) if module.starts_with("numpy") => {
+                    "an array of NumPy"
+                }
+                Some(Call { module, name: "scalar", .. }) if module.starts_with("numpy") => "a number of NumPy",
                 Some(call) => {
                     return format!("an object of {}", excerpt(format!("{}.{}", call.module, call.name).as_bytes()));
                 }
