@@ -64,10 +64,17 @@ pub(super) fn gradient<'a>(
     }
 }
 
-/// New rates for all groups when the first one's becomes `rate`: the others keep their proportion to it.
+/// The group whose rate stands for all groups': the first that is trained, for a frozen one, at rate 0, has no
+/// proportion to others.
+pub(super) fn leading(initial: &[f64]) -> usize {
+    initial.iter().position(|&rate| rate > 0.0).unwrap_or(0)
+}
+
+/// New rates for all groups when the leading one's becomes `rate`: the others keep their proportion to it, as under
+/// PyTorch's schedulers, so a frozen one stays so. Where all are frozen, all take it.
 pub(super) fn scaled_rates(initial: &[f64], rate: f64) -> Vec<f64> {
-    let first = initial.first().copied().unwrap_or_default();
-    initial.iter().map(|&own| if first == 0.0 || own == first { rate } else { own * (rate / first) }).collect()
+    let lead = initial.get(leading(initial)).copied().unwrap_or_default();
+    initial.iter().map(|&own| if own == lead { rate } else { own * (rate / lead) }).collect()
 }
 
 /// A setting that must be a finite number of at least 0.
@@ -81,4 +88,18 @@ pub(super) fn not_negative(operation: &'static str, setting: &'static str, found
 
 pub(super) fn state_error(reason: String) -> candle_core::Error {
     Error::State { reason }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_keep_the_proportions_of_their_own_first_rates() {
+        assert_eq!(scaled_rates(&[0.1, 0.2, 0.0], 0.05), [0.05, 0.1, 0.0]);
+        // A frozen group in front neither thaws nor makes the others one.
+        assert_eq!((leading(&[0.0, 0.1, 0.2]), scaled_rates(&[0.0, 0.1, 0.2], 0.05)), (1, vec![0.0, 0.05, 0.1]));
+        assert_eq!(scaled_rates(&[0.1, 0.2], 0.0), [0.0, 0.0]);
+        assert_eq!(scaled_rates(&[0.0], 0.1), [0.1]);
+    }
 }

@@ -357,12 +357,13 @@ impl Optimizer for SGD {
         self.step(&backward(loss)?)
     }
 
-    /// The first group's.
+    /// That of the first group that began above 0.
     fn learning_rate(&self) -> f64 {
-        self.configs.first().map_or(0.0, |config| config.learning_rate)
+        self.configs.get(groups::leading(&self.initial_rates)).map_or(0.0, |config| config.learning_rate)
     }
 
-    /// Sets the first group's; the other groups keep their initial proportion to it.
+    /// Sets that of the first group that began above 0; the other groups keep their initial proportion to it, so those
+    /// at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
         let rates = groups::scaled_rates(&self.initial_rates, rate);
         self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);
