@@ -97,7 +97,8 @@ pub fn save_checkpoint(
 /// ```
 ///
 /// # Errors
-/// As [`load_safetensors`], and [`Error::Weights`] for a file that holds weights only.
+/// As [`load_safetensors`], [`Error::Weights`] for a file that holds weights only, and candle's where the state is not
+/// this optimiser's. Then nothing has been changed.
 pub fn load_checkpoint(path: &Path, parameters: &Parameters, optimizer: &mut impl ResumableOptimizer) -> Result<usize> {
     let notes = read_metadata(path)?;
     let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
@@ -110,7 +111,66 @@ pub fn load_checkpoint(path: &Path, parameters: &Parameters, optimizer: &mut imp
             _ => return Err(damaged(path, &format!("{name} belongs to neither model nor optimiser"))),
         };
     }
-    parameters.load_state_dict(&model)?;
+    // Each changes nothing where it fails; together they are to change nothing either.
+    let before = optimizer.state()?;
     optimizer.load_state(&state)?;
+    if let Err(error) = parameters.load_state_dict(&model) {
+        optimizer.load_state(&before)?;
+        return Err(error.into());
+    }
     Ok(epochs_done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::optim::{AdamWConfig, SgdConfig};
+    use candle_core::{Device, Tensor, Var};
+
+    fn layer(outputs: usize, seed: u64) -> Result<Parameters> {
+        let parameters = Parameters::new(seed);
+        candle_nn::linear(3, outputs, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+        Ok(parameters)
+    }
+
+    /// An optimizer after one step, so that it has a state.
+    fn stepped(parameters: &Parameters) -> Result<SGD> {
+        let mut sgd = SGD::new(parameters.trainable(), SgdConfig { momentum: 0.9, ..SgdConfig::default() })?;
+        let sum = |var: &Var| var.sqr()?.sum_all();
+        let losses = parameters.trainable().iter().map(sum).collect::<candle_core::Result<Vec<Tensor>>>()?;
+        sgd.backward_step(&Tensor::stack(&losses, 0)?.sum_all()?)?;
+        Ok(sgd)
+    }
+
+    fn values(tensors: &HashMap<String, Tensor>) -> Result<Vec<(String, Vec<f32>)>> {
+        let values = tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.flatten_all()?.to_vec1()?)));
+        let mut values: Vec<(String, Vec<f32>)> = values.collect::<Result<_>>()?;
+        values.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(values)
+    }
+
+    #[test]
+    fn a_checkpoint_that_does_not_fit_changes_neither_weights_nor_optimizer() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let (saved, mine) = (layer(2, 1)?, layer(2, 2)?);
+        let mut sgd = stepped(&mine)?;
+        let before = (values(&mine.state_dict()?)?, values(&sgd.state()?)?);
+        // The weights fit, and the state is another optimizer's.
+        let adamw = AdamW::new(saved.trainable(), AdamWConfig::default())?;
+        let mut state = adamw.state()?;
+        state.insert("exp_avg.0".into(), Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu)?);
+        let tensors = saved.state_dict()?.into_iter().map(|(name, tensor)| (format!("model.{name}"), tensor));
+        let states = state.into_iter().map(|(name, tensor)| (format!("optimizer.{name}"), tensor));
+        save_tensors(tensors.chain(states).collect(), &path, &[(EPOCHS_DONE, "3")])?;
+        assert!(load_checkpoint(&path, &mine, &mut sgd).unwrap_err().to_string().contains("exp_avg.0"));
+        assert_eq!((values(&mine.state_dict()?)?, values(&sgd.state()?)?), before);
+        // The state fits, and the weights have another name.
+        let other = Parameters::new(3);
+        candle_nn::linear(3, 2, other.var_builder(&Device::Cpu).pp("head"))?;
+        save_checkpoint(&path, &other, &stepped(&other)?, 3, &[])?;
+        assert!(load_checkpoint(&path, &mine, &mut sgd).is_err());
+        assert_eq!((values(&mine.state_dict()?)?, values(&sgd.state()?)?), before);
+        Ok(())
+    }
 }
