@@ -117,12 +117,13 @@ fn what_is_no_picture_is_refused_by_name() -> Result<()> {
     std::fs::write(path("bomb.png"), bomb).unwrap();
     std::fs::create_dir(path("folder.png")).unwrap();
     std::fs::write(path("notes.txt"), "not looked at").unwrap();
+    std::fs::write(path("phone.HEIC"), b"\0\0\0\x18ftypheic").unwrap();
 
     let predictor = colors()?;
     let all = predictor.predict_folder(folder.path())?;
     assert_eq!(all.predictions().len(), 1, "{all}");
     let refused: Vec<&str> = all.refused().iter().map(|refused| refused.name.as_str()).collect();
-    assert_eq!(refused, ["bomb.png", "cut.jpg", "empty.png", "gif.jpg", "text.png"]);
+    assert_eq!(refused, ["bomb.png", "cut.jpg", "empty.png", "gif.jpg", "phone.HEIC", "text.png"]);
     for refused in all.refused() {
         assert!(refused.reason.to_string().contains(&refused.name), "{}", refused.reason);
     }
@@ -136,6 +137,33 @@ fn what_is_no_picture_is_refused_by_name() -> Result<()> {
     assert!(matches!(predictor.predict_file(path("folder.png")), Err(Error::Picture(PictureError::Format { .. }))));
     assert!(predictor.predict_folder(path("missing")).is_err());
     assert!(matches!(predictor.predict(RgbImage::new(0, 3)), Err(Error::Picture(PictureError::Empty { .. }))));
+    Ok(())
+}
+
+#[test]
+fn a_cut_picture_is_refused_wherever_it_was_cut() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let predictor = colors()?;
+    for name in ["photo.jpg", "photo.png"] {
+        let path = folder.path().join(name);
+        slope(300, 200, 1).save(&path).unwrap();
+        assert_eq!(predictor.predict_file(&path)?.classes()[0].class, "green");
+        let whole = std::fs::read(&path).unwrap();
+        for percent in [1, 10, 50, 90, 99] {
+            std::fs::write(&path, &whole[..whole.len() * percent / 100]).unwrap();
+            let error = predictor.predict_file(&path).unwrap_err();
+            assert!(matches!(&error, Error::Picture(PictureError::Damaged { .. })), "{percent} % of {name}: {error}");
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains("was cut") && text.contains("get the file again"), "{text}");
+        }
+    }
+    // Half a JPEG with an end marker behind, as some programs save it: most of the rows are not there.
+    let path = folder.path().join("half.jpg");
+    slope(300, 200, 1).save(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..whole.len() / 2], b"\xff\xd9"].concat()).unwrap();
+    let error = predictor.predict_file(&path).unwrap_err();
+    assert!(matches!(error, Error::Picture(PictureError::Damaged { .. })), "{error}");
     Ok(())
 }
 

@@ -165,7 +165,8 @@ impl Predictor {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if picture::has_ending(&path) && path.is_file() {
+            // A link that leads nowhere is refused by name, not passed over.
+            if picture::has_ending(&path) && !path.is_dir() {
                 files.push(path);
             }
         }

@@ -9,16 +9,22 @@
 //!    over its whole area and fine patterns do not turn into coarse ones; it is sharper than a linear filter, and
 //!    oscillates less along edges than Lanczos's. Pillow and torchvision call it bicubic with antialiasing.
 
+mod jpeg;
+
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::run_folder::show_path;
 
 /// The most bytes of pixels that a file may hold, unpacked: a photograph of 170 megapixels.
 const MOST_BYTES: u64 = 512 << 20;
+
+/// What is wrong with a file that has not all of its picture.
+const CUT: &str = "the file was cut, and the end of the picture is missing";
 
 /// What can be wrong with a picture.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +47,11 @@ pub enum PictureError {
         found: String,
     },
     /// The file is cut or damaged.
-    #[error("the picture {} is damaged: {reason}", show_path(path))]
+    #[error("the picture {} is damaged: {reason}; get the file again, or delete it", show_path(path))]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// What is wrong with it.
         reason: String,
     },
     /// The picture would need more memory than is given to one.
@@ -73,9 +79,13 @@ pub enum PictureError {
     },
 }
 
-/// Whether a file's name ends as a picture's, of whatever kind.
+/// Endings of pictures that the decoder's crate does not know at all, and of JPEG that it does not know by these.
+const OTHER_ENDINGS: [&str; 8] = ["heic", "heif", "j2k", "jp2", "jpe", "jif", "jxl", "svg"];
+
+/// Whether a file's name ends as a picture's, of whatever kind: what is then no JPEG or PNG is refused, not overlooked.
 pub(crate) fn has_ending(path: &Path) -> bool {
-    image::ImageFormat::from_path(path).is_ok()
+    ImageFormat::from_path(path).is_ok()
+        || path.extension().is_some_and(|ending| OTHER_ENDINGS.iter().any(|other| ending.eq_ignore_ascii_case(other)))
 }
 
 /// Reads the JPEG or PNG at `path`, told by its first bytes and not by its name, and turns it upright.
@@ -83,47 +93,70 @@ pub(crate) fn has_ending(path: &Path) -> bool {
 /// # Errors
 /// A [`PictureError`] that names the file.
 pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
+    let mut reader = reader(path)?;
     let path = || path.to_path_buf();
-    let failed = |source: std::io::Error| PictureError::File { path: path(), source };
-    let missing = |source: std::io::Error| match source.kind() {
-        // A shell would have put the home folder there.
-        std::io::ErrorKind::NotFound if path().starts_with("~") => {
-            let advice = "no folder is called ~ here: write the path of your home folder in full";
-            failed(std::io::Error::new(source.kind(), advice))
+    let failed = |source| PictureError::File { path: path(), source };
+    let other = |found: String| PictureError::Format { path: path(), found };
+    let damaged = |reason: String| PictureError::Damaged { path: path(), reason };
+    let too_large = |width, height, bytes| PictureError::TooLarge { path: path(), width, height, bytes };
+    let (mut picture, orientation) = match reader.format() {
+        Some(ImageFormat::Jpeg) => {
+            let mut file = Vec::new();
+            reader.into_inner().read_to_end(&mut file).map_err(failed)?;
+            jpeg::decode(&file).map_err(|refusal| match refusal {
+                jpeg::Refusal::Cut => damaged(CUT.into()),
+                jpeg::Refusal::Damaged(reason) => damaged(reason),
+                jpeg::Refusal::Kind(kind) => other(kind.into()),
+                jpeg::Refusal::TooLarge { width, height, bytes } => too_large(width, height, bytes),
+            })?
         }
-        _ => failed(source),
-    };
-    let wrong = |error: ImageError| match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            PictureError::Damaged { path: path(), reason: "it ends too early".into() }
+        Some(ImageFormat::Png) => {
+            let wrong = |error: ImageError| match error {
+                ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => damaged(CUT.into()),
+                ImageError::IoError(source) => failed(source),
+                ImageError::Unsupported(error) => other(error.to_string()),
+                error => damaged(error.to_string()),
+            };
+            let mut limits = Limits::default();
+            limits.max_alloc = Some(MOST_BYTES);
+            reader.limits(limits);
+            let mut decoder = reader.into_decoder().map_err(wrong)?;
+            let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
+            if bytes > MOST_BYTES {
+                return Err(too_large(width, height, bytes));
+            }
+            // Exif data that cannot be read says nothing of how the camera was held.
+            let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+            (DynamicImage::from_decoder(decoder).map_err(wrong)?, orientation)
         }
-        ImageError::IoError(source) => failed(source),
-        ImageError::Unsupported(error) => PictureError::Format { path: path(), found: error.to_string() },
-        error => PictureError::Damaged { path: path(), reason: error.to_string() },
+        Some(format) => return Err(other(format!("{format:?}"))),
+        None => return Err(other("of no kind that is known here".into())),
     };
-    let file = File::open(path()).map_err(missing)?;
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(PictureError::Format { path: path(), found: "a folder".into() });
-    }
-    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(failed)?;
-    match reader.format() {
-        Some(image::ImageFormat::Jpeg | image::ImageFormat::Png) => {}
-        Some(format) => return Err(PictureError::Format { path: path(), found: format!("{format:?}") }),
-        None => return Err(PictureError::Format { path: path(), found: "of no kind that is known here".into() }),
-    }
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(wrong)?;
-    let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
-    if bytes > MOST_BYTES {
-        return Err(PictureError::TooLarge { path: path(), width, height, bytes });
-    }
-    // Exif data that cannot be read says nothing of how the camera was held.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     picture.apply_orientation(orientation);
     Ok(picture)
+}
+
+/// Opens the file at `path` and looks at its first bytes.
+fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, PictureError> {
+    let failed = |source: std::io::Error| PictureError::File { path: path.to_path_buf(), source };
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        // A shell would have put the home folder there.
+        ErrorKind::NotFound if path.starts_with("~") => {
+            let advice = "no folder is called ~ here: write the path of your home folder in full";
+            failed(std::io::Error::new(error.kind(), advice))
+        }
+        _ => failed(error),
+    })?;
+    if !metadata.is_file() {
+        // Opening a pipe could wait for ever.
+        let found = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(PictureError::Format { path: path.to_path_buf(), found: found.into() });
+    }
+    if metadata.len() == 0 {
+        return Err(PictureError::Damaged { path: path.to_path_buf(), reason: "the file is empty".into() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(failed)
 }
 
 /// The middle of a picture, as large as it can be in the proportions of `width` × `height`, opaque and in colour.

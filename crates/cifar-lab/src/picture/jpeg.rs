@@ -1,0 +1,227 @@
+//! JPEG, read whole or not at all: a decoder made for browsers fills with grey what a cut file lacks.
+//!
+//! Section and annex numbers are those of ITU-T T.81, which is ISO/IEC 10918-1.
+
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, RgbImage};
+use zune_jpeg::errors::DecodeErrors;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use super::MOST_BYTES;
+
+/// Ones that a decoder meets where a scan's data should go on. No Huffman code consists of ones alone (annex C.2), so
+/// data that end too early run into a code that does not exist, where the decoder would make up zeros. Eight bytes: the
+/// rest of a value (up to 16 bits) and a code (16), and as much again for what is read ahead. A zero follows each 0xFF
+/// of data.
+const ONES: [u8; 16] = [0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0];
+
+/// Markers (annex B.1.1.3): the second byte, after 0xFF.
+const TEM: u8 = 0x01;
+/// The frame of a progressive picture.
+const SOF2: u8 = 0xc2;
+const RST0: u8 = 0xd0;
+const RST7: u8 = 0xd7;
+const SOI: u8 = 0xd8;
+const EOI: u8 = 0xd9;
+const SOS: u8 = 0xda;
+
+/// Why a JPEG is refused.
+pub(super) enum Refusal {
+    /// The file ends before the picture does.
+    Cut,
+    /// What the decoder says.
+    Damaged(String),
+    /// A kind of JPEG that is not read.
+    Kind(&'static str),
+    /// The pixels would take so many bytes.
+    TooLarge { width: u32, height: u32, bytes: u64 },
+}
+
+/// The pixels of a JPEG, grey or RGB, and how to turn them.
+pub(super) fn decode(file: &[u8]) -> Result<(DynamicImage, Orientation), Refusal> {
+    let guarded = guarded(file)?;
+    // The format's own bound on a side, 65,535; the pixels are bounded below.
+    let options = DecoderOptions::default().set_strict_mode(true).set_max_width(1 << 16).set_max_height(1 << 16);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(guarded.as_slice()), options);
+    decoder.decode_headers().map_err(refusal)?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    let (width, height) = (width as u32, height as u32);
+    let (colors, channels) = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => (ColorSpace::Luma, 1),
+        _ => (ColorSpace::RGB, 3),
+    };
+    let bytes = u64::from(width) * u64::from(height) * channels;
+    if bytes > MOST_BYTES {
+        return Err(Refusal::TooLarge { width, height, bytes });
+    }
+    decoder.set_options(options.jpeg_set_out_colorspace(colors));
+    let pixels = decoder.decode().map_err(refusal)?;
+    // Exif data that cannot be read says nothing of how the camera was held.
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    let picture = match colors {
+        ColorSpace::Luma => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
+        _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+    };
+    let picture = picture.ok_or_else(|| Refusal::Damaged("it has fewer pixels than it says".into()))?;
+    Ok((picture, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+fn refusal(error: DecodeErrors) -> Refusal {
+    // Some of its messages are quoted, and some end with a new line.
+    let error = error.to_string();
+    let error = error.trim_matches(|c: char| c == '"' || c.is_whitespace());
+    Refusal::Damaged(format!("its data are not those of a whole picture ({error})"))
+}
+
+/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker closes, and
+/// without what lies between segments, which other decoders skip.
+fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut guarded = file.get(..2).ok_or(Refusal::Cut)?.to_vec();
+    let mut at = 2;
+    // Whether what lies before the next marker is a scan's data.
+    let mut in_scan = false;
+    let (mut progressive, mut scans) = (false, 0);
+    loop {
+        // After 0xFF, a zero stands for data and another 0xFF for nothing.
+        let marker = file[at..].windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff));
+        let (skipped, rest) = file[at..].split_at(marker.ok_or(Refusal::Cut)?);
+        let marker = rest[1];
+        let length = match marker {
+            TEM | RST0..=RST7 | SOI | EOI => 2,
+            // Table B.1: the frames that are not Huffman-coded, or not of a cosine transform, or of several resolutions.
+            0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
+                return Err(Refusal::Kind("a JPEG that is neither baseline nor progressive"));
+            }
+            _ => match rest {
+                &[_, _, high, low, ..] => 2 + usize::from(u16::from_be_bytes([high, low])),
+                _ => return Err(Refusal::Cut),
+            },
+        };
+        if in_scan {
+            guarded.extend(skipped);
+            if matches!(marker, RST0..=RST7 | EOI) {
+                guarded.extend(ONES);
+            }
+        }
+        guarded.extend(rest.get(..length).ok_or(Refusal::Cut)?);
+        if marker == EOI {
+            return Ok(guarded);
+        }
+        progressive |= marker == SOF2;
+        scans += u32::from(marker == SOS);
+        if scans > 1 && !progressive {
+            // The decoder takes them for something else where colors are halved vertically.
+            return Err(Refusal::Kind("a JPEG with a scan for each color"));
+        }
+        in_scan = marker == SOS || in_scan && matches!(marker, RST0..=RST7);
+        at += skipped.len() + length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASELINE: &[u8] = include_bytes!("../../tests/fixtures/baseline.jpg");
+    const RESTARTS: &[u8] = include_bytes!("../../tests/fixtures/restarts.jpg");
+    /// `make_fixtures.py` beside them made them.
+    const KINDS: [(&str, &[u8]); 7] = [
+        ("baseline", BASELINE),
+        ("optimized", include_bytes!("../../tests/fixtures/optimized.jpg")),
+        ("progressive", include_bytes!("../../tests/fixtures/progressive.jpg")),
+        ("restarts", RESTARTS),
+        ("progressive and restarts", include_bytes!("../../tests/fixtures/progressive_restarts.jpg")),
+        ("grey", include_bytes!("../../tests/fixtures/grey.jpg")),
+        ("cmyk", include_bytes!("../../tests/fixtures/cmyk.jpg")),
+    ];
+
+    fn pixels(file: &[u8]) -> Option<DynamicImage> {
+        decode(file).ok().map(|(picture, _)| picture)
+    }
+
+    /// Where the last marker of a kind is.
+    fn last(file: &[u8], marker: u8) -> usize {
+        file.windows(2).rposition(|pair| pair == [0xff, marker]).unwrap()
+    }
+
+    #[test]
+    fn whole_files_of_every_kind_are_read() {
+        for (kind, file) in KINDS {
+            let picture = pixels(file).unwrap();
+            assert_eq!((picture.width(), picture.height()), (44, 36), "{kind}");
+            // What stands between data and markers changes no pixel: the same decoder without it says the same.
+            assert!(picture == image::load_from_memory(file).unwrap(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        for (kind, file) in KINDS {
+            for length in 2..file.len() {
+                assert!(matches!(decode(&file[..length]), Err(Refusal::Cut)), "{kind}: {length} of {}", file.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_that_an_end_marker_hides_is_refused() {
+        for (kind, file) in KINDS {
+            let data = last(file, SOS) + 20..file.len() - 20;
+            for length in data.step_by(7) {
+                // Between the two bytes of a marker there is a byte 0xFF too many.
+                let cut = file[..length].strip_suffix(b"\xff").unwrap_or(&file[..length]);
+                assert!(pixels(&[cut, b"\xff\xd9"].concat()).is_none(), "{kind}: {length} of {}", file.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_between_restart_markers_is_refused() {
+        let second = last(RESTARTS, RST0 + 1);
+        let third = last(RESTARTS, RST0 + 2);
+        // Without the interval, and with its first half only.
+        assert!(pixels(&[&RESTARTS[..second], &RESTARTS[third..]].concat()).is_none());
+        let half = second + (third - second) / 2;
+        assert!(pixels(&[&RESTARTS[..half], &RESTARTS[third..]].concat()).is_none());
+    }
+
+    #[test]
+    fn data_that_are_overwritten_are_refused() {
+        for (kind, file) in KINDS {
+            let mut file = file.to_vec();
+            let middle = (last(&file, SOS) + file.len()) / 2;
+            file[middle..][..16].copy_from_slice(&ONES);
+            assert!(matches!(decode(&file), Err(Refusal::Damaged(_))), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_other_decoders_skip_is_skipped() {
+        let whole = pixels(BASELINE).unwrap();
+        let tables = last(BASELINE, 0xdb);
+        let end = BASELINE.len() - 2;
+        for (what, file) in [
+            ("behind the end", [BASELINE, b"\0\0garbage\xff\xd8\xff"].concat()),
+            ("before the end", [&BASELINE[..end], &[0x12; 300], &BASELINE[end..]].concat()),
+            ("between segments", [&BASELINE[..tables], b"some junk", &BASELINE[tables..]].concat()),
+            ("fill bytes", [&BASELINE[..tables], b"\xff\xff\xff", &BASELINE[tables..]].concat()),
+        ] {
+            assert!(pixels(&file).is_some_and(|picture| picture == whole), "{what}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_named() {
+        // The same frame, said to be coded arithmetically.
+        let mut file = BASELINE.to_vec();
+        let frame = last(&file, 0xc0);
+        file[frame + 1] = 0xc9;
+        assert!(matches!(decode(&file), Err(Refusal::Kind(kind)) if kind.contains("baseline")));
+        // The scan a second time.
+        let (scan, end) = (last(BASELINE, SOS), BASELINE.len() - 2);
+        let file = [&BASELINE[..end], &BASELINE[scan..]].concat();
+        assert!(matches!(decode(&file), Err(Refusal::Kind(kind)) if kind.contains("scan for each color")));
+    }
+}
