@@ -127,6 +127,96 @@ fn folders_are_classes_in_the_order_of_their_names() {
     assert!(matches!(error, DatasetError::OtherClasses { .. }) && error.to_string().contains("ape, bee, cow"));
 }
 
+/// The first pixel's red of each picture of a class, in their order.
+fn reds_of(data: &Dataset, class: &str) -> Vec<u8> {
+    let class = data.class_names().iter().position(|name| name == class).unwrap() as u32;
+    labels_and_reds(data).into_iter().filter(|&(label, _)| label == class).map(|(_, red)| red).collect()
+}
+
+/// A picture of 32×32 whose red is `red`, in folders that are made where they are missing.
+fn write_picture(path: &Path, red: u8) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    RgbImage::from_pixel(32, 32, Rgb([red, 0, 0])).save(path).unwrap();
+}
+
+#[test]
+fn pictures_in_folders_inside_a_class_s_are_found_in_torchvision_s_order() {
+    let folder = TempDir::new().unwrap();
+    write_pictures(folder.path(), &["bee"]);
+    // torchvision sorts the folders' paths as text: cat, cat/a, cat/a.b, cat/a/0, cat/b.
+    let files = ["0.png", "z.png", "a/1.png", "a/10.png", "a/2.png", "a.b/0.png", "a/0/x.png", "b/images/0.png"];
+    for (index, file) in files.iter().enumerate() {
+        write_picture(&folder.path().join("train/cat").join(file), 100 + index as u8);
+    }
+    write_picture(&folder.path().join("train/cat/.hidden/0.png"), 1);
+    write_picture(&folder.path().join("train/cat/a/._0.png"), 1);
+    // Beside the classes, as torchvision leaves it out.
+    write_picture(&folder.path().join("train/0.png"), 1);
+    // A folder that is called like a picture.
+    write_picture(&folder.path().join("train/cat/c.png/0.png"), 108);
+    let data = ImageFolder::open(folder.path()).unwrap();
+    assert_eq!(data.train.class_names(), ["bee", "cat"]);
+    assert_eq!(reds_of(&data.train, "cat"), (100..109).collect::<Vec<u8>>());
+    assert_eq!(data.train.labels()[..3], [0, 1, 1]);
+}
+
+#[test]
+fn numbers_as_class_names_are_in_the_order_of_text() {
+    let folder = TempDir::new().unwrap();
+    write_pictures(folder.path(), &["2", "10", "1", "Z", "a"]);
+    assert_eq!(ImageFolder::open(folder.path()).unwrap().train.class_names(), ["1", "10", "2", "Z", "a"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_but_not_upwards() {
+    use std::os::unix::fs::symlink;
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    write_pictures(folder.path(), &["ape", "bee"]);
+    let ape = folder.path().join("train/ape");
+    write_picture(&elsewhere.path().join("deep/0.png"), 101);
+    symlink(elsewhere.path(), ape.join("link")).unwrap();
+    symlink(elsewhere.path().join("deep/0.png"), ape.join("link.png")).unwrap();
+    // To itself, to the class, to the split, and to the class by way of elsewhere.
+    symlink(".", ape.join("self")).unwrap();
+    symlink(&ape, ape.join("deep")).unwrap();
+    symlink("..", ape.join("up")).unwrap();
+    symlink(&ape, elsewhere.path().join("back")).unwrap();
+    // A class that is a link.
+    symlink(elsewhere.path().join("deep"), folder.path().join("train/cow")).unwrap();
+    let data = ImageFolder::open(folder.path()).unwrap();
+    assert_eq!(data.train.class_names(), ["ape", "bee", "cow"]);
+    assert_eq!(reds_of(&data.train, "ape"), [0, 101, 101]);
+    assert_eq!(reds_of(&data.train, "cow"), [101]);
+    // A link to nothing is named, as is what is no file.
+    let broken = ape.join("broken.png");
+    symlink("nothing", &broken).unwrap();
+    let error = ImageFolder::open(folder.path()).unwrap_err();
+    assert!(matches!(error, DatasetError::Picture(PictureError::File { path, .. }) if path == broken));
+    fs::remove_file(&broken).unwrap();
+    symlink("/dev/null", &broken).unwrap();
+    let error = ImageFolder::open(folder.path()).unwrap_err();
+    assert!(matches!(error, DatasetError::Picture(PictureError::Format { path, .. }) if path == broken));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_utf_8_is_a_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = TempDir::new().unwrap();
+    for (red, class) in [b"caf\xe8", b"caf\xe9"].into_iter().enumerate() {
+        for split in ["train", "test"] {
+            let class = folder.path().join(split).join(OsStr::from_bytes(class));
+            write_picture(&class.join(OsStr::from_bytes(b"\xff.png")), 100 + red as u8);
+        }
+    }
+    let data = ImageFolder::open(folder.path()).unwrap();
+    // Told apart, though neither can be shown as it is.
+    assert_eq!(data.train.class_names(), [r"caf\xE8", r"caf\xE9"]);
+    assert_eq!(labels_and_reds(&data.test), [(0, 100), (1, 101)]);
+}
+
 #[test]
 fn cifar10_s_classes_are_in_its_order() {
     let published = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
@@ -154,19 +244,39 @@ fn what_is_wrong_with_pictures_in_folders_is_named() {
     fs::write(&bad, "no picture").unwrap();
     assert!(matches!(error(), DatasetError::Picture(PictureError::Format { path, .. }) if path == bad));
     fs::remove_file(&bad).unwrap();
-    // A picture of another kind is not left out in silence.
-    let gif = folder.path().join("train/ape/b.gif");
-    fs::write(&gif, b"GIF89a\x01\0\x01\0\0\0\0;").unwrap();
-    assert!(matches!(error(), DatasetError::Picture(PictureError::Format { path, .. }) if path == gif));
-    fs::remove_file(&gif).unwrap();
+    // Pictures of other kinds are not left out in silence.
+    for ending in ["gif", "bmp", "webp", "tif", "TIFF", "ppm", "heic", "avif"] {
+        let other = folder.path().join(format!("train/ape/b.{ending}"));
+        fs::write(&other, b"GIF89a\x01\0\x01\0\0\0\0;").unwrap();
+        assert!(matches!(error(), DatasetError::Picture(PictureError::Format { path, .. }) if path == other));
+        fs::remove_file(&other).unwrap();
+    }
+    // A cut JPEG, which a browser would show with grey below.
+    let cut = folder.path().join("train/ape/b.jpg");
+    let jpeg = include_bytes!("fixtures/progressive.jpg");
+    fs::write(&cut, &jpeg[..jpeg.len() * 9 / 10]).unwrap();
+    assert!(matches!(error(), DatasetError::Picture(PictureError::Damaged { path, .. }) if path == cut));
+    fs::remove_file(&cut).unwrap();
     let other = folder.path().join("test/cow");
     fs::create_dir(&other).unwrap();
     assert!(matches!(error(), DatasetError::UnknownClass { path, .. } if path == other));
     fs::remove_dir(&other).unwrap();
-    let empty = folder.path().join("train/cow");
-    fs::create_dir(&empty).unwrap();
-    assert!(matches!(error(), DatasetError::NoPictures(path) if path == empty));
-    fs::remove_dir(&empty).unwrap();
+    // Folders without pictures, of either split, all of them.
+    for (split, classes) in [("train", "cow, hen"), ("test", "ape, bee")] {
+        let split = folder.path().join(split);
+        for class in classes.split(", ") {
+            fs::create_dir_all(split.join(class).join("more")).unwrap();
+            fs::rename(split.join(class).join("a.png"), split.join(class).join("a.txt")).unwrap_or_default();
+        }
+        let error = error();
+        assert!(error.to_string().contains(&format!("inside them: {classes};")), "{error}");
+        assert!(matches!(error, DatasetError::NoPictures { folder, .. } if folder == split));
+        for class in classes.split(", ") {
+            fs::remove_dir(split.join(class).join("more")).unwrap();
+            fs::rename(split.join(class).join("a.txt"), split.join(class).join("a.png")).unwrap_or_default();
+            fs::remove_dir(split.join(class)).unwrap_or_default();
+        }
+    }
     let test = folder.path().join("test");
     fs::remove_dir_all(&test).unwrap();
     assert!(matches!(error(), DatasetError::NoClasses(path) if path == test));

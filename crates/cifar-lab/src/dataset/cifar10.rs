@@ -134,7 +134,8 @@ impl Cifar10 {
     fn from_pictures(folder: &Path) -> Result<Self> {
         let classes = image_folder::classes_in_order(folder)?;
         if !image_folder::are_cifar10s(&classes) {
-            return Err(DatasetError::OtherClasses { path: folder.into(), classes: classes.join(", ") });
+            let classes = image_folder::names(&classes).join(", ");
+            return Err(DatasetError::OtherClasses { path: folder.into(), classes });
         }
         let (names, source) = (CIFAR10_CLASSES.map(String::from).to_vec(), Source::Cifar10(folder.to_path_buf()));
         let ImageFolder { train, test } = ImageFolder::read(folder, &classes, names, source)?;

@@ -93,9 +93,17 @@ pub enum DatasetError {
     #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", show_path(.0))]
     NoClasses(PathBuf),
 
-    /// A class of an image folder has no pictures.
-    #[error("{} has no pictures (.jpg, .jpeg or .png): put some there, or remove it", show_path(.0))]
-    NoPictures(PathBuf),
+    /// Classes of an image folder have no pictures.
+    #[error(
+        "in {} there are folders without pictures (.jpg, .jpeg or .png), not even in folders inside them: {classes}; put \
+         some there, or remove the folders", show_path(.folder)
+    )]
+    NoPictures {
+        /// The split's folder.
+        folder: PathBuf,
+        /// The classes' names.
+        classes: String,
+    },
 
     /// An image folder is tested on what it does not learn.
     #[error("{} is the folder of a class that train does not have ({classes})", show_path(.path))]

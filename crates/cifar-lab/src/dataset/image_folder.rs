@@ -1,6 +1,8 @@
 //! Pictures in folders: `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (or `.png`), as torchvision's ImageFolder has them.
+//! `tests/with_torchvision.py` compares the two.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +22,21 @@ const PUBLISHED_CLASSES: [&str; 10] =
 /// pets/test/cat/7.jpg    pets/test/dog/bella.jpg  …
 /// ```
 ///
-/// The folders' names are the classes', in alphabetical order; those of CIFAR-10 (plane or airplane, car or automobile, …)
-/// in CIFAR-10's order. Pictures of any size become 32×32 as [`Predictor::predict`](crate::predict::Predictor::predict)
-/// tells. They come one of each class in turn, so that the first of them are of all classes.
+/// The folders' names are the classes', in the order of their bytes ("10" before "2"); those of CIFAR-10 (plane or
+/// airplane, car or automobile, …) in CIFAR-10's order. Pictures may lie in folders inside a class's
+/// (`n01443537/images/0.jpg`), and links are followed. Pictures of any size become 32×32 as
+/// [`Predictor::predict`](crate::predict::Predictor::predict) tells.
+///
+/// Files and classes are those that torchvision's `ImageFolder` finds in `train` and in `test`, but for these:
+///
+/// - Pictures come one of each class in turn, so that the first of them are of all classes; those of one class are in
+///   torchvision's order.
+/// - Hidden files and folders (`._1.jpg`, `.ipynb_checkpoints`) are left out.
+/// - A link back to a folder that it lies in is not followed.
+/// - A file that ends as a picture (`.webp`, `.tif`, `.gif`, `.heic`, …) and holds neither JPEG nor PNG is an error.
+/// - `test` may lack classes of `train`; labels are numbered as in `train`.
+///
+/// As there, other files are left out, and so is what lies beside the classes' folders.
 ///
 /// ```
 /// use cifar_lab::dataset::ImageFolder;
@@ -49,35 +63,28 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The pictures in `folder`, which has the folders `train` and `test`. Files whose ending is that of no picture are
-    /// left out, and so are hidden ones.
+    /// The pictures in `folder`, which has the folders `train` and `test`.
     ///
     /// # Errors
-    /// When `train` or `test` is missing or has no classes, a class of `train` has no pictures, `test` has a class that
+    /// When `train` or `test` is missing or has no classes, a class's folder has no pictures, `test` has a class that
     /// `train` lacks, or a picture can't be read: then the error names it.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         // Of `.` too.
-        let name = folder.canonicalize().ok().and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()));
+        let name = folder.canonicalize().ok().and_then(|full| Some(shown(full.file_name()?)));
         let source = Source::Named(name.unwrap_or_else(|| folder.display().to_string()));
         let classes = classes_in_order(folder)?;
-        Self::read(folder, &classes, classes.clone(), source)
+        Self::read(folder, &classes, names(&classes), source)
     }
 
     /// `classes` are the folders, `names` what the classes will be called.
-    pub(super) fn read(folder: &Path, classes: &[String], names: Vec<String>, source: Source) -> Result<Self> {
+    pub(super) fn read(folder: &Path, classes: &[OsString], names: Vec<String>, source: Source) -> Result<Self> {
         let [of_train, of_test] = ["train", "test"].map(|split| folder.join(split));
         if let Some(class) = folders(&of_test)?.into_iter().find(|class| !classes.contains(class)) {
-            return Err(DatasetError::UnknownClass { path: of_test.join(class), classes: classes.join(", ") });
+            return Err(DatasetError::UnknownClass { path: of_test.join(class), classes: names.join(", ") });
         }
         let train = read_split(&of_train, Split::Train, classes, names.clone(), source.clone())?;
-        if let Some(class) = train.class_counts().iter().position(|&count| count == 0) {
-            return Err(DatasetError::NoPictures(of_train.join(&classes[class])));
-        }
         let test = read_split(&of_test, Split::Test, classes, names, source)?;
-        if test.is_empty() {
-            return Err(DatasetError::NoPictures(of_test));
-        }
         Ok(Self { train, test })
     }
 }
@@ -95,28 +102,42 @@ pub(super) fn is_image_folder(folder: &Path) -> bool {
     folder.join("train").is_dir() && folder.join("test").is_dir()
 }
 
-/// The classes of an image folder, in the order of their labels.
-pub(super) fn classes_in_order(folder: &Path) -> Result<Vec<String>> {
+/// The folders of an image folder's classes, in the order of their labels.
+pub(super) fn classes_in_order(folder: &Path) -> Result<Vec<OsString>> {
     let sorted = folders(&folder.join("train"))?;
     // The published names are in alphabetical order already, the shorter ones are not.
-    let mut shorter = CIFAR10_CLASSES.map(String::from).to_vec();
+    let mut shorter = CIFAR10_CLASSES;
     shorter.sort();
-    Ok(if sorted == shorter { CIFAR10_CLASSES.map(String::from).to_vec() } else { sorted })
+    Ok(if sorted == shorter { CIFAR10_CLASSES.map(OsString::from).to_vec() } else { sorted })
 }
 
 /// Whether these are CIFAR-10's classes, in its order.
-pub(super) fn are_cifar10s(classes: &[String]) -> bool {
+pub(super) fn are_cifar10s(classes: &[OsString]) -> bool {
     classes == CIFAR10_CLASSES || classes == PUBLISHED_CLASSES
 }
 
+/// What the classes in these folders are called.
+pub(super) fn names(classes: &[OsString]) -> Vec<String> {
+    classes.iter().map(|class| shown(class)).collect()
+}
+
+/// A file's name as text: bytes that are no UTF-8 are written as `\xE9`, so that different names stay different.
+fn shown(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text += chunk.valid();
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02X}"));
+    }
+    text
+}
+
 /// The names of the folders in `folder`, sorted.
-fn folders(folder: &Path) -> Result<Vec<String>> {
+fn folders(folder: &Path) -> Result<Vec<OsString>> {
     if !folder.is_dir() {
         return Err(DatasetError::NoClasses(folder.into()));
     }
     let folders = entries(folder)?.into_iter().filter(|path| path.is_dir());
-    let names: Vec<String> =
-        folders.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    let names: Vec<OsString> = folders.map(|path| path.file_name().unwrap_or_default().to_os_string()).collect();
     if names.is_empty() { Err(DatasetError::NoClasses(folder.into())) } else { Ok(names) }
 }
 
@@ -134,16 +155,60 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The pictures in a class's folder and the folders inside it, in torchvision's order: folder by folder, by the text of
+/// the folder's path, in which `cat.2` comes before `cat/2`.
+fn pictures(class: &Path) -> Result<Vec<PathBuf>> {
+    let mut pictures = Vec::new();
+    add_pictures(class, &mut Vec::new(), &mut pictures)?;
+    pictures.sort_by(|a, b| {
+        let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).as_os_str().to_os_string();
+        folder(a).cmp(&folder(b)).then_with(|| a.file_name().cmp(&b.file_name()))
+    });
+    Ok(pictures)
+}
+
+/// `above` are the folders on the way here, without links.
+fn add_pictures(folder: &Path, above: &mut Vec<PathBuf>, pictures: &mut Vec<PathBuf>) -> Result<()> {
+    let real = folder.canonicalize().map_err(DatasetError::io("reading the folder", folder))?;
+    // A link upwards would be followed without end.
+    if above.iter().any(|above| above.starts_with(&real)) {
+        return Ok(());
+    }
+    above.push(real);
+    for path in entries(folder)? {
+        if path.is_dir() {
+            add_pictures(&path, above, pictures)?;
+        } else if picture::has_ending(&path) {
+            pictures.push(path);
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
 /// Reads a split: `classes` are the folders, `names` what the classes will be called.
-fn read_split(folder: &Path, split: Split, classes: &[String], names: Vec<String>, source: Source) -> Result<Dataset> {
+fn read_split(
+    folder: &Path,
+    split: Split,
+    classes: &[OsString],
+    names: Vec<String>,
+    source: Source,
+) -> Result<Dataset> {
     // By place in their class first, then by class: one of each in turn.
     let mut files: BTreeMap<(usize, u32), PathBuf> = BTreeMap::new();
+    let mut empty = Vec::new();
     for (label, class) in (0..).zip(classes) {
         let folder = folder.join(class);
         if folder.is_dir() {
-            let pictures = entries(&folder)?.into_iter().filter(|path| picture::has_ending(path));
-            files.extend(pictures.enumerate().map(|(place, path)| ((place, label), path)));
+            let pictures = pictures(&folder)?;
+            if pictures.is_empty() {
+                empty.push(shown(class));
+            }
+            files.extend(pictures.into_iter().enumerate().map(|(place, path)| ((place, label), path)));
         }
+    }
+    if !empty.is_empty() {
+        return Err(DatasetError::NoPictures { folder: folder.into(), classes: empty.join(", ") });
     }
     let (channels, height, width) = SHAPE;
     let mut pixels = Vec::with_capacity(files.len() * PICTURE_LENGTH);
