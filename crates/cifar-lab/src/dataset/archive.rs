@@ -11,12 +11,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
+use ureq::http::{Response, Uri};
 
-use super::{Cifar10, DatasetError, Result};
+use super::{Cifar10, DatasetError, Result, proxy};
+use crate::run_folder::show_path;
 
 /// The folder in the archive, and so in the cache.
 pub(super) const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
+/// The folder in the published archive of the layout for Python.
+pub(super) const PYTHON_FOLDER: &str = "cifar-10-batches-py";
+/// What the published archives are called.
+const ARCHIVE_FILES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
+/// From <https://www.cs.toronto.edu/~kriz/cifar.html>.
+pub(super) const PYTHON_MD5: &str = "c58f30108f718f92721af3b95e74349a";
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
 /// The address and the validator (ETag or date) of what the part is a part of.
 const PART_ORIGIN_FILE: &str = "cifar-10-binary.tar.gz.part.origin";
@@ -33,6 +41,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Tries in a row that bring nothing new before a broken transfer is given up.
 const IDLE_TRIES: u32 = 3;
+/// As many as curl and browsers follow at least.
+const MOST_REDIRECTS: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// A notebook can't redraw a line, so progress comes a line at a time: after so long, or after a tenth of the whole.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,10 +65,16 @@ pub struct ArchiveSource {
     pub bytes: u64,
 }
 
+/// What a server answered, and how it was reached.
+struct Answer {
+    response: Response<ureq::Body>,
+    route: String,
+}
+
 /// How a try to transfer ended, where not well.
 enum Broken {
     /// Another try may do better.
-    Cut(String),
+    Cut { route: String, reason: String },
     /// No try will.
     Final(DatasetError),
 }
@@ -75,6 +91,9 @@ impl ArchiveSource {
 
     /// Downloads the archive into the folder `cache`, unless that has its files already, and gives the folder of the
     /// `.bin` files. A part that an earlier try left is used; progress goes to `report`, a line at a time.
+    ///
+    /// The proxies are those that curl takes: the environment variable `https_proxy` or `HTTPS_PROXY` for https addresses,
+    /// `http_proxy` for http ones, `all_proxy` or `ALL_PROXY` for both, but for hosts in `no_proxy` or `NO_PROXY`.
     ///
     /// # Errors
     /// When the server can't be reached or has another file, writing fails, or the archive is not what it should be.
@@ -110,15 +129,34 @@ impl ArchiveSource {
             self.download(&part, &origin, report)?;
             verified = self.verify(&part);
         }
-        let unpacked = verified.and_then(|()| unpack(&part, cache)).inspect_err(|error| {
+        verified.and_then(|()| unpack(&part, cache, ARCHIVE_FOLDER)).inspect_err(|error| {
             // What is wrong in itself is of no use to the next try; after a full disk it is.
             if matches!(error, DatasetError::Checksum { .. } | DatasetError::Unpack { .. }) {
                 _ = remove(&part);
             }
         })?;
-        fs::rename(unpacked.path().join(ARCHIVE_FOLDER), &folder).map_err(DatasetError::io("creating", &folder))?;
         remove(&part)?;
         remove(&origin)?;
+        Ok(folder)
+    }
+
+    /// Unpacks an archive that lies on the disk into the folder `cache`, unless that has its files already, and gives
+    /// their folder. Nothing is written beside the archive.
+    pub(super) fn unpack_local(&self, archive: &Path, cache: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let found = md5_sum(archive)?;
+        let layouts = [(self.md5.as_str(), ARCHIVE_FOLDER), (PYTHON_MD5, PYTHON_FOLDER)];
+        let Some((_, layout)) = layouts.into_iter().find(|(md5, _)| found.eq_ignore_ascii_case(md5)) else {
+            return Err(DatasetError::OtherArchive { path: archive.into(), binary: self.md5.clone(), found });
+        };
+        fs::create_dir_all(cache).map_err(DatasetError::io("creating the folder", cache))?;
+        let _lock = lock(cache, report)?;
+        let folder = cache.join(layout);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        sweep(cache)?;
+        report(&format!("Unpacking {} into {}.", show_path(archive), show_path(cache)));
+        unpack(archive, cache, layout)?;
         Ok(folder)
     }
 
@@ -126,6 +164,8 @@ impl ArchiveSource {
     fn download(&self, part: &Path, origin: &Path, report: &mut dyn FnMut(&str)) -> Result<()> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            // Each address has its own proxy: see `request`.
+            .max_redirects(0)
             .timeout_resolve(Some(RESOLVE_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(RESPONSE_TIMEOUT))
@@ -135,16 +175,16 @@ impl ArchiveSource {
         // A machine without a network is told so at once; only what has begun is tried again.
         let mut idle_tries = IDLE_TRIES;
         while length(part)? != self.bytes {
-            let reason = match self.transfer(&agent, part, origin, report) {
+            let (route, reason) = match self.transfer(&agent, part, origin, report) {
                 Ok(()) => continue,
                 Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Cut(reason)) => reason,
+                Err(Broken::Cut { route, reason }) => (route, reason),
             };
             let kept = length(part)?;
             idle_tries = if kept > longest { 0 } else { idle_tries + 1 };
             longest = longest.max(kept);
             if idle_tries >= IDLE_TRIES {
-                return Err(DatasetError::Download { url: self.url.clone(), reason, kept });
+                return Err(DatasetError::Download { url: self.url.clone(), route, reason, kept });
             }
             report(&format!("The download broke off at {} ({reason}): trying again.", megabytes(kept)));
             thread::sleep(RETRY_PAUSE);
@@ -165,29 +205,33 @@ impl ArchiveSource {
             let (url, validator) = text.split_once('\n')?;
             (url == self.url).then(|| validator.to_string())
         });
-        let mut request = agent.get(&self.url);
-        if let Some(validator) = validator.filter(|_| have > 0 && have < self.bytes) {
-            request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
-        } else if have > 0 {
+        let validator = validator.filter(|_| have > 0 && have < self.bytes);
+        if have > 0 && validator.is_none() {
             // Nothing says what this is a part of.
             truncate(part)?;
             have = 0;
         }
-        let response = request.call().map_err(|error| Broken::Cut(reason(&error)))?;
+        let rest = validator.map(|validator| (format!("bytes={have}-"), validator));
+        let Answer { response, route } = self.request(agent, rest)?;
+        let cut = |reason: String| Broken::Cut { route: route.clone(), reason };
         match response.status().as_u16() {
             206 if range_start(response.headers()) == Some(have) => {}
             200 | 206 | 416 if have > 0 => {
                 truncate(part)?;
                 have = 0;
                 if response.status() != 200 {
-                    return Err(Broken::Cut("the server can't go on from there".into()));
+                    return Err(cut("the server can't go on from there".into()));
                 }
             }
             200 => {}
-            status => return Err(Broken::Final(DatasetError::HttpStatus { url: self.url.clone(), status })),
+            status => {
+                return Err(Broken::Final(DatasetError::HttpStatus { url: self.url.clone(), route, status }));
+            }
         }
-        let other_length =
-            |found| Broken::Final(DatasetError::ArchiveLength { url: self.url.clone(), expected: self.bytes, found });
+        let other_length = |found| {
+            let (url, route, expected) = (self.url.clone(), route.clone(), self.bytes);
+            Broken::Final(DatasetError::ArchiveLength { url, route, expected, found })
+        };
         if let Some(rest) = header(response.headers(), CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok())
             && have.saturating_add(rest) != self.bytes
         {
@@ -214,10 +258,10 @@ impl ArchiveSource {
         let mut buffer = vec![0; 1 << 16];
         while have < self.bytes {
             let count = match body.read(&mut buffer) {
-                Ok(0) => return Err(Broken::Cut("the server stopped sending".into())),
+                Ok(0) => return Err(cut("the server stopped sending".into())),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Broken::Cut(interruption(&error))),
+                Err(error) => return Err(cut(interruption(&error))),
             };
             have += count as u64;
             if have > self.bytes {
@@ -235,24 +279,89 @@ impl ArchiveSource {
         Ok(())
     }
 
+    /// Asks for the archive, or for the rest of what `rest`'s validator names, from where the address leads, each time
+    /// through the proxy that the environment names for that address.
+    fn request(&self, agent: &ureq::Agent, rest: Option<(String, String)>) -> Result<Answer, Broken> {
+        let mut address = self.url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut route = match address == self.url {
+                true => String::new(),
+                false => format!(", which leads to {address},"),
+            };
+            let wrong = |route: &str, reason: String| {
+                let (url, route) = (self.url.clone(), route.to_string());
+                Broken::Final(DatasetError::Download { url, route, reason, kept: 0 })
+            };
+            let uri: Uri = address.parse().map_err(|_| wrong(&route, "this is no address".into()))?;
+            let named = proxy::choose(&uri, |name| std::env::var(name).ok()).map_err(|reason| wrong(&route, reason))?;
+            let proxy = named.map(|named| {
+                route += &format!(" through the proxy {}", named.shown);
+                named.proxy
+            });
+            let through_proxy = proxy.is_some();
+            let mut request = agent.get(&address).config().proxy(proxy).build();
+            if let Some((range, validator)) = &rest {
+                request = request.header(RANGE, range).header(IF_RANGE, validator);
+            }
+            let response = match request.call() {
+                Ok(response) => response,
+                Err(error) => return Err(Broken::Cut { route, reason: reason(&error, through_proxy) }),
+            };
+            let location = header(response.headers(), LOCATION).filter(|_| response.status().is_redirection());
+            let Some(location) = location else { return Ok(Answer { response, route }) };
+            address = redirected(&uri, location)
+                .ok_or_else(|| wrong(&route, format!("it leads to {location}, which is neither http nor https")))?;
+        }
+        let (url, reason) = (self.url.clone(), format!("it leads on and on, {MOST_REDIRECTS} times"));
+        Err(Broken::Final(DatasetError::Download { url, route: String::new(), reason, kept: 0 }))
+    }
+
     /// Compares the MD5 sum of what lies on the disk.
     fn verify(&self, part: &Path) -> Result<()> {
-        let failed = || DatasetError::io("reading", part);
-        let mut file = File::open(part).map_err(failed())?;
-        let mut sum = Md5::new();
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer).map_err(failed())? {
-                0 => break,
-                count => sum.update(&buffer[..count]),
-            }
-        }
-        let found: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = md5_sum(part)?;
         if found.eq_ignore_ascii_case(&self.md5) {
             return Ok(());
         }
         Err(DatasetError::Checksum { url: self.url.clone(), expected: self.md5.clone(), found })
     }
+}
+
+/// The published archive in a folder, of one layout or the other.
+pub(super) fn archive_in(folder: &Path) -> Option<PathBuf> {
+    ARCHIVE_FILES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
+}
+
+/// The MD5 sum of a file, in 32 hexadecimal digits.
+fn md5_sum(path: &Path) -> Result<String> {
+    let failed = || DatasetError::io("reading", path);
+    let mut file = File::open(path).map_err(failed())?;
+    let mut sum = Md5::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(failed())? {
+            0 => return Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => sum.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Where a redirect leads, if by http or https.
+fn redirected(from: &Uri, location: &str) -> Option<String> {
+    let (scheme, authority) = (from.scheme()?, from.authority()?);
+    let location = location.split('#').next()?;
+    let colon = location.find(':').filter(|&colon| !location[..colon].contains(['/', '?']));
+    Some(match colon {
+        Some(colon) if ["http", "https"].iter().any(|known| location[..colon].eq_ignore_ascii_case(known)) => {
+            location.to_string()
+        }
+        Some(_) => return None,
+        None if location.starts_with("//") => format!("{scheme}:{location}"),
+        None if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
+        None => {
+            let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{scheme}://{authority}{folder}/{location}")
+        }
+    })
 }
 
 /// Waits until no other process downloads into this cache. The lock ends with the file handle.
@@ -287,8 +396,8 @@ fn sweep(cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks into a folder of its own inside the cache, and reads all of it once.
-fn unpack(archive: &Path, cache: &Path) -> Result<tempfile::TempDir> {
+/// Unpacks into a folder of its own inside the cache, reads all of it once, and gives the layout's folder its place.
+fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
     let unusable = |reason: String| DatasetError::Unpack { path: archive.into(), reason };
     let folder = tempfile::Builder::new()
         .prefix(UNPACK_PREFIX)
@@ -328,10 +437,11 @@ fn unpack(archive: &Path, cache: &Path) -> Result<tempfile::TempDir> {
         }
     }
     Cifar10::from_folder(folder.path()).map_err(|error| unusable(error.to_string()))?;
-    if !folder.path().join(ARCHIVE_FOLDER).is_dir() {
-        return Err(unusable(format!("it has no folder {ARCHIVE_FOLDER}")));
+    if !folder.path().join(layout).is_dir() {
+        return Err(unusable(format!("it has no folder {layout}")));
     }
-    Ok(folder)
+    let place = cache.join(layout);
+    fs::rename(folder.path().join(layout), &place).map_err(DatasetError::io("creating", &place))
 }
 
 /// The length of a file, 0 where there is none.
@@ -366,16 +476,21 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// What went wrong with a request, for a reader who knows no HTTP.
-fn reason(error: &ureq::Error) -> String {
+fn reason(error: &ureq::Error, through_proxy: bool) -> String {
+    let (peer, advice) = match through_proxy {
+        true => ("proxy", "is it the right one? no_proxy names hosts to be reached without"),
+        false => ("server", "is there a network?"),
+    };
     let what = match error {
-        ureq::Error::HostNotFound => "the name of the server was not found".into(),
-        ureq::Error::ConnectionFailed => "the server could not be reached".into(),
-        ureq::Error::Timeout(_) => "the server did not answer in time".into(),
+        ureq::Error::HostNotFound => format!("the name of the {peer} was not found"),
+        ureq::Error::ConnectionFailed => format!("the {peer} could not be reached"),
+        ureq::Error::Timeout(_) => format!("the {peer} did not answer in time"),
         ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(answer) => format!("it does not let the request through: {answer}"),
         // The others are about the address or the answer, not about the network.
         error => return error.to_string(),
     };
-    format!("{what} (is there a network?)")
+    format!("{what} ({advice})")
 }
 
 /// What went wrong while the file came.
@@ -423,5 +538,29 @@ impl Progress {
             line += &format!(", {:.0} s left", (self.total - have) as f64 / rate.max(1.0));
         }
         Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_of_the_layout_for_python_is_unpacked_too() {
+        let cache = tempfile::tempdir().unwrap();
+        let packed = cache.path().join("packed");
+        let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(
+            File::create(&packed).unwrap(),
+            flate2::Compression::fast(),
+        ));
+        let batch = concat!(env!("CARGO_MANIFEST_DIR"), "/../pth/tests/fixtures/data_batch");
+        let batches = (1..=5).map(|number| format!("data_batch_{number}"));
+        for name in batches.chain(["test_batch".into()]) {
+            archive.append_path_with_name(batch, format!("{PYTHON_FOLDER}/{name}")).unwrap();
+        }
+        archive.into_inner().unwrap().finish().unwrap();
+        unpack(&packed, cache.path(), PYTHON_FOLDER).unwrap();
+        let data = Cifar10::from_folder(cache.path().join(PYTHON_FOLDER)).unwrap();
+        assert_eq!((data.train.len(), data.test.len()), (20, 4));
     }
 }

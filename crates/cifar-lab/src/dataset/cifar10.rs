@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::{ARCHIVE_FOLDER, ArchiveSource};
+use super::archive::{ARCHIVE_FOLDER, ArchiveSource, PYTHON_FOLDER, archive_in};
 use super::image_folder::{self, ImageFolder};
 use super::python_layout::read_python_batch;
 use super::records::{PICTURE_LENGTH, SHAPE, read_records};
@@ -20,8 +20,6 @@ pub const CIFAR10_CLASSES: [&str; 10] =
 const TRAIN_FILES: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 const TEST_FILE: &str = "test_batch.bin";
-/// The folder in the published archive of the layout for Python.
-const PYTHON_FOLDER: &str = "cifar-10-batches-py";
 
 /// CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): 50,000 pictures to learn from
 /// and 10,000 to be tested on, in ten classes; or the generated stand-in where CIFAR-10 can't be had.
@@ -47,7 +45,9 @@ pub struct Cifar10 {
 impl Cifar10 {
     /// CIFAR-10 from the first place that has it, or the stand-in; a printed line says which and why.
     ///
-    /// 1. `CIFAR10_DIR`, a folder as [`from_folder`](Self::from_folder) takes; an error when it is set and wrong.
+    /// 1. `CIFAR10_DIR`, a folder as [`from_folder`](Self::from_folder) takes; or a published archive
+    ///    (`cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`) or the folder it lies in, which is unpacked into the
+    ///    cache. An error when it is set and wrong.
     /// 2. The cache: `CIFAR_LAB_CACHE`, or `cifar-lab` in `XDG_CACHE_HOME` or in `~/.cache`.
     /// 3. The published archive, downloaded once into the cache (162 MiB; `CIFAR10_URL` names another address).
     /// 4. The stand-in, when the archive can't be reached.
@@ -74,7 +74,8 @@ impl Cifar10 {
     /// pictures in folders (`train/cat/1.jpg`, …; see [`ImageFolder`]).
     ///
     /// # Errors
-    /// When the folder or one of the files is missing, a file is cut or damaged, or pictures are of other classes.
+    /// When the folder or one of the files is missing, a file is cut or damaged, or pictures are of other classes;
+    /// [`DatasetError::Packed`] for an archive, which [`load`](Self::load) unpacks.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -86,7 +87,9 @@ impl Cifar10 {
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let given = folder.as_ref();
         if !given.is_dir() {
-            return Err(DatasetError::MissingFolder(given.into()));
+            let packed = given.is_file() && given.extension().is_some_and(|ending| ending == "gz" || ending == "tgz");
+            let error = if packed { DatasetError::Packed } else { DatasetError::MissingFolder };
+            return Err(error(given.into()));
         }
         let inside = [ARCHIVE_FOLDER, PYTHON_FOLDER].map(|name| given.join(name));
         let folder = inside.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| given.to_path_buf());
@@ -98,7 +101,8 @@ impl Cifar10 {
         } else if image_folder::is_image_folder(&folder) {
             Self::from_pictures(&folder)
         } else {
-            Err(DatasetError::MissingFile(folder.join(TRAIN_FILES[0])))
+            let missing = || DatasetError::MissingFile(folder.join(TRAIN_FILES[0]));
+            Err(archive_in(given).map_or_else(missing, DatasetError::Packed))
         }
     }
 
@@ -208,7 +212,7 @@ pub enum Choice {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// A folder as [`Cifar10::from_folder`] takes; where it is given, nothing else is tried.
+    /// A folder as [`Cifar10::from_folder`] takes, or a published archive; where it is given, nothing else is tried.
     pub folder: Option<PathBuf>,
     /// The folder that keeps what was downloaded.
     pub cache: Option<PathBuf>,
@@ -254,7 +258,10 @@ impl Search {
             return Ok(stand_in_for("CIFAR_LAB_DATA=stand-in", report));
         }
         let data = match &self.folder {
-            Some(folder) => Cifar10::from_folder(folder)?,
+            Some(folder) => match Cifar10::from_folder(folder) {
+                Err(DatasetError::Packed(archive)) => self.unpacked(&archive, report)?,
+                read => read?,
+            },
             None => match self.cached(report) {
                 Ok(data) => data,
                 // What only the network is to blame for: the lesson goes on with the stand-in.
@@ -277,9 +284,25 @@ impl Search {
     fn cached(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
         let cache = self.cache.as_ref().ok_or(DatasetError::NoCacheFolder)?;
         let folder = cache.join(ARCHIVE_FOLDER);
-        let folder = if folder.is_dir() { folder } else { self.archive.fetch(cache, report)? };
-        Cifar10::from_folder(&folder).map_err(|source| DatasetError::DamagedCache { folder, source: Box::new(source) })
+        if folder.is_dir() {
+            return from_cache(folder);
+        }
+        // Someone may have put the archive there.
+        match archive_in(cache) {
+            Some(archive) => self.unpacked(&archive, report),
+            None => from_cache(self.archive.fetch(cache, report)?),
+        }
     }
+
+    fn unpacked(&self, archive: &Path, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
+        let cache = self.cache.as_ref().ok_or(DatasetError::NoCacheFolder)?;
+        from_cache(self.archive.unpack_local(archive, cache, report)?)
+    }
+}
+
+/// From a folder that was unpacked here.
+fn from_cache(folder: PathBuf) -> Result<Cifar10> {
+    Cifar10::from_folder(&folder).map_err(|source| DatasetError::DamagedCache { folder, source: Box::new(source) })
 }
 
 /// The stand-in of the usual size, after telling why.

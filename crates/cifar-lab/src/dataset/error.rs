@@ -149,7 +149,7 @@ pub enum DatasetError {
 
     /// The server could not be reached, or the connection broke too often.
     #[error(
-        "downloading {url} failed: {reason}{}", if *.kept > 0 {
+        "downloading {url}{route} failed: {reason}{}", if *.kept > 0 {
             format!("; the {} already here are kept: load again to go on from there", super::archive::megabytes(*.kept))
         } else {
             String::new()
@@ -158,6 +158,8 @@ pub enum DatasetError {
     Download {
         /// The address.
         url: String,
+        /// Where it led, and through which proxy; empty where neither was so.
+        route: String,
         /// What went wrong.
         reason: String,
         /// The bytes that a next try starts from.
@@ -166,20 +168,27 @@ pub enum DatasetError {
 
     /// The server answered with an error.
     #[error(
-        "downloading {url} failed: the server answered {status}; check the address (CIFAR10_URL, if it came from there)"
+        "downloading {url}{route} failed: the server answered {status}; check the address (CIFAR10_URL, if it came from \
+         there)"
     )]
     HttpStatus {
         /// The address.
         url: String,
+        /// Where it led, and through which proxy; empty where neither was so.
+        route: String,
         /// The HTTP status.
         status: u16,
     },
 
     /// The server offers a file of another length.
-    #[error("{url} offers {found} bytes where the archive has {expected}: it is another file, and was not downloaded")]
+    #[error(
+        "{url}{route} offers {found} bytes where the archive has {expected}: it is another file, and was not downloaded"
+    )]
     ArchiveLength {
         /// The address.
         url: String,
+        /// Where it led, and through which proxy; empty where neither was so.
+        route: String,
         /// The archive's length in bytes.
         expected: u64,
         /// The length offered.
@@ -196,6 +205,27 @@ pub enum DatasetError {
         url: String,
         /// The archive's MD5 sum, in hexadecimal digits.
         expected: String,
+        /// The MD5 sum found.
+        found: String,
+    },
+
+    /// CIFAR-10's archive lies there, and nothing was told where to unpack it.
+    #[error(
+        "{} is an archive: set CIFAR10_DIR to it and call Cifar10::load, which unpacks it into the cache, or unpack it \
+         with `tar -xzf`", show_path(.0)
+    )]
+    Packed(PathBuf),
+
+    /// An archive on the disk is not CIFAR-10's.
+    #[error(
+        "{} is not CIFAR-10's archive, or was cut: its MD5 sum is {found}, that of cifar-10-binary.tar.gz is {binary}, and \
+         that of cifar-10-python.tar.gz {}; get it again", show_path(.path), super::archive::PYTHON_MD5
+    )]
+    OtherArchive {
+        /// The archive.
+        path: PathBuf,
+        /// The MD5 sum of the archive of the binary layout.
+        binary: String,
         /// The MD5 sum found.
         found: String,
     },

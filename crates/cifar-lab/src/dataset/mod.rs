@@ -8,6 +8,7 @@
 //! | `python_layout.rs` | the python layout, read without executing anything |
 //! | `image_folder.rs` | [`ImageFolder`], your own pictures in folders |
 //! | `archive.rs` | [`ArchiveSource`], the published archive, downloaded once |
+//! | `proxy.rs` | through which proxy |
 //! | `stand_in.rs` | the generated pictures where CIFAR-10 can't be had |
 //! | `error.rs` | [`DatasetError`] |
 
@@ -15,6 +16,7 @@ mod archive;
 mod cifar10;
 mod error;
 mod image_folder;
+mod proxy;
 mod python_layout;
 mod records;
 mod stand_in;

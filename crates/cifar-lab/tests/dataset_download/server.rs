@@ -118,3 +118,48 @@ fn read(stream: &TcpStream) -> Option<Request> {
         }
     }
 }
+
+/// A proxy on the loopback device that tunnels to one server, whatever host is asked for, or refuses.
+pub struct Proxy {
+    /// Its host and port.
+    pub address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Tunnels to the server at this host and port; without one it forbids.
+    pub fn start(server: Option<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = asked.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut client = stream.unwrap();
+                // Unbuffered beyond the head, which ends before the client says more.
+                let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+                let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                seen.lock().unwrap().push(head.join("\n"));
+                let Some(server) = &server else {
+                    let _ = write!(client, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+                    continue;
+                };
+                let server = TcpStream::connect(server).unwrap();
+                write!(client, "HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let copy = |mut from: TcpStream, mut to: TcpStream| {
+                    thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to).and_then(|_| to.shutdown(Shutdown::Write));
+                    })
+                };
+                copy(client.try_clone().unwrap(), server.try_clone().unwrap());
+                copy(server, client);
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// The heads of the requests.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
