@@ -9,6 +9,8 @@ const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
 
 /// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC:
 /// `runs/20261124-101500-name`. Under `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
+/// Where there is one of that name already, from a second before or from another notebook, a number follows: no two
+/// trainings write into one folder.
 ///
 /// ```
 /// # let temporary = tempfile::tempdir().unwrap();
@@ -29,19 +31,34 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
             reason: "letters, digits, spaces, - and _ make a folder's name".into(),
         });
     }
-    let folder = match std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty()) {
-        Some(folder) => PathBuf::from(folder).join(name),
+    match std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty()) {
+        Some(run) => new_folder(Path::new(&run), name),
         None => {
-            let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-            runs_folder().join(format!("{now}-{name}"))
+            let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+            new_folder(&runs_folder(), &format!("{now}-{name}"))
         }
+    }
+}
+
+/// Makes a folder that was not there before: `name`, or `name-2` and so on.
+fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::File { action: "making the folder", path, source }
     };
-    std::fs::create_dir_all(&folder).map_err(|source| Error::File {
-        action: "making the folder",
-        path: folder.clone(),
-        source,
-    })?;
-    Ok(folder)
+    std::fs::create_dir_all(parent).map_err(failed(parent))?;
+    let mut folder = parent.join(name);
+    let mut number = 1;
+    loop {
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                number += 1;
+                folder = parent.join(format!("{name}-{number}"));
+            }
+            Err(error) => return Err(failed(&folder)(error)),
+        }
+    }
 }
 
 /// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root. For an
@@ -90,7 +107,20 @@ pub fn show_path(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::run_folder;
+    use super::*;
+
+    #[test]
+    fn folders_of_one_name_are_not_shared_however_many_are_made_at_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let make = || new_folder(&parent.path().join("runs"), "20261124-101500-net").unwrap();
+        let made: Vec<PathBuf> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| [make(), make()])).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let different: std::collections::HashSet<&PathBuf> = made.iter().collect();
+        assert_eq!((made.len(), different.len()), (16, 16));
+        assert!(made.iter().all(|folder| folder.is_dir()));
+    }
 
     #[test]
     fn a_name_cannot_leave_the_folder() {
