@@ -73,7 +73,13 @@ impl Training {
         let on_thread = move || {
             let mut run = Run::new(shared.clone());
             // A panic on this thread would otherwise leave every handle waiting for ever.
-            let status = match catch_unwind(AssertUnwindSafe(|| body(&mut run))) {
+            let ended = catch_unwind(AssertUnwindSafe(|| body(&mut run)));
+            // Losses on a GPU are read some steps later, so the error knows better.
+            let failed_at = match &ended {
+                Ok(Err(Error::LossNotFinite { epoch, step, .. })) => Some((*epoch, *step)),
+                _ => None,
+            };
+            let status = match ended {
                 Ok(Ok(())) => Status::Finished,
                 Ok(Err(Error::Stopped)) => Status::Stopped,
                 Ok(Err(error)) => Status::Failed(error.to_string()),
@@ -85,7 +91,7 @@ impl Training {
             };
             // Others read the parameters now.
             finish_work();
-            shared.end(status);
+            shared.end(status, failed_at);
         };
         let thread = std::thread::Builder::new().name("training".into());
         thread.spawn(on_thread).map_err(|source| Error::Setting {
@@ -235,12 +241,17 @@ impl Training {
             let epoch_ended = state.history.epochs.len() > epochs_told;
             epochs_told = state.history.epochs.len();
             let over = until.is_some_and(|until| Instant::now() >= until);
+            let failed_at = state.failed_at;
             // Printing may block on the notebook's pipe; the training must not wait for it.
             drop(state);
             // After the last epoch there is nothing left to estimate.
             if !estimated && let Some(left) = progress.left.filter(|left| !left.is_zero()) {
                 estimated = true;
-                println!("about {} for {} on this machine", duration_text(left), epochs_text(progress.epochs));
+                println!(
+                    "about {} for {} on this machine",
+                    duration_text(left),
+                    epochs_text(progress.epochs - progress.first_epoch)
+                );
             }
             // The last epoch's line comes before the end's, also where both are met at once.
             if epoch_ended && ended {
@@ -251,7 +262,8 @@ impl Training {
                 last_line = Instant::now();
             }
             if let Status::Failed(message) = progress.status {
-                let (name, epoch, step) = (self.shared.plan.name.clone(), progress.epoch, progress.step);
+                let (epoch, step) = failed_at.unwrap_or((progress.epoch, progress.step));
+                let name = self.shared.plan.name.clone();
                 return Err(Error::Training { name, epoch, step, message });
             }
             if ended || over {
@@ -480,6 +492,127 @@ mod tests {
         let panicking = Training::start(Plan::new("panic", 1, 9), |_| panic!("out of {}", "cheese"))?;
         let message = panicking.wait().unwrap_err().to_string();
         assert!(message.contains("panicked: out of cheese"), "{message}");
+        Ok(())
+    }
+
+    /// A body's failure as the one who waits sees it: the epoch and the step.
+    fn failed_at(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<(usize, usize)> {
+        match Training::start(plan, body)?.wait() {
+            Err(Error::Training { epoch, step, .. }) => Ok((epoch, step)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a loss function, a loader or an evaluation may fail with.
+    fn broken() -> Result<()> {
+        Err(Error::Candle(candle_core::Error::Msg("the loss is broken".into())))
+    }
+
+    #[test]
+    fn a_failure_names_its_epoch_and_step_counted_from_1() -> Result<()> {
+        // The step with this number, counted from 0 over all epochs, fails: before it is reported, and by its loss.
+        let failing = |number: usize, first_epoch: usize, in_loss: bool| {
+            failed_at(Plan::new("failing", 5, 3).first_epoch(first_epoch), move |run| {
+                let mut steps = 0..;
+                for _ in run.epochs() {
+                    for _ in 0..3 {
+                        match steps.next() == Some(number) {
+                            true if in_loss => report(run, f32::NAN)?,
+                            true => broken()?,
+                            false => report(run, 0.5)?,
+                        }
+                    }
+                    run.end_epoch(None)?;
+                }
+                Ok(())
+            })
+        };
+        for in_loss in [false, true] {
+            assert_eq!(failing(0, 0, in_loss)?, (1, 1), "the first step");
+            assert_eq!(failing(1, 0, in_loss)?, (1, 2), "the second");
+            assert_eq!(failing(2, 0, in_loss)?, (1, 3), "the last of an epoch");
+            assert_eq!(failing(3, 0, in_loss)?, (2, 1), "the first of the second epoch");
+            assert_eq!(failing(14, 0, in_loss)?, (5, 3), "the last of all");
+            assert_eq!(failing(0, 2, in_loss)?, (3, 1), "the first after resuming");
+            assert_eq!(failing(3, 2, in_loss)?, (4, 1), "the first of the second epoch after resuming");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_fails_after_an_epoch_s_last_step_belongs_to_it() -> Result<()> {
+        let evaluation = |run: &mut Run| {
+            report(run, 0.5)?;
+            report(run, 0.5)?;
+            broken()
+        };
+        assert_eq!(failed_at(Plan::new("evaluation", 3, 2), evaluation)?, (1, 2));
+        // The weights can't be written: a folder lies in their place.
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("last.safetensors");
+        std::fs::create_dir_all(weights.join("in the way")).unwrap();
+        let parameters = candle_cnn::parameters::Parameters::new(0);
+        let plan = Plan::new("full", 3, 1).folder(folder.path()).save_weights(&parameters);
+        let recording = |run: &mut Run| {
+            report(run, 0.5)?;
+            run.end_epoch(None)
+        };
+        assert_eq!(failed_at(plan, recording)?, (1, 1));
+        let after_all = |run: &mut Run| {
+            report(run, 0.5)?;
+            run.end_epoch(None)?;
+            broken()
+        };
+        assert_eq!(failed_at(Plan::new("after all", 1, 1), after_all)?, (1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn progress_of_a_failed_training_is_of_the_epoch_that_failed() -> Result<()> {
+        let training = Training::start(Plan::new("failing", 3, 1), |run| {
+            report(run, 0.5)?;
+            run.end_epoch(None)?;
+            broken()
+        })?;
+        training.wait().unwrap_err();
+        let progress = training.progress();
+        assert_eq!((progress.epoch, progress.step), (2, 0));
+        assert_eq!(progress.to_string(), "failed at epoch  2/3: the loss is broken");
+        Ok(())
+    }
+
+    #[test]
+    fn a_resumed_training_counts_its_own_epochs() -> Result<()> {
+        let training = Training::start(Plan::new("resumed", 5, 1).first_epoch(3), |run| {
+            for _ in run.epochs() {
+                report(run, 0.5)?;
+                run.end_epoch(None)?;
+            }
+            Ok(())
+        })?;
+        training.wait()?;
+        assert_eq!(training.progress().to_string(), "finished: 5 epochs, the last 2 in 0 s");
+        let rows: Vec<usize> = training.history().epochs.iter().map(|row| row.epoch).collect();
+        assert_eq!(rows, [4, 5]);
+        let refused = |epochs, first| Training::start(Plan::new("none", epochs, 1).first_epoch(first), |_| Ok(()));
+        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 cannot be: a training has at least 1");
+        let message = refused(5, 5).unwrap_err().to_string();
+        assert_eq!(message, "epochs = 5 cannot be: 5 epochs are done already, so a training that goes on needs more");
+        Ok(())
+    }
+
+    #[test]
+    fn an_epoch_without_a_step_leaves_a_record_that_reads() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let training = Training::start(Plan::new("none", 2, 1).folder(folder.path()), |run| {
+            run.end_epoch(None)?;
+            report(run, 0.5)?;
+            run.end_epoch(None)
+        })?;
+        training.wait()?;
+        let rows = crate::run_records::RunRecord::read(folder.path())?.rows;
+        assert!(rows[0].train_loss.is_nan(), "{rows:?}");
+        assert_eq!((rows.len(), rows[1].train_loss), (2, 0.5));
         Ok(())
     }
 

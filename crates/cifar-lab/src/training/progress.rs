@@ -27,6 +27,8 @@ pub struct Progress {
     pub epoch: usize,
     /// The number of epochs it shall have.
     pub epochs: usize,
+    /// How many of them another training did, from which this one goes on.
+    pub first_epoch: usize,
     /// Steps done in this epoch.
     pub step: usize,
     /// Steps an epoch has.
@@ -51,7 +53,11 @@ impl Display for Progress {
         let place = format!("epoch {:>2}/{}", self.epoch, self.epochs);
         match &self.status {
             Status::Finished => {
-                return write!(f, "finished: {} in {}", epochs_text(self.epochs), duration_text(self.elapsed));
+                let (epochs, time) = (epochs_text(self.epochs), duration_text(self.elapsed));
+                return match self.first_epoch {
+                    0 => write!(f, "finished: {epochs} in {time}"),
+                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs - first),
+                };
             }
             Status::Stopped => {
                 let elapsed = duration_text(self.elapsed);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::curves::{EpochRecord, History, StepRecord};
-use super::progress::{Progress, Status};
+use super::progress::{Progress, Status, epochs_text};
 use super::record::{RecordWriter, TrainingFile};
 use crate::dataset::Dataset;
 use crate::device::finish_work;
@@ -135,11 +135,11 @@ impl Plan {
     /// Checks the plan and begins its record, if it has a folder.
     pub(super) fn start(&self) -> Result<Option<RecordWriter>> {
         if self.epochs <= self.first_epoch {
-            return Err(Error::Setting {
-                name: "epochs",
-                value: self.epochs.to_string(),
-                reason: format!("a training that starts after epoch {} needs more", self.first_epoch),
-            });
+            let reason = match self.first_epoch {
+                0 => "a training has at least 1".to_string(),
+                done => format!("{} done already, so a training that goes on needs more", epochs_are(done)),
+            };
+            return Err(Error::Setting { name: "epochs", value: self.epochs.to_string(), reason });
         }
         if self.steps == 0 {
             return Err(Error::Setting {
@@ -163,6 +163,11 @@ impl Plan {
     }
 }
 
+/// `1 epoch is`, `3 epochs are`.
+fn epochs_are(epochs: usize) -> String {
+    format!("{} {}", epochs_text(epochs), if epochs == 1 { "is" } else { "are" })
+}
+
 /// What the thread and the handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -183,6 +188,8 @@ pub(super) struct State {
     pub(super) epoch: usize,
     pub(super) step: usize,
     pub(super) history: History,
+    /// The epoch and the step that failed, counted from 1.
+    pub(super) failed_at: Option<(usize, usize)>,
     started: Instant,
     /// Time spent paused.
     paused: Duration,
@@ -230,6 +237,7 @@ impl Shared {
             epoch: plan.first_epoch,
             step: 0,
             history: History { data: plan.data.clone(), ..History::default() },
+            failed_at: None,
             started: now,
             paused: Duration::ZERO,
             ended: None,
@@ -265,16 +273,31 @@ impl Shared {
         self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(super) fn end(&self, status: Status) {
+    /// Notes how it ended; `failed_at` is the epoch and the step that failed, where that isn't the one at work.
+    pub(super) fn end(&self, status: Status, failed_at: Option<(usize, usize)>) {
         if let Some(record) = self.record().take() {
             // A disk that is full by now does not make a finished training a failed one.
             let _ = record.end(&status);
         }
         let mut state = self.lock();
+        if matches!(status, Status::Failed(_)) {
+            state.failed_at = failed_at.or_else(|| Some(self.at_work(&state)));
+        }
         state.status = status;
         state.ended = Some(Instant::now());
         drop(state);
         self.changed();
+    }
+
+    /// The epoch and the step at work, counted from 1. What comes after an epoch's last step, such as the evaluation,
+    /// belongs to that step.
+    fn at_work(&self, state: &State) -> (usize, usize) {
+        let plan = &self.plan;
+        match state.epoch < plan.epochs {
+            true if state.step < plan.steps => (state.epoch + 1, state.step + 1),
+            true => (state.epoch + 1, state.step),
+            false => (plan.epochs, plan.steps),
+        }
     }
 
     pub(super) fn progress(&self, state: &State) -> Progress {
@@ -282,8 +305,9 @@ impl Shared {
         let now = state.ended.unwrap_or_else(Instant::now);
         let elapsed = now.duration_since(state.started).saturating_sub(state.paused);
         let done = state.epoch.min(plan.epochs);
-        // Between two epochs the finished one is shown, not the next one's step 0.
-        let between = state.step == 0 && done > plan.first_epoch;
+        // Between two epochs the finished one is shown, not the next one's step 0; but where that one failed, it is.
+        let failed_in = state.failed_at.map_or(done, |(epoch, _)| epoch);
+        let between = state.step == 0 && done > plan.first_epoch && failed_in <= done;
         let (epoch, step) = if between { (done, plan.steps) } else { (done + 1, state.step) };
         let last = match (between, state.history.epochs.last()) {
             (true, Some(row)) => (row.train_loss, row.train_accuracy, row.images_per_second),
@@ -300,6 +324,7 @@ impl Shared {
             status: state.status.clone(),
             epoch: epoch.min(plan.epochs),
             epochs: plan.epochs,
+            first_epoch: plan.first_epoch,
             step,
             steps: plan.steps,
             loss: last.0,
@@ -401,26 +426,20 @@ impl Run {
         // Detached, so that the step's graph is freed now and not when the figures are read.
         self.pending.push((loss.detach(), correct, images));
         let read_every = if loss.device().is_cpu() { 1 } else { READ_EVERY_ON_A_GPU };
-        let epoch_ends = self.shared.lock().step + 1 >= self.shared.plan.steps;
-        let figures = match self.pending.len() >= read_every || epoch_ends {
-            true => self.read_pending()?,
-            false => Vec::new(),
-        };
+        let step = self.shared.lock().step + 1;
+        let epoch_ends = step >= self.shared.plan.steps;
+        if self.pending.len() >= read_every || epoch_ends {
+            // A step that fails isn't done: it is counted below.
+            self.read_pending(step)?;
+        }
         let now = Instant::now();
         let mut state = self.shared.lock();
         state.stepping += now.duration_since(self.last_step);
-        state.step += 1;
+        state.step = step;
         if state.step == WARM_UP_STEPS {
             state.warm_up = state.stepping;
         }
         state.images += images;
-        for (loss, correct, images) in figures {
-            if !loss.is_finite() {
-                return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step: state.step });
-            }
-            state.sums.add(f64::from(loss), f64::from(correct), images);
-            state.epoch_sums.add(f64::from(loss), f64::from(correct), images);
-        }
         let record_every = self.shared.plan.steps.div_ceil(RECORDS_PER_EPOCH);
         if state.sums.images > 0.0 && (state.step.is_multiple_of(record_every) || epoch_ends) {
             let (loss, accuracy) = state.sums.means();
@@ -450,8 +469,11 @@ impl Run {
     /// # Errors
     /// As [`Run::step`]; and [`Error::File`] where the record cannot be written.
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
+        // A loop may end its epoch before the plan does.
+        let last_step = self.shared.lock().step;
+        self.read_pending(last_step)?;
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let state = self.shared.lock();
         let (train_loss, train_accuracy) = state.epoch_sums.means();
         let paused = state.paused.saturating_sub(state.paused_before_epoch);
         let row = EpochRecord {
@@ -464,7 +486,12 @@ impl Run {
             seconds: now.duration_since(state.epoch_started).saturating_sub(paused).as_secs_f64(),
             images_per_second: state.images as f64 / state.stepping.as_secs_f64(),
         };
+        drop(state);
+        let recorded = self.record_epoch(&row);
+        let mut state = self.shared.lock();
         state.history.epochs.push(row);
+        // Where it can't be recorded, it is this epoch that failed.
+        recorded?;
         state.epoch += 1;
         state.step = 0;
         state.images = 0;
@@ -475,8 +502,13 @@ impl Run {
         state.paused_before_epoch = state.paused;
         drop(state);
         self.shared.changed();
+        self.gate()
+    }
+
+    /// Writes the epoch's row and the weights after it, where that was asked for.
+    fn record_epoch(&self, row: &EpochRecord) -> Result<()> {
         if let Some(record) = self.shared.record().as_mut() {
-            record.add_row(&row)?;
+            record.add_row(row)?;
         }
         if let Some((folder, parameters)) = self.shared.plan.folder.as_ref().zip(self.shared.plan.weights.as_ref()) {
             let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
@@ -484,7 +516,7 @@ impl Run {
                 [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
             crate::checkpoint::save_tensors(parameters.state_dict()?, &folder.join("last.safetensors"), &notes)?;
         }
-        self.gate()
+        Ok(())
     }
 
     /// Notes the learning rate for the epoch's record.
@@ -509,12 +541,21 @@ impl Run {
         self.learning_rate = Some(learning_rate);
     }
 
-    fn read_pending(&mut self) -> Result<Vec<(f32, u32, usize)>> {
-        let read = |(loss, correct, images): (Tensor, Tensor, usize)| {
+    /// Adds the figures of the steps up to number `last` of this epoch, counted from 1, that weren't read yet.
+    fn read_pending(&mut self, last: usize) -> Result<()> {
+        let first = last + 1 - self.pending.len();
+        for (step, (loss, correct, images)) in (first..).zip(self.pending.drain(..)) {
+            // Read without the lock: on a GPU that waits.
             let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
-            Ok((loss, correct.to_scalar::<u32>()?, images))
-        };
-        self.pending.drain(..).map(read).collect()
+            let correct = f64::from(correct.to_scalar::<u32>()?);
+            let mut state = self.shared.lock();
+            if !loss.is_finite() {
+                return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step });
+            }
+            state.sums.add(f64::from(loss), correct, images);
+            state.epoch_sums.add(f64::from(loss), correct, images);
+        }
+        Ok(())
     }
 
     /// Where a training can be held or stopped: between two steps, when the parameters belong together.
@@ -542,5 +583,30 @@ impl Run {
         self.shared.changed();
         self.last_step = Instant::now();
         if stop { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn losses_that_are_read_together_name_the_step_that_failed() -> Result<()> {
+        let shared = Arc::new(Shared::new(Plan::new("on a GPU", 3, 9).first_epoch(1), None));
+        let mut run = Run::new(shared.clone());
+        // As on a GPU: steps 3 to 5 wait to be read, and the second of them failed.
+        for loss in [0.5, f32::NAN, 0.5] {
+            run.pending.push((Tensor::new(loss, &Device::Cpu)?, Tensor::new(1u32, &Device::Cpu)?, 1));
+        }
+        let error = run.read_pending(5).unwrap_err();
+        assert!(matches!(error, Error::LossNotFinite { epoch: 2, step: 4, .. }), "{error}");
+        assert_eq!(shared.lock().epoch_sums.images, 1.0, "the step before it counts");
+        // An epoch that ends before the plan says so reads what is left.
+        shared.lock().step = 2;
+        run.pending.push((Tensor::new(1.5f32, &Device::Cpu)?, Tensor::new(1u32, &Device::Cpu)?, 1));
+        run.end_epoch(None)?;
+        assert_eq!(shared.lock().history.epochs[0].train_loss, 1.0);
+        Ok(())
     }
 }
