@@ -134,7 +134,9 @@ impl RangeTest {
     pub fn picture(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
-        let shown = self.batches.iter().take_while(|(_, loss)| *loss <= SHOWN_UP_TO * first).count();
+        // Where the first is no number, none is: the curves say so.
+        let fits = |(_, loss): &&(f64, f64)| first.is_nan() || *loss <= SHOWN_UP_TO * first;
+        let shown = self.batches.iter().take_while(fits).count();
         let curves = Curves::new(format!("Learning-rate range test{of}"))
             .x_label("learning rate")
             .x_scale(Scale::Log)
@@ -187,6 +189,14 @@ mod tests {
         let (least, last) = (test.rate_of_least_loss().unwrap_or_default(), test.batches.last().unwrap());
         assert!(least < last.0 && last.1 > 5.0, "{test:?}");
         Ok(())
+    }
+
+    #[test]
+    fn a_first_loss_that_is_no_number_is_named() {
+        let test = RangeTest { batches: vec![(0.1, f64::NAN)], ..RangeTest::default() };
+        assert_eq!(test.rate_of_least_loss(), None);
+        let error = test.picture().unwrap_err().to_string();
+        assert!(error.contains("each batch: 1 point left out that can't be drawn, the first NaN at 0.1"), "{error}");
     }
 
     #[test]
