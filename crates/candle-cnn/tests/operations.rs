@@ -407,9 +407,16 @@ fn right_answers_are_counted() -> Result<()> {
             }
         }
     }
-    let logits = Tensor::new(&[[f32::NAN, 1.0], [0.0, f32::NAN], [f32::NAN, f32::NAN]], &Device::Cpu)?;
-    for (labels, wanted) in [([1u32, 0, 0], 3), ([0, 1, 1], 0)] {
-        assert_eq!(ops::count_correct(&logits, &Tensor::new(&labels, &Device::Cpu)?)?.to_scalar::<u32>()?, wanted);
+    // What softmax makes NaN of is never right; −∞ alone is a class with probability 0.
+    let (nan, up, down) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+    let rows =
+        [[nan, 1.0], [0.0, nan], [nan, nan], [up, 0.0], [0.0, up], [up, up], [down, down], [down, up], [down, 0.]];
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let logits = Tensor::new(&rows, &Device::Cpu)?.to_dtype(dtype)?;
+        for (label, wanted) in [(0u32, 0), (1, 1)] {
+            let labels = Tensor::full(label, rows.len(), &Device::Cpu)?;
+            assert_eq!(ops::count_correct(&logits, &labels)?.to_scalar::<u32>()?, wanted, "{dtype:?}, {label}");
+        }
     }
     Ok(())
 }

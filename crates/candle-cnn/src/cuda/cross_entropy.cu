@@ -59,8 +59,8 @@ extern "C" __global__ void scale_by(const float *gradient, const float *scale, f
     for (EACH(i, count)) scaled[i] = gradient[i] * *scale;
 }
 
-// How many rows of logits [N, C] have their largest value, the first of several, at their label; in one block. NaN is
-// larger than nothing.
+// How many rows of logits [N, C] have their largest value, the first of several, at their label; in one block. A row
+// that holds NaN, or whose largest value is infinite, is never right.
 extern "C" __global__ void count_correct(const float *logits, const void *labels, unsigned int *correct, index_t rows,
                                          index_t classes, index_t type) {
     double count = 0.0, unused = 0.0;
@@ -68,13 +68,15 @@ extern "C" __global__ void count_correct(const float *logits, const void *labels
         const float *values = logits + row * classes;
         float top = -INFINITY;
         index_t best = 0;
+        bool numbers = true;
         for (index_t c = 0; c < classes; c++) {
+            if (values[c] != values[c]) numbers = false;
             if (values[c] > top) {
                 top = values[c];
                 best = c;
             }
         }
-        if (best == label_of(labels, row, type)) count += 1.0;
+        if (numbers && top > -INFINITY && top < INFINITY && best == label_of(labels, row, type)) count += 1.0;
     }
     block_sums(&count, &unused);
     if (threadIdx.x == 0) *correct = (unsigned int)count;

@@ -1,6 +1,7 @@
 //! The number of right answers, where the answer is the largest logit.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::ops::softmax;
 
 use super::check::{self, Backend};
 use super::cross_entropy::check_labels;
@@ -12,7 +13,7 @@ const NAME: &str = "count_correct";
 /// `labels` `[N]` of an integer type (`u32`, `i64` or `u8`). Gives a scalar of type `u32`, outside of any graph; divided
 /// by N it is the accuracy. On a GPU nothing waits for it.
 ///
-/// On the CPU and, in `f32`, on a GPU NaN is larger than nothing, and a row of nothing but NaN answers with class 0.
+/// A row that softmax makes NaN of (one of its logits is NaN or +∞, or all are −∞) is never right.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -33,7 +34,11 @@ pub fn count_correct(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         Backend::CudaF32 => crate::cuda::cross_entropy::count_correct(logits, labels),
         _ => {
             let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
-            logits.detach().argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::U32)?.sum_all()
+            let logits = logits.detach();
+            let right = logits.argmax(D::Minus1)?.eq(&labels)?;
+            // 1, or NaN, which is not even equal to itself.
+            let sums = softmax(&logits, D::Minus1)?.sum(D::Minus1)?;
+            right.mul(&sums.eq(&sums)?)?.to_dtype(DType::U32)?.sum_all()
         }
     }
 }
@@ -45,9 +50,11 @@ fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let largest = |row: &[T]| {
         let larger =
             |best: (usize, T), (class, &value): (usize, &T)| if value > best.1 { (class, value) } else { best };
-        row.iter().enumerate().fold((0, T::NEG_INFINITY), larger).0
+        let (class, value) = row.iter().enumerate().fold((0, T::NEG_INFINITY), larger);
+        let numbers = value.to_f64().is_finite() && row.iter().all(|value| !value.to_f64().is_nan());
+        numbers.then_some(class as i64)
     };
     let values = values::<T>(&logits)?;
-    let correct = values.chunks_exact(classes).zip(&labels).filter(|(row, label)| largest(row) as i64 == **label);
+    let correct = values.chunks_exact(classes).zip(&labels).filter(|(row, label)| largest(row) == Some(**label));
     Tensor::new(correct.count() as u32, &Device::Cpu)
 }
