@@ -56,6 +56,8 @@ impl<N: ModuleT> ModuleT for TestTimeFlip<N> {
         let (first, second) = (log_of(images)?, log_of(&mirrored)?);
         // ln((p + q) / 2) from ln p and ln q, around the larger, so that two tiny probabilities do not vanish.
         let larger = first.maximum(&second)?;
+        // Where both are −∞, the probability is 0 and not NaN.
+        let larger = larger.eq(f64::NEG_INFINITY)?.where_cond(&larger.zeros_like()?, &larger)?;
         let sum = ((first - &larger)?.exp()? + (second - &larger)?.exp()?)?;
         larger + (sum.log()? - std::f64::consts::LN_2)?
     }
@@ -84,6 +86,17 @@ mod tests {
         for row in said {
             assert!((row[0] - 0.5).abs() < 1e-12 && (row[1] - 0.5).abs() < 1e-12, "{row:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_class_that_is_ruled_out_both_times_has_probability_0() -> Result<()> {
+        let ruled_out = f32::NEG_INFINITY;
+        let images = Tensor::new(&[[[[0f32, ruled_out, ruled_out, 0.]]], [[[0., f32::NAN, 0., 0.]]]], &Device::Cpu)?;
+        let said = TestTimeFlip::new(Columns(1.0)).forward_t(&images, false)?;
+        let said = softmax(&said, D::Minus1)?.to_vec2::<f32>()?;
+        assert_eq!(said[0], [0.5, 0.0, 0.0, 0.5]);
+        assert!(said[1].iter().all(|share| share.is_nan()), "{said:?}");
         Ok(())
     }
 
