@@ -18,7 +18,7 @@ const MOST_BINS: usize = 100;
 ///
 /// ```
 /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-/// let prediction = |predicted, probability| Prediction { index: 0, label: 1, predicted, probability };
+/// let prediction = |class, probability| Prediction { index: 0, label: 1, predicted: Some(class), probability };
 /// // Both are said with 90 %, and one is right.
 /// let calibration = Calibration::new(&[prediction(1, 0.9), prediction(0, 0.9)], 10)?;
 /// assert!((calibration.expected_error() - 0.4).abs() < 1e-6);
@@ -36,13 +36,14 @@ impl Calibration {
     ///
     /// ```
     /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 1.0 };
+    /// let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 1.0 };
     /// assert_eq!(Calibration::new(&[sure], 4)?.bins()[3].images, 1);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::Setting`] for no predictions, for 0 or more than 100 bins, and for a probability outside [0, 1].
+    /// [`Error::Setting`] for no predictions, for one without a class (it has no confidence), for 0 or more than 100 bins, and
+    /// for a probability outside [0, 1].
     pub fn new(predictions: &[Prediction], bins: usize) -> Result<Self> {
         let wrong = |name, value: String, reason: &str| Err(Error::Setting { name, value, reason: reason.into() });
         if !(1..=MOST_BINS).contains(&bins) {
@@ -51,19 +52,24 @@ impl Calibration {
         if predictions.is_empty() {
             return wrong("predictions", "0".into(), "a calibration needs at least one");
         }
+        let unclassified = predictions.iter().filter(|prediction| prediction.predicted.is_none()).count();
+        if unclassified > 0 {
+            let reason = "the network's output for them is NaN or infinite, as after a training that diverged; train again \
+                          with a smaller learning rate, or leave them out";
+            return wrong("predictions", format!("{unclassified} of {} without a class", predictions.len()), reason);
+        }
         let mut sums = vec![(0_usize, 0.0, 0_usize); bins];
         for prediction in predictions {
             let confidence = f64::from(prediction.probability);
             if !(0.0..=1.0).contains(&confidence) {
-                let reason = "it lies from 0 to 1; a network whose training diverged gives NaN";
-                return wrong("probability", confidence.to_string(), reason);
+                return wrong("probability", confidence.to_string(), "it lies from 0 to 1");
             }
             // An interval holds its upper end, and the first one 0 as well.
             let bin = ((confidence * bins as f64).ceil() as usize).saturating_sub(1).min(bins - 1);
             let (images, total, right) = &mut sums[bin];
             *images += 1;
             *total += confidence;
-            *right += usize::from(prediction.predicted == prediction.label);
+            *right += usize::from(prediction.is_right());
         }
         let edge = |index: usize| index as f64 / bins as f64;
         let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ReliabilityBin {
@@ -85,7 +91,7 @@ impl Calibration {
     ///
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// assert_eq!(Calibration::new(&[sure], 10)?.bins()[8].accuracy, 1.0);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -109,7 +115,7 @@ impl Calibration {
     ///
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
     /// assert_eq!(Calibration::new(&[sure], 10)?.expected_error(), 0.25);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -121,7 +127,7 @@ impl Calibration {
     ///
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
     /// assert_eq!(Calibration::new(&[sure], 10)?.mean_confidence(), 0.75);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -133,7 +139,7 @@ impl Calibration {
     ///
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
     /// assert_eq!(Calibration::new(&[sure], 10)?.accuracy(), 1.0);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -145,7 +151,7 @@ impl Calibration {
     ///
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: 1, probability: 0.75 };
+    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
     /// assert!(Calibration::new(&[sure], 10)?.picture()?.text().contains("75.0 %"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -179,7 +185,7 @@ mod tests {
         let prediction = |&(probability, right): &(f32, bool)| Prediction {
             index: 0,
             label: 1,
-            predicted: usize::from(right),
+            predicted: Some(usize::from(right)),
             probability,
         };
         cases.iter().map(prediction).collect()

@@ -22,11 +22,30 @@ pub struct Prediction {
     pub index: usize,
     /// The true class.
     pub label: usize,
-    /// The class with the largest logit; the first of them on ties.
-    pub predicted: usize,
-    /// The network's probability (softmax) for the predicted class, in [0, 1].
+    /// The class with the largest logit, the first of them on ties; `None` where the output is NaN or infinite, so that
+    /// softmax gives no probabilities. (A logit of −∞ is fine: its class has probability 0.)
+    pub predicted: Option<usize>,
+    /// The network's probability (softmax) for the predicted class, in [0, 1]; 0 where there is none.
     pub probability: f32,
 }
+
+impl Prediction {
+    /// Whether the true class was predicted.
+    ///
+    /// ```
+    /// use cifar_lab::evaluate::Prediction;
+    /// let said = Prediction { index: 0, label: 3, predicted: Some(3), probability: 0.7 };
+    /// assert!(said.is_right());
+    /// // A network that gives NaN says nothing, and that is wrong.
+    /// assert!(!Prediction { predicted: None, probability: 0.0, ..said }.is_right());
+    /// ```
+    pub fn is_right(&self) -> bool {
+        self.predicted == Some(self.label)
+    }
+}
+
+/// What stands in place of a class where there is none.
+pub(crate) const NO_CLASS: &str = "not a number";
 
 /// The result of [`evaluate`].
 #[derive(Clone, Debug)]
@@ -39,7 +58,8 @@ pub struct Evaluation {
 }
 
 /// Runs `network` in evaluation mode over all of `loader`'s images, without gradients being used and without
-/// changing anything.
+/// changing anything. An image whose output is NaN or infinite counts as wrong; [`Evaluation::not_finite`] says how many
+/// there are.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -80,7 +100,7 @@ pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluatio
         let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2::<f32>()?;
         let labels = batch.labels.to_dtype(DType::U32)?.to_vec1::<u32>()?;
         for ((index, label), row) in batch.indices.into_iter().zip(labels).zip(probabilities) {
-            let (predicted, probability) = largest(&row);
+            let (predicted, probability) = largest(&row).map_or((None, 0.0), |(class, share)| (Some(class), share));
             predictions.push(Prediction { index, label: label as usize, predicted, probability });
         }
     }
@@ -96,19 +116,19 @@ pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluatio
     Ok(Evaluation { loss, predictions, class_names, data, took: started.elapsed() })
 }
 
-/// The first of the largest values, with its index; NaN is larger than nothing.
-fn largest(row: &[f32]) -> (usize, f32) {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (index, &value) in row.iter().enumerate() {
-        if value > best.1 {
-            best = (index, value);
-        }
-    }
-    best
+/// The first of the largest of a row of probabilities, with its index; nothing where one of them is no number.
+fn largest(row: &[f32]) -> Option<(usize, f32)> {
+    let larger = |best: (usize, f32), next: (usize, f32)| if next.1 > best.1 { next } else { best };
+    are_numbers(row).then(|| row.iter().copied().enumerate().reduce(larger)).flatten()
+}
+
+/// Whether these are probabilities: softmax makes NaN of a whole row where one of its logits is NaN or +∞, or all are −∞.
+pub(crate) fn are_numbers(probabilities: &[f32]) -> bool {
+    probabilities.iter().all(|probability| probability.is_finite())
 }
 
 impl Evaluation {
-    /// Mean cross entropy, in nats.
+    /// Mean cross entropy, in nats; NaN where an output is.
     ///
     /// ```
     /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
@@ -139,7 +159,22 @@ impl Evaluation {
     }
 
     fn right(&self) -> usize {
-        self.predictions.iter().filter(|p| p.predicted == p.label).count()
+        self.predictions.iter().filter(|p| p.is_right()).count()
+    }
+
+    /// The number of images whose output is NaN or infinite: nothing was predicted for them, and they count as wrong.
+    ///
+    /// ```
+    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
+    /// # use candle_core::Device;
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
+    /// let evaluation = evaluate(&net, &loader)?;
+    /// assert_eq!(evaluation.not_finite(), 0);
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn not_finite(&self) -> usize {
+        self.predictions.iter().filter(|p| p.predicted.is_none()).count()
     }
 
     /// Number of images.
@@ -205,7 +240,7 @@ impl Evaluation {
         Ok(Calibration::new(&self.predictions, bins)?.of(&self.data))
     }
 
-    /// The wrong predictions, those first of which the network was surest.
+    /// The wrong predictions, those first of which the network was surest; last come those without a class.
     ///
     /// ```
     /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
@@ -213,11 +248,11 @@ impl Evaluation {
     /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
     /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
     /// let evaluation = evaluate(&net, &loader)?;
-    /// assert!(evaluation.surest_mistakes().iter().all(|p| p.label != p.predicted));
+    /// assert!(evaluation.surest_mistakes().iter().all(|p| !p.is_right()));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     pub fn surest_mistakes(&self) -> Vec<Prediction> {
-        let wrong = self.predictions.iter().filter(|p| p.predicted != p.label);
+        let wrong = self.predictions.iter().filter(|p| !p.is_right());
         let mut mistakes: Vec<Prediction> = wrong.copied().collect();
         mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         mistakes
@@ -234,7 +269,12 @@ impl Display for Evaluation {
             self.loss,
             self.data,
             self.took.as_secs_f64()
-        )
+        )?;
+        match self.not_finite() {
+            0 => Ok(()),
+            1 => write!(f, "; 1 of {} outputs is not a number (NaN or infinite): counted as wrong", self.images()),
+            n => write!(f, "; {n} of {} outputs are not numbers (NaN or infinite): counted as wrong", self.images()),
+        }
     }
 }
 
@@ -244,7 +284,7 @@ impl Display for Evaluation {
 /// ```
 /// use cifar_lab::{dataset::Cifar10, evaluate::{Prediction, prediction_gallery}};
 /// let data = Cifar10::stand_in(0, 10, 10).test;
-/// let said = Prediction { index: 3, label: data.label(3)?, predicted: 0, probability: 0.7 };
+/// let said = Prediction { index: 3, label: data.label(3)?, predicted: Some(0), probability: 0.7 };
 /// let figure = prediction_gallery(&data, &[said], 8)?;
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
@@ -255,8 +295,11 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
     let class = |class: usize| data.class_names().get(class).map_or("?", String::as_str);
     let (mut pictures, mut labels, mut correct) = (Vec::new(), Vec::new(), Vec::new());
     for prediction in predictions {
-        let right = prediction.predicted == prediction.label;
-        let said = format!("{} {:.0} %", class(prediction.predicted), 100.0 * prediction.probability);
+        let right = prediction.is_right();
+        let said = match prediction.predicted {
+            Some(predicted) => format!("{} {:.0} %", class(predicted), 100.0 * prediction.probability),
+            None => NO_CLASS.to_string(),
+        };
         labels.push(if right { said } else { format!("{said}\ntrue: {}", class(prediction.label)) });
         pictures.push(data.picture(prediction.index)?);
         correct.push(right);
@@ -273,36 +316,58 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     counts: Vec<Vec<u64>>,
+    unclassified: Vec<u64>,
     class_names: Vec<String>,
     /// The data set's name, for titles.
     data: String,
 }
 
 impl ConfusionMatrix {
-    /// Counts `predictions`; labels and predictions are below `class_names.len()`, others are left out.
+    /// Counts `predictions`. Labels are below `class_names.len()`; those of other classes are left out.
     ///
     /// ```
     /// use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let cat_for_dog = Prediction { index: 0, label: 1, predicted: 0, probability: 0.9 };
+    /// let cat_for_dog = Prediction { index: 0, label: 1, predicted: Some(0), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[cat_for_dog], &["cat".into(), "dog".into()]);
     /// assert_eq!(matrix.counts(), [[0, 0], [1, 0]]);
     /// ```
     pub fn new(predictions: &[Prediction], class_names: &[String]) -> Self {
         let classes = class_names.len();
-        let mut counts = vec![vec![0; classes]; classes];
+        let (mut counts, mut unclassified) = (vec![vec![0; classes]; classes], vec![0; classes]);
         for prediction in predictions {
-            if let Some(count) = counts.get_mut(prediction.label).and_then(|row| row.get_mut(prediction.predicted)) {
-                *count += 1;
+            let Some(row) = counts.get_mut(prediction.label) else { continue };
+            match prediction.predicted.and_then(|class| row.get_mut(class)) {
+                Some(count) => *count += 1,
+                None => unclassified[prediction.label] += 1,
             }
         }
-        Self { counts, class_names: class_names.to_vec(), data: String::new() }
+        Self { counts, unclassified, class_names: class_names.to_vec(), data: String::new() }
+    }
+
+    /// How many images of each true class were taken for none of the classes: the output is NaN or infinite, or the
+    /// network tells more classes apart than the data set has.
+    ///
+    /// ```
+    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
+    /// let nan = Prediction { index: 0, label: 1, predicted: None, probability: 0.0 };
+    /// let matrix = ConfusionMatrix::new(&[nan], &["cat".into(), "dog".into()]);
+    /// assert_eq!(matrix.unclassified(), [0, 1]);
+    /// assert_eq!(matrix.per_class()[1], ("dog".to_string(), 0.0));
+    /// ```
+    pub fn unclassified(&self) -> &[u64] {
+        &self.unclassified
+    }
+
+    /// The number of images of a true class.
+    fn images(&self, class: usize) -> u64 {
+        self.counts[class].iter().sum::<u64>() + self.unclassified[class]
     }
 
     /// The counts: a row for each true class, a column for each predicted one.
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
     /// assert_eq!(matrix.counts()[1], [0, 1]);
     /// ```
@@ -315,32 +380,37 @@ impl ConfusionMatrix {
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
     /// assert_eq!(matrix.per_class()[1], ("dog".to_string(), 1.0));
     /// ```
     pub fn per_class(&self) -> Vec<(String, f64)> {
         let recall = |(class, row): (usize, &Vec<u64>)| {
-            let share = row[class] as f64 / row.iter().sum::<u64>() as f64;
+            let share = row[class] as f64 / self.images(class) as f64;
             (self.class_names[class].clone(), share)
         };
         self.counts.iter().enumerate().map(recall).collect()
     }
 
-    /// Each class with its images and its accuracy, as a table.
+    /// Each class with its images and its accuracy, as a table; with those that were taken for no class, if there are any.
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
     /// assert!(matrix.per_class_table().to_string().contains("100.0 %"));
     /// ```
     pub fn per_class_table(&self) -> Table {
-        let table = Table::new(["class", "images", "right", "accuracy"]).caption(self.data.clone());
+        let all_classified = self.unclassified.iter().all(|&count| count == 0);
+        let mut header = vec!["class", "images", "right", "accuracy"];
+        header.extend((!all_classified).then_some("no class"));
+        let table = Table::new(header).caption(self.data.clone());
         self.per_class().into_iter().enumerate().fold(table, |table, (class, (name, share))| {
-            let images: u64 = self.counts[class].iter().sum();
+            let images = self.images(class);
             let percent = if images == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * share) };
-            table.row([name, images.to_string(), self.counts[class][class].to_string(), percent])
+            let mut row = vec![name, images.to_string(), self.counts[class][class].to_string(), percent];
+            row.extend((!all_classified).then(|| self.unclassified[class].to_string()));
+            table.row(row)
         })
     }
 
@@ -348,7 +418,7 @@ impl ConfusionMatrix {
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: 1, probability: 0.9 };
+    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
     /// assert!(matrix.picture()?.text().contains("dog"));
     /// # Ok::<(), cifar_lab::error::Error>(())
@@ -358,7 +428,8 @@ impl ConfusionMatrix {
     /// Where it cannot be drawn; see [`plot::PlotError`].
     pub fn picture(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
-        Ok(plot::confusion_matrix(&format!("Confusion matrix{of}"), &self.counts, &self.class_names)?)
+        let title = format!("Confusion matrix{of}");
+        Ok(plot::confusion_matrix_of(&title, &self.counts, &self.unclassified, &self.class_names)?)
     }
 }
 
@@ -401,8 +472,14 @@ mod tests {
 
     #[test]
     fn the_surest_mistakes_come_first() {
-        let prediction = |index, label, predicted, probability| Prediction { index, label, predicted, probability };
-        let predictions = vec![prediction(0, 0, 1, 0.6), prediction(1, 1, 1, 0.99), prediction(2, 1, 0, 0.8)];
+        let prediction = |index, label, predicted: usize, probability| Prediction {
+            index,
+            label,
+            predicted: Some(predicted),
+            probability,
+        };
+        let nan = Prediction { index: 3, label: 1, predicted: None, probability: 0.0 };
+        let predictions = vec![nan, prediction(0, 0, 1, 0.6), prediction(1, 1, 1, 0.99), prediction(2, 1, 0, 0.8)];
         let evaluation = Evaluation {
             loss: 0.0,
             predictions,
@@ -411,6 +488,138 @@ mod tests {
             took: Duration::ZERO,
         };
         let order: Vec<usize> = evaluation.surest_mistakes().iter().map(|p| p.index).collect();
-        assert_eq!(order, [2, 0]);
+        assert_eq!(order, [2, 0, 3]);
+    }
+
+    /// Says these rows, one after the other, whatever the images are.
+    struct Rows(Vec<[f32; 10]>, std::cell::Cell<usize>);
+
+    impl ModuleT for Rows {
+        fn forward_t(&self, x: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+            let from = self.1.replace(self.1.get() + x.dim(0)?);
+            Tensor::from_vec(self.0[from..self.1.get()].concat(), (x.dim(0)?, 10), x.device())
+        }
+    }
+
+    /// An evaluation on as many images as there are rows of logits.
+    fn evaluation(rows: &[fn(label: usize) -> [f32; 10]]) -> Result<(Dataset, Evaluation)> {
+        let data = Cifar10::stand_in(0, 10, rows.len()).test;
+        let labels = data.labels();
+        let rows = rows.iter().zip(&labels).map(|(row, &label)| row(label as usize)).collect();
+        // In several batches.
+        let loader = DataLoader::new(&data, &Device::Cpu).batch_size(4);
+        let evaluation = evaluate(&Rows(rows, Default::default()), &loader)?;
+        Ok((data, evaluation))
+    }
+
+    /// A row of zeros but for `value`, `shift` classes after the true one.
+    fn row(label: usize, shift: usize, value: f32) -> [f32; 10] {
+        let mut row = [0.0; 10];
+        row[(label + shift) % 10] = value;
+        row
+    }
+
+    /// Rows that softmax makes NaN of, wherever in them the trouble is.
+    const NO_NUMBERS: [fn(usize) -> [f32; 10]; 6] = [
+        |label| row(label, 0, f32::NAN),
+        |label| row(label, 1, f32::NAN),
+        |_| [f32::NAN; 10],
+        |label| row(label, 0, f32::INFINITY),
+        |label| row(label, 9, f32::INFINITY),
+        |_| [f32::NEG_INFINITY; 10],
+    ];
+
+    #[test]
+    fn outputs_that_are_no_numbers_count_as_wrong_and_are_counted() -> Result<()> {
+        let mut rows = NO_NUMBERS.to_vec();
+        rows.extend([|label| row(label, 0, 2.0), |label| row(label, 3, 1.0)] as [fn(usize) -> [f32; 10]; 2]);
+        let (data, evaluation) = evaluation(&rows)?;
+        for prediction in &evaluation.predictions()[..6] {
+            assert_eq!((prediction.predicted, prediction.probability), (None, 0.0), "{prediction:?}");
+        }
+        assert_eq!((evaluation.not_finite(), evaluation.accuracy()), (6, 0.125));
+        assert!(evaluation.loss().is_nan());
+        let line = evaluation.to_string();
+        assert!(line.contains("8 test images: 12.50 %  (loss NaN; "), "{line}");
+        assert!(line.ends_with("; 6 of 8 outputs are not numbers (NaN or infinite): counted as wrong"), "{line}");
+        use crate::display::Show;
+        assert!(evaluation.view().text().contains("6 of 8 outputs are not numbers"), "{}", evaluation.view().text());
+        // The wrong one first: of the others the network was sure of nothing.
+        let mistakes = evaluation.surest_mistakes();
+        assert_eq!((mistakes.len(), mistakes[0].index), (7, 7));
+
+        let matrix = evaluation.confusion_matrix();
+        assert_eq!(matrix.counts().iter().flatten().sum::<u64>(), 2);
+        assert_eq!(matrix.unclassified().iter().sum::<u64>(), 6);
+        for (class, (_, accuracy)) in matrix.per_class().into_iter().enumerate() {
+            let images = data.class_counts()[class];
+            let right = if class == data.label(6)? { 1.0 } else { 0.0 };
+            assert!(if images == 0 { accuracy.is_nan() } else { accuracy == right / images as f64 }, "{class}");
+        }
+        assert!(matrix.per_class_table().to_string().contains("no class"));
+        let text = matrix.picture()?.text().to_string();
+        assert!(text.contains("1 of 8 right (12.5 %); 6 were taken for none of these classes"), "{text}");
+
+        let gallery = prediction_gallery(&data, evaluation.predictions(), 4)?.text().to_string();
+        assert_eq!(gallery.matches("not a number, true: ").count(), 6, "{gallery}");
+        assert_eq!((gallery.matches("(wrong)").count(), gallery.matches("(right)").count()), (7, 1), "{gallery}");
+        assert!(!gallery.contains("NaN") && !gallery.contains("inf"), "{gallery}");
+
+        let error = evaluation.calibration(15).unwrap_err().to_string();
+        assert!(error.starts_with("predictions = 6 of 8 without a class cannot be: "), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_evaluation_of_numbers_says_nothing_of_them_and_one_is_one() -> Result<()> {
+        let (_, all) = evaluation(&[|label| row(label, 0, 1.0)])?;
+        assert!(
+            !all.to_string().contains("number")
+                && !all.confusion_matrix().per_class_table().to_string().contains("no class")
+        );
+        let (_, one) = evaluation(&[|label| row(label, 0, 1.0), |_| [f32::NAN; 10]])?;
+        let line = one.to_string();
+        assert!(line.ends_with("; 1 of 2 outputs is not a number (NaN or infinite): counted as wrong"), "{line}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_logit_of_minus_infinity_is_probability_0() -> Result<()> {
+        let masked: fn(usize) -> [f32; 10] = |label| {
+            let mut row = [f32::NEG_INFINITY; 10];
+            row[label] = -3.0;
+            row
+        };
+        let (_, sure) = evaluation(&[masked, |label| row(label, 4, f32::NEG_INFINITY)])?;
+        assert_eq!(sure.not_finite(), 0);
+        assert_eq!((sure.predictions()[0].is_right(), sure.predictions()[0].probability), (true, 1.0));
+        assert!((sure.predictions()[1].probability - 1.0 / 9.0).abs() < 1e-6);
+        // The true class ruled out: wrong, with an infinite loss, and no NaN.
+        let (_, ruled_out) = evaluation(&[|label| row(label, 0, f32::NEG_INFINITY)])?;
+        assert_eq!((ruled_out.not_finite(), ruled_out.accuracy(), ruled_out.loss()), (0, 0.0, f64::INFINITY));
+        Ok(())
+    }
+
+    /// As a training that diverged leaves it, wherever the NaN is.
+    #[test]
+    fn nan_in_any_layer_of_a_network_is_told() -> Result<()> {
+        use crate::model::{Net, NetConfig, TestTimeFlip};
+        use candle_cnn::parameters::Parameters;
+        let data = Cifar10::stand_in(0, 10, 12).test;
+        let loader = DataLoader::new(&data, &Device::Cpu).batch_size(8);
+        let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+        for name in ["conv1.weight", "conv2.bias", "bn1.running_var", "bn2.weight", "fc1.weight", "fc2.bias"] {
+            let parameters = Parameters::new(0);
+            let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+            let var = parameters.get(name).unwrap();
+            let mut values = var.flatten_all()?.to_vec1::<f32>()?;
+            values[0] = f32::NAN;
+            let values = Tensor::from_vec(values, var.shape(), &Device::Cpu)?;
+            parameters.named().iter().find(|(found, _)| found == name).unwrap().1.set(&values)?;
+            for evaluation in [evaluate(&net, &loader)?, evaluate(&TestTimeFlip::new(net.clone()), &loader)?] {
+                assert_eq!((evaluation.not_finite(), evaluation.accuracy()), (12, 0.0), "{name}");
+            }
+        }
+        Ok(())
     }
 }

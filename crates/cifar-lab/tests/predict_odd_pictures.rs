@@ -209,7 +209,7 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
         assert_eq!(predictor.card(), &card);
         for prediction in evaluation.predictions() {
             let likeliest = predictor.predict(data.picture(prediction.index)?)?.classes()[0].clone();
-            assert_eq!(likeliest.class, data.class_names()[prediction.predicted]);
+            assert_eq!(Some(&likeliest.class), prediction.predicted.map(|class| &data.class_names()[class]));
             assert!((likeliest.probability - prediction.probability).abs() < 1e-5);
         }
     }
@@ -275,5 +275,63 @@ fn the_program_prints_a_table() -> Result<()> {
     assert_eq!(predict(&[weights.as_ref()]).0, Some(2));
     let (code, _, errors) = predict(&[bad.as_ref(), bad.as_ref()]);
     assert!(code == Some(1) && errors.contains("bad.png"), "{errors}");
+    Ok(())
+}
+
+/// Says NaN of every picture whose middle is mostly red.
+struct NanOfRed;
+
+impl ModuleT for NanOfRed {
+    fn forward_t(&self, x: &Tensor, train: bool) -> CandleResult<Tensor> {
+        let said = MeanColor.forward_t(x, train)?;
+        let rows = said.to_vec2::<f32>()?.into_iter().map(|row| match row[0] > row[1] && row[0] > row[2] {
+            true => vec![row[0], f32::NAN, row[2]],
+            false => row,
+        });
+        Tensor::new(rows.collect::<Vec<_>>(), x.device())
+    }
+}
+
+#[test]
+fn an_output_that_is_no_number_names_no_class() -> Result<()> {
+    let class_names = ["red", "green", "blue"].map(String::from).to_vec();
+    let card = ModelCard { class_names, network: None, ..ModelCard::default() };
+    let predictor = Predictor::new(NanOfRed, &card, &Device::Cpu)?;
+    let nothing = predictor.predict(slope(40, 40, 0))?.named("red.png");
+    assert!(nothing.classes().is_empty() && nothing.top(3).is_empty());
+    assert_eq!(nothing.to_string(), "red.png: the network's output is not a number (NaN or infinite)");
+    let figure = nothing.figure()?.svg();
+    assert!(figure.contains("red.png: the network&#39;s output is not a number") && !figure.contains('%'), "{figure}");
+    // The others are not touched by it.
+    let folder = tempfile::tempdir().unwrap();
+    slope(40, 40, 0).save(folder.path().join("red.png")).unwrap();
+    slope(40, 40, 2).save(folder.path().join("blue.png")).unwrap();
+    let both = predictor.predict_folder(folder.path())?;
+    assert_eq!(both.predictions()[0].classes()[0].class, "blue");
+    let table = both.table(2).to_string();
+    assert!(table.contains("red.png   not a number") && table.contains("blue.png  blue "), "{table}");
+    assert!(both.figure()?.svg().contains("not a number") && both.view().text().contains("not a number"));
+    assert!(!both.to_string().contains("NaN"), "{both}");
+    Ok(())
+}
+
+#[test]
+fn the_program_says_of_a_diverged_network_that_it_says_nothing() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, picture) = (folder.path().join("net.pth"), folder.path().join("tiny.png"));
+    slope(5, 3, 2).save(&picture).unwrap();
+    let parameters = Parameters::new(0);
+    Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
+    let named = parameters.named();
+    let (_, bias) = named.iter().find(|(name, _)| name == "fc2.bias").unwrap();
+    bias.set(&(bias.zeros_like()? / 0.0)?)?;
+    save_pth(&parameters, &weights, &ModelCard::default())?;
+    let output = Command::new(env!("CARGO_BIN_EXE_predict")).args([&weights, &picture]).output().unwrap();
+    let (table, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(table.contains("tiny.png  not a number") && !table.contains('%'), "{table}");
+    let said = "tiny.png: the network's output is not a number (NaN or infinite): are the weights those of a training that \
+                diverged?\n";
+    assert_eq!(errors, said);
     Ok(())
 }

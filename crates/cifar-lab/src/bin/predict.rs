@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use cifar_lab::checkpoint::ModelCard;
 use cifar_lab::device::choose_device;
 use cifar_lab::error::Result;
-use cifar_lab::predict::{PicturePredictions, Predictor};
+use cifar_lab::predict::{PicturePrediction, PicturePredictions, Predictor};
 
 const USAGE: &str = "\
 usage: predict [--top K] [--device NAME] WEIGHTS PICTURE…
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the table; whether all pictures could be looked at.
+/// Prints the table; whether something could be said of all pictures.
 fn predict(arguments: &Arguments) -> Result<bool> {
     let predictor = Predictor::from_file(&arguments.weights, &choose_device(&arguments.device)?)?;
     let mut all: Vec<PicturePredictions> = Vec::new();
@@ -79,7 +79,11 @@ fn predict(arguments: &Arguments) -> Result<bool> {
     for refused in all.refused() {
         eprintln!("{}", refused.reason);
     }
-    Ok(all.refused().is_empty())
+    let silent = |prediction: &&PicturePrediction| prediction.classes().is_empty();
+    for prediction in all.predictions().iter().filter(silent) {
+        eprintln!("{prediction}: are the weights those of a training that diverged?");
+    }
+    Ok(all.refused().is_empty() && !all.predictions().iter().any(|prediction| silent(&prediction)))
 }
 
 /// What the network is.

@@ -45,6 +45,16 @@ pub fn confusion_matrix(
     counts: &[Vec<u64>],
     class_names: &[impl AsRef<str>],
 ) -> Result<Figure, PlotError> {
+    confusion_matrix_of(title, counts, &vec![0; counts.len()], class_names)
+}
+
+/// The same where `unclassified[t]` images of true class `t` were taken for none of the classes; they count as wrong.
+pub(crate) fn confusion_matrix_of(
+    title: &str,
+    counts: &[Vec<u64>],
+    unclassified: &[u64],
+    class_names: &[impl AsRef<str>],
+) -> Result<Figure, PlotError> {
     let classes = counts.len();
     if classes == 0 {
         return Err(PlotError::Empty { what: "the confusion matrix has no classes".to_string() });
@@ -70,10 +80,16 @@ pub fn confusion_matrix(
         });
     }
     let names: Vec<String> = class_names.iter().map(|name| text::one_line(name.as_ref())).collect();
-    let totals: Vec<u128> = counts.iter().map(|row| row.iter().map(|count| u128::from(*count)).sum()).collect();
+    let all_of = |(row, other): (&Vec<u64>, &u64)| row.iter().chain([other]).map(|count| u128::from(*count)).sum();
+    let totals: Vec<u128> = counts.iter().zip(unclassified).map(all_of).collect();
     let (right, all) =
         (counts.iter().enumerate().map(|(i, row)| u128::from(row[i])).sum::<u128>(), totals.iter().sum::<u128>());
     let summary = format!("{} of {} right ({})", text::grouped(right), text::grouped(all), percent(share(right, all)));
+    let summary = match unclassified.iter().map(|count| u128::from(*count)).sum::<u128>() {
+        0 => summary,
+        1 => format!("{summary}; 1 was taken for none of these classes"),
+        others => format!("{summary}; {} were taken for none of these classes", text::grouped(others)),
+    };
 
     let layout = Layout::new(counts, &names);
     let Layout { cell, left, top, side, width, height, .. } = layout;

@@ -35,6 +35,7 @@ pub(crate) mod text;
 pub use axis::Scale;
 pub use bars::Bars;
 pub use confusion::confusion_matrix;
+pub(crate) use confusion::confusion_matrix_of;
 pub use curves::{Curves, LossAndAccuracy, Series, loss_and_accuracy};
 pub use error::PlotError;
 pub use feature_maps::FeatureMaps;

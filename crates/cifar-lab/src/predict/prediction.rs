@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::display::{Figure, Show, Table, View};
 use crate::error::Result;
+use crate::evaluate::{NO_CLASS, are_numbers};
 use crate::picture::{self, PictureError};
 use crate::plot::{Gallery, picture_with_bars};
 
@@ -31,7 +32,8 @@ impl Display for ClassProbability {
     }
 }
 
-/// What a network says of one picture: all classes, the likeliest first. A clone shares it.
+/// What a network says of one picture: all classes, the likeliest first; none where its output is NaN or infinite. A clone
+/// shares it.
 ///
 /// As the last expression of a cell it shows the picture, what the network sees of it, and bars.
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ pub struct PicturePrediction {
 
 impl PicturePrediction {
     pub(super) fn new(name: String, middle: &RgbImage, input: RgbImage, names: &[String], row: &[f32]) -> Self {
+        let row = if are_numbers(row) { row } else { &[] };
         let mut classes: Vec<ClassProbability> = names
             .iter()
             .zip(row)
@@ -78,7 +81,7 @@ impl PicturePrediction {
         Self { name: name.into(), ..self }
     }
 
-    /// All classes, the likeliest first.
+    /// All classes, the likeliest first; none where the network's output is NaN or infinite, so that it says nothing.
     pub fn classes(&self) -> &[ClassProbability] {
         &self.classes
     }
@@ -106,7 +109,8 @@ impl PicturePrediction {
             (&*self.shown, "the picture's middle".to_string()),
             (&fitted(&self.input), format!("the network sees {width}×{height}")),
         ];
-        Ok(picture_with_bars(&self.name, &pictures, &names, &values)?.with_text(self.to_string()))
+        let title = if self.classes.is_empty() { self.to_string() } else { self.name.clone() };
+        Ok(picture_with_bars(&title, &pictures, &names, &values)?.with_text(self.to_string()))
     }
 }
 
@@ -131,6 +135,9 @@ fn fitted(picture: &RgbImage) -> RgbImage {
 
 impl Display for PicturePrediction {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.classes.is_empty() {
+            return write!(f, "{}: the network's output is {NO_CLASS} (NaN or infinite)", self.name);
+        }
         let classes: Vec<String> = self.top(NAMED).iter().map(ClassProbability::to_string).collect();
         write!(f, "{}: {}", self.name, classes.join(", "))
     }
@@ -171,7 +178,7 @@ impl PicturePredictions {
     /// Where there are none, or too many to be shown.
     pub fn figure(&self) -> Result<Figure> {
         let label = |prediction: &PicturePrediction| {
-            let class = prediction.top(1).first().map_or(String::new(), ClassProbability::to_string);
+            let class = prediction.top(1).first().map_or(NO_CLASS.to_string(), ClassProbability::to_string);
             format!("{class}\n{}", prediction.name)
         };
         let labels: Vec<String> = self.predictions.iter().map(label).collect();
@@ -186,7 +193,8 @@ impl PicturePredictions {
         let mut table = Table::new(["picture".to_string()].into_iter().chain(ranks));
         for prediction in &self.predictions {
             let classes = prediction.top(k).iter().map(ClassProbability::to_string);
-            table = table.row([prediction.name.clone()].into_iter().chain(classes));
+            let nothing = prediction.classes.is_empty().then(|| NO_CLASS.to_string());
+            table = table.row([prediction.name.clone()].into_iter().chain(classes).chain(nothing));
         }
         for refused in &self.refused {
             table = table.row([refused.name.clone(), "refused".to_string()]);
