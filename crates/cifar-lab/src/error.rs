@@ -72,6 +72,14 @@ pub enum Error {
         /// The step within the epoch, counted from 1.
         step: usize,
     },
+    /// What a network computed is no number, so that nothing can be told from it.
+    #[error("{what} is {value}: the network's weights or its images hold NaN or ∞, as after a training that diverged")]
+    NotFinite {
+        /// What was computed.
+        what: String,
+        /// The value found (NaN or infinite).
+        value: f32,
+    },
     /// A setting of a training, a loader or an evaluation has a value that cannot be.
     #[error("{name} = {value} cannot be: {reason}")]
     Setting {

@@ -48,7 +48,8 @@ pub struct GradCam {
 ///
 /// # Errors
 /// [`Error::Setting`] where `network` has no layer of that name that gives feature maps `[N, C, H, W]` (the message
-/// lists those that do), for another number of classes than images, and for a class that the network does not tell.
+/// lists those that do), for another number of classes than images, and for a class that the network does not tell;
+/// [`Error::NotFinite`] where a class's logit or its map is NaN or infinite.
 pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     let (logits, calls) = trace::record(|| network.forward_t(images, false));
     let (count, told) = logits?.dims2()?;
@@ -75,12 +76,27 @@ pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &
     // In evaluation mode the images do not touch each other, so one backward pass serves all.
     let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let chosen = Tensor::from_vec(chosen, (count, 1), logits.device())?;
-    let gradients = logits.gather(&chosen, 1)?.sum_all()?.backward()?;
+    let chosen = logits.gather(&chosen, 1)?;
+    check(&chosen, |image| format!("the logit of class {} for image {image}", classes[image]))?;
+    let gradients = chosen.sum_all()?.backward()?;
     let maps = &calls[place].output;
     let gradient = gradients.get(maps).ok_or_else(no_maps)?;
     let weights = gradient.mean_keepdim(D::Minus1)?.mean_keepdim(D::Minus2)?;
-    let maps = maps.detach().broadcast_mul(&weights.detach())?.sum(1)?.relu()?;
+    let maps = maps.detach().broadcast_mul(&weights.detach())?.sum(1)?;
+    // candle's `relu` makes 0 of NaN, as if nothing spoke for the class.
+    check(&maps, |image| format!("the map of image {image}"))?;
+    let maps = maps.relu()?;
     Ok(GradCam { maps, layer: layer.to_string() })
+}
+
+/// Refuses values `[N, …]` that are no numbers; `what` says what an image's are.
+fn check(values: &Tensor, what: impl Fn(usize) -> String) -> Result<()> {
+    let rows = values.detach().to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
+    let found = |(image, row): (usize, &Vec<f32>)| Some((image, *row.iter().find(|value| !value.is_finite())?));
+    match rows.iter().enumerate().find_map(found) {
+        Some((image, value)) => Err(Error::NotFinite { what: what(image), value }),
+        None => Ok(()),
+    }
 }
 
 fn gives_maps(call: &LayerCall) -> bool {
@@ -282,6 +298,24 @@ mod tests {
         assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" cannot be"));
         assert!(refused("conv1", &[0]).contains("each of the 2 images"));
         assert!(refused("conv1", &[0, 5]).contains("tells 5 classes"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_map() -> Result<()> {
+        let parameters = Parameters::new(0);
+        let network = Small::new(&parameters)?;
+        let mut pixels = vec![0.5f32; 2 * 3 * 5 * 4];
+        pixels[3 * 5 * 4] = f32::NAN;
+        let images = Tensor::from_vec(pixels, (2, 3, 5, 4), &Device::Cpu)?;
+        let error = grad_cam(&network, &images, "conv1", &[0, 4]).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { value, .. } if value.is_nan()), "{error}");
+        assert!(error.to_string().starts_with("the logit of class 4 for image 1 is NaN: "), "{error}");
+        // A map that is no number while its class's logit is one: ∞ in a weight that only the gradient meets.
+        let images = Tensor::zeros((1, 3, 5, 4), DType::F32, &Device::Cpu)?;
+        let image = |_: usize| "the map of image 0".to_string();
+        let error = check(&(images / 0.0)?, image).unwrap_err().to_string();
+        assert!(error.starts_with("the map of image 0 is NaN: "), "{error}");
         Ok(())
     }
 
