@@ -33,9 +33,11 @@ pub enum PlotError {
         expected: usize,
     },
     /// A row of a confusion matrix is longer or shorter than the matrix is high.
-    #[error("row {row} of the confusion matrix has {found} counts; with {expected} rows it needs {expected}")]
+    #[error(
+        "row {row} of the confusion matrix, counted from 0, has {found} counts; with {expected} rows it needs {expected}"
+    )]
     RowLength {
-        /// The row, from 0.
+        /// The row, counted from 0.
         row: usize,
         /// The counts in it.
         found: usize,

@@ -268,7 +268,9 @@ impl Gallery {
             return Err(PlotError::Empty { what: "the gallery has no pictures".to_string() });
         }
         if let Some(index) = self.images.iter().position(|image| image.width() == 0 || image.height() == 0) {
-            return Err(PlotError::Empty { what: format!("picture {index} of the gallery has no pixels") });
+            return Err(PlotError::Empty {
+                what: format!("picture {index} of the gallery, counted from 0, has no pixels"),
+            });
         }
         if self.columns == 0 {
             return Err(PlotError::Setting { name: "columns", value: "0".to_string(), wanted: "at least 1" });
