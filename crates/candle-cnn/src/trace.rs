@@ -33,6 +33,8 @@ pub enum Operation {
         bias: Option<Tensor>,
         /// Added to the variance.
         eps: f64,
+        /// Whether it normalized with the batch's own mean and variance instead of the running ones.
+        train: bool,
     },
     /// A fully connected layer.
     Linear {
@@ -60,7 +62,10 @@ pub enum Operation {
     /// `[N, …]` to `[N, rest]`.
     Flatten,
     /// Leaves values as they are where one does not train.
-    Dropout,
+    Dropout {
+        /// Whether values were dropped.
+        train: bool,
+    },
 }
 
 /// One call of one layer.

@@ -1,9 +1,16 @@
-//! Our half of `tests/with_onnxruntime.py`: `cargo run --example onnx_logits CIFAR10_FOLDER WORK_FOLDER`.
+//! Our half of `tests/with_onnxruntime.py`: `cargo run --example onnx_logits WORK_FOLDER [CIFAR10_FOLDER]`.
 //!
-//! Trains the original's network and a `Sequential` for a few steps, and writes each as ONNX with what it says of the first
+//! Writes each of `tests/support/onnx_networks.rs` as `odd/NAME.onnx`, with the images that it was asked about, and what
+//! it said of them, as `NAME.images.f32` and `NAME.f32`.
+//!
+//! With CIFAR-10 it also trains the original's network and a `Sequential` for a few steps, and writes each as ONNX with what it says of the first
 //! 1,000 test pictures: `net.onnx` and `net.f32`, `sequential.onnx` and `sequential.f32`; and the pictures, `images.f32`.
 
 use std::path::Path;
+
+#[allow(dead_code)] // What cannot be written is for the unit tests.
+#[path = "../tests/support/onnx_networks.rs"]
+mod onnx_networks;
 
 use candle_cnn::layers::{Conv2dConfig, Dropout, Flatten, MaxPool2d, Relu, Sequential, batch_norm2d, conv2d, linear};
 use candle_cnn::optim::{SGD, SgdConfig};
@@ -20,10 +27,35 @@ const IMAGES: usize = 1000;
 /// Enough that no running statistic is what it was at first, and logits differ from picture to picture.
 const STEPS: usize = 50;
 
+/// Those of no trained network.
+const FEW_IMAGES: usize = 7;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [data, folder] = arguments.as_slice() else { return Err("usage: onnx_logits CIFAR10 FOLDER".into()) };
-    let (data, folder) = (Cifar10::from_folder(data)?, Path::new(folder));
+    match arguments.as_slice() {
+        [folder] => write_odd(&Path::new(folder).join("odd")),
+        [folder, data] => {
+            write_odd(&Path::new(folder).join("odd"))?;
+            write_trained(Path::new(folder), &Cifar10::from_folder(data)?)
+        }
+        _ => Err("usage: onnx_logits FOLDER [CIFAR10]".into()),
+    }
+}
+
+fn write_odd(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder)?;
+    for case in onnx_networks::all()? {
+        let (channels, height, width) = case.shape;
+        let images = Tensor::randn(0f32, 1.0, (FEW_IMAGES, channels, height, width), &Device::Cpu)?;
+        let card = ModelCard { image_shape: case.shape, ..ModelCard::default() };
+        save_onnx(&case, folder.join(format!("{}.onnx", case.name)), &card, &Device::Cpu)?;
+        write(&images, &folder.join(format!("{}.images.f32", case.name)))?;
+        write(&case.forward_t(&images, false)?, &folder.join(format!("{}.f32", case.name)))?;
+    }
+    Ok(())
+}
+
+fn write_trained(folder: &Path, data: &Cifar10) -> Result<(), Box<dyn std::error::Error>> {
     let test = DataLoader::new(&data.test, &Device::Cpu).batch_size(IMAGES).normalize(Normalize::default());
     let images = test.first_batch()?.images;
     write(&images, &folder.join("images.f32"))?;
@@ -31,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let parameters = Parameters::new(0);
     let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
-    train(&net, &parameters, &data)?;
+    train(&net, &parameters, data)?;
     save_onnx(&net, folder.join("net.onnx"), &card, &Device::Cpu)?;
     write(&net.forward_t(&images, false)?, &folder.join("net.f32"))?;
 
@@ -48,7 +80,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .add(Flatten)
         .add(Dropout::new(0.1, 0)?)
         .add(linear(8 * 5 * 5, 10, vb.pp("last"))?);
-    train(&net, &parameters, &data)?;
+    train(&net, &parameters, data)?;
     save_onnx(&net, folder.join("sequential.onnx"), &card, &Device::Cpu)?;
     write(&net.forward_t(&images, false)?, &folder.join("sequential.f32"))?;
     Ok(())

@@ -75,6 +75,7 @@ impl ModuleT for BatchNorm2d {
                 weight: self.weight.clone(),
                 bias: self.bias.clone(),
                 eps: self.config.eps,
+                train,
             },
             inputs: vec![x.clone()],
             output: y.clone(),

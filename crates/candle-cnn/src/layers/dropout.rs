@@ -63,7 +63,8 @@ fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
 
 impl ModuleT for Dropout {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let y = if train && self.probability > 0.0 {
+        let drops = train && self.probability > 0.0;
+        let y = if drops {
             step_graph::refuse("dropout draws its mask on the host")?;
             let mut random = stream(self.seed, "dropout", &[self.calls.fetch_add(1, Ordering::Relaxed)]);
             let kept = (1.0 / (1.0 - self.probability)) as f32;
@@ -81,7 +82,7 @@ impl ModuleT for Dropout {
             name: String::new(),
             kind: "Dropout",
             settings: format!("p {}", self.probability),
-            operation: Operation::Dropout,
+            operation: Operation::Dropout { train: drops },
             inputs: vec![x.clone()],
             output: y.clone(),
             parameters: 0,

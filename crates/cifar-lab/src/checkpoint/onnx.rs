@@ -5,7 +5,7 @@
 //! Source: <https://onnx.ai/onnx/operators>, opset 17.
 
 use candle_cnn::trace::{self, LayerCall, Operation};
-use candle_core::{DType, Device, Tensor, TensorId};
+use candle_core::{DType, Device, Tensor, TensorId, Var};
 use candle_nn::ModuleT;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -33,8 +33,13 @@ const OUTPUT: &str = "logits";
 const MOST_BYTES: usize = i32::MAX as usize;
 
 /// Writes `network`, whose parameters lie on `device`, to `path` as ONNX. It takes `images`, normalised f32
-/// `[N, C, H, W]` of the card's shape with any N, and gives `logits` `[N, classes]`, as in evaluation mode. Parameters keep
-/// their names (`conv1.weight`); `card` goes into the metadata under `model_card`.
+/// `[N, C, H, W]` of the card's shape with any N, and gives `logits` `[N, classes]`, as in evaluation mode. `card` goes into
+/// the metadata under `model_card`.
+///
+/// Parameters keep their names (`conv1.weight`). One that several layers share is written once, under the name that it has
+/// in the first. Of several tensors of one name (of layers from different [`Parameters`](candle_cnn::parameters::Parameters))
+/// the first keeps it, and the others become `conv1.weight_2`, `conv1.weight_3`, …; so do results of layers whose name is
+/// taken. A layer without a name has parameters called `weight`, `bias`, ….
 ///
 /// ```
 /// use candle_core::Device;
@@ -54,14 +59,10 @@ const MOST_BYTES: usize = i32::MAX as usize;
 pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCard, device: &Device) -> Result<()> {
     let path = path.as_ref();
     let (channels, height, width) = card.image_shape;
-    let images = Tensor::zeros((1, channels, height, width), DType::F32, device)?;
+    // A variable, so that what is computed from it can be told.
+    let images = Var::zeros((1, channels, height, width), DType::F32, device)?;
     let (logits, calls) = trace::record(|| network.forward_t(&images, false));
-    let logits = logits?;
-    let mut graph = Graph::new(&images);
-    for call in &calls {
-        graph.add(call)?;
-    }
-    let graph = graph.finish(&images, &logits)?;
+    let graph = graph(&images, &logits?, &calls)?;
     let bytes: usize = graph.initializer.iter().map(Message::encoded_len).sum();
     if bytes > MOST_BYTES {
         return Err(Error::Onnx { reason: format!("its parameters take {bytes} bytes, and such a file holds 2 GiB") });
@@ -81,148 +82,224 @@ pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCar
     })
 }
 
-/// A graph in the making.
-struct Graph {
-    nodes: Vec<NodeProto>,
-    parameters: Vec<TensorProto>,
-    /// Parameters that are there already: a layer may be called twice.
-    known: HashSet<String>,
-    /// What each tensor of the dry run is called.
-    values: HashMap<TensorId, String>,
-    /// How often each kind of node has been named.
-    counts: HashMap<&'static str, usize>,
+/// Names that are each given once.
+#[derive(Default)]
+struct Names(HashSet<String>);
+
+impl Names {
+    /// `wanted`, or where that is taken `wanted_2`, `wanted_3`, …
+    fn take(&mut self, wanted: &str) -> String {
+        let numbered = (2..).map(|number| format!("{wanted}_{number}"));
+        let free = |name: &String| !self.0.contains(name);
+        // There is always another number.
+        let name = std::iter::once(wanted.to_string()).chain(numbered).find(free).unwrap_or_default();
+        self.0.insert(name.clone());
+        name
+    }
 }
 
-impl Graph {
-    fn new(images: &Tensor) -> Self {
-        Self {
-            nodes: Vec::new(),
-            parameters: Vec::new(),
-            known: HashSet::new(),
-            values: [(images.id(), INPUT.to_string())].into(),
-            counts: HashMap::new(),
-        }
+/// A tensor that an operator takes besides what comes from the layer before.
+struct Parameter {
+    /// What the layer calls it (`weight`).
+    part: &'static str,
+    tensor: Tensor,
+    /// What tells it apart from others: its own id; and of one that the layer lacks, its part and the id of a tensor that
+    /// the layer has.
+    identity: (TensorId, Option<&'static str>),
+}
+
+impl Parameter {
+    fn new(part: &'static str, tensor: &Tensor) -> Self {
+        Self { part, tensor: tensor.clone(), identity: (tensor.id(), None) }
     }
 
-    fn add(&mut self, call: &LayerCall) -> Result<()> {
-        let name = if call.name.is_empty() { self.numbered(call.kind) } else { call.name.clone() };
-        let input = call.inputs.first().and_then(|input| self.values.get(&input.id())).cloned();
-        let input = input.ok_or_else(|| Error::Onnx {
-            reason: format!(
-                "what goes into {name} ({}) was computed by an operation that reports nothing; a chain of this crate's \
-                 layers and functions can be exported",
-                call.kind
-            ),
-        })?;
-        let mut inputs = vec![input];
-        let (operator, attributes) = match &call.operation {
+    /// `tensor`, or where there is none what `stand_in` makes of `like`.
+    fn or(
+        part: &'static str,
+        tensor: &Option<Tensor>,
+        like: &Tensor,
+        stand_in: fn(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Self> {
+        match tensor {
+            Some(tensor) => Ok(Self::new(part, tensor)),
+            None => Ok(Self { part, tensor: stand_in(like)?, identity: (like.id(), Some(part)) }),
+        }
+    }
+}
+
+/// A layer's call as an operator of ONNX.
+struct Operator {
+    kind: &'static str,
+    parameters: Vec<Parameter>,
+    attributes: Vec<AttributeProto>,
+}
+
+impl Operator {
+    fn new(kind: &'static str, attributes: Vec<AttributeProto>) -> Self {
+        Self { kind, parameters: Vec::new(), attributes }
+    }
+
+    /// The operator that does what `call` did; none where that is nothing.
+    fn of(call: &LayerCall) -> Result<Option<Self>> {
+        let refused = |why: String| Err(Error::Onnx { reason: format!("{} {why}", told(call)) });
+        let weight_and_bias = |weight: &Tensor, bias: &Option<Tensor>| {
+            let bias = bias.as_ref().map(|bias| Parameter::new("bias", bias));
+            [Parameter::new("weight", weight)].into_iter().chain(bias).collect()
+        };
+        Ok(Some(match &call.operation {
             Operation::Conv2d { weight, bias, config } => {
-                self.parameter(&mut inputs, &name, "weight", weight)?;
-                if let Some(bias) = bias {
-                    self.parameter(&mut inputs, &name, "bias", bias)?;
-                }
                 let (_, _, height, width) = weight.dims4()?;
-                let (padding, stride, dilation) = (config.padding, config.stride, config.dilation);
                 let attributes = vec![
                     integers("kernel_shape", &[height, width]),
-                    integers("pads", &[padding; 4]),
-                    integers("strides", &[stride; 2]),
-                    integers("dilations", &[dilation; 2]),
+                    integers("pads", &[config.padding; 4]),
+                    integers("strides", &[config.stride; 2]),
+                    integers("dilations", &[config.dilation; 2]),
                     integer("group", config.groups as i64),
                 ];
-                ("Conv", attributes)
+                Self { kind: "Conv", parameters: weight_and_bias(weight, bias), attributes }
             }
-            Operation::BatchNorm2d { running_mean, running_var, weight, bias, eps } => {
+            Operation::BatchNorm2d { train: true, .. } => {
+                return refused("normalizes with the batch's own mean and variance, in evaluation mode too".into());
+            }
+            Operation::BatchNorm2d { running_mean, running_var, weight, bias, eps, .. } => {
                 // ONNX always scales and shifts.
-                let one = || running_mean.ones_like();
-                self.parameter(&mut inputs, &name, "weight", &weight.clone().map_or_else(one, Ok)?)?;
-                let nought = || running_mean.zeros_like();
-                self.parameter(&mut inputs, &name, "bias", &bias.clone().map_or_else(nought, Ok)?)?;
-                self.parameter(&mut inputs, &name, "running_mean", running_mean)?;
-                self.parameter(&mut inputs, &name, "running_var", running_var)?;
-                ("BatchNormalization", vec![float("epsilon", *eps as f32)])
+                let parameters = vec![
+                    Parameter::or("weight", weight, running_mean, Tensor::ones_like)?,
+                    Parameter::or("bias", bias, running_mean, Tensor::zeros_like)?,
+                    Parameter::new("running_mean", running_mean),
+                    Parameter::new("running_var", running_var),
+                ];
+                Self { kind: "BatchNormalization", parameters, attributes: vec![float("epsilon", *eps as f32)] }
             }
-            Operation::Linear { weight, bias } if call.inputs[0].rank() == 2 => {
-                self.parameter(&mut inputs, &name, "weight", weight)?;
-                if let Some(bias) = bias {
-                    self.parameter(&mut inputs, &name, "bias", bias)?;
-                }
-                // A weight is [O, I] here, and a product's second factor [I, O].
-                ("Gemm", vec![integer("transB", 1)])
-            }
-            Operation::MaxPool2d { kernel, stride } => ("MaxPool", windows(*kernel, *stride)),
-            Operation::AvgPool2d { kernel, stride } => ("AveragePool", windows(*kernel, *stride)),
-            Operation::Relu => ("Relu", vec![]),
-            Operation::Flatten => ("Flatten", vec![integer("axis", 1)]),
-            Operation::Dropout => {
-                self.values.insert(call.output.id(), inputs.remove(0));
-                return Ok(());
-            }
-            _ => {
+            Operation::Linear { .. } if call.inputs[0].rank() != 2 => {
                 let shape = call.inputs[0].dims();
-                let reason = format!("{name} ({} on shape {shape:?}) has no counterpart there", call.kind);
+                return refused(format!("takes {shape:?}, and only [N, I] can be written: flatten it before"));
+            }
+            Operation::Linear { weight, bias } => {
+                // A weight is [O, I] here, and a product's second factor [I, O].
+                let attributes = vec![integer("transB", 1)];
+                Self { kind: "Gemm", parameters: weight_and_bias(weight, bias), attributes }
+            }
+            Operation::MaxPool2d { kernel, stride } => Self::new("MaxPool", windows(*kernel, *stride)),
+            Operation::AvgPool2d { kernel, stride } => Self::new("AveragePool", windows(*kernel, *stride)),
+            Operation::Relu => Self::new("Relu", vec![]),
+            Operation::Flatten => Self::new("Flatten", vec![integer("axis", 1)]),
+            Operation::Dropout { train: true } => return refused("drops values in evaluation mode too".into()),
+            Operation::Dropout { train: false } => return Ok(None),
+            _ => return refused("has no counterpart there".into()),
+        }))
+    }
+}
+
+/// How a message calls a layer: `conv1 (Conv2d)`, or `ReLU` where it has no name.
+fn told(call: &LayerCall) -> String {
+    if call.name.is_empty() { call.kind.to_string() } else { format!("{} ({})", call.name, call.kind) }
+}
+
+/// The calls that `output` comes from, in their order. Others, of a branch that leads nowhere, need not be written.
+fn leading_to<'a>(output: &Tensor, calls: &'a [LayerCall]) -> Vec<&'a LayerCall> {
+    let mut needed = HashSet::from([output.id()]);
+    let mut leading: Vec<&LayerCall> = Vec::new();
+    for call in calls.iter().rev() {
+        if needed.contains(&call.output.id()) {
+            needed.extend(call.inputs.iter().map(Tensor::id));
+            leading.push(call);
+        }
+    }
+    leading.reverse();
+    leading
+}
+
+/// The graph of `calls`, which made `logits` out of `images`. A tensor is written once, however often it is used; and no
+/// name is given twice: ONNX has one space of names for parameters and for what operators compute.
+fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProto> {
+    let calls = leading_to(logits, calls);
+    let operators = calls.iter().map(|call| Operator::of(call)).collect::<Result<Vec<_>>>()?;
+
+    // Parameters first, so that nothing else takes their names.
+    let mut names = Names(HashSet::from([INPUT, OUTPUT].map(String::from)));
+    let (mut initializer, mut written) = (Vec::new(), HashMap::new());
+    for (call, operator) in calls.iter().zip(&operators) {
+        for Parameter { part, tensor, identity } in operator.iter().flat_map(|operator| &operator.parameters) {
+            if written.contains_key(identity) {
+                continue;
+            }
+            if tensor.sorted_nodes().iter().any(|node| node.id() == images.id()) {
+                let reason = format!("the {part} of {} is computed from the images", told(call));
                 return Err(Error::Onnx { reason });
             }
-        };
-        // A layer that is called again makes another value.
-        let taken = |name: &str| self.nodes.iter().any(|node| node.name.as_deref() == Some(name));
-        let unique = match taken(&name) {
-            true => (2..).map(|time| format!("{name}_{time}")).find(|name| !taken(name)).unwrap_or(name),
-            false => name,
-        };
-        self.values.insert(call.output.id(), unique.clone());
-        self.nodes.push(NodeProto {
-            input: inputs,
-            output: vec![unique.clone()],
-            name: Some(unique),
-            op_type: Some(operator.into()),
-            attribute: attributes,
-        });
-        Ok(())
-    }
-
-    /// A name for what has none: `ReLU_1`, `ReLU_2`, …
-    fn numbered(&mut self, kind: &'static str) -> String {
-        let count = self.counts.entry(kind).or_default();
-        *count += 1;
-        format!("{kind}_{count}")
-    }
-
-    /// Adds a layer's parameter to the graph, and its name to the node's inputs.
-    fn parameter(&mut self, inputs: &mut Vec<String>, layer: &str, part: &str, tensor: &Tensor) -> Result<()> {
-        let name = format!("{layer}.{part}");
-        inputs.push(name.clone());
-        if self.known.insert(name.clone()) {
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            self.parameters.push(TensorProto {
-                dims: tensor.dims().iter().map(|&size| size as i64).collect(),
-                data_type: Some(FLOAT),
-                name: Some(name),
-                raw_data: Some(values.into_iter().flat_map(f32::to_le_bytes).collect()),
-            });
+            let own = if call.name.is_empty() { part.to_string() } else { format!("{}.{part}", call.name) };
+            let name = names.take(&own);
+            initializer.push(constant(&name, tensor)?);
+            written.insert(identity, name);
         }
-        Ok(())
     }
 
-    fn finish(mut self, images: &Tensor, logits: &Tensor) -> Result<GraphProto> {
-        let last = self.values.remove(&logits.id()).filter(|name| name != INPUT).ok_or_else(|| Error::Onnx {
-            reason: "what it gives was not computed by one of this crate's layers or functions last".into(),
+    // What each tensor of the dry run is called.
+    let mut values = HashMap::from([(images.id(), INPUT.to_string())]);
+    let (mut node, mut kinds): (Vec<NodeProto>, HashMap<&str, usize>) = Default::default();
+    for (call, operator) in calls.iter().zip(&operators) {
+        let input = call.inputs.first().and_then(|input| values.get(&input.id())).cloned();
+        let input = input.ok_or_else(|| Error::Onnx {
+            reason: format!(
+                "what goes into {} was computed by an operation that reports nothing; a chain of this crate's layers and \
+                 functions can be exported",
+                told(call)
+            ),
         })?;
-        // What nothing is computed from any more can be left out, and the last value gets its proper name.
-        let place = self.nodes.iter().position(|node| node.output[0] == last).unwrap_or(0);
-        self.nodes.truncate(place + 1);
-        self.nodes[place].output[0] = OUTPUT.into();
-        let used: HashSet<&String> = self.nodes.iter().flat_map(|node| &node.input).collect();
-        let (used, nodes): (HashSet<String>, _) = (used.into_iter().cloned().collect(), self.nodes);
-        self.parameters.retain(|parameter| parameter.name.as_ref().is_some_and(|name| used.contains(name)));
-        Ok(GraphProto {
-            node: nodes,
-            name: Some("network".into()),
-            initializer: self.parameters,
-            input: vec![value(INPUT, &images.dims()[1..])],
-            output: vec![value(OUTPUT, &logits.dims()[1..])],
-        })
+        let Some(Operator { kind, parameters, attributes }) = operator else {
+            values.insert(call.output.id(), input);
+            continue;
+        };
+        let name = match call.name.as_str() {
+            "" => {
+                let count = kinds.entry(call.kind).or_default();
+                *count += 1;
+                names.take(&format!("{}_{count}", call.kind))
+            }
+            name => names.take(name),
+        };
+        values.insert(call.output.id(), name.clone());
+        node.push(NodeProto {
+            input: [input].into_iter().chain(parameters.iter().map(|one| written[&one.identity].clone())).collect(),
+            output: vec![name.clone()],
+            name: Some(name),
+            op_type: Some((*kind).into()),
+            attribute: attributes.clone(),
+        });
     }
+
+    let last = values.remove(&logits.id()).ok_or_else(|| Error::Onnx {
+        reason: "what it gives was not computed by one of this crate's layers or functions last".into(),
+    })?;
+    match node.iter_mut().find(|node| node.output[0] == last) {
+        // Nothing but the outside takes what the network gives.
+        Some(node) => node.output[0] = OUTPUT.into(),
+        None => node.push(NodeProto {
+            input: vec![last],
+            output: vec![OUTPUT.into()],
+            name: Some(names.take("Identity")),
+            op_type: Some("Identity".into()),
+            attribute: vec![],
+        }),
+    }
+    Ok(GraphProto {
+        node,
+        name: Some("network".into()),
+        initializer,
+        input: vec![value(INPUT, &images.dims()[1..])],
+        output: vec![value(OUTPUT, &logits.dims()[1..])],
+    })
+}
+
+fn constant(name: &str, tensor: &Tensor) -> Result<TensorProto> {
+    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(TensorProto {
+        dims: tensor.dims().iter().map(|&size| size as i64).collect(),
+        data_type: Some(FLOAT),
+        name: Some(name.into()),
+        raw_data: Some(values.into_iter().flat_map(f32::to_le_bytes).collect()),
+    })
 }
 
 /// A tensor of f32 whose first dimension is any N.
@@ -254,6 +331,10 @@ fn float(name: &str, value: f32) -> AttributeProto {
 fn attribute(name: &str, kind: i32) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(kind), ..AttributeProto::default() }
 }
+
+#[cfg(test)]
+#[path = "../../tests/support/onnx_networks.rs"]
+mod networks;
 
 #[cfg(test)]
 mod tests {
@@ -331,20 +412,145 @@ mod tests {
         Ok(())
     }
 
-    /// Adds what no layer reports.
-    struct Residual;
+    fn card_of(case: &networks::Case) -> ModelCard {
+        ModelCard { image_shape: case.shape, ..ModelCard::default() }
+    }
 
-    impl ModuleT for Residual {
-        fn forward_t(&self, x: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
-            candle_cnn::ops::flatten(&(candle_cnn::ops::relu(x)? + x)?)
+    /// What `graph` says of `images`, by candle's own operations. Each name is given once, and used after that.
+    fn run(graph: &GraphProto, images: &Tensor) -> Result<Tensor> {
+        let mut values: HashMap<&str, Tensor> = HashMap::from([(graph.input[0].name(), images.clone())]);
+        for tensor in &graph.initializer {
+            let numbers = tensor.raw_data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            let dims: Vec<usize> = tensor.dims.iter().map(|&size| size as usize).collect();
+            let constant = Tensor::from_vec(numbers.collect(), dims, &Device::Cpu)?;
+            assert!(values.insert(tensor.name(), constant).is_none(), "{:?} is given twice", tensor.name());
         }
+        let mut nodes = HashSet::new();
+        for node in &graph.node {
+            assert!(nodes.insert(node.name()), "{:?} is given twice", node.name());
+            let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name() == name).unwrap();
+            let ints = |name: &str| attribute(name).ints.iter().map(|&int| int as usize).collect::<Vec<_>>();
+            let pair = |name: &str| (ints(name)[0], ints(name)[1]);
+            let inputs: Vec<&Tensor> = node.input.iter().map(|input| &values[input.as_str()]).collect();
+            let of_channels = |tensor: &Tensor| tensor.reshape((1, (), 1, 1));
+            let (x, rest) = inputs.split_first().unwrap();
+            let y = match (node.op_type(), rest) {
+                ("Conv", [weight, bias @ ..]) => {
+                    let (padding, stride) = (ints("pads")[3], ints("strides")[1]);
+                    let groups = attribute("group").i() as usize;
+                    let y = x.conv2d(weight, padding, stride, ints("dilations")[0], groups)?;
+                    assert_eq!(weight.dims()[2..], ints("kernel_shape"));
+                    bias.first().map_or(Ok(y.clone()), |bias| y.broadcast_add(&of_channels(bias)?))?
+                }
+                ("BatchNormalization", [weight, bias, mean, var]) => {
+                    let deviation = (of_channels(var)? + f64::from(attribute("epsilon").f()))?.sqrt()?;
+                    let y = x.broadcast_sub(&of_channels(mean)?)?.broadcast_div(&deviation)?;
+                    y.broadcast_mul(&of_channels(weight)?)?.broadcast_add(&of_channels(bias)?)?
+                }
+                ("Gemm", [weight, bias @ ..]) => {
+                    assert_eq!(attribute("transB").i(), 1);
+                    let y = x.matmul(&weight.t()?)?;
+                    bias.first().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?
+                }
+                ("MaxPool", []) => x.max_pool2d_with_stride(pair("kernel_shape"), pair("strides"))?,
+                ("AveragePool", []) => x.avg_pool2d_with_stride(pair("kernel_shape"), pair("strides"))?,
+                ("Relu", []) => x.relu()?,
+                ("Flatten", []) => x.flatten_from(1)?,
+                ("Identity", []) => (*x).clone(),
+                other => panic!("{other:?}"),
+            };
+            assert!(values.insert(&node.output[0], y).is_none(), "{:?} is given twice", node.output[0]);
+        }
+        Ok(values.remove(graph.output[0].name()).unwrap())
     }
 
     #[test]
-    fn what_is_no_chain_of_layers_is_refused() {
-        let error = export(&Residual, &ModelCard::default()).unwrap_err();
-        assert!(matches!(&error, Error::Onnx { reason } if reason.contains("Flatten_1")), "{error}");
-        let error = export(&Sequential::new(), &ModelCard::default()).unwrap_err();
-        assert!(matches!(error, Error::Onnx { .. }), "{error}");
+    fn what_is_written_computes_what_the_network_does() -> Result<()> {
+        for case in networks::all()? {
+            let graph = export(&case, &card_of(&case))?;
+            assert_eq!((graph.input[0].name(), graph.output[0].name()), (INPUT, OUTPUT), "{}", case.name);
+            let (channels, height, width) = case.shape;
+            let images = networks::wave(&[4, channels, height, width], 0.5)?;
+            let (found, wanted) = (run(&graph, &images)?, case.forward_t(&images, false)?);
+            let largest = |tensor: Tensor| tensor.abs()?.max_all()?.to_scalar::<f32>();
+            let (difference, size) = (largest((&found - &wanted)?)?, largest(wanted)?);
+            assert!(difference <= 1e-5 * size.max(1.0), "{}: {difference} of {size}", case.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_for_its_reason() -> Result<()> {
+        for (case, why) in networks::refused()? {
+            let error = export(&case, &card_of(&case)).unwrap_err();
+            assert!(matches!(&error, Error::Onnx { reason } if reason.contains(why)), "{}: {error}", case.name);
+        }
+        Ok(())
+    }
+
+    /// The names of a case's parameters, and of what its operators give.
+    fn names_of(case: &str) -> Result<[Vec<String>; 2]> {
+        let case = networks::all()?.into_iter().find(|one| one.name == case).unwrap();
+        let graph = export(&case, &card_of(&case))?;
+        let parameters = graph.initializer.iter().map(|tensor| tensor.name().to_string()).collect();
+        Ok([parameters, graph.node.iter().map(|node| node.output[0].clone()).collect()])
+    }
+
+    #[test]
+    fn names_are_kept_where_they_are_free_and_numbered_where_not() -> Result<()> {
+        let strings = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let [parameters, values] = names_of("same_names")?;
+        let wanted = ["fc.weight", "fc.bias", "fc.weight_2", "fc.bias_2", "fc.weight_3", "fc.bias_3"];
+        assert_eq!(parameters, strings(&wanted));
+        assert_eq!(values, strings(&["Flatten_1", "fc", "ReLU_1", "fc_2", "ReLU_2", OUTPUT]));
+
+        let [parameters, values] = names_of("names_of_the_ends")?;
+        assert_eq!(parameters[..4], strings(&["logits.weight", "logits.bias", "images.weight", "images.bias"]));
+        assert_eq!(values, strings(&["Flatten_1", "logits_2", "ReLU_1", "images_2", "ReLU_2", OUTPUT]));
+
+        // The parameters of `fc` keep their names, though a layer before it is called like one of them.
+        let [parameters, values] = names_of("names_of_parameters")?;
+        assert_eq!(parameters[..4], strings(&["fc.weight.weight", "fc.weight.bias", "fc.weight", "fc.bias"]));
+        assert_eq!(values[1..4], strings(&["fc.weight_2", "ReLU_1", "fc"]));
+
+        let [parameters, _] = names_of("nameless")?;
+        assert_eq!(parameters, strings(&["weight", "weight_2", "bias", "weight_3", "bias_2"]));
+        let [parameters, _] = names_of("odd_characters")?;
+        assert_eq!(parameters[..3], strings(&["größe/1 \n\"{}\\.weight", "größe/1 \n\"{}\\.bias", "🙂.weight"]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_tensor_is_written_once_however_often_it_is_used() -> Result<()> {
+        assert_eq!(names_of("tied_weights")?[0], ["weight", "bias", "bias_2"]);
+        assert_eq!(names_of("layers_applied_twice")?[0], ["conv.weight", "conv.bias", "fc.weight", "fc.bias"]);
+        let [parameters, _] = names_of("shared_statistics")?;
+        let of_norms = ["weight", "bias", "running_mean", "running_var", "weight_2", "bias_2"];
+        // Those that the plain norm lacks, and its statistics; it is applied twice.
+        let of_plain = ["weight_3", "bias_3", "running_mean_2", "running_var_2"];
+        assert_eq!(parameters, [&of_norms[..], &of_plain[..]].concat());
+        Ok(())
+    }
+
+    #[test]
+    fn a_weight_that_is_a_view_is_written_as_it_is_read() -> Result<()> {
+        let weight = networks::wave(&[48, 5], 1.0)?.t()?;
+        assert!(!weight.is_contiguous());
+        let case = Sequential::new().add(Flatten).add(candle_cnn::layers::Linear::new(weight.clone(), None));
+        let graph = export(&case, &ModelCard { image_shape: (3, 4, 4), ..ModelCard::default() })?;
+        let values = weight.to_vec2::<f32>()?.concat();
+        assert_eq!(graph.initializer[0].dims, [5, 48]);
+        assert_eq!(graph.initializer[0].raw_data(), values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    #[test]
+    fn a_network_that_gives_what_it_takes_is_one_operator() -> Result<()> {
+        for case in ["output_is_the_input", "nothing_but_dropout"] {
+            assert_eq!(names_of(case)?, [vec![], vec![OUTPUT.to_string()]]);
+        }
+        // A head that leads nowhere is left out.
+        assert_eq!(names_of("output_is_an_intermediate")?[0], ["body.weight", "body.bias"]);
+        Ok(())
     }
 }
