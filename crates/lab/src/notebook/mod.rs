@@ -36,11 +36,10 @@ impl Notebook {
         if !value["cells"].is_array() {
             return Err("it has no cells".to_string());
         }
-        let language = value["metadata"]["kernelspec"]["language"].as_str().unwrap_or("rust");
-        if !language.eq_ignore_ascii_case("rust") {
-            return Err(format!("its language is {language}"));
+        match other_language(&value["metadata"]) {
+            Some(other) => Err(format!("{other}, not Rust; if its cells are Rust, choose the kernel Rust and save it")),
+            None => Ok(Self(value)),
         }
-        Ok(Self(value))
     }
 
     /// A notebook made of code cells.
@@ -168,6 +167,24 @@ pub enum Kind {
     Markdown,
 }
 
+/// What a notebook's metadata say it is, if that is not Rust. Every field is optional, and each tool leaves out others:
+/// Colab the kernel's language, VS Code the kernel until one is chosen, Jupytext both. A notebook that says nothing
+/// is taken for Rust.
+fn other_language(metadata: &Value) -> Option<String> {
+    let said = |value: &Value| value.as_str().map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
+    let kernel = said(&metadata["kernelspec"]["name"]);
+    let of_rust = |kernel: &String| ["rust", "evcxr"].iter().any(|name| kernel.to_ascii_lowercase().contains(name));
+    // The kernel is what would execute it; what last did may have been another.
+    let language = said(&metadata["kernelspec"]["language"])
+        .or_else(|| kernel.clone().filter(of_rust).map(|_| "rust".to_string()))
+        .or_else(|| said(&metadata["language_info"]["name"]))
+        .or_else(|| said(&metadata["jupytext"]["main_language"]));
+    match language {
+        Some(language) => (!language.eq_ignore_ascii_case("rust")).then(|| format!("its language is {language}")),
+        None => kernel.map(|kernel| format!("its kernel is {kernel}")),
+    }
+}
+
 fn code_cell(id: &str, source: &str) -> Value {
     json!({"cell_type": "code", "execution_count": null, "id": id, "metadata": {}, "outputs": [], "source": source})
 }
@@ -199,10 +216,50 @@ mod tests {
             ("hello", "no JSON"),
             ("{}", "format 4"),
             (r#"{"nbformat": 4}"#, "no cells"),
-            (r#"{"nbformat": 4, "cells": [], "metadata": {"kernelspec": {"language": "python"}}}"#, "python"),
+            (
+                r#"{"nbformat": 4, "cells": [], "metadata": {"kernelspec": {"language": "python"}}}"#,
+                "is python, not Rust",
+            ),
         ] {
             let error = Notebook::parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_language_is_found_wherever_a_tool_writes_it() {
+        let kernel = |name: &str| json!({"kernelspec": {"name": name, "display_name": name}});
+        for (metadata, other) in [
+            (json!({}), None),
+            (json!({"kernelspec": {}, "language_info": {"name": ""}}), None),
+            (kernel("rust"), None),
+            (kernel("Rust-1.95"), None),
+            (kernel("evcxr_jupyter"), None),
+            (json!({"language_info": {"name": "Rust", "file_extension": ".rs"}}), None),
+            (json!({"kernelspec": {"name": "conda-lab", "language": "RUST"}}), None),
+            (json!({"kernelspec": {"name": "conda-lab"}, "language_info": {"name": "rust"}}), None),
+            // The kernel was changed to Rust, and nothing executed since.
+            (json!({"kernelspec": {"name": "rust"}, "language_info": {"name": "python"}}), None),
+            // As Colab saves, for Python and for R.
+            (kernel("python3"), Some("its kernel is python3")),
+            (kernel("ir"), Some("its kernel is ir")),
+            (kernel("julia-1.10"), Some("its kernel is julia-1.10")),
+            (
+                json!({"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}}),
+                Some("language is python"),
+            ),
+            (json!({"kernelspec": {"name": "deno", "language": "typescript"}}), Some("language is typescript")),
+            (json!({"kernelspec": {"name": "python3", "language": null}}), Some("its kernel is python3")),
+            // As VS Code saves before a kernel is chosen.
+            (json!({"language_info": {"name": "python"}}), Some("language is python")),
+            (json!({"jupytext": {"main_language": "julia"}}), Some("language is julia")),
+        ] {
+            let found = other_language(&metadata);
+            assert!(
+                found.as_deref().is_none_or(|found| other.is_some_and(|other| found.contains(other))),
+                "{metadata}"
+            );
+            assert_eq!(found.is_some(), other.is_some(), "{metadata}: {found:?}");
         }
     }
 
