@@ -15,7 +15,7 @@ use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::export;
-use crate::kernel::{launcher, settings};
+use crate::kernel::{launcher, report, settings};
 use crate::notebook::parameters::Setting;
 use crate::programs::Program;
 use crate::repository::Repository;
@@ -160,6 +160,9 @@ enum Verb {
 /// # Errors
 /// Whatever went wrong.
 pub fn main() -> Result<ExitCode> {
+    if let Some((rustc, arguments, report)) = report::called_by_cargo() {
+        match report::wrap_rustc(&rustc, &arguments, &report)? {}
+    }
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let arguments = Arguments::parse();
     match arguments.verb {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cuda::Reason as CudaReason;
 use crate::export::cells::CellError;
+use crate::kernel::settings::EVCXR_VERSION;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -158,6 +159,12 @@ pub enum Error {
         "the notebook client stopped early: {0}\nRun `cargo lab doctor`; deleting .venv makes the next run set it up anew."
     )]
     Client(String),
+    /// The kernel can't be asked how a cell ended.
+    #[error(
+        "the kernel does not report how cells end: {0}\n\
+         That works with evcxr_jupyter {EVCXR_VERSION}; `cargo lab doctor` names the one that was found."
+    )]
+    NoReport(String),
     /// Outputs hold a path of this machine, so they must not be written back.
     #[error("{notebook}: cell {cell} prints {path}, a path of this machine; outputs were not written back")]
     PrivatePath {

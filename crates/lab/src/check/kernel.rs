@@ -11,7 +11,7 @@ use crate::environment::Ready;
 use crate::error::Result;
 use crate::kernel::folder::Key;
 use crate::kernel::settings;
-use crate::notebook::Notebook;
+use crate::notebook::{Notebook, RAISES};
 use crate::repository::Repository;
 use crate::run::{self, Execution, Interrupts, Outcome, Request};
 use crate::steps::seconds;
@@ -46,7 +46,7 @@ pub struct Laboratory<'a> {
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
 
 /// All tests.
-pub const TESTS: [Test; 14] = [
+pub const TESTS: [Test; 15] = [
     ("a gradient across cells", tensor_ids),
     ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
     ("a training step across cells is a compiled program's", one_step),
@@ -56,6 +56,7 @@ pub const TESTS: [Test; 14] = [
     ("an error through ? is reported", question_mark_is_reported),
     ("a compile error is reported", compile_error_is_reported),
     ("a crashed process is reported", crash_is_reported),
+    ("failures that are handled are none, and a cell that is there to fail must", endings_are_told_apart),
     ("a cell that can't be executed twice is reported", second_time_is_reported),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
@@ -202,12 +203,16 @@ fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message:
 }
 
 fn panic_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    let bad = "let place = good + 4;\nlet value = vec![1u8][place];";
+    // One that is caught comes first.
+    let bad = "let place = good + 4; let _ = std::panic::catch_unwind(|| panic!(\"caught\"));\n\
+        let value = vec![1u8][place];";
     reported(laboratory, "panic", bad, "panicked", "the len is 1 but the index is 5")
 }
 
 fn question_mark_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    let bad = "let text = \"five\"; // a number?\nlet number: usize = text.parse::<usize>()?;";
+    // A `?` that lets through, and a note that is no error, come first.
+    let bad = "let text = \"five\"; let four: usize = dbg!(\"4\".parse::<usize>()?); // a number?\n\
+        let number: usize = text.parse::<usize>()?;";
     reported(laboratory, "question_mark", bad, "`?`", "invalid digit")
 }
 
@@ -222,6 +227,30 @@ fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     match &execution.outcome {
         Outcome::Failed { cell: 2, failure } if failure.what.contains("variables are lost") => Ok(String::new()),
         other => Err(format!("it was taken for {other:?}")),
+    }
+}
+
+/// One kernel for all: each cell passes, or fails as its tag says, and prints what shows that it went on; the last is
+/// tagged and does not fail.
+fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = cells(include_str!("../../tests/cells/endings.rs"));
+    let mut notebook = Notebook::from_cells(cells.iter().copied());
+    for (index, cell) in cells.iter().enumerate() {
+        if cell.starts_with("// raises") {
+            notebook.tag(index, RAISES);
+        }
+    }
+    let execution = laboratory.execute("endings", &notebook)?;
+    match &execution.outcome {
+        Outcome::Failed { cell, failure } if *cell == cells.len() && failure.what == "did not fail" => {}
+        Outcome::Failed { cell, failure } => return Err(run::describe("endings", &notebook, *cell, failure)),
+        other => return Err(format!("it was taken for {other:?}")),
+    }
+    let printed = printed(&execution)?;
+    let wanted = ["caught true", "joined true", "late passed", "inner true", "read \"\\n\"", "kept 6", "restarted"];
+    match wanted.iter().find(|wanted| !printed.contains(*wanted)) {
+        None => Ok(format!("{} cells", cells.len())),
+        Some(missing) => Err(format!("no {missing:?} in\n{printed}")),
     }
 }
 

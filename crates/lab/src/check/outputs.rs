@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use crate::notebook::Notebook;
+use crate::notebook::{Notebook, RAISES};
 use crate::run::failure::text;
 
 /// A notebook's outputs larger than this don't belong into a repository, in bytes.
@@ -21,7 +21,7 @@ pub fn problems(notebook: &Notebook, bytes: u64) -> Vec<String> {
         found.push(format!("the executed copy has {bytes} bytes, more than {LARGEST}"));
     }
     for (number, (index, _)) in notebook.code_cells().into_iter().enumerate() {
-        let expected = notebook.is_tagged(index, "raises-exception");
+        let expected = notebook.is_tagged(index, RAISES);
         for output in notebook.cells()[index]["outputs"].as_array().into_iter().flatten() {
             if output["output_type"] == "error" && !expected {
                 found.push(format!("cell {}: an error output: {}", number + 1, output["evalue"]));

@@ -17,11 +17,15 @@ pub fn folder(environment: &Path) -> PathBuf {
     environment.join("share/jupyter/kernels")
 }
 
+/// Where the launcher is kept.
+pub fn launcher(environment: &Path) -> PathBuf {
+    environment.join("bin").join(LAUNCHER)
+}
+
 /// The kernelspec's contents. The name stays evcxr's own, so that notebooks open with a plain evcxr too.
 fn contents(environment: &Path, evcxr: &Path) -> Value {
-    let launcher = environment.join("bin").join(LAUNCHER);
     json!({
-        "argv": [launcher.to_string_lossy(), "kernel", "--evcxr", evcxr.to_string_lossy(), "{connection_file}"],
+        "argv": [launcher(environment).to_string_lossy(), "kernel", "--evcxr", evcxr.to_string_lossy(), "{connection_file}"],
         "display_name": "Rust",
         "language": "rust",
         "interrupt_mode": "message",
@@ -37,7 +41,7 @@ pub fn client_script(environment: &Path) -> PathBuf {
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
-    let launcher = fs::read(environment.join("bin").join(LAUNCHER)).unwrap_or_default();
+    let launcher = fs::read(launcher(environment)).unwrap_or_default();
     let same_program = own_program().is_ok_and(|own| own == launcher);
     let same_client = fs::read_to_string(client_script(environment)).is_ok_and(|script| script == SCRIPT);
     same_spec && same_program && same_client
@@ -60,8 +64,7 @@ fn own_program() -> Result<Vec<u8>> {
 /// Where the environment can't be written.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let program = own_program()?;
-    let launcher = environment.join("bin").join(LAUNCHER);
-    write_whole(&launcher, &program, 0o755)?;
+    write_whole(&launcher(environment), &program, 0o755)?;
     write_whole(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
     write_whole(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)

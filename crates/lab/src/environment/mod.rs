@@ -24,7 +24,7 @@ use crate::kernel::settings;
 use crate::notebook::Notebook;
 use crate::repository::Repository;
 use crate::run::progress::Shown;
-use crate::run::{self, Interrupts, Outcome, Request};
+use crate::run::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::steps;
 use packages::Environment;
 
@@ -135,7 +135,7 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
     ready.folders.fill(&live, repository, &key)?;
     // evcxr itself, without the launcher, works in the folder that is to be kept.
     let mut command = Command::new(evcxr);
-    settings::apply(&mut command, live.path(), Some(repository), &build);
+    settings::apply(&mut command, live.path(), Some(repository), &build, &kernelspec::launcher(&ready.environment));
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));
@@ -145,13 +145,13 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
         "language": "rust",
         "interrupt_mode": "message",
     });
-    let kernel_dirs = live.path().join("kernels");
+    let kernel_dirs = live.path().join(KEPT_KERNELS);
     let spec_path = kernel_dirs.join("rust/kernel.json");
     fs::create_dir_all(kernel_dirs.join("rust")).map_err(Error::file("make", &kernel_dirs))?;
     fs::write(&spec_path, spec.to_string()).map_err(Error::file("write", &spec_path))?;
     let request = Request {
         variables: variables.collect(),
-        kernel_dirs: Some(kernel_dirs.clone()),
+        kept: Some(live.path().to_path_buf()),
         shown: Shown::Crates,
         ..Request::new(Notebook::from_cells(WARMING), "warming", live.path().join("warming"))
     };

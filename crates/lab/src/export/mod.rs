@@ -20,15 +20,12 @@ use serde_json::Value;
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
 use crate::kernel::settings;
-use crate::notebook::Notebook;
 use crate::notebook::parameters::{self, Parameter, Setting};
+use crate::notebook::{Notebook, RAISES};
 use crate::repository::{Repository, stem};
 use crate::steps;
 use cells::Cell;
 use source::{Content, Part};
-
-/// The tag of a cell that is there to fail.
-const RAISES: &str = "raises-exception";
 
 /// What is exported, and how.
 #[derive(Clone, Debug)]

@@ -54,7 +54,8 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     }
     let mut command = Command::new(evcxr);
     command.arg("--control_file").arg(connection_file).process_group(0);
-    settings::apply(&mut command, live.path(), repository.as_ref(), &build);
+    let launcher = std::env::current_exe().map_err(Error::file("find", "this program"))?;
+    settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher);
     let mut child = command.spawn().map_err(|source| Error::Start {
         program: evcxr.display().to_string(),
         source,

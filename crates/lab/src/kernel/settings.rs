@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cuda::{Build, CudaBuild};
+use crate::kernel::report;
 use crate::repository::Repository;
 
 /// The series of evcxr_jupyter that all of this was read from and tried with.
@@ -77,8 +78,9 @@ const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
     ("MALLOC_TOP_PAD_", "67108864"),
 ];
 
-/// Sets in `command` what evcxr, and the cargo and rustc that it starts, are to see.
-pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>, build: &Build) {
+/// Sets in `command` what evcxr, and the cargo and rustc that it starts, are to see. `launcher` is this program where
+/// it stays: cargo starts it for each cell.
+pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>, build: &Build, launcher: &Path) {
     for (name, _) in std::env::vars_os() {
         if overrides_the_profile(&name) {
             command.env_remove(name);
@@ -107,6 +109,9 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
     let flags = rust_flags(build).join("\u{1f}");
     command
         .env("EVCXR_TMPDIR", folder.join("ctx"))
+        // For the workspace's members alone, so that it changes nothing of what dependencies are compiled to.
+        .env("RUSTC_WORKSPACE_WRAPPER", launcher)
+        .env(report::REPORT, report::path(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         // A user's evcxr.toml may name a folder for all kernels, or dependencies: notebooks are to run the same for all.
         .env("EVCXR_CONFIG_DIR", folder.join("evcxr-config"))

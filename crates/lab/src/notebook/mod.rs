@@ -1,10 +1,8 @@
 //! Notebooks as files: reading, changing and writing `.ipynb` without touching what is not meant.
 //!
 //! - [`parameters`]: the cell tagged `parameters`, and `--set`.
-//! - [`source`]: a cell's Rust text, read as far as needed.
 
 pub mod parameters;
-pub mod source;
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::run::failure::text;
+
+/// Jupyter's tag of a cell that is there to fail.
+pub const RAISES: &str = "raises-exception";
 
 /// A notebook, as its file has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,11 @@ impl Notebook {
     /// Whether the cell at `index` carries this tag.
     pub fn is_tagged(&self, index: usize, tag: &str) -> bool {
         self.cells().get(index).is_some_and(|cell| has_tag(cell, tag))
+    }
+
+    /// Gives the cell at `index` this tag, and no other.
+    pub fn tag(&mut self, index: usize, tag: &str) {
+        self.cells_mut()[index]["metadata"]["tags"] = json!([tag]);
     }
 
     /// Inserts a cell before `index`, with this tag.

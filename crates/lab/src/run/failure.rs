@@ -1,15 +1,16 @@
 //! Whether a cell failed, and where.
 //!
-//! Jupyter's status does not tell: evcxr answers "ok" to a panic and to an error that left the cell through `?`, and
-//! says so on standard error only. What it prints was read in evcxr 0.22's sources: a panic prints what Rust's default
-//! hook prints, from the library `ctx/src/lib.rs` that the cell became; a failed `?` prints the error by itself.
+//! Jupyter's status tells of compile errors and lost processes; of everything else the cell's own report does
+//! ([`Ended`]). What it printed is searched for one thing, the place of the panic that is known to have ended it.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::Value;
 
-use crate::notebook::source::{question_marks, without_colours};
+use crate::error::Error;
+use crate::kernel::report::{self, Ended};
+use crate::notebook::RAISES;
 
 /// How a cell failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,21 @@ impl Failure {
     }
 }
 
+/// An executed cell, and what is known of it but for its report.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'a> {
+    /// Its text.
+    pub source: &'a str,
+    /// Whether it is there to fail.
+    pub raises: bool,
+    /// The library's source that it became.
+    pub compiled: &'a str,
+    /// Jupyter's status.
+    pub status: &'a str,
+    /// What it printed and showed.
+    pub outputs: &'a [Value],
+}
+
 /// Where a compile error's report names the line on which the statement begins: `command_3:2:5`.
 static REPORT: LazyLock<Regex> = LazyLock::new(|| regex(r"command_\d+:(\d+):\d+"));
 /// A line of the cell in such a report: ` 2 │ let y: u32 = "a";`.
@@ -39,38 +55,89 @@ static PANIC: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?m)^thread '[^']*'(?: \(\d+\))? panicked at (.+):(\d+):\d+:\n"));
 /// Lines of a backtrace, which candle's errors carry too.
 static FRAME: LazyLock<Regex> = LazyLock::new(|| regex(r"^\s+(\d+: |at )"));
-/// evcxr prints this where a later cell gives a variable another type; that is allowed.
-static REDEFINED: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"^The type of the variable \w+ was redefined, so was lost\.$"));
 
 fn regex(pattern: &str) -> Regex {
     // Constant patterns; a wrong one fails the first test.
     Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// How the cell with this `source` failed, if it did. `status` is Jupyter's, `outputs` the cell's; `compiled` is the
-/// library's source that the cell became, in which a panic names its line.
-pub fn diagnose(source: &str, status: &str, outputs: &[Value], compiled: Option<&str>) -> Option<Failure> {
-    let errors: Vec<&Value> = outputs.iter().filter(|output| output["output_type"] == "error").collect();
-    if let Some(first) = errors.first() {
-        return Some(from_error_output(first, errors.len()));
+impl Cell<'_> {
+    /// How the cell failed, if it did. `ended` is its report; a cell of commands alone has none.
+    pub fn failure(&self, ended: Option<Ended>) -> Option<Failure> {
+        let failure = |what: &str, line, message| Failure { what: what.to_string(), line, message };
+        let errors: Vec<&Value> = self.outputs.iter().filter(|output| output["output_type"] == "error").collect();
+        let raised = match (errors.first(), ended) {
+            (Some(first), _) => Some(from_error_output(first, errors.len())),
+            // Whatever its tags: nobody knows.
+            (None, Some(Ended::Unclear(reason))) => {
+                return Some(failure("ended, and did not say how", None, Error::NoReport(reason).to_string()));
+            }
+            (None, Some(Ended::Panicked { message })) => {
+                let (line, place) = self.place_of_panic(&message);
+                Some(failure("panicked", line, message.trim().to_string() + &place))
+            }
+            (None, Some(Ended::Stopped { file, line, message })) => {
+                let (line, place) = self.place(&file, line);
+                Some(failure("stopped at a `?`", line, first_lines(&message) + &place))
+            }
+            (None, None | Some(Ended::Well)) => (self.status != "ok").then(|| {
+                failure("failed", None, format!("the kernel answered {:?} and said nothing more", self.status))
+            }),
+        };
+        match (self.raises, raised) {
+            (false, raised) => raised,
+            (true, Some(_)) => None,
+            (true, None) => {
+                let message = format!("it is tagged `{RAISES}`: it is there to fail. Remove the tag if it is to pass.");
+                Some(failure("did not fail", None, message))
+            }
+        }
     }
-    let printed: String =
-        outputs.iter().filter(|output| output["name"] == "stderr").map(|output| text(&output["text"])).collect();
-    if let Some(failure) = from_panic(source, &printed, compiled) {
-        return Some(failure);
+
+    /// The line in the cell of the panic with this message, or the place elsewhere; nothing where the hook that prints
+    /// panics was replaced.
+    fn place_of_panic(&self, message: &str) -> (Option<usize>, String) {
+        let stderr = self.outputs.iter().filter(|output| output["name"] == "stderr");
+        let printed: String = stderr.map(|output| text(&output["text"])).collect();
+        // Others may have been caught, or be another thread's.
+        let own = |at: &regex::Captures<'_>| printed[at.get(0).map_or(0, |whole| whole.end())..].starts_with(message);
+        let last = PANIC.captures_iter(&printed).filter(own).last();
+        let place = last.and_then(|at| Some(self.place(&at[1], at[2].parse().ok()?)));
+        place.unwrap_or_default()
     }
-    let places = question_marks(source);
-    let message = first_lines(&printed);
-    if !places.is_empty() && !printed.is_empty() && !printed.lines().all(|line| REDEFINED.is_match(line)) {
-        let line = Some(places[0]).filter(|first| places.iter().all(|place| place == first));
-        return Some(Failure { what: "stopped at a `?`".to_string(), line, message });
+
+    /// The line in the cell for a place in what was compiled, or the place elsewhere.
+    fn place(&self, file: &str, number: usize) -> (Option<usize>, String) {
+        if file.ends_with("ctx/src/lib.rs") || file == "src/lib.rs" {
+            (self.line_of(number), String::new())
+        } else {
+            (None, format!("\nat {file}:{number}"))
+        }
     }
-    (status != "ok").then(|| Failure {
-        what: "failed".to_string(),
-        line: None,
-        message: format!("the kernel answered {status:?} and said nothing more"),
-    })
+
+    /// The cell's line that became this line of the library: evcxr keeps the text of items and statements, each
+    /// beginning on a line of its own. Nothing where the text occurs elsewhere too, so that it could be another.
+    fn line_of(&self, number: usize) -> Option<usize> {
+        let line = self.compiled.lines().nth(number.checked_sub(1)?)?;
+        let text = line.trim();
+        if text.is_empty() {
+            return None;
+        }
+        let in_source: Vec<usize> = self.source.match_indices(text).map(|(at, _)| at).collect();
+        let at = if in_source.len() == 1 && self.compiled.matches(text).count() == 1 {
+            in_source[0]
+        } else {
+            // Statements stay in their order. Where an item holds the same text, there are more in the source.
+            let line_at = line.as_ptr() as usize - self.compiled.as_ptr() as usize;
+            let begin = self.compiled.rfind(report::FUNCTION)?;
+            let end = self.compiled.rfind(report::ADDED).unwrap_or(self.compiled.len());
+            let in_function: Vec<usize> =
+                self.compiled.get(begin..end)?.match_indices(text).map(|(at, _)| begin + at).collect();
+            let place = in_function.iter().position(|at| (line_at..line_at + line.len()).contains(at))?;
+            *in_source.get(place).filter(|_| in_function.len() == in_source.len())?
+        };
+        Some(self.source[..at].matches('\n').count() + 1)
+    }
 }
 
 /// A text of a notebook: one string, or a list of lines.
@@ -113,50 +180,17 @@ fn marked_line(report: &str) -> Option<usize> {
     None
 }
 
-fn from_panic(source: &str, printed: &str, compiled: Option<&str>) -> Option<Failure> {
-    let captures = PANIC.captures(printed)?;
-    let (file, number) = (&captures[1], captures[2].parse::<usize>().unwrap_or(0));
-    let rest = &printed[captures.get(0)?.end()..];
-    let message: Vec<&str> = rest
-        .lines()
-        .take_while(|line| *line != "stack backtrace:" && !line.starts_with("note: run with `RUST_BACKTRACE"))
-        .collect();
-    let in_the_cell = file.ends_with("ctx/src/lib.rs") || file == "src/lib.rs";
-    let line = compiled
-        .filter(|_| in_the_cell)
-        .and_then(|compiled| compiled.lines().nth(number.checked_sub(1)?))
-        .and_then(|generated| line_of(source, generated));
-    let place = if in_the_cell { String::new() } else { format!("\nat {file}:{number}") };
-    Some(Failure { what: "panicked".to_string(), line, message: message.join("\n").trim().to_string() + &place })
-}
-
-/// The line of the cell that a generated line came from: evcxr keeps the text of statements, and may set code of its
-/// own before or after them. Nothing where two lines fit.
-fn line_of(source: &str, generated: &str) -> Option<usize> {
-    let fits = |line: &str| {
-        let line = line.trim();
-        !line.is_empty() && (generated.contains(line) || line.contains(generated.trim()))
-    };
-    // A line that is part of another (`}`) fits often; the longest is the one.
-    let fitting: Vec<(usize, usize)> = source
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| fits(line))
-        .map(|(index, line)| (line.trim().len(), index + 1))
-        .collect();
-    let longest = fitting.iter().map(|(length, _)| *length).max()?;
-    let mut best = fitting.iter().filter(|(length, _)| *length == longest);
-    match (best.next(), best.next()) {
-        (Some((_, line)), None) => Some(*line),
-        _ => None,
-    }
-}
-
 /// An error's own lines: without the backtrace behind it, five at most.
 fn first_lines(printed: &str) -> String {
-    let own = printed.lines().filter(|line| !FRAME.is_match(line) && !REDEFINED.is_match(line));
-    let lines: Vec<&str> = own.filter(|line| !line.trim().is_empty()).take(5).collect();
+    let own = printed.lines().filter(|line| !FRAME.is_match(line) && !line.trim().is_empty());
+    let lines: Vec<&str> = own.take(5).collect();
     if lines.is_empty() { "the error has no text".to_string() } else { lines.join("\n") }
+}
+
+/// `text` without the terminal's colour codes.
+pub fn without_colours(text: &str) -> String {
+    static CODE: LazyLock<Regex> = LazyLock::new(|| regex("\u{1b}\\[[0-9;]*[A-Za-z]"));
+    CODE.replace_all(text, "").into_owned()
 }
 
 /// Whether a line belongs to a backtrace.
@@ -185,47 +219,111 @@ mod tests {
         vec![json!({"output_type": "stream", "name": "stderr", "text": text})]
     }
 
+    fn cell<'a>(source: &'a str, outputs: &'a [Value]) -> Cell<'a> {
+        Cell { source, raises: false, compiled: "", status: "ok", outputs }
+    }
+
+    fn panicked(message: &str) -> Option<Ended> {
+        Some(Ended::Panicked { message: message.to_string() })
+    }
+
+    fn stopped(file: &str, line: usize, message: &str) -> Option<Ended> {
+        Some(Ended::Stopped { file: file.to_string(), line, message: message.to_string() })
+    }
+
+    /// A library whose function holds these lines from line 5 on.
+    fn library(items: &str, lines: &str) -> String {
+        format!("{items}\n{}7(\nx) {{\n{lines}\n}}\n{}\n", report::FUNCTION, report::ADDED)
+    }
+
     #[test]
-    fn a_panic_is_found_though_the_kernel_says_ok() {
-        let source = "let a = vec![1, 2];\nlet i = 5;\na[i];";
-        let printed = "\nthread '<unnamed>' (11925) panicked at ctx/src/lib.rs:3:2:\nindex out of bounds: the len is 2\n\
-            stack backtrace:\n   0: __rustc::rust_begin_unwind\n";
-        let compiled = "mod x {}\nlet a = vec![1, 2];\n(a[i];).evcxr_display();\n";
-        let failure = diagnose(source, "ok", &stderr(printed), Some(compiled)).unwrap();
-        assert_eq!(failure.what, "panicked");
-        assert_eq!(failure.line, Some(3));
-        assert_eq!(failure.message, "index out of bounds: the len is 2");
+    fn of_several_panics_the_one_that_ended_the_cell_is_placed() {
+        let source = "let a = vec![1, 2];\nlet i = 5;\na[i];\nquiet(|| b[i]);";
+        let hook =
+            |line, message| format!("\nthread '<unnamed>' (1) panicked at ctx/src/lib.rs:{line}:2:\n{message}\n");
+        let printed = hook(8, "caught") + &hook(7, "index out of bounds: the len is 2") + &hook(8, "of a thread");
+        let outputs = stderr(&(printed + "stack backtrace:\n   0: __rustc::rust_begin_unwind\n"));
+        let compiled = library("mod x {}", "let a = vec![1, 2];\nlet i = 5;\na[i];\nquiet(|| b[i]);");
+        let cell = Cell { compiled: &compiled, ..cell(source, &outputs) };
+        let failure = cell.failure(panicked("index out of bounds: the len is 2")).unwrap();
+        let message = "index out of bounds: the len is 2".to_string();
+        assert_eq!(failure, Failure { what: "panicked".to_string(), line: Some(3), message });
+        assert_eq!(cell.failure(panicked("said by no hook")).unwrap().line, None);
+        assert_eq!(cell.failure(Some(Ended::Well)), None, "all three were handled");
     }
 
     #[test]
     fn a_panic_in_a_crate_names_its_place() {
-        let printed =
-            "thread 'main' panicked at /cargo/candle-core/src/x.rs:10:5:\nboom\nnote: run with `RUST_BACKTRACE=1`\n";
-        let failure = diagnose("go()", "ok", &stderr(printed), None).unwrap();
+        let outputs = stderr(
+            "thread 'main' panicked at /cargo/candle-core/src/x.rs:10:5:\nboom\nnote: run with `RUST_BACKTRACE=1`\n",
+        );
+        let failure = cell("go()", &outputs).failure(panicked("boom")).unwrap();
         assert_eq!((failure.line, failure.message.as_str()), (None, "boom\nat /cargo/candle-core/src/x.rs:10"));
     }
 
     #[test]
-    fn a_failed_question_mark_is_found_though_the_kernel_says_ok() {
-        let source = "// does it fit?\nlet t = a.matmul(&b)?;\nprintln!(\"ok?\");";
-        let printed = "shape mismatch in matmul, lhs: [2, 3], rhs: [2, 3]\n   0: candle_core::error::Error::bt\n";
-        let failure = diagnose(source, "ok", &stderr(printed), None).unwrap();
-        assert_eq!(failure.line, Some(2));
+    fn a_failed_question_mark_names_its_line_and_its_error() {
+        let source = "// does it fit?\nlet s = \"?\"; let t = a.matmul(&b)?;\nprintln!(\"ok?\");";
+        let compiled = library("", "let s = \"?\";\nlet t = a.matmul(&b)?;\nprintln!(\"ok?\");");
+        let outputs = stderr("step 1\nshape mismatch\n");
+        let cell = Cell { compiled: &compiled, ..cell(source, &outputs) };
+        let error = "shape mismatch in matmul, lhs: [2, 3], rhs: [2, 3]\n   0: candle_core::error::Error::bt\n";
+        let failure = cell.failure(stopped("ctx/src/lib.rs", 6, error)).unwrap();
+        assert_eq!((failure.what.as_str(), failure.line), ("stopped at a `?`", Some(2)));
         assert_eq!(failure.message, "shape mismatch in matmul, lhs: [2, 3], rhs: [2, 3]");
-        let two = diagnose("a()?;\nb()?;", "ok", &stderr("no\n"), None).unwrap();
-        assert_eq!(two.line, None, "either line may have failed");
-        let mute = diagnose("a()?;", "ok", &stderr("\n"), None).unwrap();
-        assert_eq!(mute.message, "the error has no text");
+        assert_eq!(cell.failure(stopped("ctx/src/lib.rs", 6, "")).unwrap().message, "the error has no text");
     }
 
     #[test]
-    fn what_is_no_failure_is_none() {
-        assert_eq!(diagnose("println!(\"hi\")", "ok", &[], None), None);
-        assert_eq!(diagnose("eprintln!(\"a note\")", "ok", &stderr("a note\n"), None), None);
-        let redefined = "The type of the variable x was redefined, so was lost.\n";
-        assert_eq!(diagnose("let x = f()?;", "ok", &stderr(redefined), None), None);
-        let stdout = json!({"output_type": "stream", "name": "stdout", "text": "thread 'x' panicked at a:1:1:\n"});
-        assert_eq!(diagnose("say()", "ok", &[stdout], None), None);
+    fn equal_lines_are_told_apart_by_their_order() {
+        let line = |source: &str, items: &str, statements: &str, number| {
+            Cell { compiled: &library(items, statements), ..cell(source, &[]) }.line_of(number)
+        };
+        assert_eq!(line("go()?;\nwait();\ngo()?;", "", "go()?;\nwait();\ngo()?;", 7), Some(3));
+        assert_eq!(line("let a = f()?; let b = f()?;\nf()?;", "", "let a = f()?;\nlet b = f()?;\nf()?;", 6), Some(1));
+        // The first is in an item of the same cell.
+        assert_eq!(line("fn f() {\ngo()?;\n}\ngo()?;", "fn f() { go()?; }", "go()?;", 5), None);
+        assert_eq!(line("fn f() { one() }\ntwo();", "fn f() { one() }", "two();", 1), Some(1));
+        // An item of an earlier cell is not this one's.
+        assert_eq!(line("f()", "fn f() { panic!() }", "f()", 1), None);
+    }
+
+    #[test]
+    fn what_a_cell_prints_is_no_failure() {
+        let source = "let m: i32 = dbg!(\"6\".parse::<i32>()?);";
+        for printed in ["[ctx/src/lib.rs:106:14] \"6\".parse::<i32>()? = 6\n", "thread 'x' panicked at a:1:1:\nno\n"] {
+            let outputs = stderr(printed);
+            assert_eq!(cell(source, &outputs).failure(Some(Ended::Well)), None);
+        }
+        assert_eq!(cell(":help", &[]).failure(None), None);
+    }
+
+    #[test]
+    fn a_cell_that_is_there_to_fail_must_fail() {
+        let raises = Cell { raises: true, ..cell("1 + 1", &[]) };
+        assert_eq!(raises.failure(panicked("no")), None);
+        assert_eq!(raises.failure(stopped("ctx/src/lib.rs", 1, "no")), None);
+        let error = [json!({"output_type": "error", "evalue": "mismatched types", "traceback": []})];
+        assert_eq!(Cell { status: "error", outputs: &error, ..raises }.failure(None), None);
+        for ended in [Some(Ended::Well), None] {
+            let failure = raises.failure(ended).unwrap();
+            assert_eq!(failure.what, "did not fail");
+            assert!(failure.message.contains("`raises-exception`"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_cell_without_a_clear_end_fails_whatever_its_tags() {
+        for raises in [false, true] {
+            let unclear = Some(Ended::Unclear("it ends in another way".to_string()));
+            let failure = Cell { raises, ..cell("1", &[]) }.failure(unclear).unwrap();
+            assert!(failure.message.contains("it ends in another way\nThat works with evcxr"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn colours_go() {
+        assert_eq!(without_colours("\u{1b}[38;5;246m│\u{1b}[0m x"), "│ x");
     }
 
     #[test]
@@ -238,7 +336,9 @@ mod tests {
             " 2 │ let x: u32 = \"a\";",
             "   │        ─┬─   ─┬─",
         ]});
-        let failure = diagnose("let a = 1;\nlet x: u32 = \"a\";", "error", &[error.clone(), error], None).unwrap();
+        let failure = Cell { status: "error", ..cell("let a = 1;\nlet x: u32 = \"a\";", &[error.clone(), error]) }
+            .failure(None)
+            .unwrap();
         assert_eq!((failure.what.as_str(), failure.line), ("does not compile", Some(2)));
         assert!(failure.message.starts_with("[E0308] Error: mismatched types"), "{}", failure.message);
         assert!(failure.message.ends_with("(1 more errors)"));
@@ -246,12 +346,13 @@ mod tests {
 
     #[test]
     fn a_dead_process_and_a_mute_error_are_found() {
+        let failed = |outputs: &[Value]| Cell { status: "error", ..cell("x", outputs) }.failure(None).unwrap();
         let error = json!({"output_type": "error", "ename": "Error", "traceback": [],
             "evalue": "Subprocess terminated with status: signal: 11 (SIGSEGV)"});
-        assert!(diagnose("crash()", "error", &[error], None).unwrap().what.contains("variables are lost"));
-        assert!(diagnose("x", "error", &[], None).is_some());
+        assert!(failed(&[error]).what.contains("variables are lost"));
+        assert!(failed(&[]).message.contains("nothing more"));
         let without_marks =
             json!({"output_type": "error", "evalue": "no", "traceback": ["[E0001] Error: no", "╭─[ command_8:3:1 ]"]});
-        assert_eq!(diagnose("x", "error", &[without_marks], None).unwrap().line, Some(3));
+        assert_eq!(failed(&[without_marks]).line, Some(3));
     }
 }

@@ -19,11 +19,12 @@ use jiff::Timestamp;
 use crate::environment::Ready;
 use crate::error::{Error, Result};
 use crate::kernel::launcher::KERNEL_ID;
+use crate::kernel::report::{self, Ended};
 use crate::notebook::parameters::{self, Setting};
-use crate::notebook::{Kind, Notebook};
+use crate::notebook::{Kind, Notebook, RAISES};
 use crate::repository::{Repository, stem};
 use client::{Client, Event, Job, Orders};
-use failure::Failure;
+use failure::{Cell, Failure};
 use progress::{Progress, Shown};
 
 /// The variable that tells the crate where a run's weights, figures and rows go.
@@ -32,6 +33,8 @@ const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
 const STOPPED: &str = "stopped-here";
 /// The tag of a cell that can't be executed again by its nature; its source says why.
 const RUN_ONCE: &str = "run-once";
+/// Where a kernel's folder that is kept has the kernelspec.
+pub const KEPT_KERNELS: &str = "kernels";
 
 /// How the execution of a notebook ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +85,9 @@ pub struct Request {
     pub folder: PathBuf,
     /// Variables for the kernel.
     pub variables: Vec<(String, String)>,
-    /// Where the kernelspec lies, if it is not the environment's.
-    pub kernel_dirs: Option<PathBuf>,
+    /// The kernel's folder, if it is one that is kept and not named for the kernel; its kernelspec is in
+    /// [`KEPT_KERNELS`].
+    pub kept: Option<PathBuf>,
     /// What the kernel is called, which names its folder.
     pub kernel_id: String,
     /// Cells that take less are executed twice in place, and must pass twice; outputs kept are the first ones.
@@ -98,8 +102,8 @@ impl Request {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let kernel_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let (variables, name) = (Vec::new(), name.to_string());
-        let (kernel_dirs, twice_below, shown) = (None, None, Shown::Nothing);
-        Self { notebook, name, folder, variables, kernel_dirs, kernel_id, twice_below, shown }
+        let (kept, twice_below, shown) = (None, None, Shown::Nothing);
+        Self { notebook, name, folder, variables, kept, kernel_id, twice_below, shown }
     }
 }
 
@@ -182,11 +186,11 @@ pub fn execute_with(
     variables.push((RUN_DIR.to_string(), request.folder.to_string_lossy().into_owned()));
     let job = Job {
         notebook: copy.clone(),
-        kernel_dirs: request.kernel_dirs.clone().unwrap_or_else(|| ready.kernel_dirs()),
+        kernel_dirs: request.kept.as_ref().map_or_else(|| ready.kernel_dirs(), |kept| kept.join(KEPT_KERNELS)),
         cwd: repository.notebooks(),
         variables,
     };
-    let kernel_folder = ready.folders.live_path(&request.kernel_id);
+    let kernel_folder = request.kept.clone().unwrap_or_else(|| ready.folders.live_path(&request.kernel_id));
     let started = Instant::now();
     let mut client = Client::start(&ready.python(), &ready.client_script(), &job, repository)?;
     let orders = client.orders();
@@ -204,7 +208,7 @@ pub fn execute_with(
             mark(&copy, *cell, &Failure { what: "was interrupted".to_string(), line: None, message })?;
         }
     }
-    let cleaned = wait_until_gone(&kernel_folder);
+    let cleaned = request.kept.is_some() || wait_until_gone(&kernel_folder);
     let Course { ready, cells, repeated } = course;
     Ok(Execution { copy, outcome, took: started.elapsed(), ready, cells, repeated, cleaned })
 }
@@ -241,9 +245,16 @@ fn follow(
     let (mut current, mut again) = (0, false);
     // What the kernel itself said last, should it die.
     let mut log = Vec::new();
+    let report = report::path(kernel_folder);
     loop {
         match client.next_event()? {
             Some(Event::Ready(took)) => {
+                // evcxr compiles a cell of its own before it answers.
+                match report::take(&report) {
+                    Some(Ended::Well) => {}
+                    Some(Ended::Unclear(reason)) => return Err(Error::NoReport(reason)),
+                    other => return Err(Error::NoReport(format!("of its own first cell there is {other:?}"))),
+                }
                 course.ready = took;
                 progress.ready(took);
             }
@@ -261,9 +272,10 @@ fn follow(
             }
             Some(Event::End { index, status, took, outputs }) => {
                 let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
-                let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).ok();
-                let failure = failure::diagnose(source, &status, &outputs, compiled.as_deref());
-                if let Some(failure) = failure.filter(|_| !request.notebook.is_tagged(index, "raises-exception")) {
+                let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).unwrap_or_default();
+                let raises = request.notebook.is_tagged(index, RAISES);
+                let cell = Cell { source, raises, compiled: &compiled, status: &status, outputs: &outputs };
+                if let Some(failure) = cell.failure(report::take(&report)) {
                     return Ok(Outcome::Failed { cell: current, failure: failure.when(again) });
                 }
                 if again {

@@ -3,8 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::failure::is_backtrace;
-use crate::notebook::source::without_colours;
+use super::failure::{is_backtrace, without_colours};
 use crate::steps::seconds;
 
 /// A cell's first line is cut here, so that it stays on one line of the terminal.
