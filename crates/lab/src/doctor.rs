@@ -18,8 +18,9 @@ const DISK_GB: f64 = 6.0;
 /// Twice the 1.8 GB that notebook 00 on CIFAR-10 and the compiler of its cells took together, as measured.
 const MEMORY_GB: f64 = 4.0;
 
-/// The folder that CIFAR-10's published archive unpacks to.
+/// The folders that CIFAR-10's published archives unpack to.
 const DATA_FOLDER: &str = "cifar-10-batches-bin";
+const PYTHON_FOLDER: &str = "cifar-10-batches-py";
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,18 +209,19 @@ fn memory() -> Finding {
 fn data() -> Finding {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("CIFAR10_DIR") {
-        let found =
-            [folder.clone(), folder.join(DATA_FOLDER)].iter().any(|path| path.join("data_batch_1.bin").is_file());
-        return if found {
+        return if holds_cifar10(&folder) {
             good("CIFAR-10", folder.display().to_string())
         } else {
-            let found =
-                format!("CIFAR10_DIR is {}, which holds no data_batch_1.bin: correct or unset it", folder.display());
+            let found = format!(
+                "CIFAR10_DIR is {}, which holds no CIFAR-10 (data_batch_1.bin, data_batch_1, train/CLASS/ and test/CLASS/, or \
+                 the published archive): correct or unset it",
+                folder.display()
+            );
             Finding { what: "CIFAR-10", state: State::Missing, found }
         };
     }
-    let cache = set("CIFAR_LAB_CACHE").or(user_cache().ok()).map(|cache| cache.join(DATA_FOLDER));
-    match cache.filter(|folder| folder.join("data_batch_1.bin").is_file()) {
+    let cache = set("CIFAR_LAB_CACHE").or(user_cache().ok());
+    match cache.filter(|folder| holds_cifar10(folder)) {
         Some(folder) => good("CIFAR-10", folder.display().to_string()),
         None => Finding {
             what: "CIFAR-10",
@@ -228,6 +230,18 @@ fn data() -> Finding {
                 .to_string(),
         },
     }
+}
+
+/// Whether notebooks find CIFAR-10 at `path`: in one of its layouts, or as an archive, which they unpack.
+fn holds_cifar10(path: &Path) -> bool {
+    let is_archive = |path: &Path| path.is_file() && path.to_string_lossy().ends_with(".tar.gz");
+    let folders = [path.to_path_buf(), path.join(DATA_FOLDER), path.join(PYTHON_FOLDER)];
+    let in_batches =
+        folders.iter().flat_map(|folder| ["data_batch_1.bin", "data_batch_1"].map(|name| folder.join(name)));
+    is_archive(path)
+        || in_batches.into_iter().any(|file| file.is_file())
+        || ["train", "test"].iter().all(|split| path.join(split).is_dir())
+        || ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"].iter().any(|name| is_archive(&path.join(name)))
 }
 
 fn optional(what: &'static str, found: String) -> Finding {
@@ -299,6 +313,30 @@ fn pytorch(place: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cifar10_is_found_in_each_of_its_forms() {
+        for file in [
+            "data_batch_1.bin",
+            "cifar-10-batches-bin/data_batch_1.bin",
+            "data_batch_1",
+            "cifar-10-batches-py/data_batch_1",
+            "cifar-10-python.tar.gz",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(!holds_cifar10(folder.path()));
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            assert!(holds_cifar10(folder.path()), "{file}");
+            assert_eq!(holds_cifar10(&path), file.ends_with(".gz"), "{file}");
+        }
+        let pictures = tempfile::tempdir().unwrap();
+        std::fs::create_dir(pictures.path().join("train")).unwrap();
+        assert!(!holds_cifar10(pictures.path()));
+        std::fs::create_dir(pictures.path().join("test")).unwrap();
+        assert!(holds_cifar10(pictures.path()));
+    }
 
     #[test]
     fn the_table_needs_no_set_up() {
