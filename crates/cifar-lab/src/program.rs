@@ -75,16 +75,17 @@ pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode 
         eprintln!("the best device here: {}", device::describe(&best));
     }
     let count = notebook.cells;
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        before(panic);
-        eprintln!("error: cell {} of {count} panicked", CELL.load(Ordering::Relaxed));
-    }));
-    match cells() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(message)) => {
-            eprintln!("error: cell {} of {count} failed: {message}", CELL.load(Ordering::Relaxed));
+    let cell = || CELL.load(Ordering::Relaxed);
+    // Not by a hook: that would also hear of panics that are caught, and of other threads'.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(cells)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Failure(message))) => {
+            eprintln!("error: cell {} of {count} failed: {message}", cell());
             ExitCode::FAILURE
+        }
+        Err(panic) => {
+            eprintln!("error: cell {} of {count} panicked", cell());
+            std::panic::resume_unwind(panic)
         }
     }
 }
