@@ -39,9 +39,17 @@ pub fn is_pth(start: &[u8]) -> bool {
     start.starts_with(ZIP) || is_legacy(start)
 }
 
+/// Whether a file starts as safetensors does: with its header's length in 8 bytes, four of them zeros below 4 GiB, then
+/// JSON. No pickle of PyTorch's has both.
+fn is_safetensors(start: &[u8]) -> bool {
+    matches!(start, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
+}
+
 /// Whether a file starts as a pickle does: with its protocol, or, in protocols 0 and 1, with the digits of an integer.
 pub(crate) fn is_legacy(start: &[u8]) -> bool {
     match start {
+        // A header's length may begin with 0x80 too.
+        start if is_safetensors(start) => false,
         // 5 is the latest; one that is yet to come is named as such.
         [0x80, protocol, ..] => *protocol < 0x20,
         [b'L', digits @ ..] => digits.first().is_some_and(u8::is_ascii_digit),
@@ -54,9 +62,7 @@ pub(crate) fn guess(file: &[u8]) -> String {
     if file.is_empty() {
         return "it is empty: get the file again".into();
     }
-    if let [length @ .., b'{', b'"'] = &file[..file.len().min(10)]
-        && length.len() == 8
-    {
+    if is_safetensors(file) {
         return "it is a safetensors file".into();
     }
     // The tar archive that torch.save wrote in 2016, and any other.

@@ -246,6 +246,8 @@ fn other_files_are_told_what_they_are() {
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"\x1f\x8b\x08\0", "gzip"),
         (b"\x60\0\0\0\0\0\0\0{\"fc.bias\":", "a safetensors file"),
+        // A header's length that begins as a pickle does.
+        (b"\x80\x02\0\0\0\0\0\0{\"fc.bias\":", "a safetensors file"),
         (b"\x89HDF\r\n\x1a\n", "Keras"),
         (b"GIF89a", "it starts with [47, 49, 46, 38, 39, 61]"),
     ] {

@@ -391,6 +391,22 @@ mod tests {
     }
 
     #[test]
+    fn safetensors_is_told_from_a_pickle_whatever_its_header_s_length_is() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        // The length is a multiple of 8: all its first bytes, 0x80 among them, with which pickles begin.
+        let mut firsts = std::collections::HashSet::new();
+        for letters in 0..256 {
+            let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+            save_tensors([("x".repeat(letters), tensor)].into(), &path, &[])?;
+            firsts.insert(std::fs::read(&path).unwrap()[0]);
+            assert_eq!(weights_format(&path)?, Format::Safetensors, "{letters}");
+        }
+        assert_eq!(firsts.len(), 32);
+        Ok(())
+    }
+
+    #[test]
     fn the_count_of_batches_may_be_missing_where_pytorch_allows_it() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.pth");
