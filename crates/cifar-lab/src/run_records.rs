@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::display::{Figure, Show, Table, View};
 use crate::error::{Error, Result};
 use crate::plot::{Curves, Series};
-use crate::training::record::{self, TRAINING_FILE};
+use crate::run_folder::show_path;
+use crate::training::record::{self, EPOCHS_FILE, Record, TRAINING_FILE};
 use crate::training::{EpochRecord, History, duration_text};
 
 /// How deep below the folder a record may lie: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
@@ -66,6 +67,8 @@ pub struct RunRecord {
     pub state: RunState,
     /// A row for each epoch that it has done.
     pub rows: Vec<EpochRecord>,
+    /// How many further rows are damaged, and left out.
+    pub damaged_rows: usize,
 }
 
 impl RunRecord {
@@ -84,11 +87,11 @@ impl RunRecord {
     /// ```
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read, or is damaged.
+    /// [`Error::File`] where it cannot be read, or `training.json` is damaged; a damaged row is left out and counted.
     pub fn read(folder: &Path) -> Result<Self> {
         // Asked before the file is read: a training that ends in between has noted its end by then.
         let running = record::is_running(folder);
-        let (file, rows) = record::read(folder)?;
+        let Record { file, rows, damaged } = record::read(folder)?;
         let state = match file.state.as_str() {
             "finished" => RunState::Finished,
             "stopped" => RunState::Stopped,
@@ -107,6 +110,7 @@ impl RunRecord {
             command: file.command,
             state,
             rows,
+            damaged_rows: damaged,
         })
     }
 
@@ -297,7 +301,13 @@ impl RunRecords {
             row.extend([format!("{done} of {}", run.epochs), loss, accuracy, time, run.state.to_string()]);
             table = table.row(row);
         }
-        self.unreadable.iter().fold(table, |table, reason| table.footer([format!("left out: {reason}")]))
+        let damaged = |run: &RunRecord| match run.damaged_rows {
+            0 => None,
+            1 => Some(format!("{}: a row of {} is damaged", run.name, show_path(&run.folder.join(EPOCHS_FILE)))),
+            n => Some(format!("{}: {n} rows of {} are damaged", run.name, show_path(&run.folder.join(EPOCHS_FILE)))),
+        };
+        let left_out = self.runs.iter().filter_map(damaged).chain(self.unreadable.iter().cloned());
+        left_out.fold(table, |table, reason| table.footer([format!("left out: {reason}")]))
     }
 
     /// Accuracy on the test images by epoch, a line for each run. A run without an epoch keeps its place in the legend.
