@@ -469,6 +469,15 @@ impl Run {
     /// # Errors
     /// As [`Run::step`]; and [`Error::File`] where the record cannot be written.
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
+        self.end_epoch_with(evaluation, || Ok(()))
+    }
+
+    /// The same, with what is to be saved of the epoch after its row is written: a kill in between costs neither.
+    pub(super) fn end_epoch_with(
+        &mut self,
+        evaluation: Option<&Evaluation>,
+        save: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         // A loop may end its epoch before the plan does.
         let last_step = self.shared.lock().step;
         self.read_pending(last_step)?;
@@ -487,7 +496,7 @@ impl Run {
             images_per_second: state.images as f64 / state.stepping.as_secs_f64(),
         };
         drop(state);
-        let recorded = self.record_epoch(&row);
+        let recorded = self.record_epoch(&row).and_then(|()| save());
         let mut state = self.shared.lock();
         state.history.epochs.push(row);
         // Where it can't be recorded, it is this epoch that failed.

@@ -425,11 +425,13 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
             }
             run.learning_rate(optimizer.learning_rate());
             let evaluation = test.as_ref().map(|loader| evaluate(&network, loader)).transpose()?;
-            if let Some((path, parameters)) = &checkpoint {
-                let notes = [("data", loader.dataset().name())];
-                save_checkpoint(path, parameters, &optimizer, epoch + 1, &notes)?;
-            }
-            run.end_epoch(evaluation.as_ref())?;
+            run.end_epoch_with(evaluation.as_ref(), || match &checkpoint {
+                Some((path, parameters)) => {
+                    let notes = [("data", loader.dataset().name())];
+                    save_checkpoint(path, parameters, &optimizer, epoch + 1, &notes)
+                }
+                None => Ok(()),
+            })?;
         }
         Ok(())
     }
@@ -477,6 +479,28 @@ mod tests {
         assert_eq!(train(2, None, false)?, train(2, None, false)?);
         // On the CPU a step by a graph is the plain one.
         assert_eq!(train(2, None, true)?, train(2, None, false)?);
+        Ok(())
+    }
+
+    #[test]
+    fn an_epoch_s_row_is_there_before_its_checkpoint() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Cifar10::stand_in(0, 8, 8);
+        let parameters = Parameters::new(0);
+        let config = NetConfig { channels: vec![4], dense: vec![], ..NetConfig::default() };
+        let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+        let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        // No checkpoint can be written inside a file: as if the process ended just there.
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let training = Trainer::new(net, sgd, DataLoader::new(&data.train, &Device::Cpu))
+            .epochs(2)
+            .folder(folder.path())
+            .checkpoint(&file.join("checkpoint"), &parameters)
+            .start()?;
+        let error = training.wait().unwrap_err().to_string();
+        assert!(error.contains("failed at epoch 1"), "{error}");
+        assert_eq!(crate::run_records::RunRecord::read(folder.path())?.rows.len(), 1);
         Ok(())
     }
 
