@@ -123,6 +123,13 @@ impl RecordWriter {
     }
 }
 
+impl Drop for RecordWriter {
+    fn drop(&mut self) {
+        // Closing alone may be late: a process that is being started elsewhere holds the file open until it runs.
+        let _ = self.rows.unlock();
+    }
+}
+
 /// The bytes of whole lines in the file at `path`.
 fn whole_lines(path: &Path) -> std::io::Result<u64> {
     let text = std::fs::read(path)?;
