@@ -15,6 +15,7 @@
 //! - [`programs`]: programs of the other crates.
 //! - [`doctor`]: what is found and what is missing.
 //! - [`machine`]: its processor and memory.
+//! - [`fingerprint`]: the hash that names prepared folders.
 //! - [`steps`]: announcing what takes time.
 //! - [`error`]: everything that can go wrong.
 
@@ -27,6 +28,7 @@ mod doctor;
 mod environment;
 mod error;
 mod export;
+mod fingerprint;
 mod kernel;
 mod machine;
 mod notebook;

@@ -1,10 +1,10 @@
 //! The repository: where it is, its notebooks, its minimum Rust version, and a fingerprint of its sources.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
 
 /// The repository that a folder lies in.
 #[derive(Clone, Debug)]
@@ -121,12 +121,12 @@ impl Repository {
             collect_files(&folder.join("src"), &mut files)?;
         }
         files.sort();
-        let mut hasher = DefaultHasher::new();
+        let mut fingerprint = Fingerprint::default();
         for file in files {
-            file.strip_prefix(&self.root).unwrap_or(&file).hash(&mut hasher);
-            fs::read(&file).map_err(Error::file("read", &file))?.hash(&mut hasher);
+            fingerprint.add(file.strip_prefix(&self.root).unwrap_or(&file).as_os_str().as_encoded_bytes());
+            fingerprint.add(&fs::read(&file).map_err(Error::file("read", &file))?);
         }
-        Ok(hasher.finish())
+        Ok(fingerprint.finish())
     }
 
     /// The names of the repository's own library crates as rustc writes them (`cifar_lab`).

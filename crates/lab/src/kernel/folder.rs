@@ -9,7 +9,6 @@
 //! A kernel's folder whose lock nobody holds is dead and is removed at the next opportunity.
 
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::cuda::Build;
 use crate::error::{Error, Result};
+use crate::fingerprint::Fingerprint;
 use crate::kernel::settings;
 use crate::repository::Repository;
 
@@ -77,11 +77,6 @@ impl Key {
     /// # Errors
     /// Where rustc can't be started or a source can't be read.
     pub fn of(repository: &Repository, build: &Build) -> Result<Self> {
-        let hash = |parts: &[&[u8]]| {
-            let mut hasher = DefaultHasher::new();
-            parts.hash(&mut hasher);
-            hasher.finish()
-        };
         let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output().map_err(|source| {
             Error::Start {
                 program: "rustc".to_string(),
@@ -97,9 +92,9 @@ impl Key {
             Build::Cuda(cuda) => ("cuda", format!("{cuda:?}")),
         };
         Ok(Self {
-            repository: hash(&[repository.root().as_os_str().as_encoded_bytes(), kind.as_bytes()]),
-            toolchain: hash(&[
-                &rustc.stdout,
+            repository: Fingerprint::of([repository.root().as_os_str().as_encoded_bytes(), kind.as_bytes()]),
+            toolchain: Fingerprint::of([
+                rustc.stdout.as_slice(),
                 flags.as_bytes(),
                 cuda.as_bytes(),
                 settings::WORKSPACE.as_bytes(),
