@@ -15,11 +15,13 @@
 //! - [`programs`]: programs of the other crates.
 //! - [`doctor`]: what is found and what is missing.
 //! - [`machine`]: its processor and memory.
+//! - [`atomic_file`]: files that are written whole or not at all.
 //! - [`fingerprint`]: the hash that names prepared folders.
 //! - [`steps`]: announcing what takes time.
 //! - [`error`]: everything that can go wrong.
 
 mod acceptance;
+mod atomic_file;
 mod bench;
 mod check;
 mod cli;

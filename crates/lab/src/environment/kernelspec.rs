@@ -1,11 +1,11 @@
 //! The kernelspec `rust`, the launcher that it names, and the notebook client: what this program puts into an environment.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::run::client::SCRIPT;
 
@@ -64,21 +64,10 @@ fn own_program() -> Result<Vec<u8>> {
 /// Where the environment can't be written.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let program = own_program()?;
-    write_whole(&launcher(environment), &program, 0o755)?;
-    write_whole(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
+    write_atomically(&launcher(environment), &program, 0o755)?;
+    write_atomically(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
-    write_whole(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
-}
-
-/// Writes a file in one step: a kernel that starts meanwhile sees the old or the new one, and one that runs keeps its.
-fn write_whole(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
-    let temporary = tempfile::NamedTempFile::new_in(parent).map_err(Error::file("write", path))?;
-    fs::write(temporary.path(), contents).map_err(Error::file("write", path))?;
-    fs::set_permissions(temporary.path(), fs::Permissions::from_mode(mode)).map_err(Error::file("write", path))?;
-    // Closed first: Linux refuses to start a program that is open for writing.
-    temporary.into_temp_path().persist(path).map_err(|error| Error::file("write", path)(error.error))
+    write_atomically(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::run::failure::text;
 
@@ -54,7 +55,7 @@ impl Notebook {
     /// Writes the notebook as Jupyter does: sorted keys, one space of indentation.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// Where the file can't be written; then the old one is still there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
@@ -62,7 +63,7 @@ impl Notebook {
         serde::Serialize::serialize(&sorted(&self.0), &mut serializer)
             .map_err(|error| Error::file("write", path)(error.into()))?;
         bytes.push(b'\n');
-        fs::write(path, bytes).map_err(Error::file("write", path))
+        write_atomically(path, &bytes, 0o644)
     }
 
     /// All cells.
