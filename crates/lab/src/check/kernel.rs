@@ -380,7 +380,7 @@ fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
 /// When the library that notebooks import was compiled, in a prepared folder or a kernel's.
 fn own_library(folder: &Path) -> Option<SystemTime> {
     let platforms = std::fs::read_dir(folder.join("ctx/target")).ok()?.flatten();
-    let name = format!("debug/deps/{}cifar_lab{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let name = format!("debug/deps/{}", settings::crate_library());
     platforms.into_iter().find_map(|platform| platform.path().join(&name).metadata().ok()?.modified().ok())
 }
 

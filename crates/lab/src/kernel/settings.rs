@@ -148,12 +148,21 @@ fn overrides_the_profile(name: &OsStr) -> bool {
 /// Where the dynamic linker looks first.
 const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
-/// The library path without the repository's target folder, which `cargo run` puts there: a cell would otherwise load
-/// the libcifar_lab.so that `cargo test` built in place of the one it was linked to.
+/// The library path without cargo's target folder, which `cargo run` puts there, wherever it is: a cell would otherwise
+/// load the libcifar_lab.so that `cargo test` built in place of the one it was linked to.
 fn library_path(root: Option<&Path>) -> Vec<PathBuf> {
     let path = std::env::var_os(LIBRARY_PATH).unwrap_or_default();
-    let kept = |entry: &PathBuf| !entry.as_os_str().is_empty() && root.is_none_or(|root| !entry.starts_with(root));
-    std::env::split_paths(&path).filter(kept).collect()
+    std::env::split_paths(&path).filter(|entry| is_kept(entry, root)).collect()
+}
+
+fn is_kept(entry: &Path, root: Option<&Path>) -> bool {
+    let in_repository = root.is_some_and(|root| entry.starts_with(root));
+    !entry.as_os_str().is_empty() && !in_repository && !entry.join(crate_library()).exists()
+}
+
+/// What the library that notebooks import is called.
+pub fn crate_library() -> String {
+    format!("{}cifar_lab{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
 /// The folder of the toolchain's standard library.
@@ -166,6 +175,17 @@ fn standard_library() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_build_s_library_is_kept_away_wherever_it_is() {
+        let target = tempfile::tempdir().unwrap();
+        let root = Path::new("/clone");
+        assert!(is_kept(target.path(), Some(root)));
+        std::fs::write(target.path().join(crate_library()), "").unwrap();
+        assert!(!is_kept(target.path(), Some(root)));
+        assert!(!is_kept(Path::new("/clone/target/debug/deps"), Some(root)));
+        assert!(!is_kept(Path::new(""), None));
+    }
 
     #[test]
     fn profile_variables_are_kept_away() {
