@@ -8,7 +8,7 @@ use candle_cnn::optim::{AdamW, AdamWConfig, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::schedule::Schedule;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, ModuleT, Optimizer};
 use std::collections::HashMap;
 use support::{Numbers, assert_close, assert_close_values, flat};
@@ -120,18 +120,21 @@ fn map(x: &Tensor, f: impl Fn(f32) -> f32) -> Result<Tensor> {
 #[test]
 fn max_pool_with_nan_and_infinities() -> Result<()> {
     let fixtures = fixtures("operations")?;
-    let x = Var::from_tensor(&fixtures["pool.nan.x"])?;
-    let y = ops::max_pool2d(&x, 2, 2)?;
     let bits = |x: &Tensor| -> Result<Vec<Option<u32>>> {
         // Every NaN is as good as another.
-        let values = x.flatten_all()?.to_vec1::<f32>()?;
+        let values = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(values.into_iter().map(|v| (!v.is_nan()).then(|| v.to_bits())).collect())
     };
-    assert_eq!(bits(&y)?, bits(&fixtures["pool.nan.y"])?);
-    // The output gradient's NaN-free: the output itself is not multiplied in.
-    let factors = Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
-    let gradients = (y * factors)?.sum_all()?.backward()?;
-    assert_eq!(bits(gradients.get(&x).unwrap())?, bits(&fixtures["pool.nan.dx"])?);
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let fixture = |name: &str| fixtures[name].to_dtype(dtype);
+        let x = Var::from_tensor(&fixture("pool.nan.x")?)?;
+        let y = ops::max_pool2d(&x, 2, 2)?;
+        assert_eq!(bits(&y)?, bits(&fixture("pool.nan.y")?)?, "{dtype:?}");
+        // The output gradient's NaN-free: the output itself is not multiplied in.
+        let factors = Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu)?.reshape((1, 1, 2, 2))?.to_dtype(dtype)?;
+        let gradients = (y * factors)?.sum_all()?.backward()?;
+        assert_eq!(bits(gradients.get(&x).unwrap())?, bits(&fixture("pool.nan.dx")?)?, "{dtype:?}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Pooling: the maximum or the mean of each window.
 
-use candle_core::{Result, Tensor, ToUsize2};
+use candle_core::{DType, Result, Tensor, ToUsize2};
 use rayon::prelude::*;
 
 use super::check::{self, Backend};
@@ -102,20 +102,28 @@ impl Windows {
 /// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
 pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
     let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
-    let y = match check::backend(x) {
-        Backend::CpuF32 if (windows.kernel, windows.stride) == ((2, 2), (2, 2)) => max_by_halves(x, windows)?,
-        Backend::CpuF32 => max_on_cpu::<f32>(x, windows)?,
-        Backend::CpuF64 => max_on_cpu::<f64>(x, windows)?,
+    let y = max_of(x, windows)?;
+    let (kernel, stride) = (windows.kernel, windows.stride);
+    trace::report(y, |y| windows.call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
+}
+
+fn max_of(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    match check::backend(x) {
+        Backend::CpuF32 if (windows.kernel, windows.stride) == ((2, 2), (2, 2)) => max_by_halves(x, windows),
+        Backend::CpuF32 => max_on_cpu::<f32>(x, windows),
+        Backend::CpuF64 => max_on_cpu::<f64>(x, windows),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::pool2d::max(x, windows)?,
+        Backend::CudaF32 => crate::cuda::pool2d::max(x, windows),
+        // Every value is one of f32 too, so the maximum is the same; candle's argmax passes over a NaN.
+        Backend::Candle if matches!(x.dtype(), DType::F16 | DType::BF16) => {
+            max_of(&x.to_dtype(DType::F32)?, windows)?.to_dtype(x.dtype())
+        }
         Backend::Candle => {
             let gathered = windows.gather(x)?;
             let first = gathered.detach().argmax_keepdim(4)?;
-            gathered.contiguous()?.gather(&first, 4)?.squeeze(4)?
+            gathered.contiguous()?.gather(&first, 4)?.squeeze(4)
         }
-    };
-    let (kernel, stride) = (windows.kernel, windows.stride);
-    trace::report(y, |y| windows.call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
+    }
 }
 
 fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
