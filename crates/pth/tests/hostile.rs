@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pth::pickle::Pickle;
 use pth::{Error, MEMORY_FLOOR, StateDict};
-use support::{archive, fixture, tensor_pickle, zip};
+use support::{archive, fixture, tensor, tensor_pickle, views_pickle, zip};
 
 /// Counts what this thread holds, and the most it has held.
 struct Counting;
@@ -138,12 +138,7 @@ fn wrong_places_in_a_storage() {
 #[test]
 fn tensors_that_are_one_view_are_copied_once() {
     // Transposed, so that they have to be copied: 24 bytes for all of them, not for each.
-    let one = tensor_pickle(6, 0, &[3, 2], &[1, 3]);
-    let start = one.windows(6).position(|window| window == b"ctorch").unwrap();
-    let tensor = &one[start..one.len() - 2];
-    let entry = |index: u32| [&b"U\x04"[..], &index.to_le_bytes(), tensor].concat();
-    let entries: Vec<u8> = (0..3).flat_map(entry).collect();
-    let file = archive(&[&b"}("[..], &entries, b"u."].concat());
+    let file = archive(&views_pickle(6, [0; 3], &[3, 2], &[1, 3]));
     let state = StateDict::read(&file).unwrap();
     let places: Vec<*const u8> = state.iter().map(|(_, tensor)| tensor.data().as_ptr()).collect();
     assert_eq!(places, [places[0]; 3]);
@@ -153,15 +148,8 @@ fn tensors_that_are_one_view_are_copied_once() {
 fn many_views_of_much_of_one_storage_are_refused_before_they_fill_the_memory() {
     let storage = vec![0; 4 << 20];
     let elements = (storage.len() / 4) as i32;
-    let mut pickle = b"}(".to_vec();
     // Each is all of it but for a few elements, and lies there as it is needed: nothing would be copied, but by its user.
-    for index in 0..400 {
-        let one = tensor_pickle(elements, index, &[elements - 1000], &[1]);
-        let start = one.windows(6).position(|window| window == b"ctorch").unwrap();
-        pickle.extend(format!("U\x08{index:08}").into_bytes());
-        pickle.extend(&one[start..one.len() - 2]);
-    }
-    pickle.extend(b"u.");
+    let pickle = views_pickle(elements, 0..400, &[elements - 1000], &[1]);
     let file = zip(&[("data.pkl", &pickle), ("data/0", &storage)]);
     assert!(matches!(read(&file), Err(Error::Memory { .. })));
 }
@@ -308,13 +296,10 @@ fn depth_and_repetition_do_not_exhaust_anything() {
 
 #[test]
 fn one_tensor_under_very_many_names() {
-    let one = tensor_pickle(6, 0, &[6], &[1]);
-    // Without the instructions that make the dict and its key, and those that set the entry and stop.
-    let start = one.windows(6).position(|window| window == b"ctorch").unwrap();
-    let tensor = &one[start..one.len() - 2];
+    let tensor = tensor(6, 0, &[6], &[1]);
     let repeated = |name: &[u8], times: usize| {
         let mut pickle = b"}(X\x04\0\0\0name".to_vec();
-        pickle.extend(tensor);
+        pickle.extend(&tensor);
         pickle.extend(b"q\x01");
         for index in 0..times {
             pickle.extend(name);
@@ -358,25 +343,11 @@ fn ordinary_files_are_not_taken_for_hostile_ones() {
     let history = [&b"]("[..], &row.repeat(20_000), b"e"].concat();
     assert_eq!(read(&beside(&history)).unwrap(), 1);
     // 3,000 rows of one tensor, under their names.
-    let mut rows = b"}(".to_vec();
-    for index in 0..3000 {
-        let one = tensor_pickle(75_000, 25 * index, &[25], &[1]);
-        let start = one.windows(6).position(|window| window == b"ctorch").unwrap();
-        rows.extend(format!("U\x08{index:08}").into_bytes());
-        rows.extend(&one[start..one.len() - 2]);
-    }
-    rows.extend(b"u.");
+    let rows = views_pickle(75_000, (0..3000).map(|row| 25 * row), &[25], &[1]);
     let storage = vec![0; 300_000];
     assert_eq!(read(&zip(&[("data.pkl", &rows), ("data/0", &storage)])).unwrap(), 3000);
     // Transposed matrices: each view is copied, and here there are four of them, more than the file is long.
-    let mut views = b"}(".to_vec();
-    for (index, offset) in [0, 0, 600, 1200, 1800].into_iter().enumerate() {
-        let one = tensor_pickle(360_000, offset, &[600, 597], &[1, 600]);
-        let start = one.windows(6).position(|window| window == b"ctorch").unwrap();
-        views.extend(format!("U\x08{index:08}").into_bytes());
-        views.extend(&one[start..one.len() - 2]);
-    }
-    views.extend(b"u.");
+    let views = views_pickle(360_000, [0, 0, 600, 1200, 1800], &[600, 597], &[1, 600]);
     let storage = vec![0; 1_440_000];
     assert_eq!(StateDict::read(&zip(&[("data.pkl", &views), ("data/0", &storage)])).unwrap().len(), 5);
 }

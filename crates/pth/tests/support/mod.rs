@@ -49,7 +49,25 @@ pub fn archive(pickle: &[u8]) -> Vec<u8> {
 /// The pickle of `{"t": tensor}` with what stands in the description: elements of the storage, offset, shape, strides.
 #[allow(dead_code)]
 pub fn tensor_pickle(elements: i32, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
-    let mut pickle = b"\x80\x02}X\x01\0\0\0tctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();
+    [&b"\x80\x02}X\x01\0\0\0t"[..], &tensor(elements, offset, shape, strides), b"s."].concat()
+}
+
+/// The pickle of a dict of such tensors of one storage, each with an offset, called by its place in eight digits.
+#[allow(dead_code)]
+pub fn views_pickle(elements: i32, offsets: impl IntoIterator<Item = i32>, shape: &[i32], strides: &[i32]) -> Vec<u8> {
+    let mut pickle = b"}(".to_vec();
+    for (index, offset) in offsets.into_iter().enumerate() {
+        pickle.extend(format!("U\x08{index:08}").into_bytes());
+        pickle.extend(tensor(elements, offset, shape, strides));
+    }
+    pickle.extend(b"u.");
+    pickle
+}
+
+/// The instructions that leave a tensor on the stack.
+#[allow(dead_code)]
+pub fn tensor(elements: i32, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
+    let mut pickle = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();
     pickle.extend(b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ");
     pickle.extend(elements.to_le_bytes());
     pickle.extend(b"tQJ");
@@ -62,6 +80,6 @@ pub fn tensor_pickle(elements: i32, offset: i32, shape: &[i32], strides: &[i32])
         }
         pickle.push(b't');
     }
-    pickle.extend(b"\x89}tRs.");
+    pickle.extend(b"\x89}tR");
     pickle
 }
