@@ -252,7 +252,7 @@ impl<'a, 'm> Machine<'a, 'm> {
             // BUILD, BINPERSID
             b'b' => {
                 let state = self.pop()?;
-                // What another value would do with a state is nothing that is looked at.
+                // The state of anything else is never looked at.
                 if let Value::Object(index) = self.top()? {
                     self.out.objects[index as usize].state = state;
                 }
@@ -464,7 +464,7 @@ impl<'a, 'm> Machine<'a, 'm> {
     fn append(&mut self, start: usize) -> Result<()> {
         match start.checked_sub(1).filter(|_| start > self.floor()).map(|at| self.stack[at]) {
             Some(Value::List(index) | Value::Set(index)) => self.move_into(index, start),
-            // Of a class that is a list (`collections.deque`): its items are nothing that is looked at.
+            // An object of a list-like class (`collections.deque`): its items are never looked at.
             Some(Value::Object(_)) => {
                 self.stack.truncate(start);
                 Ok(())
