@@ -31,12 +31,11 @@ pub(crate) fn follow<'p, 'a>(root: Node<'p, 'a>, keys: &[&str]) -> Result<Node<'
 /// The one state dict in a file's content: the content itself, what lies under a usual key, or the only dict of tensors
 /// under any key.
 pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
-    if is_state_dict(root) || root.entries().is_some_and(|mut entries| entries.next().is_none()) {
+    if is_state_dict(root) || is_empty_dict(root) {
         return Ok(root);
     }
     let usual = || USUAL_KEYS.iter().filter_map(|key| root.get(key));
-    let empty = |dict: &Node| dict.entries().is_some_and(|mut entries| entries.next().is_none());
-    if let Some(found) = usual().find(|dict| is_state_dict(*dict) || empty(dict)) {
+    if let Some(found) = usual().find(|dict| is_state_dict(*dict) || is_empty_dict(*dict)) {
         return Ok(found);
     }
     let mut found = Vec::new();
@@ -74,6 +73,10 @@ fn is_state_dict(value: Node) -> bool {
         any = true;
         key.as_text().is_some() && rebuild::is_tensor(value)
     }) && any
+}
+
+fn is_empty_dict(value: Node) -> bool {
+    value.entries().is_some_and(|mut entries| entries.next().is_none())
 }
 
 fn has_tensors(value: Node) -> bool {
