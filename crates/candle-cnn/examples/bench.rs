@@ -1,17 +1,18 @@
 //! Training and inference speed of one network in this crate, plain candle and PyTorch, side by side, as Markdown:
 //!
 //! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [--rounds N] [--batches 32,128,512]
-//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N] [--device cpu]`
+//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N] [--device cpu]
+//! [--precisions f32,tf32,bf16] [--pytorch-script PATH]`
 //!
 //! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
 //! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
 //! Python with PyTorch; without it PyTorch is left out. Where the CPU has AVX-512, a second table follows with it
 //! switched off. In this repository `cargo lab bench` starts it.
 //!
-//! Built with the feature `cuda` or `cudnn`, on a machine with an NVIDIA GPU, it measures there: this crate in `f32` (no
-//! TF32), as a CUDA graph, and that in TF32 and bf16; PyTorch in `f32` without TF32, eager in both layouts and by
-//! `torch.compile`. No step reads its loss; the clock is read when the GPU has done everything. Below the table stands the
-//! time that a step takes at least (see [`Floor`]). **That has never run on a GPU.**
+//! Built with the feature `cuda` or `cudnn`, on a machine with an NVIDIA GPU, it measures there, with a table for each
+//! precision: `f32` (without TF32), TF32, and bf16 (PyTorch by `torch.autocast`). This crate also runs as a CUDA graph, and
+//! PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU has done everything. Below the first
+//! table stands the time that a step takes at least (see [`Floor`]).
 //!
 //! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
 //! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimiser is SGD with momentum and weight decay.
@@ -53,8 +54,6 @@ const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
-const CAPTURED_TF32: &str = "candle-cnn as a CUDA graph in TF32";
-const CAPTURED_BF16: &str = "candle-cnn as a CUDA graph in bf16";
 const COMPILED: &str = "PyTorch compiled";
 /// Not contenders: the machine's yardsticks.
 const PRODUCT: &str = "matrix product";
@@ -134,8 +133,7 @@ struct Captured {
 }
 
 impl Captured {
-    fn new(precision: Precision, device: &Device) -> candle_core::Result<Self> {
-        set_precision(precision);
+    fn new(device: &Device) -> candle_core::Result<Self> {
         let mut net = Ours::new(FUSED, device)?;
         // Its own, since the network is shared with the graph.
         let sgd = std::mem::replace(&mut net.sgd, optim::SGD::new(Vec::new(), Default::default())?);
@@ -227,17 +225,24 @@ fn device() -> Result<Device, Error> {
     }
 }
 
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
+
+/// The precision with this name.
+fn precision_called(name: &str) -> Result<Precision, Error> {
+    let known = PRECISIONS.into_iter().find(|precision| precision.to_string() == name);
+    known.ok_or_else(|| format!("--precisions {name}: wanted f32, tf32 or bf16").into())
+}
+
 /// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
 fn work(name: &str) -> Result<(), Error> {
     let device = device()?;
+    set_precision(argument("--precision").map_or(Ok(Precision::F32), |name| precision_called(&name))?);
     let mut contender: Option<Box<dyn Contender>> = match name {
         PLAIN => Some(Box::new(Plain::new(&device)?)),
         FUSED => Some(Box::new(Ours::new(FUSED, &device)?)),
         SEPARATE => Some(Box::new(Ours::new(SEPARATE, &device)?)),
         CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, &device)?)),
-        CAPTURED => Some(Box::new(Captured::new(Precision::F32, &device)?)),
-        CAPTURED_TF32 => Some(Box::new(Captured::new(Precision::Tf32, &device)?)),
-        CAPTURED_BF16 => Some(Box::new(Captured::new(Precision::Bf16, &device)?)),
+        CAPTURED => Some(Box::new(Captured::new(&device)?)),
         _ => None,
     };
     let yardstick = match name {
@@ -344,17 +349,23 @@ impl Worker {
         Ok(Self { name, process, input, output: BufReader::new(output) })
     }
 
-    /// Seconds for `steps` steps, and the peak memory in MiB.
-    fn run(&mut self, mode: &str, batch: usize, steps: usize) -> Result<(f64, f64), Error> {
-        writeln!(self.input, "{mode} {batch} {steps}")?;
-        self.input.flush()?;
+    /// Seconds for `steps` steps, and the peak memory in MiB; `None` where the contender has failed, which its own error
+    /// above tells of.
+    fn run(&mut self, mode: &str, batch: usize, steps: usize) -> Option<(f64, f64)> {
+        writeln!(self.input, "{mode} {batch} {steps}").and_then(|()| self.input.flush()).ok()?;
         let mut line = String::new();
-        self.output.read_line(&mut line)?;
+        self.output.read_line(&mut line).ok()?;
         let mut numbers = line.split_whitespace().map(str::parse::<f64>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(seconds)), Some(Ok(peak))) => Ok((seconds, peak)),
-            _ => Err(format!("{} ended, or said {line:?}", self.name).into()),
-        }
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+
+    /// Before the first measurement: warmed up, and the number of steps of one measurement.
+    fn warm_up(&mut self, mode: &str, batch: usize, on_gpu: bool) -> Option<usize> {
+        // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
+        self.run(mode, batch, if on_gpu { 10 } else { 2 })?;
+        let (seconds, _) = self.run(mode, batch, 1)?;
+        // More than 200 steps measure nothing that 200 do not.
+        Some(((SECONDS / seconds) as usize).clamp(1, 200))
     }
 }
 
@@ -373,7 +384,9 @@ struct Options {
     modes: Vec<String>,
     only: Option<Vec<String>>,
     tables: Option<Vec<String>>,
+    precisions: Vec<Precision>,
     python: Option<String>,
+    pytorch_script: String,
     device: Device,
 }
 
@@ -389,7 +402,13 @@ impl Options {
             modes: list("--modes").unwrap_or_else(|| ["training", "inference"].map(str::to_string).to_vec()),
             only: list("--only"),
             tables: list("--tables"),
+            precisions: match list("--precisions") {
+                Some(names) => names.iter().map(|name| precision_called(name)).collect::<Result<_, _>>()?,
+                None => PRECISIONS.to_vec(),
+            },
             python: argument("--python"),
+            pytorch_script: argument("--pytorch-script")
+                .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py").to_string()),
             device: device()?,
         })
     }
@@ -398,17 +417,19 @@ impl Options {
         self.only.as_ref().is_none_or(|only| only.iter().any(|own| own == name))
     }
 
-    /// Starts all contenders, each with `variables` in its environment.
-    fn start(&self, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
+    /// Starts all contenders that compute in `precision`, each with `variables` in its environment.
+    fn start(&self, precision: Precision, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
         let on_gpu = !self.device.is_cpu();
-        let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY));
-        let captured = [CAPTURED, CAPTURED_TF32, CAPTURED_BF16].into_iter().filter(|_| on_gpu);
-        let ours =
-            [FUSED, SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().chain(captured).filter(|name| self.wants(name));
-        for name in yardsticks.chain(ours) {
+        let exact = precision == Precision::F32;
+        let called = precision.to_string();
+        let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY)).filter(|_| exact);
+        let ours = [FUSED].into_iter().chain(on_gpu.then_some(CAPTURED));
+        let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact));
+        for name in yardsticks.chain(ours.filter(|name| self.wants(name))) {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--worker", name]).env("RAYON_NUM_THREADS", self.threads.to_string());
+            command.args(["--worker", name, "--precision", &called]);
+            command.env("RAYON_NUM_THREADS", self.threads.to_string());
             if !on_gpu {
                 command.args(["--device", "cpu"]);
             }
@@ -418,8 +439,8 @@ impl Options {
         for (name, kind) in [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")].into_iter().chain(compiled) {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
                 let mut command = Command::new(python);
-                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py");
-                command.args([script, kind, &self.threads.to_string(), if on_gpu { "cuda" } else { "cpu" }]);
+                command.args([&self.pytorch_script, kind, &self.threads.to_string()]);
+                command.args([if on_gpu { "cuda" } else { "cpu" }, &called]);
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
@@ -456,22 +477,12 @@ struct Yardsticks {
 }
 
 /// Lets the contenders take turns, and prints a row for each.
-fn measure(
-    workers: &mut [Worker],
-    options: &Options,
-    mode: &str,
-    batch: usize,
-    yardsticks: &mut Yardsticks,
-) -> Result<(), Error> {
+fn measure(workers: &mut [Worker], options: &Options, mode: &str, batch: usize, yardsticks: &mut Yardsticks) {
     let mut all = Vec::new();
     let differs = |worker: &&mut Worker| mode == "training" || worker.name != CANDLES_BACKWARD;
     let mut workers: Vec<&mut Worker> = workers.iter_mut().filter(differs).collect();
     for worker in &mut workers {
-        // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
-        worker.run(mode, batch, if options.device.is_cpu() { 2 } else { 10 })?;
-        let (seconds, _) = worker.run(mode, batch, 1)?;
-        // More than 200 steps measure nothing that 200 do not.
-        let steps = ((SECONDS / seconds) as usize).clamp(1, 200);
+        let steps = worker.warm_up(mode, batch, !options.device.is_cpu()).unwrap_or(0);
         all.push(Figures { name: worker.name, steps, rates: Vec::new(), peak: 0.0 });
     }
     let product = 2.0 * (side(&options.device) as f64).powi(3);
@@ -479,7 +490,7 @@ fn measure(
     let copy = (2 * COPIED * size_of::<f32>()) as f64;
     for _ in 0..options.rounds {
         for (worker, figures) in workers.iter_mut().zip(&mut all) {
-            let (seconds, mib) = worker.run(mode, batch, figures.steps)?;
+            let Some((seconds, mib)) = worker.run(mode, batch, figures.steps) else { continue };
             figures.rates.push((batch * figures.steps) as f64 / seconds);
             figures.peak = figures.peak.max(mib);
             match worker.name {
@@ -490,6 +501,10 @@ fn measure(
         }
     }
     for figures in all.iter().filter(|figures| ![PRODUCT, COPY].contains(&figures.name)) {
+        if figures.rates.len() < options.rounds {
+            println!("| {mode} | {batch} | {} | failed | | | | | |", figures.name);
+            continue;
+        }
         let (slowest, middle, fastest) = spread(&figures.rates);
         println!(
             "| {mode} | {batch} | {} | {middle:.0} | {slowest:.0} – {fastest:.0} | {:.0} | {} | {} | {} |",
@@ -500,7 +515,6 @@ fn measure(
             figures.over(PLAIN, &all),
         );
     }
-    Ok(())
 }
 
 /// The smallest, the median and the largest.
@@ -530,8 +544,8 @@ fn has_avx512() -> bool {
     false
 }
 
-fn table(options: &Options, variables: &[(&str, &str)]) -> Result<(), Error> {
-    let mut workers = options.start(variables)?;
+fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) -> Result<(), Error> {
+    let mut workers = options.start(precision, variables)?;
     println!(
         "\n| mode | batch | contender | images/s | slowest – fastest | peak memory, MiB \
          | × PyTorch | × its channels-last | × plain candle |"
@@ -540,8 +554,11 @@ fn table(options: &Options, variables: &[(&str, &str)]) -> Result<(), Error> {
     let mut yardsticks = Yardsticks::default();
     for mode in &options.modes {
         for &batch in &options.batches {
-            measure(&mut workers, options, mode, batch, &mut yardsticks)?;
+            measure(&mut workers, options, mode, batch, &mut yardsticks);
         }
+    }
+    if yardsticks.flops.is_empty() {
+        return Ok(());
     }
     let (slowest, flops, fastest) = spread(&yardsticks.flops);
     let [low, middle, high] = [slowest, flops, fastest].map(|flops| flops * 1e-9);
@@ -573,13 +590,17 @@ fn main() -> Result<(), Error> {
         options.rounds, options.threads
     );
     if !options.device.is_cpu() {
-        println!("\n### On a GPU (peak memory is the host's)");
-        return table(&options, &[]);
+        println!("Peak memory is the host's.");
+        for &precision in &options.precisions {
+            println!("\n#### {precision}");
+            table(&options, precision, &[])?;
+        }
+        return Ok(());
     }
     if wants("full") {
         let set = format!("{:?}", candle_cnn::instruction_set()).to_uppercase();
         println!("\n### With all that the CPU has ({set} in candle-cnn)");
-        table(&options, &[])?;
+        table(&options, Precision::F32, &[])?;
     }
     if wants("avx2") && has_avx512() {
         println!("\n### AVX-512 switched off\n");
@@ -588,7 +609,7 @@ fn main() -> Result<(), Error> {
             "candle-cnn and PyTorch are kept to AVX2 by {variables}. candle's `gemm` offers no such switch: plain candle \
              and the matrix product still use AVX-512."
         );
-        table(&options, &WITHOUT_AVX512)?;
+        table(&options, Precision::F32, &WITHOUT_AVX512)?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 """PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
 
-    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda]
+    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda] [f32|tf32|bf16]
 """
 
+import contextlib
 import sys
 import time
 
@@ -46,15 +47,17 @@ def synchronize(device):
 
 
 def main():
-    kind, threads, device = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["cpu"])[0]
+    kind, threads, (device, precision) = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["cpu", "f32"])
     torch.set_num_threads(threads)
     memory_format = torch.channels_last if kind == "channels_last" else torch.contiguous_format
-    # Convolutions would take TF32 otherwise.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    # Convolutions would take TF32 by default.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    reduced = torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     torch.manual_seed(0)
     net = Net().to(device, memory_format=memory_format)
-    optimiser = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
-    forward = torch.compile(net) if kind == "compiled" else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    # A program for each batch size, as fast as it gets, in place of one for all.
+    forward = torch.compile(net, dynamic=False) if kind == "compiled" else net
     images = labels = None
     for line in sys.stdin:
         mode, batch, steps = line.split()
@@ -67,14 +70,15 @@ def main():
         start = time.perf_counter()
         for _ in range(steps):
             if mode == "training":
-                optimiser.zero_grad()
-                loss = F.cross_entropy(forward(images), labels)
+                optimizer.zero_grad()
+                with reduced:
+                    loss = F.cross_entropy(forward(images), labels)
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 if device == "cpu":
                     loss.item()
             else:
-                with torch.no_grad():
+                with torch.no_grad(), reduced:
                     forward(images)
         synchronize(device)
         print(time.perf_counter() - start, peak_mib(), flush=True)

@@ -16,9 +16,15 @@ use support::{Numbers, assert_close, assert_close_values, flat};
 /// The design's tolerance for operations in f32.
 const TOLERANCE: f64 = 1e-5;
 
+/// In the program itself, which may run on another machine.
 fn fixtures(name: &str) -> Result<HashMap<String, Tensor>> {
-    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-    candle_core::safetensors::load(path, &Device::Cpu)
+    let file: &[u8] = match name {
+        "operations" => include_bytes!("fixtures/operations.safetensors"),
+        "optimisers" => include_bytes!("fixtures/optimisers.safetensors"),
+        "training" => include_bytes!("fixtures/training.safetensors"),
+        _ => candle_core::bail!("there are no fixtures {name:?}"),
+    };
+    candle_core::safetensors::load_buffer(file, &Device::Cpu)
 }
 
 /// The settings of each case of an operation.
