@@ -206,6 +206,18 @@ fn convolution() -> Result<()> {
     })
 }
 
+/// As in networks: cuDNN has algorithms of its own for 3×3 pixels and many channels.
+#[test]
+fn convolution_of_many_channels() -> Result<()> {
+    compare("conv2d of many channels", DType::F32, |inputs| {
+        let (n, c, o) = (inputs.size(1, 4), 32 * inputs.size(1, 4), 32 * inputs.size(1, 4));
+        let side = 2 * inputs.size(1, 5);
+        let (x, weight) = (inputs.var(&[n, c, side, side])?, inputs.var(&[o, c, 3, 3])?);
+        let config = Conv2dConfig { padding: 1, ..Default::default() };
+        inputs.gradients(ops::conv2d(&x, &weight, None, config)?, &[&x, &weight])
+    })
+}
+
 /// Batch norm, ReLU and pool by themselves, and fused, on the same convolution's output.
 #[test]
 fn conv_block() -> Result<()> {

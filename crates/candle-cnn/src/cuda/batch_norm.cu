@@ -17,21 +17,26 @@ static __device__ inline Run run_of(index_t n, index_t plane, index_t runs) {
     return run;
 }
 
-// Position of the k-th value of a run.
-static __device__ inline index_t position(Run run, int k, index_t channels, index_t plane) {
-    unsigned int picture = (unsigned int)k / (unsigned int)plane, pixel = (unsigned int)k % (unsigned int)plane;
-    return ((run.first + picture) * channels + run.channel) * plane + pixel;
-}
-
 // So many values are added up in float before their sum goes into a double.
 #define SHORT_SUM 32
 
-// The block's two sums over its run, written to its place in `sums`; add(k, &a, &b) adds what the run's k-th value gives.
-template <typename Add> static __device__ inline void sum_run(Run run, double *sums, Add add) {
+// The block's two sums over its run, written to its place in `sums`; add(picture, pixel, &a, &b) adds what a value gives.
+// A thread takes every blockDim-th value and counts picture and pixel along, since a division takes longer than the rest.
+template <typename Add> static __device__ inline void sum_run(Run run, index_t plane, double *sums, Add add) {
     double first = 0.0, second = 0.0;
+    unsigned int size = (unsigned int)plane, pixel = threadIdx.x % size, picture = threadIdx.x / size;
+    unsigned int pixels = blockDim.x % size, pictures = blockDim.x / size;
     for (index_t k = threadIdx.x; k < run.values;) {
         float a = 0.0f, b = 0.0f;
-        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) add((int)k, &a, &b);
+        for (int i = 0; i < SHORT_SUM && k < run.values; i++, k += blockDim.x) {
+            add(run.first + picture, (index_t)pixel, &a, &b);
+            picture += pictures;
+            pixel += pixels;
+            if (pixel >= size) {
+                pixel -= size;
+                picture++;
+            }
+        }
         first += a;
         second += b;
     }
@@ -58,8 +63,8 @@ extern "C" __global__ void batch_norm_moments(const float *x, double *sums, inde
                                               index_t runs) {
     Run run = run_of(n, plane, runs);
     float shift = x[run.channel * plane];
-    sum_run(run, sums, [&](int k, float *total, float *squares) {
-        float d = x[position(run, k, channels, plane)] - shift;
+    sum_run(run, plane, sums, [&](index_t picture, index_t pixel, float *total, float *squares) {
+        float d = x[(picture * channels + run.channel) * plane + pixel] - shift;
         *total += d;
         *squares += d * d;
     });
@@ -110,8 +115,8 @@ extern "C" __global__ void channel_sums(const float *dy, const float *x, const f
                                         index_t channels, index_t plane, index_t runs) {
     Run run = run_of(n, plane, runs);
     float center = x ? mean[run.channel] : 0.0f;
-    sum_run(run, sums, [&](int k, float *total, float *product) {
-        index_t at = position(run, k, channels, plane);
+    sum_run(run, plane, sums, [&](index_t picture, index_t pixel, float *total, float *product) {
+        index_t at = (picture * channels + run.channel) * plane + pixel;
         *total += dy[at];
         if (x) *product += dy[at] * (x[at] - center);
     });

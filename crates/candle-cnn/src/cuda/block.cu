@@ -49,39 +49,43 @@ extern "C" __global__ void block_gradient_sums(const float *dpooled, const unsig
     index_t windows = p.pooled_rows * p.pooled_columns;
     Run run = run_of(n, windows, runs);
     float center = mean[run.channel];
-    sum_run(run, sums, [&](int k, float *total, float *product) {
-        index_t at = position(run, k, p.channels, windows);
+    sum_run(run, windows, sums, [&](index_t picture, index_t window, float *total, float *product) {
+        index_t plane = picture * p.channels + run.channel, at = plane * windows + window;
         int winner = winners[at];
         if (winner == NOBODY) return;
-        index_t plane;
-        int window;
-        split(at, windows, &plane, &window);
         float value = y[corner_of(plane, window, p) + (winner >> 1) * p.columns + (winner & 1)];
         *total += dpooled[at];
         *product += dpooled[at] * (value - center);
     });
 }
 
-// The gradient of y, with `share` = 1 / (N * rows * columns).
+// The gradient of y, with `share` = 1 / (N * rows * columns). A thread takes the pixels of a window, or what is left of one
+// in the last row or column of an odd number, which lies in no window.
 extern "C" __global__ void block_backward(const float *dpooled, const unsigned char *winners, const float *y,
                                           const float *mean, const float *inverse, const float *gamma,
                                           const float *dgamma, const float *dbeta, float *dy, index_t planes, Picture p,
                                           float share) {
-    index_t pixels = p.rows * p.columns;
-    for (EACH(i, planes * pixels)) {
+    index_t across = (p.columns + 1) / 2, cells = (p.rows + 1) / 2 * across;
+    for (EACH(i, planes * cells)) {
         index_t plane, row, image;
-        int pixel, column, c;
-        split(i, pixels, &plane, &pixel);
-        split(pixel, p.columns, &row, &column);
+        int cell, column, c;
+        split(i, cells, &plane, &cell);
+        split(cell, across, &row, &column);
         split(plane, p.channels, &image, &c);
         float grad = 0.0f;
-        // The last row or column of an odd number lies in no window.
-        if (row / 2 < p.pooled_rows && column / 2 < p.pooled_columns) {
-            index_t window = (plane * p.pooled_rows + row / 2) * p.pooled_columns + column / 2;
-            if (winners[window] == 2 * (row % 2) + column % 2) grad = dpooled[window];
+        int winner = NOBODY;
+        if (row < p.pooled_rows && column < p.pooled_columns) {
+            index_t window = (plane * p.pooled_rows + row) * p.pooled_columns + column;
+            winner = winners[window];
+            grad = dpooled[window];
         }
-        float scale = gamma ? gamma[c] * inverse[c] : inverse[c];
-        float slope = dgamma[c] * inverse[c] * share;
-        dy[i] = (grad - dbeta[c] * share - (y[i] - mean[c]) * slope) * scale;
+        float center = mean[c], scale = gamma ? gamma[c] * inverse[c] : inverse[c];
+        float slope = dgamma[c] * inverse[c] * share, offset = dbeta[c] * share;
+        index_t corner = (plane * p.rows + 2 * row) * p.columns + 2 * column;
+        for (int k = 0; k < 4; k++) {
+            if (2 * row + (k >> 1) >= p.rows || 2 * column + (k & 1) >= p.columns) continue;
+            index_t at = corner + (k >> 1) * p.columns + (k & 1);
+            dy[at] = ((k == winner ? grad : 0.0f) - offset - (y[at] - center) * slope) * scale;
+        }
     }
 }

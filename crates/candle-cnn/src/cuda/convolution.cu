@@ -5,19 +5,26 @@ struct Geometry {
     index_t n, c, h, w, kh, kw, oh, ow, stride, dilation, padding;
 };
 
-// columns [C * KH * KW, N * OH * OW]: what each output pixel sees, zeros outside of the picture.
+// columns [C * KH * KW, N * OH * OW]: what each output pixel sees, zeros outside of the picture. A thread takes one channel of
+// what an output pixel sees.
 extern "C" __global__ void im2col(const float *x, float *columns, Geometry g) {
     index_t pixels = g.oh * g.ow, width = g.n * pixels;
-    for (EACH(i, g.c * g.kh * g.kw * width)) {
-        index_t tap = i / width, at = i % width, image, oy, rest, c;
-        int pixel, ox, kx, ky;
+    for (EACH(i, g.c * width)) {
+        index_t c, image, oy;
+        int at, pixel, ox;
+        split(i, width, &c, &at);
         split(at, pixels, &image, &pixel);
         split(pixel, g.ow, &oy, &ox);
-        split(tap, g.kw, &rest, &kx);
-        split(rest, g.kh, &c, &ky);
-        index_t row = oy * g.stride + ky * g.dilation - g.padding, column = ox * g.stride + kx * g.dilation - g.padding;
-        bool inside = row >= 0 && row < g.h && column >= 0 && column < g.w;
-        columns[i] = inside ? x[((image * g.c + c) * g.h + row) * g.w + column] : 0.0f;
+        const float *plane = x + (image * g.c + c) * g.h * g.w;
+        float *column = columns + c * g.kh * g.kw * width + at;
+        for (index_t ky = 0; ky < g.kh; ky++) {
+            index_t row = oy * g.stride + ky * g.dilation - g.padding;
+            for (index_t kx = 0; kx < g.kw; kx++, column += width) {
+                index_t from = ox * g.stride + kx * g.dilation - g.padding;
+                bool inside = row >= 0 && row < g.h && from >= 0 && from < g.w;
+                *column = inside ? plane[row * g.w + from] : 0.0f;
+            }
+        }
     }
 }
 
@@ -48,9 +55,10 @@ extern "C" __global__ void col2im(const float *columns, float *dx, Geometry g) {
 // matrix [C, N * plane] from pictures [N, C, plane].
 extern "C" __global__ void to_matrix(const float *x, float *matrix, index_t n, index_t channels, index_t plane) {
     for (EACH(i, n * channels * plane)) {
-        index_t c = i / (n * plane), image;
-        int pixel;
-        split(i % (n * plane), plane, &image, &pixel);
+        index_t c, image;
+        int at, pixel;
+        split(i, n * plane, &c, &at);
+        split(at, plane, &image, &pixel);
         matrix[i] = x[(image * channels + c) * plane + pixel];
     }
 }

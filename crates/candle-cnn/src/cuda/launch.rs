@@ -6,7 +6,7 @@ const THREADS: u32 = 256;
 /// Blocks that a kernel with a thread for each value has at most: each thread takes several values then.
 const MOST_BLOCKS: usize = 1 << 16;
 /// Blocks that fill a GPU.
-const ENOUGH_BLOCKS: usize = 512;
+const ENOUGH_BLOCKS: usize = 1024;
 /// Values that are worth a block of their own.
 const WORTH_A_BLOCK: usize = 2048;
 /// Parameters in one table; `ENTRIES` in optimiser.cu.
@@ -332,7 +332,7 @@ impl Block {
             [dpooled, winners, y, mean, inverse, gamma, dgamma, dbeta, dy].map(address).into();
         let share = 1.0 / (self.n * pixels) as f32;
         arguments.extend([integer(self.n * self.c), self.picture(), Argument::Float(share)]);
-        each("block_backward", self.n * self.c * pixels, arguments)
+        each("block_backward", self.n * self.c * self.rows.div_ceil(2) * self.columns.div_ceil(2), arguments)
     }
 }
 
@@ -366,7 +366,7 @@ impl Columns {
     }
 
     pub fn im2col(&self, x: Address, columns: Address) -> Launch {
-        each("im2col", self.taps() * self.width(), vec![address(x), address(columns), self.geometry()])
+        each("im2col", self.c * self.width(), vec![address(x), address(columns), self.geometry()])
     }
 
     pub fn col2im(&self, columns: Address, dx: Address) -> Launch {
