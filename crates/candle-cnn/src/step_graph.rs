@@ -3,7 +3,7 @@
 //! A step is some hundred launches, and with a small batch the GPU is done with each before the next one comes. A graph is
 //! the whole step in one launch: the same kernels with the same arguments, so the same bits.
 //!
-//! **This has never run on a GPU.** It was written from NVIDIA's documentation and the sources of candle and cudarc.
+//! On an H200 that makes a step at batch 32 five times as fast (docs/benchmarks.md).
 
 use candle_core::{Result, Tensor};
 use candle_nn::Optimizer;
@@ -159,6 +159,14 @@ impl<'a> StepGraph<'a> {
         plain_step(&self.forward, optimizer, images, labels)
     }
 
+    /// Whether the last [`Self::run`] could not capture its step and did nothing; [`plain_step`] does it then.
+    pub fn is_refused(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return self.on_gpu.as_ref().is_some_and(|on_gpu| on_gpu.refused);
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
     /// Whether the next step of the first one's shape is a graph's launch.
     pub fn is_captured(&self) -> bool {
         #[cfg(feature = "cuda")]
@@ -204,6 +212,8 @@ pub fn plain_step(
 #[cfg(feature = "cuda")]
 struct OnGpu {
     captured: Option<Captured>,
+    /// Whether the last capture failed.
+    refused: bool,
     /// Steps without a graph so far, since there was one.
     warm_up: usize,
     images: Var,
@@ -227,6 +237,7 @@ impl OnGpu {
     fn new(images: &Tensor, labels: &Tensor) -> Result<Self> {
         Ok(Self {
             captured: None,
+            refused: false,
             warm_up: 0,
             // Detached, since a variable would be taken as it is instead of being copied.
             images: Var::from_tensor(&images.detach())?,
@@ -269,7 +280,9 @@ impl OnGpu {
                 self.loss = Some(Var::zeros(result.loss.shape(), result.loss.dtype(), result.loss.device())?);
                 return Ok(result);
             }
+            self.refused = true;
             self.captured = Some(self.capture(device, forward, optimizer)?);
+            self.refused = false;
         }
         self.replay(optimizer)
     }

@@ -3,6 +3,7 @@
 
 use candle_cnn::optim::{AdamW, SGD};
 use candle_cnn::parameters::Parameters;
+use candle_cnn::step_graph::{StepGraph, StepResult};
 use candle_core::Tensor;
 use candle_nn::Optimizer;
 use std::collections::HashMap;
@@ -24,6 +25,19 @@ pub trait ResumableOptimizer: Optimizer {
     /// # Errors
     /// Where it does not fit the optimiser's parameters; then nothing has been changed.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()>;
+
+    /// A training step by a graph, or `None` from an optimiser that knows nothing of graphs.
+    ///
+    /// # Errors
+    /// Those of [`StepGraph::run`].
+    fn step_by_graph(
+        &mut self,
+        _graph: &mut StepGraph<'_>,
+        _images: &Tensor,
+        _labels: &Tensor,
+    ) -> candle_core::Result<Option<StepResult>> {
+        Ok(None)
+    }
 }
 
 macro_rules! resumable {
@@ -35,6 +49,15 @@ macro_rules! resumable {
 
             fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()> {
                 $optimizer::load_state(self, state)
+            }
+
+            fn step_by_graph(
+                &mut self,
+                graph: &mut StepGraph<'_>,
+                images: &Tensor,
+                labels: &Tensor,
+            ) -> candle_core::Result<Option<StepResult>> {
+                graph.run(self, images, labels).map(Some)
             }
         }
     )+};

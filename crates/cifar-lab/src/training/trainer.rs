@@ -1,6 +1,5 @@
 //! The loop, ready made.
 
-use candle_cnn::optim::Capturable;
 use candle_cnn::parameters::Parameters;
 use candle_cnn::precision::{Precision, precision};
 use candle_cnn::step_graph::{StepGraph, StepResult, plain_step};
@@ -8,6 +7,7 @@ use candle_core::Tensor;
 use candle_nn::{ModuleT, Optimizer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::handle::Training;
@@ -35,10 +35,23 @@ fn plain<'a, O: Optimizer>(forward: Forward<'a>) -> Step<'a, O> {
     Box::new(move |optimizer, images, labels| plain_step(&forward, optimizer, images, labels))
 }
 
-/// The same, on a GPU as a CUDA graph.
-fn captured<'a, O: Capturable>(forward: Forward<'a>) -> Step<'a, O> {
-    let mut graph = StepGraph::new(forward);
-    Box::new(move |optimizer, images, labels| graph.run(optimizer, images, labels))
+/// The same, on a GPU as a CUDA graph where the network allows it.
+fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
+    let forward = Rc::new(forward);
+    let shared = forward.clone();
+    let mut graph = Some(StepGraph::new(move |images, labels| shared(images, labels)));
+    Box::new(move |optimizer, images, labels| {
+        if let Some(step) = &mut graph {
+            match optimizer.step_by_graph(step, images, labels) {
+                Ok(Some(result)) => return Ok(result),
+                // As with dropout, which draws on the host. Then the step is still to be done.
+                Ok(None) => graph = None,
+                Err(_) if step.is_refused() => graph = None,
+                Err(error) => return Err(error),
+            }
+        }
+        plain_step(&*forward, optimizer, images, labels)
+    })
 }
 
 /// Trains any network with any optimiser: for each batch forward, loss, backward, step; after each epoch an
@@ -106,7 +119,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
             test: None,
             loss,
             schedule: None,
-            step: plain,
+            step: captured,
             epochs: 1,
             name: "training".to_string(),
             settings: Value::Null,
@@ -208,10 +221,11 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Does the steps by a [`StepGraph`], which on a GPU launches each as one CUDA graph; on the CPU nothing changes. The
-    /// network must do the same at each step: no dropout, no choices made on the host.
+    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A network
+    /// that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
     ///
-    /// Not the default, since it has never run on a GPU.
+    /// Say `false` for a network that decides anything anew at each step on the host: the graph repeats what it did in the
+    /// step that was captured.
     ///
     /// ```
     /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
@@ -224,14 +238,11 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
     /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
     /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// Trainer::new(net, sgd, train).step_graph().start()?.wait()?;
+    /// Trainer::new(net, sgd, train).step_graph(false).start()?.wait()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
-    pub fn step_graph(mut self) -> Self
-    where
-        O: Capturable,
-    {
-        self.step = captured;
+    pub fn step_graph(mut self, on: bool) -> Self {
+        self.step = if on { captured } else { plain };
         self
     }
 
@@ -464,9 +475,7 @@ mod tests {
         if let Some(path) = checkpoint {
             trainer = trainer.checkpoint(path, &parameters);
         }
-        if by_graph {
-            trainer = trainer.step_graph();
-        }
+        trainer = trainer.step_graph(by_graph);
         let training = trainer.start()?;
         training.wait()?;
         assert_eq!(training.progress().status, Status::Finished);
