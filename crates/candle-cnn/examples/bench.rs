@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [--rounds N] [--batches 32,128,512]
 //! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N] [--device cpu]
-//! [--precisions f32,tf32,bf16] [--pytorch-script PATH]`
+//! [--precisions f32,tf32,bf16] [--pytorch-script PATH] [--pytorch-device cpu]`
 //!
 //! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
 //! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
@@ -387,6 +387,8 @@ struct Options {
     precisions: Vec<Precision>,
     python: Option<String>,
     pytorch_script: String,
+    /// Where the GPU is a simulated one, which PyTorch knows nothing of.
+    pytorch_on_cpu: bool,
     device: Device,
 }
 
@@ -409,6 +411,7 @@ impl Options {
             python: argument("--python"),
             pytorch_script: argument("--pytorch-script")
                 .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py").to_string()),
+            pytorch_on_cpu: argument("--pytorch-device").is_some_and(|device| device == "cpu"),
             device: device()?,
         })
     }
@@ -426,7 +429,7 @@ impl Options {
         let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY)).filter(|_| exact);
         let ours = [FUSED].into_iter().chain(on_gpu.then_some(CAPTURED));
         let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact));
-        for name in yardsticks.chain(ours.filter(|name| self.wants(name))) {
+        for name in yardsticks.chain(ours).filter(|name| self.wants(name)) {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["--worker", name, "--precision", &called]);
             command.env("RAYON_NUM_THREADS", self.threads.to_string());
@@ -440,7 +443,7 @@ impl Options {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
                 let mut command = Command::new(python);
                 command.args([&self.pytorch_script, kind, &self.threads.to_string()]);
-                command.args([if on_gpu { "cuda" } else { "cpu" }, &called]);
+                command.args([if self.pytorch_on_cpu || !on_gpu { "cpu" } else { "cuda" }, &called]);
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
