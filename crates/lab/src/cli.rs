@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 
 use crate::acceptance::{self, Selection};
 use crate::bench;
+use crate::bundle;
 use crate::check::kernel::{self, Laboratory};
+use crate::cuda::CudaBuild;
 use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
@@ -92,6 +94,8 @@ enum Verb {
         #[arg(long)]
         no_build: bool,
     },
+    /// Pack tests, benchmark and notebook 00 for a machine with a GPU and without Rust; needs the CUDA toolkit, but no GPU
+    Bundle,
     /// Say what is found, what is missing and how to get it
     Doctor,
     /// Measure training and inference beside plain candle and PyTorch
@@ -177,9 +181,11 @@ pub fn main() -> Result<ExitCode> {
         }
         Some(Verb::Export { notebook, out, settings, cuda, no_build }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
+            let cuda = cuda.then(CudaBuild::of_toolkit).transpose().map_err(Error::NoCuda)?;
             let options = export::Options { notebook, out, settings, cuda, build: !no_build };
             export::run(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS)
         }
+        Some(Verb::Bundle) => bundle::bundle(&Repository::current()?).map(|()| ExitCode::SUCCESS),
         Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
         Some(Verb::Bench { python, quick, kernel, save }) => {
             let options = bench::Options { python, quick, kernel, save };

@@ -204,17 +204,27 @@ impl CudaBuild {
     /// # Errors
     /// What is missing of the toolkit, or that the compute capability is nowhere said.
     pub fn of_toolkit() -> Result<Self, Reason> {
-        Self::of_toolkit_in(&Places::of_process())
+        let places = Places::of_process();
+        Self::of_toolkit_in(&places, || find_gpus(&places).first().and_then(capability_of))
     }
 
-    fn of_toolkit_in(places: &Places) -> Result<Self, Reason> {
+    /// How programs are compiled that run on any GPU with units for TF32 and bf16: `CUDA_COMPUTE_CAP` overrides it. The
+    /// driver compiles what is for an older GPU when it loads it.
+    ///
+    /// # Errors
+    /// What is missing of the toolkit.
+    pub fn for_many_gpus() -> Result<Self, Reason> {
+        const AMPERE: &str = "80";
+        Self::of_toolkit_in(&Places::of_process(), || Some(AMPERE.to_string()))
+    }
+
+    fn of_toolkit_in(places: &Places, otherwise: impl FnOnce() -> Option<String>) -> Result<Self, Reason> {
         let toolkit = find_toolkit(places).ok_or(Reason::NoToolkit)?;
         if !toolkit.missing.is_empty() {
             let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
             return Err(Reason::Incomplete { root, libraries });
         }
-        let found = || find_gpus(places).first().and_then(capability_of);
-        let capability = asked_capability(places).or_else(found).ok_or(Reason::NoCapability)?;
+        let capability = asked_capability(places).or_else(otherwise).ok_or(Reason::NoCapability)?;
         Ok(Self { toolkit: Some(toolkit), capability: Some(capability) })
     }
 
@@ -518,10 +528,10 @@ mod tests {
     #[test]
     fn a_program_can_be_compiled_where_no_gpu_is() {
         let machine = Machine::new().with_toolkit("13.0", &all());
-        assert_eq!(CudaBuild::of_toolkit_in(&machine.places), Err(Reason::NoCapability));
+        assert_eq!(CudaBuild::of_toolkit_in(&machine.places, || None), Err(Reason::NoCapability));
         let machine = machine.with_variable("CUDA_COMPUTE_CAP", "90");
-        assert_eq!(CudaBuild::of_toolkit_in(&machine.places).unwrap().capability.as_deref(), Some("90"));
-        assert_eq!(CudaBuild::of_toolkit_in(&Machine::new().places), Err(Reason::NoToolkit));
+        assert_eq!(CudaBuild::of_toolkit_in(&machine.places, || None).unwrap().capability.as_deref(), Some("90"));
+        assert_eq!(CudaBuild::of_toolkit_in(&Machine::new().places, || None), Err(Reason::NoToolkit));
     }
 
     #[test]

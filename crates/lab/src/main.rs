@@ -12,6 +12,7 @@
 //! - [`check`]: what notebooks and kernel are checked for.
 //! - [`acceptance`]: `cargo lab test`.
 //! - [`mod@bench`]: `cargo lab bench`.
+//! - [`bundle`]: `cargo lab bundle`, for a GPU elsewhere.
 //! - [`programs`]: programs of the other crates.
 //! - [`doctor`]: what is found and what is missing.
 //! - [`machine`]: its processor and memory.
@@ -23,6 +24,7 @@
 mod acceptance;
 mod atomic_file;
 mod bench;
+mod bundle;
 mod check;
 mod cli;
 mod cuda;

@@ -29,7 +29,7 @@ pub fn compare(laboratory: &Laboratory, name: &str) -> Result<String, String> {
     let folder = folder.join(name);
     let _ = std::fs::remove_dir_all(&folder);
     let out = Some(folder.join("crate"));
-    let options = Options { notebook: path.to_string_lossy().into_owned(), out, settings, cuda: false, build: true };
+    let options = Options { notebook: path.to_string_lossy().into_owned(), out, settings, cuda: None, build: true };
     let exported = export::export(repository, &options).map_err(said)?;
     let program = exported.program.ok_or("it was not compiled")?;
     let mut command = Command::new(&program);

@@ -36,8 +36,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Values for its parameters.
     pub settings: Vec<Setting>,
-    /// Whether it is compiled with CUDA.
-    pub cuda: bool,
+    /// With what it is compiled for a GPU, if it is for one.
+    pub cuda: Option<CudaBuild>,
     /// Whether it is compiled at all.
     pub build: bool,
 }
@@ -95,16 +95,15 @@ pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     for (number, dependency) in source::dependencies(&parts).map_err(wrong)? {
         dependencies.push(manifest::resolve(&dependency, notebooks).map_err(|problem| wrong((number, problem)))?);
     }
-    let cuda = options.cuda.then(CudaBuild::of_toolkit).transpose().map_err(Error::NoCuda)?;
-    let feature = cuda.as_ref().map(CudaBuild::feature);
+    let feature = options.cuda.as_ref().map(CudaBuild::feature);
     let manifest = manifest::write(&name, &dependencies, repository, feature);
     let folder = options.out.clone().unwrap_or_else(|| repository.root().join("target/export").join(&name));
     write_crate(&folder, &manifest, &text, repository)?;
     let left_out = parts.iter().filter(|part| matches!(part.content, Content::LeftOut(_))).map(|part| part.number);
     let mut exported = Exported { folder, program: None, left_out: left_out.collect() };
     if options.build {
-        let program = build(repository, &exported.folder, &name, cuda.as_ref())?;
-        exported.program = Some(match &cuda {
+        let program = build(repository, &exported.folder, &name, options.cuda.as_ref())?;
+        exported.program = Some(match &options.cuda {
             Some(cuda) => starter::write(&exported.folder, &name, cuda)?,
             None => program,
         });
@@ -207,7 +206,7 @@ mod tests {
         for path in repository.list_notebooks().unwrap() {
             let out = folder.path().join(stem(&path));
             let notebook = path.to_string_lossy().into_owned();
-            let options = Options { notebook, out: Some(out.clone()), settings: Vec::new(), cuda: false, build: false };
+            let options = Options { notebook, out: Some(out.clone()), settings: Vec::new(), cuda: None, build: false };
             export(&repository, &options).unwrap_or_else(|error| panic!("{error}"));
             let text = fs::read_to_string(out.join("src/main.rs")).unwrap();
             syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -226,7 +225,7 @@ mod tests {
             notebook: "00".to_string(),
             out: Some(folder.path().to_path_buf()),
             settings: vec![Setting::parse("epochs=3").unwrap()],
-            cuda: false,
+            cuda: None,
             build: false,
         };
         export(&repository, &options).unwrap();
@@ -249,7 +248,7 @@ mod tests {
             notebook: path.to_string_lossy().into_owned(),
             out: Some(folder.path().join("out")),
             settings: Vec::new(),
-            cuda: false,
+            cuda: None,
             build: false,
         };
         let error = export(&committed(), &options).unwrap_err().to_string();
