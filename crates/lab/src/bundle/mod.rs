@@ -202,8 +202,10 @@ mod tests {
             ("cuda_training", "sleep 600"),
             ("cuda_errors", GOOD),
             ("cifar_lab", GOOD),
+            ("bench", "echo 'libcudnn.so.9: cannot open shared object file' >&2; exit 127"),
         ]);
-        let (report, good) = bundle.report(&["--only", "operations,errors,training", "--test-seconds", "1"]);
+        let steps = "operations,errors,benchmark,training";
+        let (report, good) = bundle.report(&["--only", steps, "--test-seconds", "1"]);
         assert!(!good);
         for line in [
             "- cuda: 2 passed; 1 failed\n  - relu failed\n",
@@ -213,6 +215,7 @@ mod tests {
             "operations: failed in ",
             "- cuda_errors: 3 passed; 0 failed\n- cifar_lab: 3 passed; 0 failed\n",
             "errors: passed in ",
+            "### benchmark\n\nlibcudnn.so.9: cannot open shared object file\n",
             "Left out: --data names no CIFAR-10.\n\ntraining: left out.\n",
         ] {
             assert!(report.contains(line), "{line}\n{report}");

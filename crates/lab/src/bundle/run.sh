@@ -106,15 +106,16 @@ training() {
         echo 'Left out: --data names no CIFAR-10.'
         return $LEFT_OUT
     fi
-    epochs=20 good=0
+    epochs=20 images=0 good=0
     if [ -n "$TINY" ]; then
-        # Sixteen pictures of each file.
-        for file in "$DATA"/*.bin; do head -c $((16 * 3073)) "$file" > "$WORK/${file##*/}"; done
-        epochs=1 DATA=$WORK
+        # Of each file as many pictures as the notebook shows.
+        for file in "$DATA"/*.bin; do head -c $((24 * 3073)) "$file" > "$WORK/${file##*/}"; done
+        epochs=1 images=24 DATA=$WORK
     fi
     echo 'Notebook 00 as a program:'
     echo '```'
-    (cd "$WORK" && CIFAR10_DIR=$DATA program 150 notebook_00_pipeline --set epochs=$epochs) > "$WORK/notebook.log" 2>&1 || good=1
+    (cd "$WORK" && CIFAR10_DIR=$DATA program 150 notebook_00_pipeline --set epochs=$epochs --set training_images=$images) \
+        > "$WORK/notebook.log" 2>&1 || good=1
     cat "$WORK/notebook.log" >&2
     grep -E '^(computing on|epoch .* accuracy|[0-9,]+ of .* right)|rror' "$WORK/notebook.log" | uniq | tail -n 24
     echo '```'
@@ -256,6 +257,8 @@ step() {
     printf '\n### %s\n\n' "$1" >> "$report"
     STEP=$1 timeout -k 5 $limit "$0" > "$section" 2> "$out/$1.log"
     status=$?
+    # A step that ends before it says anything has said why in its log.
+    [ $status -eq 0 ] || grep -q . "$section" || tail -n 2 "$out/$1.log" > "$section"
     cat "$section" >> "$report"
     took="$(($(date +%s) - begun)) s"
     case $status in
