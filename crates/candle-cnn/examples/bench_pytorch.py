@@ -1,6 +1,6 @@
 """PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
 
-    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda] [f32|tf32|bf16]
+    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda f32|tf32|bf16]
 """
 
 import contextlib
