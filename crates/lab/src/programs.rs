@@ -1,9 +1,10 @@
 //! Programs of the other crates: what needs candle is theirs, and this starts it through cargo.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use serde_json::Value;
 
@@ -15,6 +16,27 @@ use crate::steps;
 
 /// Where programs for a GPU are built, since libcifar_lab.so has the same name in both builds.
 pub const CUDA_TARGET: &str = "target/cuda";
+
+/// Makes cargo say what [`run_cargo`] reads.
+pub const MESSAGES: &str = "--message-format=json-render-diagnostics";
+
+/// Runs cargo with [`MESSAGES`]: the programs that it has built, by their names, and how it ended.
+///
+/// # Errors
+/// Where it can't be started.
+pub fn run_cargo(command: &mut Command) -> Result<(BTreeMap<String, PathBuf>, ExitStatus)> {
+    let output = command.output().map_err(|source| Error::Start {
+        program: "cargo".to_string(),
+        source,
+        advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
+    })?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = |message: Value| {
+        Some((message["target"]["name"].as_str()?.to_string(), PathBuf::from(message["executable"].as_str()?)))
+    };
+    Ok((messages.filter_map(program).collect(), output.status))
+}
 
 /// What cargo builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +65,7 @@ impl Program {
     /// The command that compiles it.
     fn cargo(self, cuda: Option<&CudaBuild>) -> Command {
         let mut command = Command::new("cargo");
-        command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
+        command.args(["build", "--release", "--quiet", MESSAGES]);
         command.args(self.selection());
         if let Some(cuda) = cuda {
             command.args(["--features", cuda.feature()]);
@@ -77,21 +99,11 @@ impl Program {
         };
         let is_new = !self.path(&repository.root().join(target)).exists();
         let step = is_new.then(|| steps::begin(&format!("Compiling {}", self.name()), takes));
-        let output = command.output().map_err(|source| Error::Start {
-            program: "cargo".to_string(),
-            source,
-            advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-        })?;
+        let (mut programs, status) = run_cargo(&mut command)?;
         step.into_iter().for_each(steps::Step::end);
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let program = messages.find_map(|message| {
-            let own = message["target"]["name"] == self.name();
-            message["executable"].as_str().filter(|_| own).map(PathBuf::from)
-        });
-        program.filter(|_| output.status.success()).ok_or_else(|| Error::Step {
+        programs.remove(self.name()).filter(|_| status.success()).ok_or_else(|| Error::Step {
             step: format!("compiling {}", self.name()),
-            reason: format!("cargo ended with {}, see above", output.status),
+            reason: format!("cargo ended with {status}, see above"),
             advice: "`cargo lab doctor` says what is missing.".to_string(),
         })
     }

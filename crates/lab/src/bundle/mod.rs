@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use serde_json::Value;
-
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::kernel::settings;
-use crate::programs::CUDA_TARGET;
+use crate::programs::{CUDA_TARGET, MESSAGES, run_cargo};
 use crate::repository::Repository;
 use crate::steps;
 
@@ -83,26 +81,16 @@ fn build(
     let feature = cuda.feature();
     let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
     let mut command = Command::new("cargo");
-    command.args([verb, "--release", "--quiet", "--message-format=json-render-diagnostics"]);
+    command.args([verb, "--release", "--quiet", MESSAGES]);
     command.args(["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features]).args(selection);
     command.current_dir(repository.root()).stderr(Stdio::inherit());
     settings::forget_cargo_run(&mut command, repository);
     cuda.apply(&mut command);
     command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
-    let output = command.output().map_err(|source| Error::Start {
-        program: "cargo".to_string(),
-        source,
-        advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-    })?;
-    if !output.status.success() {
-        return Err(failed("compiling", &format!("cargo ended with {}, see above", output.status)));
+    match run_cargo(&mut command)? {
+        (programs, status) if status.success() => Ok(programs),
+        (_, status) => Err(failed("compiling", &format!("cargo ended with {status}, see above"))),
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = |message: Value| {
-        Some((message["target"]["name"].as_str()?.to_string(), PathBuf::from(message["executable"].as_str()?)))
-    };
-    Ok(messages.filter_map(program).collect())
 }
 
 /// Strips the programs and packs them into one archive.

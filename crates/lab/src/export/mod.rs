@@ -15,13 +15,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
 use crate::kernel::settings;
 use crate::notebook::parameters::{self, Parameter, Setting};
 use crate::notebook::{Notebook, RAISES};
+use crate::programs::{MESSAGES, run_cargo};
 use crate::repository::{Repository, stem};
 use crate::steps;
 use cells::Cell;
@@ -156,7 +155,7 @@ fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repositor
 /// Compiles the crate in `folder`, and copies the program beside its Cargo.toml.
 fn build(repository: &Repository, folder: &Path, name: &str, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
     let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--release", "--quiet", MESSAGES]);
     // All exports share what they have in common; not with the repository's own programs, whose libcifar_lab.so this
     // would replace, nor the CPU's with CUDA's.
     let target = repository.root().join("target").join(if cuda.is_some() { "export-cuda" } else { "export-cpu" });
@@ -168,19 +167,10 @@ fn build(repository: &Repository, folder: &Path, name: &str, cuda: Option<&CudaB
         usual = "10 minutes or more on 2 cores the first time: nvcc takes most of it";
     }
     let step = steps::begin(&format!("Compiling {name}"), usual);
-    let output = command.output().map_err(|source| Error::Start {
-        program: "cargo".to_string(),
-        source,
-        advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-    })?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let built = messages.find_map(|message| {
-        message["executable"].as_str().filter(|_| message["target"]["name"] == name).map(PathBuf::from)
-    });
-    let built = built.filter(|_| output.status.success()).ok_or_else(|| Error::Step {
+    let (mut programs, status) = run_cargo(&mut command)?;
+    let built = programs.remove(name).filter(|_| status.success()).ok_or_else(|| Error::Step {
         step: format!("compiling {name}"),
-        reason: format!("cargo ended with {}, see above", output.status),
+        reason: format!("cargo ended with {status}, see above"),
         advice: format!("Does the notebook run? The program's text is {}.", folder.join("src/main.rs").display()),
     })?;
     step.end();
