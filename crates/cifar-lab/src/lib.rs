@@ -31,7 +31,7 @@
 //! | [`download_link`](mod@download_link) | a link by which JupyterLab hands out a result |
 //! | [`error`] | what can go wrong |
 //!
-//! candle and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
+//! candle, notebook-charts and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
 //! crate is a dylib, so that all cells share one candle with one counter of tensor ids. A second candle beside it would
 //! hand out the same ids again, and gradients would be mixed without a word.
 
@@ -39,7 +39,7 @@ pub use candle_cnn;
 pub use candle_core;
 pub use candle_nn;
 pub use image;
-pub use plotters;
+pub use notebook_charts::{self, plotters};
 
 mod atomic_file;
 pub mod calibration;
@@ -54,6 +54,7 @@ pub mod exercise;
 pub mod grad_cam;
 pub mod loader;
 pub mod model;
+mod notebook;
 pub mod picture;
 pub mod plot;
 pub mod predict;
