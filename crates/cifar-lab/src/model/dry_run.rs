@@ -3,14 +3,14 @@
 //! Shape errors show here, in a second, and not in the middle of a training. What ran is recorded layer by layer; the
 //! summary and the drawing of the network are made from that record, so they cannot disagree with the code.
 
-use candle_cnn::trace::{self, LayerCall};
+use candle_cnn::trace::{self, LayerCall, Operation};
 use candle_core::{DType, Device, Tensor, TensorId, Var};
 use candle_nn::ModuleT;
 use std::collections::{HashMap, HashSet};
 
 use crate::display::{Figure, Table};
 use crate::error::{Error, Result};
-use crate::plot::{self, Graph, GraphNode, LayerGroup};
+use crate::plot::{self, Graph, GraphNode, LayerGroup, text};
 
 /// The record of one forward pass: over a dummy image ([`dry_run`]) or over given ones ([`forward_trace`]).
 #[derive(Clone, Debug)]
@@ -84,19 +84,6 @@ fn shape_text(tensor: &Tensor) -> String {
     tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// 1234567 as `1,234,567`.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 impl DryRun {
     /// The layers' calls, in order.
     ///
@@ -137,7 +124,7 @@ impl DryRun {
     /// ```
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
-        let number = |value: u64| if value == 0 { "–".to_string() } else { with_thousands(value) };
+        let number = |value: u64| if value == 0 { "–".to_string() } else { text::grouped(value.into()) };
         let mut counted = HashSet::new();
         let (mut parameters, mut multiply_adds) = (0, 0);
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
@@ -212,7 +199,7 @@ impl DryRun {
                     kind: if call.name.is_empty() { call.settings.clone() } else { describe_kind(call) },
                     shape: shape_text(&call.output),
                     parameters: call.parameters,
-                    group: LayerGroup::of(call.kind),
+                    group: group(&call.operation),
                 },
             );
             builder.connect(sources, node);
@@ -220,6 +207,19 @@ impl DryRun {
         // Where the last layer's output is not the network's, the rest becomes nodes too.
         builder.source(&self.output);
         builder.graph
+    }
+}
+
+fn group(operation: &Operation) -> LayerGroup {
+    match operation {
+        Operation::Conv2d { .. } => LayerGroup::Convolution,
+        Operation::BatchNorm2d { .. } => LayerGroup::Normalization,
+        Operation::Linear { .. } => LayerGroup::Dense,
+        Operation::MaxPool2d { .. } | Operation::AvgPool2d { .. } => LayerGroup::Pooling,
+        Operation::Relu => LayerGroup::Activation,
+        Operation::Flatten => LayerGroup::Reshape,
+        Operation::Dropout { .. } => LayerGroup::Regularization,
+        _ => LayerGroup::Other,
     }
 }
 
@@ -299,13 +299,17 @@ mod tests {
     fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
-        let graph = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?.graph();
+        let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
+        assert!(!run.picture()?.text().contains("list"));
+        let graph = run.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
         assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
         let mut edges = graph.edges.clone();
         edges.sort();
         assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
+        let groups: Vec<LayerGroup> = graph.nodes[2..5].iter().map(|node| node.group).collect();
+        assert_eq!(groups, [LayerGroup::Dense, LayerGroup::Activation, LayerGroup::Dense]);
         Ok(())
     }
 
@@ -316,12 +320,5 @@ mod tests {
         let message = dry_run(&network, [1, 3, 2, 2], &Device::Cpu).unwrap_err().to_string();
         assert!(message.contains("after ReLU, which gave [1, 5]"), "{message}");
         Ok(())
-    }
-
-    #[test]
-    fn thousands_are_separated() {
-        assert_eq!(with_thousands(981_130), "981,130");
-        assert_eq!(with_thousands(12), "12");
-        assert_eq!(with_thousands(1_000), "1,000");
     }
 }
