@@ -4,9 +4,9 @@ use rand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Error;
+use crate::autograd::graph::node;
 use crate::element::{Element, tensor, values};
-use crate::graph::node;
+use crate::error::Error;
 use crate::random::stream;
 use crate::step_graph;
 use crate::trace::{self, LayerCall, Operation};
@@ -111,5 +111,16 @@ mod tests {
             assert_eq!(gradient.flatten_all()?.to_vec1::<f64>()?, values, "the sum's gradient is 1, as is x");
         }
         Ok(())
+    }
+
+    #[test]
+    fn dropout_is_refused_in_a_capture() -> Result<()> {
+        let (dropout, x) = (Dropout::new(0.5, 1)?, Tensor::ones(4, DType::F32, &Device::Cpu)?);
+        let capturing = step_graph::Capturing::begin();
+        let error = dropout.forward_t(&x, true).unwrap_err().to_string();
+        assert!(error.contains("dropout draws its mask on the host"), "{error}");
+        dropout.forward_t(&x, false)?;
+        drop(capturing);
+        dropout.forward_t(&x, true).map(drop)
     }
 }

@@ -5,33 +5,16 @@
 //! gradients are right.
 //! Definitions follow `torch.nn.functional`; tensors of pictures are `[N, C, H, W]`.
 
-mod activation;
-mod batch_norm2d;
-mod check;
-mod conv2d;
-mod conv_block;
-mod count_correct;
-mod cross_entropy;
-mod gather_images;
-mod lineage;
-mod linear;
-mod matmul;
-mod pool2d;
-mod sums;
-
-#[cfg(feature = "cuda")]
-pub(crate) use conv_block::BlockInputs;
-#[cfg(feature = "cuda")]
-pub(crate) use conv2d::Geometry;
-#[cfg(feature = "cuda")]
-pub(crate) use pool2d::Windows;
-
-pub use activation::{flatten, relu};
-pub use batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d};
-pub use conv_block::{Convolution, Normalisation, conv_batch_norm_relu_max_pool};
-pub use conv2d::{Conv2dConfig, conv2d};
-pub use count_correct::count_correct;
-pub use cross_entropy::{cross_entropy, cross_entropy_with_label_smoothing};
-pub use gather_images::{Placement, gather_images};
-pub use linear::linear;
-pub use pool2d::{avg_pool2d, max_pool2d};
+pub use crate::activation::relu;
+pub use crate::batch_norm2d::batch_norm2d;
+pub use crate::batch_norm2d::running::RunningStatistics;
+pub use crate::block::conv_batch_norm_relu_max_pool;
+pub use crate::block::inputs::{Convolution, Normalization};
+pub use crate::config::{BatchNormConfig, Conv2dConfig};
+pub use crate::conv2d::conv2d;
+pub use crate::cross_entropy::count_correct::count_correct;
+pub use crate::cross_entropy::{cross_entropy, cross_entropy_with_label_smoothing};
+pub use crate::flatten::flatten;
+pub use crate::gather_images::{Placement, gather_images};
+pub use crate::linear::linear;
+pub use crate::pool2d::{avg_pool2d, max_pool2d};

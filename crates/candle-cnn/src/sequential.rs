@@ -4,16 +4,20 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BatchNorm2d, Conv2d, MaxPool2d, Relu, conv_block};
+use crate::activation::layer::Relu;
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::block::layer::conv_bn_relu_max_pool;
+use crate::conv2d::layer::Conv2d;
+use crate::pool2d::layer::MaxPool2d;
 use crate::trace;
 
-/// A layer that can be asked for its type, so that neighbours that can run as one are recognised.
+/// A layer that can be asked for its type, so that neighbors that can run as one are recognized.
 trait Layer: ModuleT + Any + Send + Sync {}
 
 impl<M: ModuleT + Any + Send + Sync> Layer for M {}
 
 /// Layers one after another. Convolution, batch norm, ReLU and 2×2 max-pool in a row run as one operation
-/// ([`ConvBlock`](super::ConvBlock)) unless [`trace`] records. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
+/// ([`ConvBlock`](crate::layers::ConvBlock)) unless [`trace`] records. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
 /// shares the layers.
 ///
 /// ```
@@ -90,11 +94,61 @@ impl ModuleT for Sequential {
         while let [layer, others @ ..] = rest {
             (x, rest) = match block(rest) {
                 Some((conv, bn)) if !trace::is_recording() => {
-                    (conv_block::conv_bn_relu_max_pool(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
+                    (conv_bn_relu_max_pool(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
                 }
                 _ => (layer.forward_t(&x, train)?, others),
             };
         }
         Ok(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::autograd::graph::{backward, is_own};
+    use crate::batch_norm2d::layer::batch_norm2d;
+    use crate::block::layer::ConvBlock;
+    use crate::config::{BatchNormConfig, Conv2dConfig};
+    use crate::conv2d::layer::conv2d;
+    use crate::cross_entropy::cross_entropy;
+    use crate::dropout::Dropout;
+    use crate::flatten::Flatten;
+    use crate::linear::layer::linear;
+    use crate::parameters::Parameters;
+    use crate::pool2d::max_pool2d;
+    use candle_core::Device;
+
+    /// The same bits as candle's, without candle, in blocks and layer by layer.
+    #[test]
+    fn a_whole_network_is_this_crates() -> Result<()> {
+        let parameters = Parameters::new(0);
+        let vb = parameters.var_builder(&Device::Cpu);
+        let conv = |name: &str| conv2d(2, 2, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp(name));
+        let bn = |name: &str| batch_norm2d(2, BatchNormConfig::default(), vb.pp(name));
+        let net = Sequential::new()
+            .add(ConvBlock::new(conv("conv1")?, bn("bn1")?))
+            .add(conv("conv2")?)
+            .add(bn("bn2")?)
+            .add(Relu)
+            .add(|x: &Tensor| max_pool2d(x, 2, 2))
+            .add(Flatten)
+            .add(linear(8, 6, vb.pp("fc1"))?)
+            .add(Relu)
+            .add(Dropout::new(0.5, 0)?)
+            .add(linear(6, 3, vb.pp("fc2"))?);
+        let images: Vec<f32> = (0..2 * 2 * 8 * 8).map(|i| (i as f32).sin()).collect();
+        let images = Tensor::from_vec(images, (2, 2, 8, 8), &Device::Cpu)?;
+        let logits = net.forward_t(&images, true)?;
+        let loss = cross_entropy(&logits, &Tensor::new(&[2u32, 0], &Device::Cpu)?)?;
+        assert!(is_own(&loss));
+        let (found, wanted) = (backward(&loss)?, loss.backward()?);
+        let trainable = parameters.trainable();
+        assert_eq!(trainable.len(), 12);
+        for var in trainable {
+            let [found, wanted] = [&found, &wanted].map(|store| store.get(&var).expect("a gradient").flatten_all());
+            assert_eq!(found?.to_vec1::<f32>()?, wanted?.to_vec1::<f32>()?);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig};
-use candle_cnn::ops::{self, Convolution, Normalisation, Placement, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::ops::{self, Convolution, Normalization, Placement, RunningStatistics, conv_batch_norm_relu_max_pool};
 use candle_cnn::optim::{AdamW, AdamWConfig, Capturable, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
@@ -232,13 +232,13 @@ fn conv_block() -> Result<()> {
         for train in [true, false] {
             let close = closest_choice(&x, &weight, &bias, &gamma, &beta, &running, train)? < 1e-3;
             let convolution = Convolution { weight: &weight, bias: Some(&bias), config };
-            let normalisation = Normalisation {
+            let normalization = Normalization {
                 running: &running,
                 weight: Some(&gamma),
                 bias: Some(&beta),
                 config: BatchNormConfig::default(),
             };
-            let y = conv_batch_norm_relu_max_pool(&x, convolution, normalisation, train)?;
+            let y = conv_batch_norm_relu_max_pool(&x, convolution, normalization, train)?;
             let results = inputs.gradients(y, &[&x, &weight, &gamma, &beta])?;
             // Where rounding decides what the pool or ReLU chooses, only the values are the same.
             all.extend(results.into_iter().take(if close { 1 } else { 5 }));
@@ -318,7 +318,7 @@ fn ten_steps() -> Result<()> {
 }
 
 /// Twenty steps, the learning rate another at each, the tenth batch a short one, after which `restore` puts the
-/// optimiser's state back. Losses, counts and all parameters.
+/// optimizer's state back. Losses, counts and all parameters.
 fn train_by_graph<O: Capturable>(
     gpu: &Device,
     by_graph: bool,
@@ -375,7 +375,7 @@ fn a_captured_step_gives_the_bits_of_a_plain_one() -> Result<()> {
 
 /// More parameters than one table holds, saved and restored.
 #[test]
-fn an_optimiser_goes_on_from_its_state() -> Result<()> {
+fn an_optimizer_goes_on_from_its_state() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let mut numbers = Numbers::new(7);
     let start = (0..60).map(|i| numbers.tensor(&[1 + 37 * i])?.to_device(&gpu)).collect::<Result<Vec<_>>>()?;

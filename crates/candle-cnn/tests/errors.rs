@@ -114,7 +114,7 @@ fn what_candle_refuses_is_refused_by_the_operation() {
 }
 
 #[test]
-fn optimisers_and_schedules() {
+fn optimizers_and_schedules() {
     let var = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
     let config = SgdConfig::default();
     let one = || vec![var.clone()];
@@ -174,7 +174,7 @@ proptest! {
             var: Var::from_tensor(&a.copy().unwrap()).unwrap(),
             num_batches_tracked: None,
         };
-        let norm = ops::Normalisation { running: &running, weight: b, bias: None, config: Default::default() };
+        let norm = ops::Normalization { running: &running, weight: b, bias: None, config: Default::default() };
         let block = ops::Convolution { weight: &a, bias: b, config };
         let results = [
             ("conv2d", ops::conv2d(&x, &a, b, config)),
@@ -202,7 +202,7 @@ proptest! {
 
 /// What has no gradient is left as it is, and an integer is never trained.
 #[test]
-fn optimisers_skip_what_has_no_gradient() -> Result<()> {
+fn optimizers_skip_what_has_no_gradient() -> Result<()> {
     let (used, unused) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
     let counter = Var::new(3i64, &Device::Cpu)?;
     let vars = vec![used.clone(), counter.clone(), unused.clone()];

@@ -3,7 +3,7 @@
 mod support;
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, MaxPool2d, Relu, Sequential, batch_norm2d, conv2d};
-use candle_cnn::ops::{self, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::ops::{self, Convolution, Normalization, RunningStatistics, conv_batch_norm_relu_max_pool};
 use candle_cnn::{parameters::Parameters, trace};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::ModuleT;
@@ -59,8 +59,8 @@ impl Case {
         let config = BatchNormConfig::default();
         let y = if fused {
             let convolution = Convolution { weight: &weight, bias: bias.map(|v| v.as_tensor()), config: self.config };
-            let normalisation = Normalisation { running: &running, weight: g, bias: b, config };
-            conv_batch_norm_relu_max_pool(&input, convolution, normalisation, self.train)?
+            let normalization = Normalization { running: &running, weight: g, bias: b, config };
+            conv_batch_norm_relu_max_pool(&input, convolution, normalization, self.train)?
         } else {
             let y = ops::conv2d(&input, &weight, bias.map(|v| v.as_tensor()), self.config)?;
             let y = ops::batch_norm2d(&y, Some(&running), g, b, config, self.train)?;
@@ -160,10 +160,10 @@ fn nan_is_not_hidden() -> Result<()> {
     let weight = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
     let running = RunningStatistics::new(1, DType::F32, &Device::Cpu)?;
     let convolution = Convolution { weight: &weight, bias: None, config: Conv2dConfig::default() };
-    let normalisation = Normalisation { running: &running, weight: None, bias: None, config: Default::default() };
-    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalisation, false)?)?;
+    let normalization = Normalization { running: &running, weight: None, bias: None, config: Default::default() };
+    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalization, false)?)?;
     assert!(y[0].is_nan() && y[1..].iter().all(|y| !y.is_nan()), "{y:?}");
-    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalisation, true)?)?;
+    let y = flat(&conv_batch_norm_relu_max_pool(&x, convolution, normalization, true)?)?;
     assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Gpu, address, launch};
-use crate::graph::node_of;
+use crate::autograd::graph::node_of;
+use crate::cuda::{Gpu, address, launch};
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;

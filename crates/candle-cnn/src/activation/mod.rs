@@ -1,12 +1,16 @@
-//! Functions without parameters: ReLU and flatten.
+//! ReLU.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::check::{self, Backend};
-use super::lineage::{self, Lineage};
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod layer;
+
+use crate::autograd::graph::node;
+use crate::block::lineage::{self, Lineage};
+use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
-use crate::graph::node;
 use crate::trace::{self, LayerCall, Operation};
 
 /// Elements that one thread takes at a time: 64 KiB of `f32`, which stays in its cache.
@@ -31,26 +35,22 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
         Backend::CpuF32 => relu_on_cpu::<f32>(x)?,
         Backend::CpuF64 => relu_on_cpu::<f64>(x)?,
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::activation::relu(x)?,
+        Backend::CudaF32 => cuda::relu(x)?,
         Backend::Candle => {
             let zeros = x.zeros_like()?;
             x.le(&zeros)?.where_cond(&zeros, x)?
         }
     };
-    trace::report(y, |y| call("ReLU", Operation::Relu, x, y))
-}
-
-fn call(kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
-    LayerCall {
+    trace::report(y, |y| LayerCall {
         name: String::new(),
-        kind,
+        kind: "ReLU",
         settings: String::new(),
-        operation,
+        operation: Operation::Relu,
         inputs: vec![x.clone()],
         output: y.clone(),
         parameters: 0,
         multiply_adds: 0,
-    }
+    })
 }
 
 fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
@@ -84,25 +84,4 @@ fn map<T: Element>(x: &[T], f: impl Fn(&T) -> T + Sync) -> Vec<T> {
         }
     });
     y
-}
-
-/// `[N, …]` as `[N, D]` with D the product of the other dimensions, as `torch.flatten(x, 1)`.
-///
-/// ```
-/// use candle_core::{DType, Device, Tensor};
-/// let x = Tensor::zeros((2, 3, 4, 4), DType::F32, &Device::Cpu)?;
-/// assert_eq!(candle_cnn::ops::flatten(&x)?.dims(), [2, 48]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-///
-/// # Errors
-/// Where `x` has no dimension at all.
-pub fn flatten(x: &Tensor) -> Result<Tensor> {
-    let y = match x.rank() {
-        0 => return Err(check::shape("flatten", "the input", x, "[N, …]")),
-        1 => x.unsqueeze(1)?,
-        _ => x.flatten_from(1)?,
-    };
-    lineage::note(&y, Lineage::Flat(x.clone()));
-    trace::report(y, |y| call("Flatten", Operation::Flatten, x, y))
 }

@@ -99,7 +99,7 @@ extern "C" __global__ void batch_norm_inverse(const float *var, float *inverse, 
     for (EACH(c, channels)) inverse[c] = (float)(1.0 / sqrt((double)var[c] + eps));
 }
 
-// Centred first: scale * x + shift would lose digits where the mean is large.
+// Centered first: scale * x + shift would lose digits where the mean is large.
 extern "C" __global__ void batch_norm_apply(const float *x, const float *mean, const float *inverse, const float *gamma,
                                             const float *beta, float *y, index_t count, index_t channels,
                                             index_t plane) {

@@ -1,22 +1,23 @@
-//! Batch normalisation on a GPU.
+//! Batch normalization on a GPU.
 
 use candle_core::{DType, Result, Tensor};
 
-use super::launch::{Channels, Normaliser, Running};
-use super::{Gpu, Memory, address, address_or_null};
-use crate::graph::{Gradients, node_of};
-use crate::ops::{BatchNormConfig, RunningStatistics};
+use super::running::RunningStatistics;
+use crate::autograd::graph::{Gradients, node_of};
+use crate::config::BatchNormConfig;
+use crate::cuda::launch::{Channels, Normalizer, Running};
+use crate::cuda::{Gpu, Memory, address, address_or_null};
 use crate::step_graph;
 
 /// Mean and 1 / √(var + eps) of each channel.
-pub(super) struct Statistics {
-    pub(super) mean: Tensor,
-    pub(super) inverse: Memory,
+pub(crate) struct Statistics {
+    pub(crate) mean: Tensor,
+    pub(crate) inverse: Memory,
 }
 
 impl Statistics {
-    pub(super) fn normaliser(&self, gamma: Option<&Tensor>, beta: Option<&Tensor>) -> Result<Normaliser> {
-        Ok(Normaliser {
+    pub(crate) fn normalizer(&self, gamma: Option<&Tensor>, beta: Option<&Tensor>) -> Result<Normalizer> {
+        Ok(Normalizer {
             mean: address::<f32>(&self.mean)?,
             inverse: self.inverse.at(),
             gamma: address_or_null(gamma)?,
@@ -25,7 +26,7 @@ impl Statistics {
     }
 
     /// Of the batch `x`; moves the running statistics. `bias` is what `x` lacks of what they are kept of.
-    pub(super) fn of_batch(
+    pub(crate) fn of_batch(
         gpu: &Gpu,
         x: &Tensor,
         channels: Channels,
@@ -37,7 +38,7 @@ impl Statistics {
         let (sums, mean) = (gpu.empty::<f64>(channels.sums())?, gpu.empty::<f32>(channels.c)?);
         gpu.run(channels.moments(x, sums.at()))?;
         let inverse = gpu.empty::<f32>(channels.c)?;
-        let normaliser = Normaliser { mean: mean.at(), inverse: inverse.at(), gamma: 0, beta: 0 };
+        let normalizer = Normalizer { mean: mean.at(), inverse: inverse.at(), gamma: 0, beta: 0 };
         let mut moved = Running::default();
         if let Some(running) = running {
             moved.mean = address::<f32>(&running.mean)?;
@@ -52,12 +53,12 @@ impl Statistics {
                 }
             }
         }
-        gpu.run(channels.statistics(x, sums.at(), &normaliser, moved, (config.eps, config.momentum)))?;
+        gpu.run(channels.statistics(x, sums.at(), &normalizer, moved, (config.eps, config.momentum)))?;
         Ok(Self { mean: mean.into_tensor(&[channels.c]), inverse })
     }
 
     /// What has been seen so far.
-    pub(super) fn of_running(gpu: &Gpu, channels: Channels, running: &RunningStatistics, eps: f64) -> Result<Self> {
+    pub(crate) fn of_running(gpu: &Gpu, channels: Channels, running: &RunningStatistics, eps: f64) -> Result<Self> {
         let inverse = gpu.empty::<f32>(channels.c)?;
         gpu.run(channels.inverse(address::<f32>(&running.var)?, inverse.at(), eps))?;
         // A copy: training may move the mean before a backward pass reads it.
@@ -91,8 +92,8 @@ pub(crate) fn batch_norm2d(
         _ => Statistics::of_batch(&gpu, &x, channels, running, None, config)?,
     };
     let y = gpu.empty::<f32>(x.elem_count())?;
-    let normaliser = statistics.normaliser(weight.as_ref(), bias.as_ref())?;
-    gpu.run(channels.normalise(address::<f32>(&x)?, &normaliser, y.at()))?;
+    let normalizer = statistics.normalizer(weight.as_ref(), bias.as_ref())?;
+    gpu.run(channels.normalize(address::<f32>(&x)?, &normalizer, y.at()))?;
 
     let mut inputs = vec![&x];
     inputs.extend(&weight);
@@ -101,16 +102,16 @@ pub(crate) fn batch_norm2d(
     let (saved, gamma, has_bias) = (x.clone(), weight.clone(), bias.is_some());
     node_of("batch_norm2d", &inputs, y.into_storage(), &[n, c, h, w], move |grad| -> Result<Gradients> {
         let (dy, x) = (address::<f32>(grad)?, address::<f32>(&saved)?);
-        let normaliser = statistics.normaliser(gamma.as_ref(), None)?;
+        let normalizer = statistics.normalizer(gamma.as_ref(), None)?;
         let [dgamma, dbeta] = [gpu.empty::<f32>(c)?, gpu.empty::<f32>(c)?];
         let sums = gpu.empty::<f64>(channels.sums())?;
-        gpu.run(channels.gradient_sums(dy, x, normaliser.mean, sums.at()))?;
-        gpu.run(channels.gradients(sums.at(), normaliser.inverse, dgamma.at(), dbeta.at()))?;
+        gpu.run(channels.gradient_sums(dy, x, normalizer.mean, sums.at()))?;
+        gpu.run(channels.gradients(sums.at(), normalizer.inverse, dgamma.at(), dbeta.at()))?;
         let mut gradients = Vec::with_capacity(tracked.len());
         gradients.push(if tracked[0] {
             let dx = gpu.empty::<f32>(saved.elem_count())?;
             let vectors = (dgamma.at(), dbeta.at());
-            gpu.run(channels.backward((dy, x, dx.at()), &normaliser, vectors, train))?;
+            gpu.run(channels.backward((dy, x, dx.at()), &normalizer, vectors, train))?;
             Some(dx.into_tensor(&[n, c, h, w]))
         } else {
             None

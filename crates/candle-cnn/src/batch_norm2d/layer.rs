@@ -1,11 +1,13 @@
 use candle_core::{DType, Error, Result, Tensor, Var};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-use super::{BatchNormConfig, count};
-use crate::ops::{self, RunningStatistics};
+use super::running::RunningStatistics;
+use crate::batch_norm2d;
+use crate::config::BatchNormConfig;
+use crate::init::count;
 use crate::trace::{self, LayerCall, Operation};
 
-/// Batch normalisation with its weight and bias `[C]` and running statistics; see [`ops::batch_norm2d`]. In training
+/// Batch normalization with its weight and bias `[C]` and running statistics; see [`ops::batch_norm2d`](crate::ops::batch_norm2d). In training
 /// mode the running statistics move in place.
 #[derive(Clone, Debug)]
 pub struct BatchNorm2d {
@@ -64,7 +66,7 @@ impl BatchNorm2d {
 impl ModuleT for BatchNorm2d {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
-        let y = ops::batch_norm2d(x, Some(&self.running), weight, bias, self.config, train)?;
+        let y = batch_norm2d::batch_norm2d(x, Some(&self.running), weight, bias, self.config, train)?;
         trace::report(y, |y| LayerCall {
             name: self.name.clone(),
             kind: "BatchNorm2d",
@@ -96,7 +98,7 @@ fn is_missing(error: &Error) -> bool {
     }
 }
 
-/// Batch normalisation of `features` channels, as `torch.nn.BatchNorm2d`: parameters `weight` (1) and `bias` (0) where
+/// Batch normalization of `features` channels, as `torch.nn.BatchNorm2d`: parameters `weight` (1) and `bias` (0) where
 /// `config.affine`, buffers `running_mean` (0), `running_var` (1) and `num_batches_tracked` (0, `i64`).
 ///
 /// ```

@@ -1,93 +1,25 @@
-//! Batch normalisation of pictures (Ioffe and Szegedy, 2015), as `torch.nn.functional.batch_norm` defines it.
+//! Batch normalization of pictures (Ioffe and Szegedy, 2015), as `torch.nn.functional.batch_norm` defines it.
 
-use candle_core::{DType, Result, Tensor, Var};
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+pub(crate) mod layer;
+pub(crate) mod running;
+
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::check::{self, Backend};
-use super::lineage::{self, Lineage, NormCall};
-use super::sums::{dot, sum, sum_of};
-use crate::Error;
+use crate::autograd::graph::{Gradients, node};
+use crate::block::lineage::{self, Lineage, NormCall};
+use crate::check::{self, Backend};
+use crate::config::BatchNormConfig;
 use crate::element::{Element, tensor, values};
-use crate::graph::{Gradients, node};
+use crate::error::Error;
+use crate::sums::{dot, sum, sum_of};
+use running::{RunningStatistics, update};
 
 const NAME: &str = "batch_norm2d";
 
-/// How a batch is normalised.
-///
-/// ```
-/// let config = candle_cnn::ops::BatchNormConfig::default();
-/// assert_eq!((config.eps, config.momentum, config.affine), (1e-5, 0.1, true));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BatchNormConfig {
-    /// Added to the variance, at least 0.
-    pub eps: f64,
-    /// Share of the new batch in the running statistics, from 0 to 1.
-    pub momentum: f64,
-    /// Whether a layer scales and shifts what it has normalised by trained parameters.
-    pub affine: bool,
-}
-
-impl Default for BatchNormConfig {
-    fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, affine: true }
-    }
-}
-
-impl From<f64> for BatchNormConfig {
-    fn from(eps: f64) -> Self {
-        Self { eps, ..Default::default() }
-    }
-}
-
-impl BatchNormConfig {
-    pub(crate) fn check(&self) -> Result<()> {
-        let setting = |setting, found: f64, wanted: &str| {
-            Err(Error::Setting { operation: NAME, setting, found: found.to_string(), wanted: wanted.into() }.into())
-        };
-        if !(self.eps >= 0.0 && self.eps.is_finite()) {
-            return setting("eps", self.eps, "a number of at least 0");
-        }
-        if !(0.0..=1.0).contains(&self.momentum) {
-            return setting("momentum", self.momentum, "a number from 0 to 1");
-        }
-        Ok(())
-    }
-}
-
-/// What a batch norm has seen of its inputs so far; a clone shares the variables.
-#[derive(Debug, Clone)]
-pub struct RunningStatistics {
-    /// Running mean of each channel, `[C]`.
-    pub mean: Var,
-    /// Running unbiased variance of each channel, `[C]`.
-    pub var: Var,
-    /// Number of training batches seen, an `i64` scalar.
-    pub num_batches_tracked: Option<Var>,
-}
-
-impl RunningStatistics {
-    /// Mean 0 and variance 1, as PyTorch starts with.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device};
-    /// let running = candle_cnn::ops::RunningStatistics::new(8, DType::F32, &Device::Cpu)?;
-    /// assert_eq!(running.var.dims(), [8]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where the device has no memory left.
-    pub fn new(channels: usize, dtype: DType, device: &candle_core::Device) -> Result<Self> {
-        Ok(Self {
-            mean: Var::zeros(channels, dtype, device)?,
-            var: Var::ones(channels, dtype, device)?,
-            num_batches_tracked: Some(Var::zeros((), DType::I64, device)?),
-        })
-    }
-}
-
-/// Normalises each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
+/// Normalizes each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
 /// `bias` of `[C]` (1 and 0 where `None`). Differentiable in `x`, `weight` and `bias`.
 ///
 /// With `train`, mean and (biased) variance are the batch's, and `running`, where given, is updated in place with the
@@ -143,23 +75,9 @@ pub fn batch_norm2d(
         Backend::CpuF32 => on_cpu::<f32>(x, running, weight, bias, config, train),
         Backend::CpuF64 => on_cpu::<f64>(x, running, weight, bias, config, train),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 if crate::cuda::batch_norm2d::serves(running) => {
-            crate::cuda::batch_norm2d::batch_norm2d(x, running, weight, bias, config, train)
-        }
+        Backend::CudaF32 if cuda::serves(running) => cuda::batch_norm2d(x, running, weight, bias, config, train),
         _ => composed(x, running, weight, bias, config, train),
     }
-}
-
-/// Moves the running statistics towards a batch's mean and variance (unbiased), both `[C]`.
-pub(crate) fn update(running: &RunningStatistics, mean: &Tensor, var: &Tensor, momentum: f64) -> Result<()> {
-    for (old, new) in [(&running.mean, mean), (&running.var, var)] {
-        let old_tensor = old.as_detached_tensor();
-        old.set(&((old_tensor * (1.0 - momentum))? + (new.detach() * momentum)?)?)?;
-    }
-    if let Some(count) = &running.num_batches_tracked {
-        count.set(&(count.as_detached_tensor() + count.ones_like()?)?)?;
-    }
-    Ok(())
 }
 
 fn composed(
@@ -247,12 +165,12 @@ fn on_cpu<T: Element>(
         update(running, &vector(&|s| s.0)?, &vector(&|s| s.1 * count / (count - 1.0))?, config.momentum)?;
     }
     // mean and 1 / √(var + eps) of each channel.
-    let normaliser: Vec<(f64, f64)> =
+    let normalizer: Vec<(f64, f64)> =
         statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
     let mut output = vec![T::zero(); input.len()];
     output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
-        let (mean, inverse) = normaliser[i % c];
-        // Centred first: scale · x + shift would lose digits where the mean is large.
+        let (mean, inverse) = normalizer[i % c];
+        // Centered first: scale · x + shift would lose digits where the mean is large.
         let (mean, scale, shift) = (T::from_f64(mean), T::from_f64(inverse * gamma[i % c]), T::from_f64(beta[i % c]));
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (x - mean) * scale + shift;
@@ -272,7 +190,7 @@ fn on_cpu<T: Element>(
         let sums: Vec<(f64, f64)> = (0..c)
             .into_par_iter()
             .map(|channel| {
-                let (mean, inverse) = normaliser[channel];
+                let (mean, inverse) = normalizer[channel];
                 let mean = T::from_f64(mean);
                 let planes = dy.chunks_exact(plane).zip(x.chunks_exact(plane)).skip(channel).step_by(c);
                 let (mut total, mut product) = (0.0, 0.0);
@@ -291,7 +209,7 @@ fn on_cpu<T: Element>(
             dx.par_chunks_mut(plane).zip(dy.par_chunks(plane)).zip(x.par_chunks(plane)).enumerate().for_each(
                 |(i, ((dx, dy), x))| {
                     let channel = i % c;
-                    let (mean, inverse) = normaliser[channel];
+                    let (mean, inverse) = normalizer[channel];
                     let (total, product) = if train { sums[channel] } else { (0.0, 0.0) };
                     let scale = T::from_f64(gamma[channel] * inverse);
                     let (mean, offset) = (T::from_f64(mean), T::from_f64(total / count));
@@ -315,8 +233,8 @@ fn on_cpu<T: Element>(
     drop(x_values);
     let y = node(NAME, &inputs, output, &[n, c, h, w], backward)?;
     if let (Some(Lineage::Conv(conv)), true) = (lineage, train) {
-        let normaliser = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
-        lineage::note(&y, Lineage::Norm(NormCall { conv, gamma: weight, beta: bias, normaliser }));
+        let normalizer = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
+        lineage::note(&y, Lineage::Norm(NormCall { conv, gamma: weight, beta: bias, normalizer }));
     }
     Ok(y)
 }

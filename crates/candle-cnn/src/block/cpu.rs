@@ -1,8 +1,11 @@
 //! Batch norm, ReLU and 2×2 max-pool on blocks of sixteen channels, forward and backward in one pass each.
 
-use super::dispatch;
-use super::lanes::{LANES, Lane};
-use super::simd::Simd;
+// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
+#![allow(clippy::too_many_arguments)]
+
+use crate::simd::dispatch;
+use crate::simd::lanes::{LANES, Lane};
+use crate::simd::vector::Simd;
 
 /// A winner's number where ReLU has set the maximum to 0: no pixel of the window has a gradient.
 const NOBODY: f32 = 4.0;
@@ -47,7 +50,7 @@ dispatch! {
     pub(crate) fn moments = moments_generic(y: *const f32, pixels: usize, mean: *mut f32, squares: *mut f32)
 }
 
-/// How one block of channels is normalised: (y − mean) · scale + shift.
+/// How one block of channels is normalized: (y − mean) · scale + shift.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Affine {
     pub mean: Lane,
@@ -56,7 +59,7 @@ pub(crate) struct Affine {
 }
 
 #[inline(always)]
-unsafe fn normalise_generic<S: Simd>(
+unsafe fn normalize_generic<S: Simd>(
     y: *const f32,
     rows: usize,
     columns: usize,
@@ -95,13 +98,13 @@ unsafe fn normalise_generic<S: Simd>(
 }
 
 dispatch! {
-    /// Normalises one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window; notes
+    /// Normalizes one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window; notes
     /// which pixel of the window it came from, unless `winners` is null.
     ///
     /// # Safety
     /// `y` must have the pixels behind it, `pooled` and `winners` room for a quarter of them (rows and columns halved
     /// and rounded down).
-    pub(crate) fn normalise = normalise_generic(
+    pub(crate) fn normalize = normalize_generic(
         y: *const f32, rows: usize, columns: usize, affine: &Affine, pooled: *mut f32, winners: *mut u8,
     )
 }
@@ -149,14 +152,14 @@ dispatch! {
     /// pixels that it came from.
     ///
     /// # Safety
-    /// As [`normalise`], whose `winners` these are; `total` and `product` must have room for one block each.
+    /// As [`normalize`], whose `winners` these are; `total` and `product` must have room for one block each.
     pub(crate) fn pooled_sums = pooled_sums_generic(
         y: *const f32, rows: usize, columns: usize, mean: &Lane, grad: *const f32, winners: *const u8,
         total: *mut f32, product: *mut f32,
     )
 }
 
-/// The gradient of what was normalised: d · scale − (y − mean) · slope − offset.
+/// The gradient of what was normalized: d · scale − (y − mean) · slope − offset.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slope {
     pub mean: Lane,
@@ -213,7 +216,7 @@ unsafe fn spread_generic<S: Simd>(
 }
 
 dispatch! {
-    /// The gradient of one block before normalisation, for the gradient `grad` of the pooled output; its rows and
+    /// The gradient of one block before normalization, for the gradient `grad` of the pooled output; its rows and
     /// pixels lie `output_row` and `output_pixel` floats apart.
     ///
     /// # Safety

@@ -2,17 +2,18 @@
 
 use candle_core::{Result, Tensor};
 
-use super::batch_norm2d::Statistics;
-use super::conv2d::{convolve, gradients};
-use super::launch::{Block, Channels};
-use super::{Gpu, address};
-use crate::graph::{Gradients, node_of};
-use crate::ops::{BlockInputs, Geometry, Normalisation};
+use super::inputs::{BlockInputs, Normalization};
+use crate::autograd::graph::{Gradients, node_of};
+use crate::batch_norm2d::cuda::Statistics;
+use crate::conv2d::cuda::{self, convolve, gradients};
+use crate::conv2d::geometry::Geometry;
+use crate::cuda::launch::{Block, Channels};
+use crate::cuda::{Gpu, address};
 
 const NAME: &str = "conv_batch_norm_relu_max_pool";
 
 pub(crate) fn serves(g: &Geometry) -> bool {
-    super::conv2d::serves(g) && g.oh >= 2 && g.ow >= 2
+    cuda::serves(g) && g.oh >= 2 && g.ow >= 2
 }
 
 fn block(g: &Geometry) -> Block {
@@ -23,28 +24,28 @@ fn shape(g: &Geometry) -> [usize; 4] {
     [g.n, g.o, g.oh / 2, g.ow / 2]
 }
 
-pub(crate) fn train(inputs: BlockInputs, n: Normalisation<'_>, g: Geometry) -> Result<Tensor> {
+pub(crate) fn train(inputs: BlockInputs, n: Normalization<'_>, g: Geometry) -> Result<Tensor> {
     let (gpu, block) = (Gpu::of(&inputs.x)?, block(&g));
     // Without the convolution's bias: the batch's mean would take it out again.
     let y = convolve(&gpu, &inputs.x, &inputs.weight, None, &g)?.into_tensor(&[g.n, g.o, g.oh, g.ow]);
     let channels = Channels::new(g.n, g.o, g.oh * g.ow);
     let statistics = Statistics::of_batch(&gpu, &y, channels, Some(n.running), inputs.bias.as_ref(), n.config)?;
-    let normaliser = statistics.normaliser(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
+    let normalizer = statistics.normalizer(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let count = shape(&g).iter().product();
     let (pooled, winners) = (gpu.empty::<f32>(count)?, gpu.empty::<u8>(count)?);
-    gpu.run(block.forward(address::<f32>(&y)?, &normaliser, pooled.at(), winners.at()))?;
+    gpu.run(block.forward(address::<f32>(&y)?, &normalizer, pooled.at(), winners.at()))?;
 
     let saved = inputs.clone();
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| -> Result<Gradients> {
         let (dpooled, y) = (address::<f32>(grad)?, address::<f32>(&y)?);
-        let normaliser = statistics.normaliser(saved.gamma.as_ref(), None)?;
+        let normalizer = statistics.normalizer(saved.gamma.as_ref(), None)?;
         let sums = gpu.empty::<f64>(block.channels().sums())?;
-        gpu.run(block.gradient_sums(dpooled, winners.at(), y, normaliser.mean, sums.at()))?;
+        gpu.run(block.gradient_sums(dpooled, winners.at(), y, normalizer.mean, sums.at()))?;
         let [dgamma, dbeta] = [gpu.empty::<f32>(g.o)?, gpu.empty::<f32>(g.o)?];
         let vectors = (dgamma.at(), dbeta.at());
-        gpu.run(block.channels().gradients(sums.at(), normaliser.inverse, vectors.0, vectors.1))?;
+        gpu.run(block.channels().gradients(sums.at(), normalizer.inverse, vectors.0, vectors.1))?;
         let dy = gpu.empty::<f32>(g.n * g.o * g.oh * g.ow)?;
-        gpu.run(block.backward((dpooled, winners.at()), y, &normaliser, vectors, dy.at()))?;
+        gpu.run(block.backward((dpooled, winners.at()), y, &normalizer, vectors, dy.at()))?;
         let wanted = [saved.x.track_op(), saved.weight.track_op()];
         let mut all: Gradients = gradients(&gpu, &saved.x, &saved.weight, dy.at(), &g, wanted)?.into();
         if let Some(bias) = &saved.bias {
@@ -59,14 +60,14 @@ pub(crate) fn train(inputs: BlockInputs, n: Normalisation<'_>, g: Geometry) -> R
     })
 }
 
-pub(crate) fn infer(inputs: BlockInputs, n: Normalisation<'_>, g: Geometry) -> Result<Tensor> {
+pub(crate) fn infer(inputs: BlockInputs, n: Normalization<'_>, g: Geometry) -> Result<Tensor> {
     let (gpu, block) = (Gpu::of(&inputs.x)?, block(&g));
     let y = convolve(&gpu, &inputs.x, &inputs.weight, inputs.bias.as_ref(), &g)?;
     let channels = Channels::new(g.n, g.o, g.oh * g.ow);
     let statistics = Statistics::of_running(&gpu, channels, n.running, n.config.eps)?;
-    let normaliser = statistics.normaliser(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
+    let normalizer = statistics.normalizer(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let pooled = gpu.empty::<f32>(shape(&g).iter().product())?;
-    gpu.run(block.forward(y.at(), &normaliser, pooled.at(), 0))?;
+    gpu.run(block.forward(y.at(), &normalizer, pooled.at(), 0))?;
     let (saved, running, config) = (inputs.clone(), n.running.clone(), n.config);
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| {
         saved.gradients_in_inference(&running, config, grad)

@@ -1,12 +1,16 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT};
 
-use super::{BatchNorm2d, Conv2d};
-use crate::ops::{self, Convolution, Normalisation, conv_batch_norm_relu_max_pool};
+use super::conv_batch_norm_relu_max_pool;
+use super::inputs::{Convolution, Normalization};
+use crate::activation::relu;
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::conv2d::layer::Conv2d;
+use crate::pool2d::max_pool2d;
 use crate::trace;
 
 /// Convolution, batch norm, ReLU and 2×2 max-pool as one layer: what the four give, at about half of the time; see
-/// [`ops::conv_batch_norm_relu_max_pool`]. While [`trace`] records, the four run one by one.
+/// [`ops::conv_batch_norm_relu_max_pool`](crate::ops::conv_batch_norm_relu_max_pool). While [`trace`] records, the four run one by one.
 #[derive(Clone, Debug)]
 pub struct ConvBlock {
     conv: Conv2d,
@@ -51,7 +55,7 @@ impl ModuleT for ConvBlock {
 }
 
 /// Convolution, batch norm, ReLU and 2×2 max-pool of `x` `[N, C, H, W]` in one go; what a [`ConvBlock`] runs, and a
-/// [`Sequential`](super::Sequential) where it finds the four one after another.
+/// [`Sequential`](crate::layers::Sequential) where it finds the four one after another.
 ///
 /// ```
 /// use candle_cnn::{layers::*, ops, parameters::Parameters};
@@ -73,10 +77,10 @@ impl ModuleT for ConvBlock {
 pub fn conv_bn_relu_max_pool(conv: &Conv2d, bn: &BatchNorm2d, x: &Tensor, train: bool) -> Result<Tensor> {
     if trace::is_recording() {
         let y = bn.forward_t(&conv.forward(x)?, train)?;
-        return ops::max_pool2d(&ops::relu(&y)?, 2, 2);
+        return max_pool2d(&relu(&y)?, 2, 2);
     }
     let convolution = Convolution { weight: conv.weight(), bias: conv.bias(), config: conv.config() };
-    let normalisation =
-        Normalisation { running: bn.running(), weight: bn.weight(), bias: bn.bias(), config: bn.config() };
-    conv_batch_norm_relu_max_pool(x, convolution, normalisation, train)
+    let normalization =
+        Normalization { running: bn.running(), weight: bn.weight(), bias: bn.bias(), config: bn.config() };
+    conv_batch_norm_relu_max_pool(x, convolution, normalization, train)
 }

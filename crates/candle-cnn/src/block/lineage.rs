@@ -10,11 +10,11 @@
 use candle_core::{Tensor, TensorId};
 use std::cell::RefCell;
 
-use super::conv2d::Geometry;
+use crate::conv2d::geometry::Geometry;
 use crate::trace;
 
 /// A convolution in one group, its arguments contiguous.
-pub(super) struct ConvCall {
+pub(crate) struct ConvCall {
     pub x: Tensor,
     pub weight: Tensor,
     pub bias: Option<Tensor>,
@@ -23,15 +23,15 @@ pub(super) struct ConvCall {
 }
 
 /// A training batch norm of a convolution's output.
-pub(super) struct NormCall {
+pub(crate) struct NormCall {
     pub conv: ConvCall,
     pub gamma: Option<Tensor>,
     pub beta: Option<Tensor>,
     /// Mean and 1 / √(var + eps) of each channel.
-    pub normaliser: Vec<(f64, f64)>,
+    pub normalizer: Vec<(f64, f64)>,
 }
 
-pub(super) enum Lineage {
+pub(crate) enum Lineage {
     /// What was flattened.
     Flat(Tensor),
     Conv(ConvCall),
@@ -44,13 +44,13 @@ thread_local! {
 }
 
 /// Notes what `output` was made of, unless no gradient can be asked of it.
-pub(super) fn note(output: &Tensor, lineage: Lineage) {
+pub(crate) fn note(output: &Tensor, lineage: Lineage) {
     if output.track_op() && !trace::is_recording() {
         LAST.set(Some((output.id(), lineage)));
     }
 }
 
 /// Takes the note about `input`, if that is what the last operation returned; whatever it is, it is gone then.
-pub(super) fn take(input: &Tensor) -> Option<Lineage> {
+pub(crate) fn take(input: &Tensor) -> Option<Lineage> {
     LAST.take().and_then(|(id, lineage)| (id == input.id()).then_some(lineage))
 }

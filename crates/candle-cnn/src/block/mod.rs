@@ -1,47 +1,31 @@
 //! Convolution, batch norm, ReLU and 2×2 max-pool as one operation.
 
-use candle_core::{Result, Tensor, Var};
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod inputs;
+pub(crate) mod layer;
+pub(crate) mod lineage;
+
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::batch_norm2d::{BatchNormConfig, RunningStatistics, batch_norm2d, update};
-use super::check::{self, Backend};
-use super::conv2d::{Conv2dConfig, Geometry, conv2d};
-use super::lineage::{ConvCall, NormCall};
-use super::{max_pool2d, relu};
-use crate::Error;
-use crate::cpu::convolution::{self as cv, Frame, GradLayout, Sizes};
-use crate::cpu::in_pool;
-use crate::cpu::lanes::{Buffer, LANES, Lane, floats, floats_mut};
-use crate::cpu::normalisation::{self as norm, Affine, Slope};
+use crate::autograd::graph::{Gradients, node};
+use crate::batch_norm2d::running::update;
+use crate::check::{self, Backend};
+use crate::conv2d::cpu as cv;
+use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
+use crate::conv2d::pack::{pack, pack_all, unpack};
 use crate::element::{tensor, values};
-use crate::graph::{Gradients, node};
+use crate::error::Error;
+use crate::simd::in_pool;
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use crate::trace;
+use cpu::{self as norm, Affine, Slope};
+use inputs::{BlockInputs, Convolution, Normalization, separate};
+use lineage::{ConvCall, NormCall};
 
 const NAME: &str = "conv_batch_norm_relu_max_pool";
-
-/// A convolution's parameters: see [`conv2d`].
-#[derive(Debug, Clone, Copy)]
-pub struct Convolution<'a> {
-    /// `[O, C / groups, KH, KW]`.
-    pub weight: &'a Tensor,
-    /// `[O]`.
-    pub bias: Option<&'a Tensor>,
-    /// Padding, stride, dilation and groups.
-    pub config: Conv2dConfig,
-}
-
-/// A batch norm's parameters: see [`batch_norm2d`].
-#[derive(Debug, Clone, Copy)]
-pub struct Normalisation<'a> {
-    /// Running mean and variance.
-    pub running: &'a RunningStatistics,
-    /// Scale of each channel, `[O]`.
-    pub weight: Option<&'a Tensor>,
-    /// Shift of each channel, `[O]`.
-    pub bias: Option<&'a Tensor>,
-    /// eps and momentum.
-    pub config: BatchNormConfig,
-}
 
 /// max_pool2d(relu(batch_norm2d(conv2d(x))), 2, 2) in one operation: the same values and gradients, without writing
 /// what lies between, which is what the separate operations spend half of their time on. `x` is `[N, C, H, W]`; gives
@@ -54,7 +38,7 @@ pub struct Normalisation<'a> {
 /// separate operations run, and also while [`trace`] records, so that each is seen.
 ///
 /// ```
-/// use candle_cnn::ops::{Conv2dConfig, Convolution, Normalisation, RunningStatistics, conv_batch_norm_relu_max_pool};
+/// use candle_cnn::ops::{Conv2dConfig, Convolution, Normalization, RunningStatistics, conv_batch_norm_relu_max_pool};
 /// use candle_core::{DType, Device, Tensor};
 ///
 /// let x = Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu)?;
@@ -62,8 +46,8 @@ pub struct Normalisation<'a> {
 /// let running = RunningStatistics::new(16, DType::F32, &Device::Cpu)?;
 /// let config = Conv2dConfig { padding: 1, ..Default::default() };
 /// let convolution = Convolution { weight: &weight, bias: None, config };
-/// let normalisation = Normalisation { running: &running, weight: None, bias: None, config: Default::default() };
-/// let y = conv_batch_norm_relu_max_pool(&x, convolution, normalisation, true)?;
+/// let normalization = Normalization { running: &running, weight: None, bias: None, config: Default::default() };
+/// let y = conv_batch_norm_relu_max_pool(&x, convolution, normalization, true)?;
 /// assert_eq!(y.dims(), [2, 16, 4, 4]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
@@ -73,29 +57,27 @@ pub struct Normalisation<'a> {
 pub fn conv_batch_norm_relu_max_pool(
     x: &Tensor,
     convolution: Convolution<'_>,
-    normalisation: Normalisation<'_>,
+    normalization: Normalization<'_>,
     train: bool,
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x, convolution.weight, convolution.bias, convolution.config)?;
-    normalisation.config.check()?;
+    normalization.config.check()?;
     let sizes = geometry.sizes();
     let backend = check::backend(x);
     let served = match backend {
         Backend::CpuF32 => serves(&geometry),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => {
-            crate::cuda::conv_block::serves(&geometry) && crate::cuda::batch_norm2d::serves(Some(normalisation.running))
-        }
+        Backend::CudaF32 => cuda::serves(&geometry) && crate::batch_norm2d::cuda::serves(Some(normalization.running)),
         _ => false,
     };
     if !served || trace::is_recording() {
-        return separate(x, convolution, normalisation, train);
+        return separate(x, convolution, normalization, train);
     }
     let arguments = [
-        ("the batch norm's weight", normalisation.weight),
-        ("the batch norm's bias", normalisation.bias),
-        ("the running mean", Some(normalisation.running.mean.as_tensor())),
-        ("the running variance", Some(normalisation.running.var.as_tensor())),
+        ("the batch norm's weight", normalization.weight),
+        ("the batch norm's bias", normalization.bias),
+        ("the running mean", Some(normalization.running.mean.as_tensor())),
+        ("the running variance", Some(normalization.running.var.as_tensor())),
     ];
     for (name, argument) in arguments {
         if let Some(argument) = argument {
@@ -105,88 +87,25 @@ pub fn conv_batch_norm_relu_max_pool(
     if train && sizes.n * sizes.pixels() == 1 {
         return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
     }
-    let inputs = BlockInputs::new(x, convolution, normalisation)?;
+    let inputs = BlockInputs::new(x, convolution, normalization)?;
     #[cfg(feature = "cuda")]
     if matches!(backend, Backend::CudaF32) {
         return if train {
-            crate::cuda::conv_block::train(inputs, normalisation, geometry)
+            cuda::train(inputs, normalization, geometry)
         } else {
-            crate::cuda::conv_block::infer(inputs, normalisation, geometry)
+            cuda::infer(inputs, normalization, geometry)
         };
     }
     in_pool(|| {
-        if train { forward_train(inputs, normalisation, sizes) } else { forward_eval(inputs, normalisation, sizes) }
+        if train { forward_train(inputs, normalization, sizes) } else { forward_eval(inputs, normalization, sizes) }
     })
 }
 
 /// Whether there is code for a block around this convolution.
-pub(super) fn serves(geometry: &Geometry) -> bool {
+pub(crate) fn serves(geometry: &Geometry) -> bool {
     let sizes = geometry.sizes();
     let frame = sizes.output_frame();
     geometry.config.groups == 1 && frame.top >= 0 && frame.left >= 0 && sizes.oh >= 2 && sizes.ow >= 2
-}
-
-/// The same by the separate operations.
-fn separate(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>, train: bool) -> Result<Tensor> {
-    let y = conv2d(x, c.weight, c.bias, c.config)?;
-    let y = batch_norm2d(&y, Some(n.running), n.weight, n.bias, n.config, train)?;
-    max_pool2d(&relu(&y)?, 2, 2)
-}
-
-/// What a gradient may be wanted of, contiguous.
-#[derive(Clone)]
-pub(crate) struct BlockInputs {
-    pub x: Tensor,
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
-    pub gamma: Option<Tensor>,
-    pub beta: Option<Tensor>,
-    pub config: Conv2dConfig,
-}
-
-impl BlockInputs {
-    fn new(x: &Tensor, c: Convolution<'_>, n: Normalisation<'_>) -> Result<Self> {
-        let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
-        Ok(Self {
-            x: x.contiguous()?,
-            weight: c.weight.contiguous()?,
-            bias: contiguous(c.bias)?,
-            gamma: contiguous(n.weight)?,
-            beta: contiguous(n.bias)?,
-            config: c.config,
-        })
-    }
-
-    /// In the order of the node's inputs.
-    pub(crate) fn list(&self) -> Vec<&Tensor> {
-        let mut list = vec![&self.x, &self.weight];
-        list.extend([&self.bias, &self.gamma, &self.beta].into_iter().flatten());
-        list
-    }
-
-    fn tracked(&self) -> bool {
-        self.list().iter().any(|input| input.track_op())
-    }
-
-    /// Gradients in inference mode are rare (Grad-CAM): nothing is kept for them, the separate operations run again.
-    pub(crate) fn gradients_in_inference(
-        &self,
-        running: &RunningStatistics,
-        config: BatchNormConfig,
-        grad: &Tensor,
-    ) -> Result<Gradients> {
-        let vars = self.list().iter().map(|t| Var::from_tensor(&t.detach())).collect::<Result<Vec<_>>>()?;
-        let mut rest = vars[2..].iter();
-        let mut next = |present: bool| if present { rest.next().map(Var::as_tensor) } else { None };
-        let bias = next(self.bias.is_some());
-        let (weight, shift) = (next(self.gamma.is_some()), next(self.beta.is_some()));
-        let convolution = Convolution { weight: &vars[1], bias, config: self.config };
-        let normalisation = Normalisation { running, weight, bias: shift, config };
-        let y = separate(&vars[0], convolution, normalisation, false)?;
-        let store = (y * grad)?.sum_all()?.backward()?;
-        let wanted = self.list().into_iter().zip(&vars);
-        Ok(wanted.map(|(input, var)| store.get(var).filter(|_| input.track_op()).cloned()).collect())
-    }
 }
 
 /// The values of a vector of `[O]`, or `default` for each channel.
@@ -213,7 +132,7 @@ fn pooled(sizes: &Sizes) -> (usize, usize) {
     (sizes.oh / 2, sizes.ow / 2)
 }
 
-/// Normalises and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
+/// Normalizes and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
 ///
 /// # Safety
 /// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
@@ -225,14 +144,14 @@ unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut
         let blocks = &mut blocks[b * ph * pw..];
         // SAFETY: the caller's promise, and `blocks` has this block and those after it.
         unsafe {
-            norm::normalise(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
+            norm::normalize(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
         }
     }
     // SAFETY: as above.
-    unsafe { cv::unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+    unsafe { unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
 }
 
-fn forward_eval(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+fn forward_eval(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Result<Tensor> {
     let (ph, pw) = pooled(&sizes);
     let o = sizes.o;
     let mut output = vec![0f32; sizes.n * o * ph * pw];
@@ -248,7 +167,7 @@ fn forward_eval(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Resu
         let frame = sizes.input_frame();
         let (x_picture, y_picture) = (sizes.c * sizes.h * sizes.w, o * ph * pw);
         let blocks = sizes.output_blocks() * sizes.pixels();
-        let group = sizes.group();
+        let group = cv::group(&sizes);
         output.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(output, x)| {
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
@@ -280,7 +199,7 @@ fn forward_eval(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Resu
 unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
     for (i, x) in x.chunks_exact(x_picture).enumerate() {
         // SAFETY: `x` is one picture; the caller's promise for `packed`.
-        unsafe { cv::pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
+        unsafe { pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
     }
 }
 
@@ -298,7 +217,7 @@ struct Saved {
     gamma: Vec<f64>,
 }
 
-fn forward_train(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Result<Tensor> {
+fn forward_train(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Result<Tensor> {
     let (ph, pw) = pooled(&sizes);
     let (o, obs) = (sizes.o, sizes.output_blocks());
     let blocks = obs * sizes.pixels();
@@ -311,7 +230,7 @@ fn forward_train(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Res
         let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
         let frame = sizes.input_frame();
         let x_picture = sizes.c * sizes.h * sizes.w;
-        let group = sizes.group();
+        let group = cv::group(&sizes);
         let tasks = y.par_chunks_mut(group * blocks).zip(moments.par_chunks_mut(group * obs));
         tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
             let pictures = x.len() / x_picture;
@@ -357,8 +276,8 @@ fn forward_train(inputs: BlockInputs, n: Normalisation<'_>, sizes: Sizes) -> Res
 }
 
 /// The output of the four operations, called one after another, as one node of their inputs.
-pub(super) fn node_of_chain(call: NormCall, output: Vec<f32>) -> Result<Tensor> {
-    let NormCall { conv, gamma, beta, normaliser } = call;
+pub(crate) fn node_of_chain(call: NormCall, output: Vec<f32>) -> Result<Tensor> {
+    let NormCall { conv, gamma, beta, normalizer } = call;
     let ConvCall { x, weight, bias, geometry, y: convolved } = conv;
     let sizes = geometry.sizes();
     let inputs = BlockInputs { x, weight, bias, gamma, beta, config: geometry.config };
@@ -366,7 +285,7 @@ pub(super) fn node_of_chain(call: NormCall, output: Vec<f32>) -> Result<Tensor> 
     let (ph, pw) = pooled(&sizes);
     node(NAME, &list.list(), output, &[sizes.n, sizes.o, ph, pw], move |grad| {
         in_pool(|| {
-            let (mean, inverse) = normaliser.iter().copied().unzip();
+            let (mean, inverse) = normalizer.iter().copied().unzip();
             Saved::again(inputs.clone(), sizes, &convolved, mean, inverse)?.backward(grad)
         })
     })
@@ -399,14 +318,14 @@ impl Saved {
         let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
         let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
         let dense = Frame { c: o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
-        let y = cv::pack_all(&values::<f32>(y)?, o * pixels, sizes.n, sizes.oh, sizes.ow, &dense);
+        let y = pack_all(&values::<f32>(y)?, o * pixels, sizes.n, sizes.oh, sizes.ow, &dense);
         let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
         winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
             let mut blocks = Buffer::new(ph * pw);
             // SAFETY: each is one block of one picture.
             unsafe {
                 let blocks = floats_mut(&mut blocks);
-                norm::normalise(floats(y), sizes.oh, sizes.ow, &affines[i % obs], blocks, winners.as_mut_ptr())
+                norm::normalize(floats(y), sizes.oh, sizes.ow, &affines[i % obs], blocks, winners.as_mut_ptr())
             }
         });
         Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
@@ -434,7 +353,7 @@ impl Saved {
             .for_each(|((((pooled, sums), grad), y), winners)| {
                 // SAFETY: each slice is one picture.
                 unsafe {
-                    cv::pack(grad.as_ptr(), ph, pw, floats_mut(pooled), &dense);
+                    pack(grad.as_ptr(), ph, pw, floats_mut(pooled), &dense);
                     for (b, [total, product]) in sums.iter_mut().enumerate() {
                         norm::pooled_sums(
                             floats(&y[b * pixels..]),
@@ -496,7 +415,7 @@ impl Saved {
                 }
             }
         };
-        let group = sizes.group();
+        let group = cv::group(sizes);
         if want_x {
             let turned = cv::backward_weights(&values::<f32>(&inputs.weight)?, sizes);
             dy.par_chunks_mut(group * layout.picture / LANES)
@@ -511,7 +430,7 @@ impl Saved {
                     unsafe {
                         cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
                         for (i, dx) in dx.chunks_exact_mut(x_picture).enumerate() {
-                            cv::unpack(floats(&output[i * blocks..]), sizes.c, plane, dx.as_mut_ptr());
+                            unpack(floats(&output[i * blocks..]), sizes.c, plane, dx.as_mut_ptr());
                         }
                     }
                 });
@@ -521,7 +440,7 @@ impl Saved {
         let mut gradients = vec![want_x.then(|| tensor(dx, inputs.x.dims())).transpose()?];
         gradients.push(if want_weight {
             let x = values::<f32>(&inputs.x)?;
-            let input = cv::pack_all(&x, x_picture, sizes.n, sizes.h, sizes.w, &sizes.input_frame());
+            let input = pack_all(&x, x_picture, sizes.n, sizes.h, sizes.w, &sizes.input_frame());
             let mut dw = vec![0f32; inputs.weight.elem_count()];
             cv::weight_gradient(&input, &dy, layout, sizes, &mut dw);
             Some(tensor(dw, inputs.weight.dims())?)

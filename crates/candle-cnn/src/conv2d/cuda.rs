@@ -3,10 +3,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::launch::{self, Address, Channels, Columns};
-use super::{Gpu, Memory, address, address_or_null};
-use crate::graph::{Gradients, node_of};
-use crate::ops::Geometry;
+use super::geometry::Geometry;
+use crate::autograd::graph::{Gradients, node_of};
+use crate::cuda::launch::{self, Address, Columns};
+use crate::cuda::{Gpu, Memory, address, address_or_null, channel_gradient};
 
 #[cfg(feature = "cudnn")]
 use super::cudnn;
@@ -32,7 +32,7 @@ fn output(g: &Geometry) -> [usize; 3] {
 }
 
 /// x `[N, C, H, W]` convolved with weight `[O, C, KH, KW]`, both contiguous.
-pub(super) fn convolve(gpu: &Gpu, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: &Geometry) -> Result<Memory> {
+pub(crate) fn convolve(gpu: &Gpu, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: &Geometry) -> Result<Memory> {
     let y = gpu.empty::<f32>(output(g).iter().product())?;
     #[cfg(feature = "cudnn")]
     if cudnn::forward(gpu, address::<f32>(x)?, address::<f32>(weight)?, y.at(), g)? {
@@ -86,7 +86,7 @@ fn gradients_by_cudnn(
 }
 
 /// Gradients of x and weight from the output's at `dy`, each only where wanted.
-pub(super) fn gradients(
+pub(crate) fn gradients(
     gpu: &Gpu,
     x: &Tensor,
     weight: &Tensor,
@@ -117,15 +117,6 @@ pub(super) fn gradients(
         dx = Some(memory.into_tensor(x.dims()));
     }
     Ok([dx, dw])
-}
-
-/// The sum of each channel of dy `[N, C, plane]`: a bias's gradient.
-pub(super) fn channel_gradient(gpu: &Gpu, dy: Address, [n, c, plane]: [usize; 3]) -> Result<Tensor> {
-    let channels = Channels::new(n, c, plane);
-    let (sums, gradient) = (gpu.empty::<f64>(channels.sums())?, gpu.empty::<f32>(c)?);
-    gpu.run(channels.gradient_sums(dy, 0, 0, sums.at()))?;
-    gpu.run(channels.gradients(sums.at(), 0, 0, gradient.at()))?;
-    Ok(gradient.into_tensor(&[c]))
 }
 
 pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Result<Tensor> {

@@ -13,9 +13,9 @@ use std::collections::hash_map::Entry;
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 
-use super::launch::{self, Address};
-use super::{Gpu, Memory};
-use crate::ops::Geometry;
+use super::geometry::Geometry;
+use crate::cuda::launch::{self, Address};
+use crate::cuda::{Gpu, Memory};
 use crate::precision::Precision;
 
 /// Room that an algorithm may take beside its arguments, in bytes.

@@ -1,11 +1,12 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use super::{Conv2dConfig, count, uniform_by_fan_in};
-use crate::ops;
+use crate::config::Conv2dConfig;
+use crate::conv2d;
+use crate::init::{count, uniform_by_fan_in};
 use crate::trace::{self, LayerCall, Operation};
 
-/// A convolution with its weight `[O, C / groups, KH, KW]` and bias `[O]`; see [`ops::conv2d`].
+/// A convolution with its weight `[O, C / groups, KH, KW]` and bias `[O]`; see [`ops::conv2d`](crate::ops::conv2d).
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     name: String,
@@ -60,7 +61,7 @@ impl Conv2d {
 
 impl Module for Conv2d {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = ops::conv2d(x, &self.weight, self.bias.as_ref(), self.config)?;
+        let y = conv2d::conv2d(x, &self.weight, self.bias.as_ref(), self.config)?;
         trace::report(y, |y| {
             // Each output value takes one multiply-add per weight of its channel.
             let per_value = self.weight.elem_count() / self.weight.dims()[0];

@@ -7,12 +7,17 @@
 //! Gᵀ(Σ BᵀdB · AyAᵀ)G. The transforms only add, subtract and halve, so little accuracy is lost (within 1e-5 of f64 in
 //! the tests, as the direct way).
 
+// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
+
 use rayon::prelude::*;
 
-use super::convolution::{Convolve, Correlate, Frame, GradLayout, SQUARE, Shared, Sizes, convolve, correlate};
-use super::dispatch;
-use super::lanes::{Buffer, LANES, Lane, floats, floats_mut};
-use super::simd::Simd;
+use super::geometry::{Frame, GradLayout, SQUARE, Sizes};
+use super::kernel::{Convolve, Correlate, convolve, correlate};
+use crate::simd::dispatch;
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::shared::Shared;
+use crate::simd::vector::Simd;
 
 /// Products per tile: the transformed tile's values.
 const POINTS: usize = 16;

@@ -3,8 +3,9 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax;
 
-use super::check::{self, Backend};
-use super::cross_entropy::check_labels;
+#[cfg(feature = "cuda")]
+use super::cuda;
+use crate::check::{self, Backend};
 use crate::element::{Element, values};
 
 const NAME: &str = "count_correct";
@@ -26,12 +27,12 @@ const NAME: &str = "count_correct";
 /// # Errors
 /// Where shapes or types do not fit.
 pub fn count_correct(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    check_labels(NAME, logits, labels)?;
+    check::labels(NAME, logits, labels)?;
     match check::backend(logits) {
         Backend::CpuF32 => on_cpu::<f32>(logits, labels),
         Backend::CpuF64 => on_cpu::<f64>(logits, labels),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::cross_entropy::count_correct(logits, labels),
+        Backend::CudaF32 => cuda::count_correct(logits, labels),
         _ => {
             let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
             let logits = logits.detach();

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::launch::{self, Address, Labels};
-use super::{Gpu, address};
-use crate::graph::node_of;
+use crate::autograd::graph::node_of;
+use crate::cuda::launch::{self, Address, Labels};
+use crate::cuda::{Gpu, address};
 
 /// Where labels of one of the types that have been checked lie.
 fn labels_at(labels: &Tensor) -> Result<(Address, Labels)> {

@@ -2,10 +2,14 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::check::{self, Backend};
-use crate::Error;
+pub(crate) mod count_correct;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::autograd::graph::node;
+use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
-use crate::graph::node;
+use crate::error::Error;
 
 const NAME: &str = "cross_entropy";
 
@@ -45,7 +49,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`cross_entropy`], and where `smoothing` is out of range.
 pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
-    check_labels(NAME, logits, labels)?;
+    check::labels(NAME, logits, labels)?;
     if !(0.0..=1.0).contains(&smoothing) {
         let (found, wanted) = (smoothing.to_string(), "a number from 0 to 1".to_string());
         return Err(Error::Setting { operation: NAME, setting: "smoothing", found, wanted }.into());
@@ -55,9 +59,7 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
         Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),
         #[cfg(feature = "cuda")]
         // A block for each row.
-        Backend::CudaF32 if labels.elem_count() <= i32::MAX as usize => {
-            crate::cuda::cross_entropy::cross_entropy(logits, labels, smoothing)
-        }
+        Backend::CudaF32 if labels.elem_count() <= i32::MAX as usize => cuda::cross_entropy(logits, labels, smoothing),
         _ => {
             // Reading them from a GPU would make every step wait for it.
             if logits.device().is_cpu() {
@@ -70,23 +72,6 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
             if smoothing == 0.0 { Ok(loss) } else { loss - (log_softmax.mean_all()? * smoothing)? }
         }
     }
-}
-
-/// Logits `[N, C]` of a floating-point type, and labels `[N]` of an integer type.
-pub(super) fn check_labels(operation: &'static str, logits: &Tensor, labels: &Tensor) -> Result<()> {
-    let n = match *logits.dims() {
-        [n, c] if n * c > 0 => n,
-        _ => return Err(check::shape(operation, "the logits", logits, "[N, C], each at least 1")),
-    };
-    check::float(operation, "the logits", logits)?;
-    if labels.dims() != [n] {
-        return Err(check::shape(operation, "the labels", labels, format!("[{n}] for logits of {:?}", logits.dims())));
-    }
-    if !matches!(labels.dtype(), DType::U8 | DType::U32 | DType::I64) {
-        let wanted = "an integer type (u8, u32 or i64)".to_string();
-        return Err(Error::DType { operation, argument: "the labels", found: labels.dtype(), wanted }.into());
-    }
-    Ok(())
 }
 
 /// The labels, each from 0 to `classes` − 1.

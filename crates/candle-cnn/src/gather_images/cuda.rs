@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Gpu, address, launch};
+use crate::cuda::{Gpu, address, launch};
 
 /// Shapes and types have been checked; whether the pictures are there is not.
 pub(crate) fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> {

@@ -1,9 +1,12 @@
-//! Batches out of a stored set of pictures: gathered, mirrored, moved and normalised at once.
+//! Batches out of a stored set of pictures: gathered, mirrored, moved and normalized at once.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::check;
-use crate::Error;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::check;
+use crate::error::Error;
 
 const NAME: &str = "gather_images";
 
@@ -109,7 +112,7 @@ pub fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Resu
     }
     match pictures.device() {
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => crate::cuda::gather_images::gather_images(pictures, places, table),
+        Device::Cuda(_) => cuda::gather_images(pictures, places, table),
         device => on_cpu(pictures, places, table)?.to_device(device),
     }
 }

@@ -1,11 +1,14 @@
 //! Matrix products for linear layers, whose batches are too small for a general product to repack its arguments.
 
+// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
+
 use rayon::prelude::*;
 
-use super::convolution::Shared;
-use super::dispatch;
-use super::lanes::LANES;
-use super::simd::Simd;
+use crate::simd::dispatch;
+use crate::simd::lanes::LANES;
+use crate::simd::shared::Shared;
+use crate::simd::vector::Simd;
 
 /// Fewer than sixteen values, zeros behind them.
 #[inline(always)]

@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::conv2d::channel_gradient;
-use super::{Gpu, address, launch};
-use crate::graph::{Gradients, node_of};
+use crate::autograd::graph::{Gradients, node_of};
+use crate::cuda::{Gpu, address, channel_gradient, launch};
 
 /// `origin` is what the gradient of `x` goes to: `x`, or the same values in another shape.
 pub(crate) fn linear([x, origin]: [&Tensor; 2], weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

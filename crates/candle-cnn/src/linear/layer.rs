@@ -1,11 +1,11 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use super::{count, uniform_by_fan_in};
-use crate::ops;
+use crate::init::{count, uniform_by_fan_in};
+use crate::linear;
 use crate::trace::{self, LayerCall, Operation};
 
-/// A fully connected layer with its weight `[O, I]` and bias `[O]`; see [`ops::linear`].
+/// A fully connected layer with its weight `[O, I]` and bias `[O]`; see [`ops::linear`](crate::ops::linear).
 #[derive(Clone, Debug)]
 pub struct Linear {
     name: String,
@@ -40,7 +40,7 @@ impl Linear {
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = ops::linear(x, &self.weight, self.bias.as_ref())?;
+        let y = linear::linear(x, &self.weight, self.bias.as_ref())?;
         trace::report(y, |y| {
             let (outputs, inputs) = (self.weight.dims()[0], self.weight.dims()[1]);
             LayerCall {

@@ -4,7 +4,7 @@ use crate::element::Element;
 
 /// A matrix inside a slice: element (i, j) lies at `i * row + j * column`.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a, T> {
+pub(crate) struct Matrix<'a, T> {
     data: &'a [T],
     rows: usize,
     columns: usize,
@@ -14,11 +14,11 @@ pub(super) struct Matrix<'a, T> {
 
 impl<'a, T> Matrix<'a, T> {
     /// Row after row, `stride` apart.
-    pub(super) fn new(data: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row: stride, column: 1 }
     }
 
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row: self.column, column: self.row, ..self }
     }
 
@@ -29,7 +29,7 @@ impl<'a, T> Matrix<'a, T> {
 
 /// c = a · b, or c += a · b where `accumulate`; `c` is row after row, `stride` apart. On the calling thread alone,
 /// so that its sums run in one order whatever the number of threads.
-pub(super) fn matmul<T: Element>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], stride: usize, accumulate: bool) {
+pub(crate) fn matmul<T: Element>(a: Matrix<T>, b: Matrix<T>, c: &mut [T], stride: usize, accumulate: bool) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(b.rows == k && a.fits() && b.fits() && stride >= n, "matrix product of unfit sizes");
     assert!(m * n == 0 || (m - 1) * stride + n <= c.len(), "matrix product into too small a slice");

@@ -2,12 +2,18 @@
 
 use candle_core::{Result, Tensor};
 
-use super::check::{self, Backend};
-use super::lineage::{self, Lineage};
-use super::matmul::{Matrix, matmul};
-use crate::cpu::{in_pool, product};
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod layer;
+pub(crate) mod matmul;
+
+use crate::autograd::graph::{Gradients, node};
+use crate::block::lineage::{self, Lineage};
+use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
-use crate::graph::{Gradients, node};
+use crate::simd::in_pool;
+use matmul::{Matrix, matmul};
 
 const NAME: &str = "linear";
 
@@ -47,7 +53,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         Backend::CpuF32 => {
             let forward: Forward<f32> = |x, weight, bias, n, inputs| {
                 let mut y = vec![0.0; n * weight.len() / inputs];
-                product::forward(x, weight, bias, n, inputs, &mut y);
+                cpu::forward(x, weight, bias, n, inputs, &mut y);
                 y
             };
             let backward: Backward<f32> = |x, weight, dy, n, inputs, wanted| {
@@ -55,10 +61,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
                     let [mut dx, mut dw] =
                         [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| w.then(|| vec![0.0; n]));
                     if let Some(dx) = &mut dx {
-                        product::input_gradient(dy, weight, n, inputs, dx);
+                        cpu::input_gradient(dy, weight, n, inputs, dx);
                     }
                     if let Some(dw) = &mut dw {
-                        product::weight_gradient(dy, x, n, inputs, dw);
+                        cpu::weight_gradient(dy, x, n, inputs, dw);
                     }
                     [dx, dw]
                 })
@@ -67,7 +73,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         }
         Backend::CpuF64 => on_cpu::<f64>([x, &origin], weight, bias, general_forward, general_backward),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::linear::linear([x, &origin], weight, bias),
+        Backend::CudaF32 => cuda::linear([x, &origin], weight, bias),
         Backend::Candle => check::by_candle("linear", x, || {
             let y = x.broadcast_matmul(&weight.t()?)?;
             bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))

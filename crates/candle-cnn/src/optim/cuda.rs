@@ -1,9 +1,9 @@
-//! An optimiser's step on a GPU: all parameters in one launch.
+//! An optimizer's step on a GPU: all parameters in one launch.
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, TensorId};
 
-use super::launch::{self, Entry, SETTINGS};
-use super::{Gpu, Memory, address};
+use crate::cuda::launch::{self, Entry, SETTINGS};
+use crate::cuda::{Gpu, Memory, address, address_or_null};
 
 /// The parameters of one step, gathered.
 ///
@@ -34,7 +34,7 @@ pub(crate) fn sgd(
     settings: [f64; 5],
     nesterov: bool,
 ) -> Result<Entry> {
-    let (p, g, b) = (address::<f32>(parameter)?, address::<f32>(gradient)?, super::address_or_null(buffer)?);
+    let (p, g, b) = (address::<f32>(parameter)?, address::<f32>(gradient)?, address_or_null(buffer)?);
     Ok(launch::sgd_entry(p, g, b, parameter.elem_count(), settings.map(|value| value as f32), nesterov))
 }
 
@@ -86,14 +86,14 @@ pub struct RecordedStep {
 
 /// A parameter of a [`RecordedStep`], in the order of the entries.
 struct RecordedParameter {
-    /// Its place among the optimiser's parameters.
+    /// Its place among the optimizer's parameters.
     place: usize,
     /// Itself and its states, alive as long as the graph that changes them.
     tensors: Vec<Tensor>,
 }
 
 impl RecordedStep {
-    /// For an optimiser of `count` parameters on `device`. To be called before the capture: memory that is taken in a
+    /// For an optimizer of `count` parameters on `device`. To be called before the capture: memory that is taken in a
     /// capture belongs to the graph.
     pub(crate) fn new(device: &CudaDevice, kernel: &'static str, count: usize) -> Result<Self> {
         let gpu = Gpu::new(device.clone())?;
@@ -101,7 +101,7 @@ impl RecordedStep {
         Ok(Self { kernel, gpu, settings, entries: Vec::new(), parameters: Vec::new() })
     }
 
-    /// Adds the parameter at `place` among the optimiser's; `tensors` are itself and its states.
+    /// Adds the parameter at `place` among the optimizer's; `tensors` are itself and its states.
     pub(crate) fn add(&mut self, place: usize, tensors: &[&Tensor], entry: Entry) {
         let tensors = tensors.iter().map(|&tensor| tensor.clone()).collect();
         self.parameters.push(RecordedParameter { place, tensors });
@@ -114,7 +114,7 @@ impl RecordedStep {
         launches.into_iter().try_for_each(|launch| self.gpu.run(launch))
     }
 
-    /// The parameters' places among the optimiser's.
+    /// The parameters' places among the optimizer's.
     pub(crate) fn places(&self) -> impl Iterator<Item = usize> + '_ {
         self.parameters.iter().map(|parameter| parameter.place)
     }

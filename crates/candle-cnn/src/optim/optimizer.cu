@@ -1,4 +1,4 @@
-// One step of an optimiser for many parameters at once. Their addresses and settings are the kernel's argument itself,
+// One step of an optimizer for many parameters at once. Their addresses and settings are the kernel's argument itself,
 // so nothing is copied to the device beforehand. A CUDA graph repeats its kernels' arguments, so there the settings lie on
 // the device, where store_settings renews them before each replay. src/cuda/launch.rs has the same structures.
 

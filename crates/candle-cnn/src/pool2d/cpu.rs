@@ -1,8 +1,8 @@
 //! The 2×2 max-pool of plain planes.
 
-use super::dispatch;
-use super::lanes::LANES;
-use super::simd::Simd;
+use crate::simd::dispatch;
+use crate::simd::lanes::LANES;
+use crate::simd::vector::Simd;
 
 #[inline(always)]
 unsafe fn halve_generic<S: Simd>(x: *const f32, rows: usize, columns: usize, y: *mut f32, winners: *mut u8) {

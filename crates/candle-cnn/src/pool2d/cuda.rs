@@ -2,10 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::launch::Pooling;
-use super::{Gpu, address};
-use crate::graph::node_of;
-use crate::ops::Windows;
+use super::windows::Windows;
+use crate::autograd::graph::node_of;
+use crate::cuda::launch::Pooling;
+use crate::cuda::{Gpu, address};
 
 fn pooling(windows: &Windows) -> Pooling {
     let [n, c, h, w] = windows.dims;

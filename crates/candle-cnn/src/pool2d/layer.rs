@@ -1,49 +1,11 @@
-//! Layers without parameters.
-
 use candle_core::{Result, Tensor};
 use candle_nn::Module;
 
-use crate::ops;
-
-/// [`ops::relu`] as a layer.
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// use candle_nn::Module;
-/// let y = candle_cnn::layers::Relu.forward(&Tensor::new(&[-1f32, 1.], &Device::Cpu)?)?;
-/// assert_eq!(y.to_vec1::<f32>()?, [0., 1.]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Relu;
-
-impl Module for Relu {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::relu(x)
-    }
-}
-
-/// [`ops::flatten`] as a layer.
-///
-/// ```
-/// use candle_core::{DType, Device, Tensor};
-/// use candle_nn::Module;
-/// let x = Tensor::zeros((2, 3, 4), DType::F32, &Device::Cpu)?;
-/// assert_eq!(candle_cnn::layers::Flatten.forward(&x)?.dims(), [2, 12]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Flatten;
-
-impl Module for Flatten {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::flatten(x)
-    }
-}
+use super::{avg_pool2d, max_pool2d};
 
 macro_rules! pool {
     ($name:ident, $op:ident) => {
-        #[doc = concat!("[`ops::", stringify!($op), "`] as a layer.")]
+        #[doc = concat!("[`ops::", stringify!($op), "`](crate::ops::", stringify!($op), ") as a layer.")]
         ///
         /// ```
         /// use candle_core::{DType, Device, Tensor};
@@ -78,7 +40,7 @@ macro_rules! pool {
 
         impl Module for $name {
             fn forward(&self, x: &Tensor) -> Result<Tensor> {
-                ops::$op(x, self.kernel, self.stride)
+                $op(x, self.kernel, self.stride)
             }
         }
     };

@@ -3,83 +3,20 @@
 use candle_core::{DType, Result, Tensor, ToUsize2};
 use rayon::prelude::*;
 
-use super::check::{self, Backend};
-use super::conv_block;
-use super::lineage::{self, Lineage};
-use crate::cpu::pool::halve;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod layer;
+mod windows;
+
+use crate::autograd::graph::node;
+use crate::block;
+use crate::block::lineage::{self, Lineage};
+use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
-use crate::graph::node;
-use crate::trace::{self, LayerCall, Operation};
-
-/// Sizes of one pooling, checked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Windows {
-    pub dims: [usize; 4],
-    pub kernel: (usize, usize),
-    pub stride: (usize, usize),
-    pub oh: usize,
-    pub ow: usize,
-}
-
-impl Windows {
-    fn new(operation: &'static str, x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Self> {
-        let dims = check::dims4(operation, "the input", x)?;
-        check::positive(operation, "kernel", kernel.0.min(kernel.1))?;
-        check::positive(operation, "stride", stride.0.min(stride.1))?;
-        let [_, _, h, w] = dims;
-        if h < kernel.0 || w < kernel.1 {
-            let wanted = format!("a picture no smaller than the window of {} × {}", kernel.0, kernel.1);
-            return Err(check::shape(operation, "the input", x, wanted));
-        }
-        Ok(Self { dims, kernel, stride, oh: (h - kernel.0) / stride.0 + 1, ow: (w - kernel.1) / stride.1 + 1 })
-    }
-
-    pub(crate) fn shape(&self) -> [usize; 4] {
-        [self.dims[0], self.dims[1], self.oh, self.ow]
-    }
-
-    fn plane(&self) -> usize {
-        self.dims[2] * self.dims[3]
-    }
-
-    fn pixels(&self) -> usize {
-        self.oh * self.ow
-    }
-
-    /// Place of a window's first pixel in its plane.
-    fn corner(&self, pixel: usize) -> usize {
-        pixel / self.ow * self.stride.0 * self.dims[3] + pixel % self.ow * self.stride.1
-    }
-
-    /// Places of the pixels in the window of output pixel `pixel`, in the order of reading.
-    fn places(self, pixel: usize) -> impl Iterator<Item = usize> {
-        let corner = self.corner(pixel);
-        (0..self.kernel.0).flat_map(move |y| (0..self.kernel.1).map(move |x| corner + y * self.dims[3] + x))
-    }
-
-    fn call(&self, kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
-        let settings = format!("{}×{}, stride {}", self.kernel.0, self.kernel.1, self.stride.0);
-        LayerCall {
-            name: String::new(),
-            kind,
-            settings,
-            operation,
-            inputs: vec![x.clone()],
-            output: y.clone(),
-            parameters: 0,
-            multiply_adds: 0,
-        }
-    }
-
-    /// All windows as `[N, C, OH, OW, KH · KW]`, by candle's own operations.
-    fn gather(&self, x: &Tensor) -> Result<Tensor> {
-        let [n, c, _, _] = self.dims;
-        let places: Vec<u32> = (0..self.pixels()).flat_map(|p| self.places(p)).map(|place| place as u32).collect();
-        let count = places.len();
-        let places = Tensor::from_vec(places, count, x.device())?;
-        x.contiguous()?.flatten_from(2)?.index_select(&places, 2)?.reshape((n, c, self.oh, self.ow, ()))
-    }
-}
+use crate::trace::{self, Operation};
+use cpu::halve;
+use windows::Windows;
 
 /// Maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
 /// OH = (H − KH) / stride + 1, rounded down. `kernel` and `stride` are a number or a pair (height, width).
@@ -113,7 +50,7 @@ fn max_of(x: &Tensor, windows: Windows) -> Result<Tensor> {
         Backend::CpuF32 => max_on_cpu::<f32>(x, windows),
         Backend::CpuF64 => max_on_cpu::<f64>(x, windows),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::pool2d::max(x, windows),
+        Backend::CudaF32 => cuda::max(x, windows),
         // Every value is one of f32 too, so the maximum is the same; candle's argmax passes over a NaN.
         Backend::Candle if matches!(x.dtype(), DType::F16 | DType::BF16) => {
             max_of(&x.to_dtype(DType::F32)?, windows)?.to_dtype(x.dtype())
@@ -176,7 +113,7 @@ fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let count = windows.dims[0] * windows.dims[1] * pixels;
     let mut y = vec![0f32; count];
     let chain = match lineage {
-        Some(Lineage::Relu(call)) if conv_block::serves(&call.conv.geometry) => Some(call),
+        Some(Lineage::Relu(call)) if block::serves(&call.conv.geometry) => Some(call),
         _ => None,
     };
     let mut winners = vec![0u8; if x.track_op() && chain.is_none() { count } else { 0 }];
@@ -196,7 +133,7 @@ fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
         }
     }
     if let Some(call) = chain {
-        return conv_block::node_of_chain(call, y);
+        return block::node_of_chain(call, y);
     }
     node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
         let grad = values::<f32>(grad)?;
@@ -249,7 +186,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => crate::cuda::pool2d::avg(x, windows)?,
+        Backend::CudaF32 => cuda::avg(x, windows)?,
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
     let (kernel, stride) = (windows.kernel, windows.stride);

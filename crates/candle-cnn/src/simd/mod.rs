@@ -5,17 +5,9 @@
 //! every sum runs in an order that depends on the shapes alone; so AVX2, AVX-512 and NEON give the same bits, with any
 //! number of threads.
 
-// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there. Kernels take
-// sizes and distances one by one.
-#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
-
-pub(crate) mod convolution;
 pub(crate) mod lanes;
-pub(crate) mod normalisation;
-pub(crate) mod pool;
-pub(crate) mod product;
-mod simd;
-mod winograd;
+pub(crate) mod shared;
+pub(crate) mod vector;
 
 use std::sync::OnceLock;
 
@@ -82,24 +74,24 @@ macro_rules! dispatch {
                 #[allow(clippy::too_many_arguments)]
                 unsafe fn avx512($($arg: $ty),*) {
                     // SAFETY: the caller's promise.
-                    unsafe { $generic::<$crate::cpu::simd::Avx512>($($arg),*) }
+                    unsafe { $generic::<$crate::simd::vector::Avx512>($($arg),*) }
                 }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 unsafe fn avx2($($arg: $ty),*) {
                     // SAFETY: the caller's promise.
-                    unsafe { $generic::<$crate::cpu::simd::Avx2>($($arg),*) }
+                    unsafe { $generic::<$crate::simd::vector::Avx2>($($arg),*) }
                 }
-                match $crate::cpu::instruction_set() {
+                match $crate::simd::instruction_set() {
                     // SAFETY: `instruction_set` has found these features; the rest is the caller's promise.
-                    $crate::cpu::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::simd::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: the same.
-                    $crate::cpu::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::cpu::InstructionSet::Plain => {}
+                    $crate::simd::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::simd::InstructionSet::Plain => {}
                 }
             }
             // SAFETY: the caller's promise.
-            unsafe { $generic::<$crate::cpu::simd::Plain>($($arg),*) }
+            unsafe { $generic::<$crate::simd::vector::Plain>($($arg),*) }
         }
     };
 }

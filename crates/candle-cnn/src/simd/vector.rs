@@ -4,6 +4,9 @@
 //! `dispatch!` compiled for it. Loads and stores also want sixteen values (or bytes) behind their pointer; they need
 //! no alignment, though aligned ones are faster.
 
+// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
+#![allow(clippy::needless_range_loop)]
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
