@@ -9,7 +9,7 @@
 
 pub use candle_cnn::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
-    batch_norm2d, conv_bn_relu_max_pool, conv2d, linear,
+    batch_norm2d, conv2d, linear,
 };
 pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, flatten, max_pool2d, relu};
 pub use candle_cnn::optim::{SGD, SgdConfig};

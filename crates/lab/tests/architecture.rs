@@ -48,7 +48,9 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<(String, Vec<
         UseTree::Name(name) if name.ident == "self" => {
             found.push((path.last().cloned().unwrap_or_default(), path.clone()));
         }
-        UseTree::Name(name) => found.push((name.ident.to_string(), [path.as_slice(), &[name.ident.to_string()]].concat())),
+        UseTree::Name(name) => {
+            found.push((name.ident.to_string(), [path.as_slice(), &[name.ident.to_string()]].concat()))
+        }
         UseTree::Rename(name) => {
             found.push((name.rename.to_string(), [path.as_slice(), &[name.ident.to_string()]].concat()));
         }
@@ -290,7 +292,10 @@ fn arrows_are_read_as_the_compiler_would() {
     };
     write("lib.rs", "mod top; mod ground; pub use top::Roof;");
     write("top/mod.rs", "mod tile; pub use tile::Tile; pub struct Roof; use crate::ground; fn f() { ground::dig() }");
-    write("top/tile.rs", "pub struct Tile; fn f() { super::Roof; } #[cfg(test)] mod tests { use crate::ground::Worm; }");
+    write(
+        "top/tile.rs",
+        "pub struct Tile; fn f() { super::Roof; } #[cfg(test)] mod tests { use crate::ground::Worm; }",
+    );
     write("ground.rs", "pub fn dig() { println!(\"{}\", crate::top::Tile) } pub struct Worm; fn g(ground: u8) {}");
     let arrows = Crate::read(folder.path()).arrows();
     let shown: Vec<String> = arrows.iter().map(|(from, to)| format!("{} -> {}", shown(from), shown(to))).collect();

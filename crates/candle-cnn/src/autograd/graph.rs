@@ -427,6 +427,10 @@ mod tests {
         let ids = [first.id(), second.id()];
         drop(first);
         assert!(ids.into_iter().all(living), "the second holds the first");
+        // A note is kept as long as its node.
+        set_note(&second, a.as_tensor().clone());
+        assert_eq!(note::<Tensor>(&second).map(|note| note.id()), Some(a.id()));
+        assert!(note::<u8>(&second).is_none() && note::<Tensor>(&a).is_none());
         drop(second);
         assert!(!ids.into_iter().any(living));
         Ok(())

@@ -1,228 +1,159 @@
-//! Batch norm, ReLU and 2×2 max-pool on blocks of sixteen channels, forward and backward in one pass each.
+//! The block's forward passes on the CPU.
 
-// Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
-#![allow(clippy::too_many_arguments)]
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
-use crate::simd::dispatch;
-use crate::simd::lanes::{LANES, Lane};
-use crate::simd::vector::Simd;
+use super::separate::gradients_in_inference;
+use crate::autograd::graph::node;
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::batch_norm2d::running::update;
+use crate::chain::cpu::{self as norm, Affine};
+use crate::chain::{Inputs, NAME, Saved, affines, channels, pooled};
+use crate::conv2d::cpu as cv;
+use crate::conv2d::geometry::{Frame, Sizes};
+use crate::conv2d::pack::{pack, unpack};
+use crate::element::{tensor, values};
+use crate::simd::in_pool;
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 
-/// A winner's number where ReLU has set the maximum to 0: no pixel of the window has a gradient.
-const NOBODY: f32 = 4.0;
+/// Normalizes and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
+///
+/// # Safety
+/// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
+unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut u8, output: &mut [f32]) {
+    let (ph, pw) = pooled(sizes);
+    let mut blocks = Buffer::new(affines.len() * ph * pw);
+    for (b, affine) in affines.iter().enumerate() {
+        let winners = if winners.is_null() { winners } else { winners.wrapping_add(b * ph * pw * LANES) };
+        let blocks = &mut blocks[b * ph * pw..];
+        // SAFETY: the caller's promise, and `blocks` has this block and those after it.
+        unsafe {
+            norm::normalize(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
+        }
+    }
+    // SAFETY: as above.
+    unsafe { unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+}
 
-#[inline(always)]
-unsafe fn moments_generic<S: Simd>(y: *const f32, pixels: usize, mean: *mut f32, squares: *mut f32) {
-    /// Chains of additions side by side: one alone would wait for each addition's result.
-    const CHAINS: usize = 4;
-    // SAFETY: the caller's promise below.
-    unsafe {
-        // Taken relative to the first pixel: sums of squares of small numbers keep their digits.
-        let shift = S::load(y);
-        let (mut s1, mut s2) = ([S::zero(); CHAINS], [S::zero(); CHAINS]);
-        let whole = pixels / CHAINS * CHAINS;
-        let mut p = 0;
-        while p < whole {
-            for i in 0..CHAINS {
-                let d = S::sub(S::load(y.add((p + i) * LANES)), shift);
-                s1[i] = S::add(s1[i], d);
-                s2[i] = S::fma(d, d, s2[i]);
+pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let o = sizes.o;
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    {
+        let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+        let (mean, var) = (channels(Some(&bn.running().mean), o, 0.0)?, channels(Some(&bn.running().var), o, 0.0)?);
+        let (gamma, beta) = (channels(inputs.gamma.as_ref(), o, 1.0)?, channels(inputs.beta.as_ref(), o, 0.0)?);
+        let scale = |c: usize| gamma[c] / (var[c] + bn.config().eps).sqrt();
+        let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let (x_picture, y_picture) = (sizes.c * sizes.h * sizes.w, o * ph * pw);
+        let blocks = sizes.output_blocks() * sizes.pixels();
+        let group = cv::group(&sizes);
+        output.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(output, x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            let mut y = Buffer::new(pictures * blocks);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
+                for (i, output) in output.chunks_exact_mut(y_picture).enumerate() {
+                    finish(floats(&y[i * blocks..]), &affines, &sizes, std::ptr::null_mut(), output);
+                }
             }
-            p += CHAINS;
-        }
-        for p in whole..pixels {
-            let d = S::sub(S::load(y.add(p * LANES)), shift);
-            s1[0] = S::add(s1[0], d);
-            s2[0] = S::fma(d, d, s2[0]);
-        }
-        let sum = |s: [S::V; CHAINS]| S::add(S::add(s[0], s[1]), S::add(s[2], s[3]));
-        let (s1, s2) = (sum(s1), sum(s2));
-        let offset = S::mul(s1, S::splat(1.0 / pixels as f32));
-        S::store(mean, S::add(shift, offset));
-        S::store(squares, S::sub(s2, S::mul(s1, offset)));
+        });
+    }
+    let (saved, bn) = (inputs.clone(), bn.clone());
+    node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| gradients_in_inference(&saved, &bn, grad))
+}
+
+/// Packs the pictures in `x` one after another.
+///
+/// # Safety
+/// `packed` must have room for them.
+unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
+    for (i, x) in x.chunks_exact(x_picture).enumerate() {
+        // SAFETY: `x` is one picture; the caller's promise for `packed`.
+        unsafe { pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
     }
 }
 
-dispatch! {
-    /// Mean, and sum of squared distances from it, of `pixels` pixels of one block.
-    ///
-    /// # Safety
-    /// `y` must have that many pixels behind it, `mean` and `squares` room for one block each.
-    pub(crate) fn moments = moments_generic(y: *const f32, pixels: usize, mean: *mut f32, squares: *mut f32)
-}
-
-/// How one block of channels is normalized: (y − mean) · scale + shift.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Affine {
-    pub mean: Lane,
-    pub scale: Lane,
-    pub shift: Lane,
-}
-
-#[inline(always)]
-unsafe fn normalize_generic<S: Simd>(
-    y: *const f32,
-    rows: usize,
-    columns: usize,
-    affine: &Affine,
-    pooled: *mut f32,
-    winners: *mut u8,
-) {
-    // SAFETY: the caller's promise below.
-    unsafe {
-        let [mean, scale, shift] = [&affine.mean, &affine.scale, &affine.shift].map(|lane| S::load(lane.0.as_ptr()));
-        let at = |y: *const f32| S::fma(S::sub(S::load(y), mean), scale, shift);
-        let (ph, pw) = (rows / 2, columns / 2);
-        for row in 0..ph {
-            let upper = y.add(2 * row * columns * LANES);
-            let lower = upper.add(columns * LANES);
-            for column in 0..pw {
-                let left = 2 * column * LANES;
-                let mut best = at(upper.add(left));
-                let mut winner = S::zero();
-                let others = [upper.add(left + LANES), lower.add(left), lower.add(left + LANES)];
-                for (i, other) in others.into_iter().enumerate() {
-                    let value = at(other);
-                    let wins = S::beats(value, best);
-                    best = S::select(wins, value, best);
-                    winner = S::select(wins, S::splat((i + 1) as f32), winner);
-                }
-                let dead = S::not_positive(best);
-                let place = (row * pw + column) * LANES;
-                S::store(pooled.add(place), S::select(dead, S::zero(), best));
-                if !winners.is_null() {
-                    S::store_u8(winners.add(place), S::select(dead, S::splat(NOBODY), winner));
-                }
+pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let (o, obs) = (sizes.o, sizes.output_blocks());
+    let blocks = obs * sizes.pixels();
+    let mut y = Buffer::new(sizes.n * blocks);
+    // Mean and sum of squares of each picture's blocks.
+    let mut moments = vec![[Lane::ZERO; 2]; sizes.n * obs];
+    {
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let x_picture = sizes.c * sizes.h * sizes.w;
+        let group = cv::group(&sizes);
+        let tasks = y.par_chunks_mut(group * blocks).zip(moments.par_chunks_mut(group * obs));
+        tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
             }
-        }
+            for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
+                // SAFETY: `y` is one block of pixels.
+                unsafe { norm::moments(floats(y), sizes.pixels(), mean.0.as_mut_ptr(), squares.0.as_mut_ptr()) }
+            }
+        });
     }
+    let (mean, var) = combine(&moments, &sizes);
+    let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+    let count = (sizes.n * sizes.pixels()) as f64;
+    let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
+    update(
+        bn.running(),
+        &vector(&|c| mean[c] + bias[c])?,
+        &vector(&|c| var[c] * count / (count - 1.0))?,
+        bn.config().momentum,
+    )?;
+    let inverse: Vec<f64> = var.iter().map(|var| 1.0 / (var + bn.config().eps).sqrt()).collect();
+    let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
+    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
+    output
+        .par_chunks_mut(o * ph * pw)
+        .zip(winners.par_chunks_mut(obs * ph * pw * LANES))
+        .zip(y.par_chunks(blocks))
+        .for_each(|((output, winners), y)| {
+            // SAFETY: each is one picture.
+            unsafe { finish(floats(y), &affines, &sizes, winners.as_mut_ptr(), output) }
+        });
+    let list = inputs.clone();
+    let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
+    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool(|| saved.backward(grad)))
 }
 
-dispatch! {
-    /// Normalizes one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window; notes
-    /// which pixel of the window it came from, unless `winners` is null.
-    ///
-    /// # Safety
-    /// `y` must have the pixels behind it, `pooled` and `winners` room for a quarter of them (rows and columns halved
-    /// and rounded down).
-    pub(crate) fn normalize = normalize_generic(
-        y: *const f32, rows: usize, columns: usize, affine: &Affine, pooled: *mut f32, winners: *mut u8,
-    )
-}
-
-#[inline(always)]
-unsafe fn pooled_sums_generic<S: Simd>(
-    y: *const f32,
-    rows: usize,
-    columns: usize,
-    mean: &Lane,
-    grad: *const f32,
-    winners: *const u8,
-    total: *mut f32,
-    product: *mut f32,
-) {
-    // SAFETY: the caller's promise below.
-    unsafe {
-        let mean = S::load(mean.0.as_ptr());
-        let (ph, pw) = (rows / 2, columns / 2);
-        let (mut s, mut t) = (S::zero(), S::zero());
-        for row in 0..ph {
-            let upper = y.add(2 * row * columns * LANES);
-            let lower = upper.add(columns * LANES);
-            for column in 0..pw {
-                let (left, place) = (2 * column * LANES, (row * pw + column) * LANES);
-                let winner = S::load_u8(winners.add(place));
-                let mut value = S::load(upper.add(left));
-                let others = [upper.add(left + LANES), lower.add(left), lower.add(left + LANES)];
-                for (i, other) in others.into_iter().enumerate() {
-                    value = S::select(S::equal(winner, S::splat((i + 1) as f32)), S::load(other), value);
-                }
-                let nobody = S::equal(winner, S::splat(NOBODY));
-                let d = S::select(nobody, S::zero(), S::load(grad.add(place)));
-                s = S::add(s, d);
-                t = S::fma(d, S::sub(value, mean), t);
-            }
+/// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).
+fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
+    let obs = sizes.output_blocks();
+    let count = sizes.pixels() as f64;
+    let channel = |c: usize| {
+        let pictures = moments.iter().skip(c / LANES).step_by(obs);
+        let (mut mean, mut squares, mut seen) = (0.0, 0.0, 0.0);
+        for [m, s] in pictures {
+            let delta = f64::from(m.0[c % LANES]) - mean;
+            let total = seen + count;
+            mean += delta * count / total;
+            squares += f64::from(s.0[c % LANES]) + delta * delta * seen * count / total;
+            seen = total;
         }
-        S::store(total, s);
-        S::store(product, t);
-    }
-}
-
-dispatch! {
-    /// Σ d and Σ d · (y − mean) over one block, d being the gradient `grad` of the pooled output brought back to the
-    /// pixels that it came from.
-    ///
-    /// # Safety
-    /// As [`normalize`], whose `winners` these are; `total` and `product` must have room for one block each.
-    pub(crate) fn pooled_sums = pooled_sums_generic(
-        y: *const f32, rows: usize, columns: usize, mean: &Lane, grad: *const f32, winners: *const u8,
-        total: *mut f32, product: *mut f32,
-    )
-}
-
-/// The gradient of what was normalized: d · scale − (y − mean) · slope − offset.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slope {
-    pub mean: Lane,
-    pub scale: Lane,
-    pub slope: Lane,
-    pub offset: Lane,
-}
-
-#[inline(always)]
-unsafe fn spread_generic<S: Simd>(
-    y: *const f32,
-    rows: usize,
-    columns: usize,
-    slope: &Slope,
-    grad: *const f32,
-    winners: *const u8,
-    output: *mut f32,
-    output_row: usize,
-    output_pixel: usize,
-) {
-    // SAFETY: the caller's promise below.
-    unsafe {
-        let [mean, scale, falling, offset] =
-            [&slope.mean, &slope.scale, &slope.slope, &slope.offset].map(|lane| S::load(lane.0.as_ptr()));
-        let falling = S::sub(S::zero(), falling);
-        let base = |y: *const f32| S::sub(S::mul(S::sub(S::load(y), mean), falling), offset);
-        let (ph, pw) = (rows / 2, columns / 2);
-        for row in 0..ph {
-            for column in 0..pw {
-                let place = (row * pw + column) * LANES;
-                let winner = S::load_u8(winners.add(place));
-                let d = S::mul(S::load(grad.add(place)), scale);
-                for i in 0..4 {
-                    let (y_row, y_column) = (2 * row + i / 2, 2 * column + i % 2);
-                    let mine = S::select(S::equal(winner, S::splat(i as f32)), d, S::zero());
-                    let value = S::add(base(y.add((y_row * columns + y_column) * LANES)), mine);
-                    S::store(output.add(y_row * output_row + y_column * output_pixel), value);
-                }
-            }
-            if columns % 2 == 1 {
-                for y_row in [2 * row, 2 * row + 1] {
-                    let value = base(y.add((y_row * columns + columns - 1) * LANES));
-                    S::store(output.add(y_row * output_row + (columns - 1) * output_pixel), value);
-                }
-            }
-        }
-        if rows % 2 == 1 {
-            for column in 0..columns {
-                let value = base(y.add(((rows - 1) * columns + column) * LANES));
-                S::store(output.add((rows - 1) * output_row + column * output_pixel), value);
-            }
-        }
-    }
-}
-
-dispatch! {
-    /// The gradient of one block before normalization, for the gradient `grad` of the pooled output; its rows and
-    /// pixels lie `output_row` and `output_pixel` floats apart.
-    ///
-    /// # Safety
-    /// As [`pooled_sums`], and `output` must have room for the pixels.
-    pub(crate) fn spread = spread_generic(
-        y: *const f32, rows: usize, columns: usize, slope: &Slope, grad: *const f32, winners: *const u8,
-        output: *mut f32, output_row: usize, output_pixel: usize,
-    )
+        (mean, (squares / seen).max(0.0))
+    };
+    (0..sizes.o).map(channel).unzip()
 }
