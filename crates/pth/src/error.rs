@@ -1,6 +1,6 @@
 //! What can be wrong with a file or with what is to be written.
 
-use crate::DType;
+use crate::dtype::DType;
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::DType;
 use crate::budget::Budget;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 
 /// PyTorch's own limit.

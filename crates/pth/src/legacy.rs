@@ -2,10 +2,10 @@
 //! object, the storages' keys), then each storage's length and bytes. Source: `_legacy_save` in `torch/serialization.py`.
 
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Pickle;
 use crate::storage::{Elements, StorageId};
-use crate::zip_read::Cursor;
 
 /// The magic number 0x1950a86a20f9469cfc6c, as its bytes in the pickle and, in protocols 0 and 1, as its digits.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

@@ -37,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod cursor;
 mod dtype;
 mod error;
 mod format;

@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 
 use crate::budget::Budget;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::layout::{self, Layout};
 use crate::pickle::Node;
-use crate::{DType, Tensor};
+use crate::tensor::Tensor;
 
 /// An array: its bytes are borrowed where they lie in row-major order and little-endian.
 ///

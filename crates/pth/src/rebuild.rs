@@ -1,6 +1,6 @@
 //! The calls of which a pickle's tensors are made. Source: `torch/_utils.py`, `torch/_tensor.py` (`__reduce_ex__`).
 
-use crate::DType;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::layout::MOST_DIMENSIONS;
 use crate::pickle::{Call, Node};

@@ -5,14 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use crate::budget::Budget;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::layout::Layout;
 use crate::legacy::Legacy;
 use crate::pickle::{Node, Pickle};
 use crate::rebuild::{self, Rebuilt};
+use crate::tensor::Tensor;
 use crate::zip_read::Records;
 use crate::zip_write::{ALIGNMENT, Archive};
-use crate::{DType, Tensor, format, pickle_write, search};
+use crate::{format, pickle_write, search};
 
 /// Named tensors, in the order of the file, or in that in which they were pushed.
 ///

@@ -1,7 +1,7 @@
 //! What a pickle says of a storage, the stretch of memory that one or more tensors lie in:
 //! `('storage', torch.FloatStorage, '0', 'cpu', 6)`.
 
-use crate::DType;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Node;
 

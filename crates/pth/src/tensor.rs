@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::{DType, layout};
+use crate::layout;
 
 /// A tensor's elements as bytes, in row-major order without gaps, little-endian.
 ///

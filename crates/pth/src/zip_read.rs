@@ -4,6 +4,7 @@
 //! not cost more memory than the file has. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
 
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result, excerpt};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -23,47 +24,6 @@ const EXTRA_64: u16 = 1;
 /// A fuzzer that had to find right checksums would see nothing behind them.
 #[allow(unexpected_cfgs)]
 const CHECK_SUMS: bool = !cfg!(fuzzing);
-
-/// Bytes that are read one after the other.
-#[derive(Clone, Copy)]
-pub(crate) struct Cursor<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    pub(crate) fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8]> {
-        let left = self.bytes.len().saturating_sub(self.at);
-        if length > left {
-            return Err(Error::Truncated { what, position: self.at, needed: length, left });
-        }
-        let taken = &self.bytes[self.at..][..length];
-        self.at += length;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N, what)?);
-        Ok(array)
-    }
-
-    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8> {
-        Ok(self.array::<1>(what)?[0])
-    }
-
-    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16> {
-        self.array(what).map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64> {
-        self.array(what).map(u64::from_le_bytes)
-    }
-}
 
 #[derive(Debug)]
 struct Record<'a> {

@@ -1,9 +1,9 @@
 //! The stack machine whose program a pickle is.
 
-use super::{EMPTY, Object, Pickle, Value};
+use super::graph::{EMPTY, Object, Pickle, Value};
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::zip_read::Cursor;
 
 /// The latest protocol.
 const LATEST: u8 = 5;

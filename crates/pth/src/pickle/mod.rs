@@ -19,69 +19,14 @@
 //! integers beyond 64 bits, texts that protocol 0 wrote with escapes, buffers outside of the pickle, and the numbers of
 //! Python's `copyreg` extensions.
 
+mod graph;
 mod machine;
 
 use crate::budget::Budget;
 use crate::error::{Result, excerpt};
+use graph::{EMPTY, Object, Value};
 
-/// The sequence that all empty tuples share.
-const EMPTY: u32 = 0;
-
-/// A value, in 8 bytes: what does not fit lies in one of the pickle's lists.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Value {
-    None,
-    Bool(bool),
-    Int(i32),
-    Wide(u32),
-    /// An integer beyond 64 bits, as its bytes.
-    Big(u32),
-    /// The same as its decimal digits, which protocols 0 and 1 write.
-    Decimal(u32),
-    Float(u32),
-    /// Checked to be UTF-8.
-    Text(u32),
-    /// A text in which characters are written as escapes.
-    Escaped,
-    Bytes(u32),
-    Tuple(u32),
-    List(u32),
-    Set(u32),
-    /// Keys and values in turn.
-    Dict(u32),
-    Global(u32),
-    Object(u32),
-    Persistent(u32),
-}
-
-/// A call that was not made.
-#[derive(Clone, Copy, Debug)]
-struct Object {
-    /// A class or function; seldom another value, as what a call would give.
-    function: Value,
-    arguments: Value,
-    state: Value,
-    /// Keys and values that were set on it.
-    entries: u32,
-}
-
-/// A pickle that has been read: a graph of values, in which one value may be part of several others, or of itself.
-#[derive(Debug)]
-pub struct Pickle<'a> {
-    bytes: &'a [u8],
-    root: Value,
-    length: usize,
-    wide: Vec<i64>,
-    floats: Vec<f64>,
-    /// Start and length in `bytes`.
-    spans: Vec<(u32, u32)>,
-    /// The first stands for all empty tuples.
-    sequences: Vec<Vec<Value>>,
-    /// Spans of module and name.
-    globals: Vec<(u32, u32)>,
-    objects: Vec<Object>,
-    persistent: Vec<Value>,
-}
+pub use graph::Pickle;
 
 impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`.
@@ -127,15 +72,6 @@ impl<'a> Pickle<'a> {
 
     fn node(&self, value: Value) -> Node<'_, 'a> {
         Node { pickle: self, value }
-    }
-
-    fn span(&self, index: u32) -> &'a [u8] {
-        let (start, length) = self.spans[index as usize];
-        &self.bytes[start as usize..][..length as usize]
-    }
-
-    fn text(&self, index: u32) -> Option<&'a str> {
-        std::str::from_utf8(self.span(index)).ok()
     }
 }
 
