@@ -151,7 +151,7 @@ impl<'a> StateDict<'a> {
             return Err(Error::DuplicateName { name: excerpt(name.as_bytes()) });
         }
         let mut archive = Archive::new(name, to);
-        archive.record("data.pkl", &pickle_write::state_dict(self)?)?;
+        archive.record("data.pkl", &pickle_write::state_dict(self.iter())?)?;
         archive.record(".format_version", b"1")?;
         archive.record(".storage_alignment", ALIGNMENT.to_string().as_bytes())?;
         archive.record("byteorder", b"little")?;
