@@ -1,8 +1,8 @@
-//! Reads bytes one after the other; what is not there is [`Error::Truncated`].
+//! Reads bytes in sequence; running out of them is [`Error::Truncated`].
 
 use crate::error::{Error, Result};
 
-/// A place in `bytes`. `what` names what is being read, for the error.
+/// A position in `bytes`. The methods' `what` names what is being read, for the error.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     pub(crate) bytes: &'a [u8],

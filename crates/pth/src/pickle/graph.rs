@@ -1,9 +1,9 @@
-//! What a pickle holds: values that refer to each other by their places in the pickle's lists.
+//! The graph of values in a pickle; values refer to each other by index.
 
-/// The sequence that all empty tuples share.
+/// The index of the empty sequence, which all empty tuples share.
 pub(super) const EMPTY: u32 = 0;
 
-/// A value, in 8 bytes: what does not fit lies in one of the pickle's lists.
+/// A value in 8 bytes; an index points into one of the pickle's lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value {
     None,
@@ -12,36 +12,36 @@ pub(super) enum Value {
     Wide(u32),
     /// An integer beyond 64 bits, as its bytes.
     Big(u32),
-    /// The same as its decimal digits, which protocols 0 and 1 write.
+    /// The same as decimal digits (protocols 0 and 1).
     Decimal(u32),
     Float(u32),
-    /// Checked to be UTF-8.
+    /// Valid UTF-8.
     Text(u32),
-    /// A text in which characters are written as escapes.
+    /// A string with escapes, whose value is not decoded.
     Escaped,
     Bytes(u32),
     Tuple(u32),
     List(u32),
     Set(u32),
-    /// Keys and values in turn.
+    /// Keys and values alternate.
     Dict(u32),
     Global(u32),
     Object(u32),
     Persistent(u32),
 }
 
-/// A call that was not made.
+/// A recorded call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Object {
-    /// A class or function; seldom another value, as what a call would give.
+    /// A function or class; rarely another value, such as a call's result.
     pub(super) function: Value,
     pub(super) arguments: Value,
     pub(super) state: Value,
-    /// Keys and values that were set on it.
+    /// The keys and values set on the result.
     pub(super) entries: u32,
 }
 
-/// A pickle that has been read: a graph of values, in which one value may be part of several others, or of itself.
+/// A pickle that has been read: a graph of values. A value may be part of several others, or of itself.
 #[derive(Debug)]
 pub struct Pickle<'a> {
     pub(super) bytes: &'a [u8],
@@ -51,9 +51,9 @@ pub struct Pickle<'a> {
     pub(super) floats: Vec<f64>,
     /// Start and length in `bytes`.
     pub(super) spans: Vec<(u32, u32)>,
-    /// The first stands for all empty tuples.
+    /// The first is [`EMPTY`].
     pub(super) sequences: Vec<Vec<Value>>,
-    /// Spans of module and name.
+    /// The spans of module and name.
     pub(super) globals: Vec<(u32, u32)>,
     pub(super) objects: Vec<Object>,
     pub(super) persistent: Vec<Value>,
