@@ -105,12 +105,8 @@ impl<'a, 'm> Machine<'a, 'm> {
                 let value = self.cursor.u32(what)?;
                 self.push(Value::Int(value as i32))
             }
-            0x8a => {
-                let length = self.cursor.u8(what)?;
-                self.long(length.into())
-            }
-            0x8b => {
-                let length = self.length_32()?;
+            0x8a | 0x8b => {
+                let length = self.number()?;
                 self.long(length)
             }
             b'G' => {
@@ -128,29 +124,13 @@ impl<'a, 'm> Machine<'a, 'm> {
             }
             b'S' | b'V' => self.quoted(),
             // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
-            b'X' => {
-                let length = self.length_32()?;
-                self.text(length)
-            }
-            0x8c => {
-                let length = self.cursor.u8(what)?;
-                self.text(length.into())
-            }
-            0x8d => {
-                let length = self.length_64()?;
+            b'X' | 0x8c | 0x8d => {
+                let length = self.number()?;
                 self.text(length)
             }
             // BINSTRING, BINBYTES; SHORT_BINSTRING, SHORT_BINBYTES; BINBYTES8, BYTEARRAY8
-            b'T' | b'B' => {
-                let length = self.length_32()?;
-                self.bytes(length)
-            }
-            b'U' | b'C' => {
-                let length = self.cursor.u8(what)?;
-                self.bytes(length.into())
-            }
-            0x8e | 0x96 => {
-                let length = self.length_64()?;
+            b'T' | b'B' | b'U' | b'C' | 0x8e | 0x96 => {
+                let length = self.number()?;
                 self.bytes(length)
             }
             // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE, EMPTY_LIST, EMPTY_DICT
@@ -266,30 +246,14 @@ impl<'a, 'm> Machine<'a, 'm> {
             }
             // READONLY_BUFFER does not change the bytes.
             0x98 => self.top().map(|_| ()),
-            // PUT, GET, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
-            b'p' => {
-                let index = self.place()?;
-                self.put(index)
-            }
-            b'g' => {
-                let index = self.place()?;
-                self.recall(index)
-            }
-            b'q' => {
-                let index = self.cursor.u8(what)?;
-                self.put(index.into())
-            }
-            b'r' => {
-                let index = self.length_32()?;
+            // PUT, BINPUT, LONG_BINPUT, MEMOIZE; GET, BINGET, LONG_BINGET
+            b'p' | b'q' | b'r' => {
+                let index = self.number()?;
                 self.put(index)
             }
             0x94 => self.put(self.memo.len()),
-            b'h' => {
-                let index = self.cursor.u8(what)?;
-                self.recall(index.into())
-            }
-            b'j' => {
-                let index = self.length_32()?;
+            b'g' | b'h' | b'j' => {
+                let index = self.number()?;
                 self.recall(index)
             }
             opcode => Err(Error::Opcode { opcode, position: self.position }),
@@ -332,12 +296,20 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.marks.pop().map(|mark| mark as usize).ok_or_else(|| self.needs("a mark on the stack"))
     }
 
-    fn length_32(&mut self) -> Result<usize> {
-        self.cursor.u32("a length").map(|length| length as usize)
-    }
-
-    fn length_64(&mut self) -> Result<usize> {
-        self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+    /// The length or memo index that follows the opcode: a line of text, or an integer of 1, 8 or 4 bytes.
+    fn number(&mut self) -> Result<usize> {
+        match self.opcode {
+            b'p' | b'g' => {
+                let line = self.line()?;
+                let number = self.out.text(line).and_then(|text| text.parse().ok());
+                number.ok_or_else(|| self.needs("a memo index"))
+            }
+            0x8a | 0x8c | b'U' | b'C' | b'q' | b'h' => self.cursor.u8("a length").map(usize::from),
+            0x8d | 0x8e | 0x96 => {
+                self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+            }
+            _ => self.cursor.u32("a length").map(|length| length as usize),
+        }
     }
 
     /// A new span of the next `length` bytes.
@@ -433,12 +405,6 @@ impl<'a, 'm> Machine<'a, 'm> {
         }
         self.out.spans[line as usize] = (inner.start, inner.len() as u32);
         self.push(Value::Text(line))
-    }
-
-    /// A memo index, written as text.
-    fn place(&mut self) -> Result<usize> {
-        let line = self.line()?;
-        self.out.text(line).and_then(|text| text.parse().ok()).ok_or_else(|| self.needs("a number"))
     }
 
     fn sequence(&mut self) -> Result<u32> {
