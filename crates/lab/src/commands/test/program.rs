@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::kernel::Laboratory;
-use crate::acceptance::STAND_IN;
-use crate::export::{self, Options};
+use crate::commands::export::{self, Options};
+use crate::commands::test::STAND_IN;
+use crate::execution::{self, Outcome, Request};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
-use crate::run::{self, Outcome, Request};
-use crate::{check::expectation, notebook::parameters};
+use crate::{commands::test::expectation, notebook::parameters};
 
 /// Exports the notebook called `name` at its test settings, runs it as a program and in the kernel, and compares.
 ///
@@ -44,10 +44,10 @@ pub fn compare(laboratory: &Laboratory, name: &str) -> Result<String, String> {
 
     let mut request = Request::new(notebook.clone(), name, folder.join("kernel"));
     request.variables.push((STAND_IN.0.to_string(), STAND_IN.1.to_string()));
-    let execution = run::execute(repository, ready, &request, interrupts).map_err(said)?;
+    let execution = execution::execute(repository, ready, &request, interrupts).map_err(said)?;
     match &execution.outcome {
         Outcome::Passed => {}
-        Outcome::Failed { cell, failure } => return Err(run::describe(name, &notebook, *cell, failure)),
+        Outcome::Failed { cell, failure } => return Err(execution::describe(name, &notebook, *cell, failure)),
         Outcome::Interrupted { cell } => return Err(format!("interrupted in cell {cell}")),
     }
     let executed = Notebook::read(&execution.copy).map_err(said)?;

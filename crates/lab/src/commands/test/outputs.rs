@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
+use crate::execution::failure::text;
 use crate::notebook::{Notebook, RAISES};
-use crate::run::failure::text;
 
 /// A notebook's outputs larger than this don't belong into a repository, in bytes.
 const LARGEST: u64 = 2_000_000;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::commands::export;
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
-use crate::export;
 use crate::kernel::settings;
 use crate::programs::{CUDA_TARGET, MESSAGES, run_cargo};
 use crate::repository::Repository;

@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 
 use super::failed;
 use super::report::Report;
-use crate::check::listing;
 use crate::environment;
 use crate::error::{Error, Result};
+use crate::execution::{self, Interrupts, Outcome, Request};
 use crate::kernel::settings;
+use crate::listing;
 use crate::notebook::Notebook;
 use crate::programs::Program;
 use crate::repository::Repository;
-use crate::run::{self, Interrupts, Outcome, Request};
 
 /// The program that is cut into cells, an example of cifar-lab.
 const PROGRAM: &str = "speed";
@@ -45,7 +45,7 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     let request = Request::new(notebook, PROGRAM, folder.path().to_path_buf());
     let (mut compiled, mut error) = (Rates::new(), None);
     println!("{rounds} rounds, about {} seconds each", 2 * SECONDS_OF_A_ROUND);
-    let execution = run::execute_with(repository, &ready, &request, &interrupts, &mut |cell| {
+    let execution = execution::execute_with(repository, &ready, &request, &interrupts, &mut |cell| {
         if cell > begun && error.is_none() {
             match output_of(&program, repository) {
                 Ok(text) => note(&mut compiled, &text),
@@ -57,7 +57,7 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     match (&execution.outcome, error) {
         (Outcome::Passed, None) => {}
         (Outcome::Failed { cell, failure }, _) => {
-            return Err(failed("measuring", &run::describe(PROGRAM, &request.notebook, *cell, failure)));
+            return Err(failed("measuring", &execution::describe(PROGRAM, &request.notebook, *cell, failure)));
         }
         (_, Some(reason)) => return Err(reason),
         (Outcome::Interrupted { .. }, None) => return Err(failed("measuring", "it was interrupted")),
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_example_has_three_cells() {
-        let example = include_str!("../../../cifar-lab/examples/speed.rs");
+        let example = include_str!("../../../../cifar-lab/examples/speed.rs");
         let cells = cells(example);
         assert_eq!(cells.len(), 3);
         assert!(cells.iter().all(|cell| !cell.contains("fn main") && !cell.contains("Ok(())\n}")), "{cells:?}");

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::listing;
 use crate::cuda::Build;
-use crate::environment::Ready;
-use crate::error::Result;
+use crate::environment::{self, Ready};
+use crate::error::{Error, Result};
+use crate::execution::{self, Execution, Interrupts, Outcome, Request};
 use crate::kernel::folder::Key;
 use crate::kernel::settings;
+use crate::listing;
 use crate::notebook::{Notebook, RAISES};
 use crate::repository::Repository;
-use crate::run::{self, Execution, Interrupts, Outcome, Request};
 use crate::steps::seconds;
 
 /// A start takes at most this long: from opening the kernel to the end of the first cell (`:dep` and `use`).
@@ -74,7 +74,7 @@ impl Laboratory<'_> {
     }
 
     fn execute_with(&self, request: Request, between: &mut dyn FnMut(usize)) -> Result<Execution, String> {
-        let execution = run::execute_with(self.repository, self.ready, &request, self.interrupts, between)
+        let execution = execution::execute_with(self.repository, self.ready, &request, self.interrupts, between)
             .map_err(|error| error.to_string())?;
         if !execution.cleaned {
             return Err("the kernel's folder was left behind".to_string());
@@ -91,7 +91,7 @@ impl Laboratory<'_> {
 fn passed<'a>(name: &str, notebook: &Notebook, execution: &'a Execution) -> Result<&'a Execution, String> {
     match &execution.outcome {
         Outcome::Passed => Ok(execution),
-        Outcome::Failed { cell, failure } => Err(run::describe(name, notebook, *cell, failure)),
+        Outcome::Failed { cell, failure } => Err(execution::describe(name, notebook, *cell, failure)),
         Outcome::Interrupted { .. } => Err("interrupted".to_string()),
     }
 }
@@ -112,11 +112,11 @@ fn with_candle_pasted(mut cells: Vec<&str>) -> Vec<&str> {
 }
 
 fn tensor_ids(laboratory: &Laboratory) -> Result<String, String> {
-    gradient_of(laboratory, "tensor_ids", cells(include_str!("../../tests/cells/tensor_ids.rs")))
+    gradient_of(laboratory, "tensor_ids", cells(include_str!("../../../tests/cells/tensor_ids.rs")))
 }
 
 fn tensor_ids_with_candle(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = with_candle_pasted(cells(include_str!("../../tests/cells/tensor_ids.rs")));
+    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/tensor_ids.rs")));
     gradient_of(laboratory, "tensor_ids_with_candle", cells)
 }
 
@@ -133,22 +133,22 @@ fn gradient_of(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<
 }
 
 fn one_step(laboratory: &Laboratory) -> Result<String, String> {
-    compare_with_program(laboratory, "one_step", cells(include_str!("../../tests/cells/one_step.rs")))
+    compare_with_program(laboratory, "one_step", cells(include_str!("../../../tests/cells/one_step.rs")))
 }
 
 fn one_step_with_candle(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = with_candle_pasted(cells(include_str!("../../tests/cells/one_step.rs")));
+    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/one_step.rs")));
     compare_with_program(laboratory, "one_step_with_candle", cells)
 }
 
 fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
-    let notebook = Notebook::from_cells(cells(include_str!("../../tests/cells/second_candle.rs")));
+    let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/second_candle.rs")));
     let execution = laboratory.execute("second_candle", &notebook)?;
     match &execution.outcome {
         Outcome::Failed { cell: 4, failure } if failure.message.contains("candle is linked twice") => {
             Ok(failure.message.lines().next().unwrap_or_default().to_string())
         }
-        Outcome::Failed { cell, failure } => Err(run::describe("second_candle", &notebook, *cell, failure)),
+        Outcome::Failed { cell, failure } => Err(execution::describe("second_candle", &notebook, *cell, failure)),
         other => Err(format!("the training went on: {other:?}")),
     }
 }
@@ -194,7 +194,7 @@ fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message:
     let Outcome::Failed { cell, failure } = &execution.outcome else {
         return Err(format!("it was taken for {:?}", execution.outcome));
     };
-    let described = run::describe(name, &notebook, *cell, failure);
+    let described = execution::describe(name, &notebook, *cell, failure);
     let right =
         *cell == 3 && failure.line == Some(2) && failure.what.contains(what) && failure.message.contains(message);
     let ran_on = printed(&execution)?.contains("must not run");
@@ -233,7 +233,7 @@ fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
 /// One kernel for all: each cell passes, or fails as its tag says, and prints what shows that it went on; the last is
 /// tagged and does not fail.
 fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = cells(include_str!("../../tests/cells/endings.rs"));
+    let cells = cells(include_str!("../../../tests/cells/endings.rs"));
     let mut notebook = Notebook::from_cells(cells.iter().copied());
     for (index, cell) in cells.iter().enumerate() {
         if cell.starts_with("// raises") {
@@ -243,7 +243,7 @@ fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
     let execution = laboratory.execute("endings", &notebook)?;
     match &execution.outcome {
         Outcome::Failed { cell, failure } if *cell == cells.len() && failure.what == "did not fail" => {}
-        Outcome::Failed { cell, failure } => return Err(run::describe("endings", &notebook, *cell, failure)),
+        Outcome::Failed { cell, failure } => return Err(execution::describe("endings", &notebook, *cell, failure)),
         other => return Err(format!("it was taken for {other:?}")),
     }
     let printed = printed(&execution)?;
@@ -384,11 +384,36 @@ fn own_library(folder: &Path) -> Option<SystemTime> {
     platforms.into_iter().find_map(|platform| platform.path().join(&name).metadata().ok()?.modified().ok())
 }
 
-/// Measures a start: what was found, and whether it is within the bounds.
+/// Measures some starts, and says how long each took; returns whether all were within the bounds.
 ///
 /// # Errors
-/// Where the cells fail.
-pub fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
+/// Where set-up or a cell fails.
+pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
+    let ready = environment::set_up(repository)?;
+    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
+    let interrupts = Interrupts::watch()?;
+    let laboratory = Laboratory {
+        repository,
+        ready: &ready,
+        interrupts: &interrupts,
+        folder: folder.path().to_path_buf(),
+        idle: Duration::ZERO,
+    };
+    let mut all_fast = true;
+    for _ in 0..times {
+        let (remark, fast) = measure_start(&laboratory).map_err(|reason| Error::Step {
+            step: "measuring a start".to_string(),
+            reason,
+            advice: "`cargo lab doctor` says what is missing.".to_string(),
+        })?;
+        println!("{remark}{}", if fast { "" } else { " (too slow)" });
+        all_fast &= fast;
+    }
+    Ok(all_fast)
+}
+
+/// Measures a start: what was found, and whether it is within the bounds.
+fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
     let (execution, remark) = execute_start(laboratory, &mut |_| {})?;
     let start = execution.ready + execution.cells[0];
     let slowest = execution.cells[2..].iter().max().copied().unwrap_or_default();
@@ -419,7 +444,7 @@ fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result
 }
 
 fn idle(laboratory: &Laboratory) -> Result<String, String> {
-    let notebook = Notebook::from_cells(cells(include_str!("../../tests/cells/idle.rs")));
+    let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/idle.rs")));
     let request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
     let execution = laboratory.execute_with(request, &mut |cell| {
         if cell == 3 {
@@ -445,9 +470,9 @@ mod tests {
     #[test]
     fn cell_files_begin_as_notebooks_do() {
         for text in [
-            include_str!("../../tests/cells/idle.rs"),
-            include_str!("../../tests/cells/one_step.rs"),
-            include_str!("../../tests/cells/tensor_ids.rs"),
+            include_str!("../../../tests/cells/idle.rs"),
+            include_str!("../../../tests/cells/one_step.rs"),
+            include_str!("../../../tests/cells/tensor_ids.rs"),
         ] {
             let cells = cells(text);
             assert_eq!(cells[0].trim(), FIRST);

@@ -1,22 +1,31 @@
 //! `cargo lab test`: format, lints, tests, then notebooks and kernel, in this order, up to the first failure.
+//!
+//! - [`outputs`]: pictures that decode and are not blank, no errors, a size that can be committed.
+//! - [`expectation`]: the small settings of a notebook's test, and numbers that must lie in a range.
+//! - [`kernel`]: tests of the kernel itself.
+//! - [`program`]: an exported notebook beside the notebook.
+
+mod expectation;
+pub mod kernel;
+mod outputs;
+mod program;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::check::kernel::{Laboratory, TESTS};
-use crate::check::{expectation, outputs, program};
 use crate::cuda::{self, CudaBuild, Places};
 use crate::environment::{self, Ready};
 use crate::error::{Error, Result};
+use crate::execution::progress::Shown;
+use crate::execution::{self, Interrupts, Outcome, Request};
 use crate::kernel::settings;
 use crate::notebook::{Notebook, parameters};
 use crate::programs::CUDA_TARGET;
 use crate::repository::{Repository, stem};
-use crate::run::progress::Shown;
-use crate::run::{self, Interrupts, Outcome, Request};
 use crate::steps::seconds;
+use kernel::{Laboratory, TESTS};
 
 /// The variable by which the crate takes the generated stand-in for CIFAR-10, and what makes it do so.
 pub const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
@@ -207,10 +216,10 @@ fn notebook(repository: &Repository, ready: &Ready, interrupts: &Interrupts, pat
     request.variables.push((STAND_IN.0.to_string(), STAND_IN.1.to_string()));
     request.shown = Shown::Cells;
     request.twice_below = Some(TWICE_BELOW);
-    let execution = run::execute(repository, ready, &request, interrupts).map_err(|error| error.to_string())?;
+    let execution = execution::execute(repository, ready, &request, interrupts).map_err(|error| error.to_string())?;
     match &execution.outcome {
         Outcome::Passed => {}
-        Outcome::Failed { cell, failure } => return Err(run::describe(&name, &notebook, *cell, failure)),
+        Outcome::Failed { cell, failure } => return Err(execution::describe(&name, &notebook, *cell, failure)),
         Outcome::Interrupted { cell } => return Err(format!("interrupted in cell {cell}")),
     }
     let executed = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
@@ -225,7 +234,7 @@ fn notebook(repository: &Repository, ready: &Ready, interrupts: &Interrupts, pat
         let (cells, pictures) = (notebook.code_cells().len(), outputs::count_pictures(&executed));
         let twice = execution.repeated.len();
         let twice = if twice == cells { "each twice".to_string() } else { format!("{twice} twice") };
-        let latencies = run::latencies(&execution.cells);
+        let latencies = execution::latencies(&execution.cells);
         Ok(format!("{latencies}; {twice}; {pictures} pictures, {} kB", bytes / 1000))
     } else {
         Err(problems.join("\n        "))
