@@ -54,6 +54,7 @@ pub mod exercise;
 pub mod grad_cam;
 pub mod loader;
 pub mod model;
+mod paths;
 pub mod picture;
 pub mod plot;
 pub mod predict;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::display::{Figure, Show, Table, View};
 use crate::error::{Error, Result};
+use crate::paths::show_path;
 use crate::plot::{Curves, Series};
-use crate::run_folder::show_path;
 use crate::training::record::{self, EPOCHS_FILE, Record, TRAINING_FILE};
 use crate::training::{EpochRecord, History, duration_text};
 

@@ -11,7 +11,7 @@ use super::python_layout::read_python_batch;
 use super::records::{PICTURE_LENGTH, SHAPE, read_records};
 use super::stand_in::{self, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
 use super::{Dataset, DatasetError, Result, Source, Split};
-use crate::run_folder::show_path;
+use crate::paths::show_path;
 
 /// The ten classes as PyTorch's tutorial and the original notebook name them, in the order of the labels.
 pub const CIFAR10_CLASSES: [&str; 10] =

@@ -10,11 +10,9 @@
 //! | `archive.rs` | [`ArchiveSource`], the published archive, downloaded once |
 //! | `proxy.rs` | through which proxy |
 //! | `stand_in.rs` | the generated pictures where CIFAR-10 can't be had |
-//! | `error.rs` | [`DatasetError`] |
 
 mod archive;
 mod cifar10;
-mod error;
 mod image_folder;
 mod proxy;
 mod python_layout;
@@ -32,12 +30,15 @@ use crate::device::{finish_work, free_memory};
 use crate::display::Figure;
 use crate::plot::Gallery;
 
+pub use crate::error::DatasetError;
 pub use archive::ArchiveSource;
 pub use cifar10::{CIFAR10_CLASSES, Choice, Cifar10, Search};
-pub use error::{DatasetError, Result};
 pub use image_folder::ImageFolder;
 pub use records::{RECORD_LENGTH, read_records, write_records};
 pub use stand_in::{STAND_IN_CLASSES, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
+
+/// The result of an operation on data.
+pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
 
 /// A data set is kept on a GPU if it takes less than one part in so many of the free memory: the rest is the training's.
 const SHARE_OF_FREE_MEMORY: usize = 4;

@@ -67,7 +67,9 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
     let remainder = length % RECORD_LENGTH as u64;
     match length {
         0 => Err(DatasetError::EmptyFile(path.into())),
-        _ if remainder > 0 => Err(DatasetError::FileLength { path: path.into(), length, remainder }),
+        _ if remainder > 0 => {
+            Err(DatasetError::FileLength { path: path.into(), length, record: RECORD_LENGTH, remainder })
+        }
         _ => Ok((length / RECORD_LENGTH as u64) as usize),
     }
 }

@@ -19,7 +19,7 @@ use super::curves::EpochRecord;
 use super::progress::Status;
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run_folder::repository;
+use crate::paths::repository;
 
 /// What was to be trained, and how it ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
