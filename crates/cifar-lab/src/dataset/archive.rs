@@ -14,16 +14,11 @@ use md5::{Digest, Md5};
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use ureq::http::{Response, Uri};
 
-use super::{Cifar10, Result, proxy};
+use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
+use super::{Result, proxy};
 use crate::error::{DatasetError, megabytes};
 use crate::paths::show_path;
 
-/// The folder in the archive, and so in the cache.
-pub(super) const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
-/// The folder in the published archive of the layout for Python.
-pub(super) const PYTHON_FOLDER: &str = "cifar-10-batches-py";
-/// What the published archives are called.
-const ARCHIVE_FILES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
 /// From <https://www.cs.toronto.edu/~kriz/cifar.html>.
 const PYTHON_MD5: &str = "c58f30108f718f92721af3b95e74349a";
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
@@ -326,11 +321,6 @@ impl ArchiveSource {
         }
         Err(DatasetError::Checksum { url: self.url.clone(), expected: self.md5.clone(), found })
     }
-}
-
-/// The published archive in a folder, of one layout or the other.
-pub(super) fn archive_in(folder: &Path) -> Option<PathBuf> {
-    ARCHIVE_FILES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
 }
 
 /// The MD5 sum of a file, in 32 hexadecimal digits.
