@@ -3,22 +3,22 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `mod.rs` | [`Dataset`], pictures as bytes with their labels |
-//! | `cifar10.rs` | [`Cifar10`], the order in which CIFAR-10 is searched for |
+//! | `cifar10.rs` | [`Cifar10`], from a folder |
+//! | `search.rs` | [`Search`], the order in which CIFAR-10 is searched for |
 //! | `records.rs` | the binary layout, read and written |
 //! | `python_layout.rs` | the python layout, read without executing anything |
 //! | `image_folder.rs` | [`ImageFolder`], your own pictures in folders |
 //! | `archive.rs` | [`ArchiveSource`], the published archive, downloaded once |
 //! | `proxy.rs` | through which proxy |
 //! | `stand_in.rs` | the generated pictures where CIFAR-10 can't be had |
-//! | `error.rs` | [`DatasetError`] |
 
 mod archive;
 mod cifar10;
-mod error;
 mod image_folder;
 mod proxy;
 mod python_layout;
 mod records;
+mod search;
 mod stand_in;
 
 use std::fmt;
@@ -29,15 +29,17 @@ use std::sync::{Arc, Mutex};
 use candle_core::{Device, Tensor};
 
 use crate::device::{finish_work, free_memory};
-use crate::display::Figure;
-use crate::plot::Gallery;
 
+pub use crate::error::DatasetError;
 pub use archive::ArchiveSource;
-pub use cifar10::{CIFAR10_CLASSES, Choice, Cifar10, Search};
-pub use error::{DatasetError, Result};
+pub use cifar10::Cifar10;
 pub use image_folder::ImageFolder;
-pub use records::{RECORD_LENGTH, read_records, write_records};
+pub use records::{CIFAR10_CLASSES, RECORD_LENGTH, read_records, write_records};
+pub use search::{Choice, Search};
 pub use stand_in::{STAND_IN_CLASSES, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
+
+/// The result of an operation on data.
+pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
 
 /// A data set is kept on a GPU if it takes less than one part in so many of the free memory: the rest is the training's.
 const SHARE_OF_FREE_MEMORY: usize = 4;
@@ -272,30 +274,6 @@ impl Dataset {
             let at = y as usize * width + x as usize;
             image::Rgb([pixels[at], pixels[at + stride], pixels[at + 2 * stride]])
         }))
-    }
-
-    /// The first `n` pictures with their classes, enlarged, in rows of eight.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 100, 10);
-    /// assert!(data.train.gallery(24)?.title().starts_with("stand-in"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// When there are fewer, or they cannot be drawn.
-    pub fn gallery(&self, n: usize) -> crate::error::Result<Figure> {
-        // First the error for too many: no memory is asked for pictures that there are not.
-        let n = self.first(n)?.len();
-        let (mut pictures, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        for index in 0..n {
-            pictures.push(self.picture(index)?);
-            labels.push(&self.class_names()[self.label(index)?]);
-        }
-        let title = format!("{}, {}", self.name(), self.split);
-        Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?)
     }
 
     /// The names of the classes: the label is the position in this list.

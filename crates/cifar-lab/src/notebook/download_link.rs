@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::display::{Show, View};
 use crate::error::{Error, Result};
+use crate::paths::{notebook_folder, show_path};
 use crate::plot::text;
-use crate::run_folder::{notebook_folder, show_path};
 
 /// A file's link: the last expression of a cell shows it.
 ///

@@ -1,8 +1,21 @@
-//! The crate's error: one variant for each part that can fail.
+//! What can go wrong: the crate's [`Error`], and those of data, devices and pictures.
+
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+mod cuda;
+mod dataset;
+mod device;
+mod picture;
 
 use std::path::PathBuf;
 
-use crate::run_folder::show_path;
+use crate::paths::show_path;
+
+#[cfg(any(feature = "cuda", cifar_lab_cuda))]
+pub(crate) use cuda::explain;
+pub use dataset::DatasetError;
+pub(crate) use dataset::megabytes;
+pub use device::{DeviceError, Version};
+pub use picture::PictureError;
 
 /// `std::result::Result` with this crate's [`Error`]; a second type argument may still be given, so a glob import of
 /// the prelude breaks no code that names `Result<T, E>`.
@@ -22,13 +35,13 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
     /// Reading, downloading or indexing a data set failed.
     #[error(transparent)]
-    Dataset(#[from] crate::dataset::DatasetError),
+    Dataset(#[from] DatasetError),
     /// A picture could not be drawn or saved.
     #[error(transparent)]
     Plot(#[from] crate::plot::PlotError),
     /// The device that was asked for cannot be used.
     #[error(transparent)]
-    Device(#[from] crate::device::DeviceError),
+    Device(#[from] DeviceError),
     /// A network's settings contradict each other.
     #[error("a network cannot have {what}: {reason}")]
     NetConfig {
@@ -116,7 +129,7 @@ pub enum Error {
     },
     /// A picture cannot be read.
     #[error(transparent)]
-    Picture(#[from] crate::picture::PictureError),
+    Picture(#[from] PictureError),
     /// Weights without a model card, or with one that cannot be used.
     #[error("the model card {}: {reason}", show_path(path))]
     ModelCard {
@@ -135,10 +148,16 @@ impl std::fmt::Debug for Error {
 
 /// candle's message; where it is CUDA's that a user can do something about, what to do comes first.
 fn message(error: &candle_core::Error) -> String {
-    match crate::device::explain(error) {
+    match explain(error) {
         Some(known) => format!("{known} ({})", without_backtrace(error)),
         None => without_backtrace(error),
     }
+}
+
+/// Without CUDA candle's errors say all there is.
+#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
+fn explain(_error: &candle_core::Error) -> Option<DeviceError> {
+    None
 }
 
 /// candle's message without the backtrace that it carries where RUST_BACKTRACE is set, as it is under evcxr.

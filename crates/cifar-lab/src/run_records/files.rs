@@ -15,11 +15,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::curves::EpochRecord;
-use super::progress::Status;
+use super::history::EpochRecord;
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run_folder::repository;
+use crate::paths::repository;
 
 /// What was to be trained, and how it ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
@@ -55,7 +54,7 @@ pub(crate) struct TrainingFile {
 
 /// The side that writes; it holds the lock until it is dropped.
 #[derive(Debug)]
-pub(super) struct RecordWriter {
+pub(crate) struct RecordWriter {
     folder: PathBuf,
     file: TrainingFile,
     rows: File,
@@ -65,7 +64,7 @@ pub(super) struct RecordWriter {
 
 impl RecordWriter {
     /// Makes the folder and begins the record. Rows that are there already are kept where `goes_on`.
-    pub(super) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
+    pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::File { action: "writing", path, source }
@@ -91,7 +90,7 @@ impl RecordWriter {
         Ok(writer)
     }
 
-    pub(super) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
+    pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
         let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
         let row = serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n";
         if let Err(error) = self.rows.write_all(row.as_bytes()) {
@@ -103,14 +102,8 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Notes how it ended.
-    pub(super) fn end(mut self, status: &Status) -> Result<()> {
-        let (state, message) = match status {
-            Status::Finished => ("finished", ""),
-            Status::Stopped => ("stopped", ""),
-            Status::Failed(message) => ("failed", message.as_str()),
-            Status::Running | Status::Paused => return Ok(()),
-        };
+    /// Notes how it ended: `finished`, `stopped` or `failed`, and why.
+    pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()
     }

@@ -3,11 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::RECORD_LENGTH;
-use crate::run_folder::show_path;
-
-/// The result of an operation on data.
-pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
+use super::{PictureError, without_backtrace};
+use crate::paths::show_path;
 
 /// What can go wrong with data, each with the offending value and what to do next.
 ///
@@ -50,7 +47,7 @@ pub enum DatasetError {
 
     /// A record file's length is not a whole number of records.
     #[error(
-        "{} has {length} bytes, which is not a multiple of the record length {RECORD_LENGTH} ({remainder} are left \
+        "{} has {length} bytes, which is not a multiple of the record length {record} ({remainder} are left \
          over): it was cut or is another format; get the file again", show_path(.path)
     )]
     FileLength {
@@ -58,6 +55,8 @@ pub enum DatasetError {
         path: PathBuf,
         /// Its length in bytes.
         length: u64,
+        /// The bytes of a record.
+        record: usize,
         /// The bytes after the last whole record.
         remainder: u64,
     },
@@ -87,7 +86,7 @@ pub enum DatasetError {
 
     /// A picture of an image folder can't be read.
     #[error(transparent)]
-    Picture(#[from] crate::picture::PictureError),
+    Picture(#[from] PictureError),
 
     /// A split of an image folder is not there, or has no folders in it.
     #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", show_path(.0))]
@@ -150,7 +149,7 @@ pub enum DatasetError {
     /// The server could not be reached, or the connection broke too often.
     #[error(
         "downloading {url}{route} failed: {reason}{}", if *.kept > 0 {
-            format!("; the {} already here are kept: load again to go on from there", super::archive::megabytes(*.kept))
+            format!("; the {} already here are kept: load again to go on from there", megabytes(*.kept))
         } else {
             String::new()
         }
@@ -219,13 +218,15 @@ pub enum DatasetError {
     /// An archive on the disk is not CIFAR-10's.
     #[error(
         "{} is not CIFAR-10's archive, or was cut: its MD5 sum is {found}, that of cifar-10-binary.tar.gz is {binary}, and \
-         that of cifar-10-python.tar.gz {}; get it again", show_path(.path), super::archive::PYTHON_MD5
+         that of cifar-10-python.tar.gz {python}; get it again", show_path(.path)
     )]
     OtherArchive {
         /// The archive.
         path: PathBuf,
         /// The MD5 sum of the archive of the binary layout.
         binary: String,
+        /// The MD5 sum of the archive of the layout for Python.
+        python: String,
         /// The MD5 sum found.
         found: String,
     },
@@ -233,7 +234,7 @@ pub enum DatasetError {
     /// Writing the download failed, as on a full disk.
     #[error(
         "writing {} failed: {source}; the {} already written are kept: free some space, or set CIFAR_LAB_CACHE to a \
-         folder elsewhere, and load again", show_path(.path), super::archive::megabytes(*.kept)
+         folder elsewhere, and load again", show_path(.path), megabytes(*.kept)
     )]
     WriteDownload {
         /// The file that holds the part.
@@ -371,7 +372,7 @@ pub enum DatasetError {
     Thread(String),
 
     /// A tensor operation failed.
-    #[error("{}", crate::error::without_backtrace(.0))]
+    #[error("{}", without_backtrace(.0))]
     Tensor(#[from] candle_core::Error),
 }
 
@@ -387,4 +388,10 @@ impl DatasetError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// "162.2 MB", in units of 1,000,000 bytes, or "512 bytes".
+pub(crate) fn megabytes(bytes: u64) -> String {
+    // Below that, "0.0 MB" would say nothing.
+    if bytes < 100_000 { format!("{bytes} bytes") } else { format!("{:.1} MB", bytes as f64 / 1e6) }
 }

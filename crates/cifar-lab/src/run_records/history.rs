@@ -2,10 +2,6 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::display::Figure;
-use crate::error::Result;
-use crate::plot::{self, LossAndAccuracy};
-
 /// The means over the steps since the record before it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
@@ -57,39 +53,6 @@ pub struct History {
     pub steps: Vec<StepRecord>,
     /// A row for every epoch.
     pub epochs: Vec<EpochRecord>,
-}
-
-impl History {
-    /// Loss and accuracy over the epochs, training beside test.
-    ///
-    /// ```
-    /// use cifar_lab::training::{History, StepRecord};
-    /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.picture()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where nothing has been recorded yet.
-    pub fn picture(&self) -> Result<Figure> {
-        let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
-            self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
-        };
-        // Within the first epoch there is no row for an epoch yet; the steps show that something happens.
-        let (train_loss, train_accuracy) = if self.epochs.is_empty() {
-            (
-                self.steps.iter().map(|row| (row.epoch, row.loss)).collect(),
-                self.steps.iter().map(|row| (row.epoch, row.accuracy)).collect(),
-            )
-        } else {
-            (epoch(|row| Some(row.train_loss)), epoch(|row| Some(row.train_accuracy)))
-        };
-        let test_loss = epoch(|row| row.test_loss);
-        let test_accuracy = epoch(|row| row.test_accuracy);
-        let data = self.data.clone();
-        let curves = LossAndAccuracy { data, train_loss, test_loss, train_accuracy, test_accuracy };
-        Ok(plot::loss_and_accuracy(&curves)?)
-    }
 }
 
 /// Numbers in JSON, which has neither NaN nor infinities: those are written as text, and what serde_json makes of them,
