@@ -1,9 +1,11 @@
 //! How values are distributed.
 
-use super::axis::{Axis, AxisRequest, Scale};
-use super::chart::{self, Area, Chart, Look};
-use super::{PlotError, text};
-use crate::display::{DrawError, Figure, Table};
+use crate::axis::{Axis, AxisRequest, Scale};
+use crate::chart::{self, Area, Chart, Look};
+use crate::error::PlotError;
+use crate::figure::{DrawError, Figure};
+use crate::table::Table;
+use crate::text;
 use plotters::element::PathElement;
 
 const SIZE: (u32, u32) = (720, 420);
@@ -11,11 +13,11 @@ const SIZE: (u32, u32) = (720, 420);
 /// A histogram of weights, activations or confidences. Set up, then [`draw`](Histogram::draw).
 ///
 /// ```
-/// use cifar_lab::plot::Histogram;
+/// use notebook_charts::Histogram;
 /// let weights: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.7).sin() * 0.19).collect();
 /// let figure = Histogram::new(weights).title("conv1.weight").x_label("weight").bins(20).draw()?;
 /// assert!(figure.text().contains("1,000 values"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is drawn before `draw`"]
@@ -31,7 +33,7 @@ impl Histogram {
     /// A histogram of values: a tensor's, after `to_vec1::<f32>()?`.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// assert!(Histogram::new([0.5_f32, 0.25]).draw().is_ok());
     /// assert!(Histogram::new(Vec::<f32>::new()).draw().is_err());
     /// ```
@@ -42,10 +44,10 @@ impl Histogram {
     /// Histograms of several named sets of values over one axis, drawn as outlines.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// let figure = Histogram::overlaid([("before", vec![0.2, 0.5]), ("after", vec![-0.6, 0.0])]).draw()?;
     /// assert!(figure.svg().contains("before"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn overlaid<N: Into<String>, V: Into<f64>, I: IntoIterator<Item = V>>(
         series: impl IntoIterator<Item = (N, I)>,
@@ -63,9 +65,9 @@ impl Histogram {
     /// Sets the title.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// assert_eq!(Histogram::new([1.0]).title("conv1.weight").draw()?.title(), "conv1.weight");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
@@ -75,9 +77,9 @@ impl Histogram {
     /// Names the axis of the values, with its unit.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// assert!(Histogram::new([1.0]).x_label("confidence").draw()?.svg().contains("confidence"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
@@ -88,7 +90,7 @@ impl Histogram {
     /// twice the interquartile range over the cube root of the number of values, between 5 and 80 bins.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// assert!(Histogram::new([1.0, 2.0]).bins(0).draw().is_err());
     /// ```
     pub fn bins(mut self, bins: usize) -> Self {
@@ -99,9 +101,9 @@ impl Histogram {
     /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// assert_eq!(Histogram::new([1.0, 2.0]).size(440, 320).draw()?.size(), (440, 320));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
@@ -115,10 +117,10 @@ impl Histogram {
     /// size outside 160 to 8,192 pixels.
     ///
     /// ```
-    /// # use cifar_lab::plot::Histogram;
+    /// # use notebook_charts::Histogram;
     /// let figure = Histogram::new([1.0, 3.0, f64::NAN]).bins(2).draw()?;
     /// assert!(figure.text().contains("mean 2, standard deviation 1; 1 that isn't finite left out"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn draw(&self) -> Result<Figure, PlotError> {
         if let Some(bins) = self.bins
@@ -257,7 +259,7 @@ fn usual_bins(sorted: &[f64], range: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{inside, texts};
+    use crate::svg::tests::{inside, texts};
 
     #[test]
     fn every_value_is_counted_once() {

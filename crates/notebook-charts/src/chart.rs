@@ -1,8 +1,9 @@
 //! What all charts share: colours, the card with title, legend and notes, and the axes, drawn with plotters.
 
-use super::axis::Axis;
-use super::{PlotError, text};
-use crate::display::DrawError;
+use crate::axis::Axis;
+use crate::error::PlotError;
+use crate::figure::DrawError;
+use crate::text;
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
@@ -13,21 +14,21 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, ShapeStyle, TextStyle};
 
 /// The part of a drawing that plotters draws on, in pixels.
-pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The part within the axes, in places on them.
-pub(super) type Chart<'a, 'b> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
+pub(crate) type Chart<'a, 'b> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
 
 /// Text and main lines.
-pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 /// Text of second rank: ticks, notes.
-pub(super) const MUTED: RGBColor = RGBColor(0x55, 0x55, 0x55);
+pub(crate) const MUTED: RGBColor = RGBColor(0x55, 0x55, 0x55);
 /// Grid lines.
-pub(super) const GRID: RGBColor = RGBColor(0xE4, 0xE4, 0xE4);
+pub(crate) const GRID: RGBColor = RGBColor(0xE4, 0xE4, 0xE4);
 /// Axes.
 const AXIS: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
-pub(super) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
-pub(super) const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
+pub(crate) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
+pub(crate) const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
 /// Okabe and Ito's palette, which readers with any kind of colour blindness can tell apart
 /// (<https://jfly.uni-koeln.de/color/>), without its yellow, too pale for a line on white; black comes last.
 const PALETTE: [RGBColor; 7] = [
@@ -40,11 +41,11 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
-pub(super) const TITLE_SIZE: f64 = 15.0;
-pub(super) const LABEL_SIZE: f64 = 12.0;
-pub(super) const SMALL_SIZE: f64 = 11.0;
+pub(crate) const TITLE_SIZE: f64 = 15.0;
+pub(crate) const LABEL_SIZE: f64 = 12.0;
+pub(crate) const SMALL_SIZE: f64 = 11.0;
 /// Free space at a card's edge, in pixels.
-pub(super) const EDGE: i32 = 14;
+pub(crate) const EDGE: i32 = 14;
 /// Title, legend and notes leave most of a card to its chart.
 const MOST_TITLE_LINES: usize = 2;
 const MOST_LEGEND_ROWS: usize = 5;
@@ -56,7 +57,7 @@ const TICK: i32 = 4;
 const SIDES: std::ops::RangeInclusive<u32> = 160..=8192;
 
 /// `size`, if a chart can have it.
-pub(super) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
+pub(crate) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
     if SIDES.contains(&size.0) && SIDES.contains(&size.1) {
         return Ok(size);
     }
@@ -66,23 +67,23 @@ pub(super) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
 
 /// How a series is told from the others: by colour, and by dashes once the colours are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) struct Look {
     pub color: RGBColor,
     pub dashed: bool,
 }
 
 impl Look {
-    pub(super) fn nth(index: usize) -> Self {
+    pub(crate) fn nth(index: usize) -> Self {
         Self { color: PALETTE[index % PALETTE.len()], dashed: !(index / PALETTE.len()).is_multiple_of(2) }
     }
 
-    pub(super) fn stroke(self) -> ShapeStyle {
+    pub(crate) fn stroke(self) -> ShapeStyle {
         self.color.stroke_width(2)
     }
 }
 
 /// Text of `size` pixels. plotters' SVG backend divides the size it is given by 1.24.
-pub(super) fn font(size: f64, color: RGBColor) -> TextStyle<'static> {
+pub(crate) fn font(size: f64, color: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size * 1.24).into_font().color(&color)
 }
 
@@ -91,7 +92,7 @@ fn bold(size: f64) -> TextStyle<'static> {
 }
 
 /// Writes a text at a place in pixels.
-pub(super) fn write(
+pub(crate) fn write(
     area: &Area,
     content: &str,
     at: (i32, i32),
@@ -103,7 +104,7 @@ pub(super) fn write(
 }
 
 /// Writes title, legend (name and look of each series) and notes, and returns what is left for the chart itself.
-pub(super) fn frame<'a>(
+pub(crate) fn frame<'a>(
     area: &Area<'a>,
     title: &str,
     legend: &[(String, Look)],
@@ -161,7 +162,7 @@ pub(super) fn frame<'a>(
 }
 
 /// Draws the axes with their ticks, grid and labels, and returns the chart to draw on.
-pub(super) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Chart<'a, 'b>, DrawError> {
+pub(crate) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Chart<'a, 'b>, DrawError> {
     let (width, height) = area.dim_in_pixel();
     let label_room = if y.label.is_empty() { 0 } else { 22 };
     let tick_room = text::widest(y.ticks.iter().map(|(_, label)| label.as_str()), LABEL_SIZE).ceil() as i32;
@@ -199,11 +200,11 @@ pub(super) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Cha
 }
 
 /// A filled rectangle between two corners.
-pub(super) fn rectangle<C>(corner: C, opposite: C, color: RGBColor) -> Rectangle<C> {
+pub(crate) fn rectangle<C>(corner: C, opposite: C, color: RGBColor) -> Rectangle<C> {
     Rectangle::new([corner, opposite], color.filled())
 }
 
 /// A filled point of `radius` pixels.
-pub(super) fn point(at: (f64, f64), radius: u32, color: RGBColor) -> Circle<(f64, f64), u32> {
+pub(crate) fn point(at: (f64, f64), radius: u32, color: RGBColor) -> Circle<(f64, f64), u32> {
     Circle::new(at, radius, color.filled())
 }

@@ -5,7 +5,7 @@
 
 /// Where everything stands. A vertex is a node, or a bend of an edge where it passes a layer.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// The layers' vertices, each from left to right; vertex `i` is node `i` while `i` is less than their number.
     layers: Vec<Vec<usize>>,
     /// Each vertex's layer.
@@ -20,7 +20,7 @@ pub(super) struct Layout {
 
 /// Why a graph can't be laid out.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum LayoutError {
+pub(crate) enum LayoutError {
     /// The node lies on a circle.
     Circle(usize),
     /// Edges pass so many layers that there are more than [`MOST_BENDS`].
@@ -28,11 +28,11 @@ pub(super) enum LayoutError {
 }
 
 /// More than anyone could follow, and few enough to be ordered in a second.
-pub(super) const MOST_BENDS: usize = 20_000;
+pub(crate) const MOST_BENDS: usize = 20_000;
 
 /// The size of things, in pixels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Measure {
+pub(crate) struct Measure {
     pub node_width: f64,
     /// The room that a passing edge takes in a layer.
     pub bend_width: f64,
@@ -47,7 +47,7 @@ pub(super) struct Measure {
 
 impl Layout {
     /// Lays out `nodes` nodes. Edges must name nodes that are there.
-    pub(super) fn new(nodes: usize, edges: &[(usize, usize)], measure: &Measure) -> Result<Self, LayoutError> {
+    pub(crate) fn new(nodes: usize, edges: &[(usize, usize)], measure: &Measure) -> Result<Self, LayoutError> {
         let mut layer = longest_paths(nodes, edges).map_err(LayoutError::Circle)?;
         let bends = edges.iter().map(|(from, to)| layer[*to] - layer[*from] - 1).sum();
         if bends > MOST_BENDS {
@@ -76,7 +76,7 @@ impl Layout {
     }
 
     /// The column and the row in it of a layer.
-    pub(super) fn cell(&self, layer: usize) -> (usize, usize) {
+    pub(crate) fn cell(&self, layer: usize) -> (usize, usize) {
         let column = self.columns.partition_point(|first| *first <= layer) - 1;
         (column, layer - self.columns[column])
     }
@@ -87,12 +87,12 @@ impl Layout {
     }
 
     /// The rows of the longest column.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         (0..self.columns.len()).map(|column| self.span(column).len()).max().unwrap_or(0)
     }
 
     /// The left and right end of a column's vertices.
-    pub(super) fn extent(&self, column: usize, nodes: usize, measure: &Measure) -> (f64, f64) {
+    pub(crate) fn extent(&self, column: usize, nodes: usize, measure: &Measure) -> (f64, f64) {
         self.layers[self.span(column)].iter().flatten().fold(
             (f64::INFINITY, f64::NEG_INFINITY),
             |(left, right), vertex| {

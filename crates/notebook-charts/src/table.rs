@@ -1,7 +1,6 @@
 //! Tables: [`Table`].
 
-use super::{Show, View};
-use crate::plot::text;
+use crate::text;
 use std::fmt;
 use std::fmt::Write as _;
 
@@ -10,7 +9,7 @@ use std::fmt::Write as _;
 /// Columns whose cells are all numbers are set flush right.
 ///
 /// ```
-/// use cifar_lab::display::Table;
+/// use notebook_charts::Table;
 /// let table = Table::new(["layer", "parameters"]).row(["conv1", "896"]).row(["bn1", "64"]).caption("two layers");
 /// assert_eq!(table.to_string(), "\
 /// two layers
@@ -32,7 +31,7 @@ impl Table {
     /// An empty table with a header.
     ///
     /// ```
-    /// # use cifar_lab::display::Table;
+    /// # use notebook_charts::Table;
     /// assert!(Table::new(["class", "accuracy"]).to_string().starts_with("class  accuracy"));
     /// ```
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
@@ -42,7 +41,7 @@ impl Table {
     /// Adds a row. A short row ends in empty cells; a long one widens the table.
     ///
     /// ```
-    /// # use cifar_lab::display::Table;
+    /// # use notebook_charts::Table;
     /// let table = Table::new(["class", "accuracy"]).row(["cat".to_string(), format!("{:.1} %", 60.04)]);
     /// assert!(table.to_string().contains("60.0 %"));
     /// ```
@@ -54,7 +53,7 @@ impl Table {
     /// Adds a row below a line, for totals.
     ///
     /// ```
-    /// # use cifar_lab::display::Table;
+    /// # use notebook_charts::Table;
     /// let table = Table::new(["layer", "parameters"]).row(["fc", "10"]).footer(["total", "10"]);
     /// assert!(table.to_string().ends_with("total          10"));
     /// ```
@@ -66,7 +65,7 @@ impl Table {
     /// Sets the line above the table.
     ///
     /// ```
-    /// # use cifar_lab::display::Table;
+    /// # use notebook_charts::Table;
     /// assert!(Table::new(["a"]).caption("settings").to_string().starts_with("settings\n"));
     /// ```
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
@@ -77,7 +76,7 @@ impl Table {
     /// The table as HTML. It sets no colours, so it reads in light and in dark themes.
     ///
     /// ```
-    /// # use cifar_lab::display::Table;
+    /// # use notebook_charts::Table;
     /// let html = Table::new(["name"]).row(["<b>"]).html();
     /// assert!(html.contains("&lt;b&gt;"));
     /// ```
@@ -129,12 +128,6 @@ impl Table {
                 && column(index).any(|cell| is_number(cell))
         };
         (0..columns).map(numbers).collect()
-    }
-}
-
-impl Show for Table {
-    fn view(&self) -> View {
-        View::new("text/html", self.html(), self.to_string())
     }
 }
 

@@ -2,13 +2,13 @@
 
 /// `text` as it may stand in one line of an SVG document: line breaks and control characters, which XML forbids,
 /// become spaces.
-pub(crate) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let allowed = |c: char| !c.is_control() && !matches!(c, '\u{FFFE}' | '\u{FFFF}');
     text.chars().map(|c| if allowed(c) { c } else { ' ' }).collect()
 }
 
 /// `text` with the characters that mean something in XML and HTML escaped.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -27,7 +27,7 @@ pub(crate) fn escape(text: &str) -> String {
 ///
 /// The browser chooses the font, so this is an estimate: the widths are DejaVu Sans's, the widest of the usual
 /// sans-serif fonts, so that what fits here fits elsewhere.
-pub(crate) fn width(text: &str, size: f64) -> f64 {
+pub fn width(text: &str, size: f64) -> f64 {
     let em: f64 = text
         .chars()
         .map(|c| match c {
@@ -45,12 +45,12 @@ pub(crate) fn width(text: &str, size: f64) -> f64 {
 }
 
 /// The width in pixels of the widest of `texts`.
-pub(crate) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
+pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
     texts.into_iter().map(|text| width(text, size)).fold(0.0, f64::max)
 }
 
 /// `text`, or as much of its beginning as fits into `room` pixels, closed by `…`.
-pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
+pub fn shorten(text: &str, size: f64, room: f64) -> String {
     if width(text, size) <= room {
         return text.to_string();
     }
@@ -66,7 +66,7 @@ pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
 }
 
 /// `text` in lines of at most `room` pixels, broken at spaces; a longer word is shortened.
-pub(crate) fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
+pub fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let word = shorten(word, size, room);
@@ -82,7 +82,7 @@ pub(crate) fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
 }
 
 /// A whole number with commas between groups of three digits.
-pub(crate) fn grouped(number: u128) -> String {
+pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -104,7 +104,7 @@ fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// A measured value with about four digits that count.
-pub(crate) fn measured(value: f64) -> String {
+pub fn measured(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() { "NaN".to_string() } else { format!("{value}").replace("inf", "∞") };
     }
@@ -127,19 +127,19 @@ fn decimals(value: f64) -> usize {
 }
 
 /// Values that stand below one another: as [`measured`], with equally many decimals.
-pub(crate) fn measured_alike(values: &[f64]) -> Vec<String> {
+pub fn measured_alike(values: &[f64]) -> Vec<String> {
     let plain = |value: &&f64| **value == 0.0 || (1e-3..1e7).contains(&value.abs());
     let most = values.iter().filter(plain).map(|value| decimals(*value)).max().unwrap_or(0);
     values.iter().map(|value| if plain(&value) { fixed(*value, most) } else { measured(*value) }).collect()
 }
 
 /// A share between 0 and 1 in per cent, with one decimal.
-pub(crate) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{} %", fixed(100.0 * share, 1)) } else { measured(share) }
 }
 
 /// The label of a tick at `value` on an axis whose ticks are `step` apart: as many decimals as the step has.
-pub(crate) fn tick(value: f64, step: f64) -> String {
+pub fn tick(value: f64, step: f64) -> String {
     // A tick at zero is computed as a sum and may miss it by rounding.
     let value = if value.abs() < step.abs() * 1e-6 { 0.0 } else { value };
     let decimals = (-step.abs().log10().floor()).clamp(0.0, 12.0) as usize;

@@ -1,6 +1,6 @@
 //! The axes of a chart: range, ticks at round numbers, labels; linear or logarithmic.
 
-use super::text;
+use crate::text;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const LARGEST: f64 = 1e300;
 
 impl Scale {
     /// The place of `value`: itself, or its decimal logarithm; none where it can't be drawn.
-    pub(super) fn place(self, value: f64) -> Option<f64> {
+    pub(crate) fn place(self, value: f64) -> Option<f64> {
         match self {
             Scale::Linear => (value.abs() < LARGEST).then_some(value),
             Scale::Log => (value > 0.0 && value < LARGEST).then(|| value.log10()),
@@ -28,11 +28,11 @@ impl Scale {
 }
 
 /// A tick: its place on the axis and the text beside it.
-pub(super) type Tick = (f64, String);
+pub(crate) type Tick = (f64, String);
 
 /// One axis, ready to be drawn. Range and ticks are places: logarithms on a logarithmic axis.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     pub label: String,
     pub start: f64,
     pub end: f64,
@@ -41,7 +41,7 @@ pub(super) struct Axis {
 }
 
 /// What an axis shall show.
-pub(super) struct AxisRequest<'a> {
+pub(crate) struct AxisRequest<'a> {
     pub label: &'a str,
     pub scale: Scale,
     /// Values are shares, their ticks are in per cent.
@@ -58,7 +58,7 @@ pub(super) struct AxisRequest<'a> {
 
 impl Axis {
     /// An axis that shows all `places` (at least one).
-    pub(super) fn over(places: impl IntoIterator<Item = f64>, request: &AxisRequest) -> Self {
+    pub(crate) fn over(places: impl IntoIterator<Item = f64>, request: &AxisRequest) -> Self {
         let (low, high) = places
             .into_iter()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), place| (low.min(place), high.max(place)));
@@ -98,7 +98,7 @@ impl Axis {
     }
 
     /// An axis of categories: category `i` lies between `i` and `i + 1`, counted from the top or left.
-    pub(super) fn categories(label: &str, names: &[String]) -> Self {
+    pub(crate) fn categories(label: &str, names: &[String]) -> Self {
         let count = names.len();
         let ticks = names.iter().enumerate().map(|(index, name)| ((count - index) as f64 - 0.5, name.clone()));
         Self { label: text::one_line(label), start: 0.0, end: count as f64, ticks: ticks.collect(), grid: false }

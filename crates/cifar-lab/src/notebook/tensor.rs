@@ -1,10 +1,10 @@
 //! How tensors and a network's parameters show themselves: shape, type, device, range, a corner of the values.
 
-use super::{Show, Table, View};
+use super::Show;
 use crate::error::without_backtrace;
-use crate::plot::text;
 use candle_cnn::parameters::{Parameters, is_buffer};
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
+use notebook_charts::{Table, View, text};
 
 /// So many rows and columns of a tensor's values are shown.
 const CORNER: (usize, usize) = (4, 8);

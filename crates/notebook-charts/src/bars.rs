@@ -1,9 +1,11 @@
 //! One value for each class, as horizontal bars.
 
-use super::axis::{Axis, AxisRequest, Scale};
-use super::chart;
-use super::{PlotError, text};
-use crate::display::{Figure, Table};
+use crate::axis::{Axis, AxisRequest, Scale};
+use crate::chart;
+use crate::error::PlotError;
+use crate::figure::Figure;
+use crate::table::Table;
+use crate::text;
 use plotters::prelude::PathElement;
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -20,14 +22,14 @@ const LONGEST_NAME: f64 = 220.0;
 /// [`draw`](Bars::draw).
 ///
 /// ```
-/// use cifar_lab::plot::Bars;
+/// use notebook_charts::Bars;
 /// let figure = Bars::new("Accuracy by class", &["plane", "car", "cat"], &[0.80, 0.88, 0.57])
 ///     .value_label("share of the class's test images")
 ///     .percent()
 ///     .reference(0.75, "all classes")
 ///     .draw()?;
 /// assert!(figure.svg().contains("57.0 %"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is drawn before `draw`"]
@@ -45,9 +47,9 @@ impl Bars {
     /// A bar for each name.
     ///
     /// ```
-    /// # use cifar_lab::plot::Bars;
+    /// # use notebook_charts::Bars;
     /// assert_eq!(Bars::new("gain", &["flip", "crop"], &[1.2, -0.3]).draw()?.title(), "gain");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn new(title: impl Into<String>, names: &[impl AsRef<str>], values: &[f64]) -> Self {
         Self {
@@ -64,10 +66,10 @@ impl Bars {
     /// Names the axis of the values, with its unit.
     ///
     /// ```
-    /// # use cifar_lab::plot::Bars;
+    /// # use notebook_charts::Bars;
     /// let bars = Bars::new("speed", &["CPU"], &[900.0]).value_label("images/s");
     /// assert!(bars.draw()?.svg().contains("images/s"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn value_label(mut self, label: impl Into<String>) -> Self {
         self.value_label = label.into();
@@ -77,9 +79,9 @@ impl Bars {
     /// Shows the values, shares from 0 to 1, in per cent.
     ///
     /// ```
-    /// # use cifar_lab::plot::Bars;
+    /// # use notebook_charts::Bars;
     /// assert!(Bars::new("accuracy", &["cat"], &[0.571]).percent().draw()?.text().contains("57.1 %"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn percent(mut self) -> Self {
         self.percent = true;
@@ -89,10 +91,10 @@ impl Bars {
     /// Draws a line across all bars at a value, named in the legend: a mean, a baseline.
     ///
     /// ```
-    /// # use cifar_lab::plot::Bars;
+    /// # use notebook_charts::Bars;
     /// let bars = Bars::new("accuracy", &["cat"], &[0.57]).reference(0.1, "guessing");
     /// assert!(bars.draw()?.svg().contains("guessing"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn reference(mut self, value: f64, name: impl Into<String>) -> Self {
         self.reference = Some((value, name.into()));
@@ -103,9 +105,9 @@ impl Bars {
     /// number of bars.
     ///
     /// ```
-    /// # use cifar_lab::plot::Bars;
+    /// # use notebook_charts::Bars;
     /// assert_eq!(Bars::new("accuracy", &["cat"], &[0.6]).width(440).draw()?.size().0, 440);
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn width(mut self, width: u32) -> Self {
         self.width = width;
@@ -118,7 +120,7 @@ impl Bars {
     /// none, [`PlotError::Setting`] for more than 500, and for a width outside 160 to 8,192 pixels.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Bars, PlotError};
+    /// # use notebook_charts::{Bars, PlotError};
     /// let error = Bars::new("accuracy", &["cat", "dog"], &[0.5]).draw().unwrap_err();
     /// assert!(matches!(error, PlotError::Length { found: 1, expected: 2, .. }));
     /// ```
@@ -229,7 +231,7 @@ impl Bars {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{count, inside, texts};
+    use crate::svg::tests::{count, inside, texts};
 
     #[test]
     fn each_class_has_a_bar_its_name_and_its_value() {

@@ -1,9 +1,11 @@
-//! The channels of a tensor as small pictures on one scale.
+//! Signed values as small pictures on one scale.
 
-use super::svg::{Anchor, Document, Type};
-use super::{Gallery, PlotError, text};
-use crate::display::{Figure, Table};
-use candle_core::{DType, Tensor};
+use crate::error::PlotError;
+use crate::figure::Figure;
+use crate::gallery::Gallery;
+use crate::svg::{Anchor, Document, Type};
+use crate::table::Table;
+use crate::text;
 use image::{Rgb, RgbImage};
 use std::fmt::Write as _;
 
@@ -20,31 +22,31 @@ const SIDE: usize = 96;
 /// Width and height of the key's strip, in pixels.
 const STRIP: (u32, u32) = (240, 12);
 
-/// Feature maps, filters, attention maps: each channel of a tensor as a picture, all on one scale around zero. Blue is
-/// above zero, orange below, white is zero; so a ReLU is seen to take the orange away. Set up, then
-/// [`draw`](FeatureMaps::draw).
+/// Feature maps, filters, attention maps: grids of signed values, all on one scale around zero. Blue is above zero,
+/// orange below, white is zero. Set up, then [`draw`](HeatMaps::draw).
 ///
 /// ```
-/// use candle_core::{Device, Tensor};
-/// use cifar_lab::plot::FeatureMaps;
-/// let maps = Tensor::randn(0f32, 1., (1, 8, 16, 16), &Device::Cpu)?;
-/// let figure = FeatureMaps::new(&maps).title("conv1").columns(8).draw()?;
+/// use notebook_charts::HeatMaps;
+/// // Two maps of 2×3 values.
+/// let maps = HeatMaps::new((2, 3), vec![0., 1., 2., 3., 4., 5., -1., -2., -3., 0., 0., 0.]);
+/// let figure = maps.title("conv1").labels(&["an edge", "its opposite"]).columns(2).draw()?;
 /// assert!(figure.text().starts_with("conv1"));
-/// # Ok::<(), cifar_lab::error::Error>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is drawn before `draw`"]
-pub struct FeatureMaps {
-    tensor: Tensor,
+pub struct HeatMaps {
+    size: (usize, usize),
+    values: Vec<f64>,
     title: String,
     labels: Option<Vec<String>>,
     columns: usize,
 }
 
-impl FeatureMaps {
-    /// The channels of a tensor `[C, H, W]` or `[1, C, H, W]`, or a single map `[H, W]`.
-    pub fn new(tensor: &Tensor) -> Self {
-        Self { tensor: tensor.clone(), title: String::new(), labels: None, columns: 8 }
+impl HeatMaps {
+    /// Maps of `size` (height, width), their values row by row, one map after the other.
+    pub fn new(size: (usize, usize), values: Vec<f64>) -> Self {
+        Self { size, values, title: String::new(), labels: None, columns: 8 }
     }
 
     /// Sets the title.
@@ -52,49 +54,34 @@ impl FeatureMaps {
         Self { title: title.into(), ..self }
     }
 
-    /// Sets a label for each channel; without it, it is the channel's number, from 0.
-    ///
-    /// ```
-    /// # use candle_core::{Device, Tensor};
-    /// # use cifar_lab::plot::FeatureMaps;
-    /// let map = Tensor::new(&[[-1f32, 1.]], &Device::Cpu)?;
-    /// assert!(FeatureMaps::new(&map).labels(&["an edge"]).draw()?.svg().contains("an edge"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Sets a label for each map; without labels, each shows its number, from 0.
     pub fn labels(self, labels: &[impl AsRef<str>]) -> Self {
         Self { labels: Some(labels.iter().map(|label| label.as_ref().to_string()).collect()), ..self }
     }
 
-    /// Sets the number of maps in a row; 8 without it.
+    /// Sets the number of maps in a row; 8 by default.
     pub fn columns(self, columns: usize) -> Self {
         Self { columns, ..self }
     }
 
-    /// Draws the maps, and below them the key of the colours. Values that aren't finite are grey.
+    /// Draws the maps, and below them the color key. Values that aren't finite are gray.
     ///
-    /// Errors: [`PlotError::Shape`] for another shape than `[C, H, W]`, `[1, C, H, W]` or `[H, W]`,
-    /// [`PlotError::Tensor`] where the values can't be read; and those of [`Gallery::draw`].
-    ///
-    /// ```
-    /// # use candle_core::{DType, Device, Tensor};
-    /// # use cifar_lab::plot::{FeatureMaps, PlotError};
-    /// let batch = Tensor::zeros((2, 3, 4, 4), DType::F32, &Device::Cpu)?;
-    /// assert!(matches!(FeatureMaps::new(&batch).draw(), Err(PlotError::Shape { .. })));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Setting`] where the values don't fill whole maps, and those of [`Gallery::draw`].
     pub fn draw(&self) -> Result<Figure, PlotError> {
-        let (channels, height, width) = match *self.tensor.dims() {
-            [height, width] => (1, height, width),
-            [channels, height, width] | [1, channels, height, width] => (channels, height, width),
-            _ => {
-                let wanted = "[C, H, W], [1, C, H, W] or [H, W]: take one image of a batch with `.i(0)?`";
-                return Err(PlotError::Shape { what: "feature maps", wanted, found: self.tensor.dims().to_vec() });
-            }
-        };
-        let values = self.tensor.detach().to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let finite = || values.iter().filter(|value| value.is_finite());
+        let (height, width) = self.size;
+        let area = height * width;
+        if !self.values.len().is_multiple_of(area.max(1)) {
+            let value = self.values.len().to_string();
+            return Err(PlotError::Setting {
+                name: "the number of values",
+                value,
+                wanted: "a multiple of height × width",
+            });
+        }
+        let finite = || self.values.iter().filter(|value| value.is_finite());
         let largest = finite().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-        let maps: Vec<&[f64]> = values.chunks((height * width).max(1)).collect();
+        let maps: Vec<&[f64]> = self.values.chunks(area.max(1)).collect();
         let enlarge = (SIDE / height.max(width).max(1)).max(1);
         let picture = |map: &&[f64]| {
             RgbImage::from_fn((width * enlarge) as u32, (height * enlarge) as u32, |x, y| {
@@ -103,11 +90,11 @@ impl FeatureMaps {
         };
         let labels = match &self.labels {
             Some(labels) => labels.clone(),
-            None => (0..channels).map(|channel| channel.to_string()).collect(),
+            None => (0..maps.len()).map(|map| map.to_string()).collect(),
         };
         let mut gallery = Gallery::new(maps.iter().map(picture).collect()).columns(self.columns).outlined();
         // A single map that nobody named needs no number.
-        if channels > 1 || self.labels.is_some() {
+        if maps.len() > 1 || self.labels.is_some() {
             gallery = gallery.labels(&labels);
         }
         let figure = Figure::grid(&[gallery.title(&self.title).draw()?, key(largest)?], 1)?;
@@ -179,11 +166,10 @@ fn key(largest: f64) -> Result<Figure, PlotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::texts;
-    use candle_core::Device;
+    use crate::svg::tests::texts;
 
     #[test]
-    fn colours_darken_away_from_zero_on_either_side() {
+    fn colors_darken_away_from_zero_on_either_side() {
         let brightness = |value: f64| color(value, 2.0).0.iter().map(|&byte| u32::from(byte)).sum::<u32>();
         assert_eq!(color(0.0, 2.0).0, [255; 3]);
         for step in 0..20 {
@@ -197,32 +183,29 @@ mod tests {
     }
 
     #[test]
-    fn each_channel_is_a_map_with_its_label_and_the_key_names_the_range() -> Result<(), PlotError> {
-        let maps = Tensor::arange(-6f32, 6., &Device::Cpu)?.reshape((3, 2, 2))?;
-        let figure = FeatureMaps::new(&maps).title("three maps").labels(&["a", "b & c", "d"]).draw()?;
+    fn each_map_has_its_label_and_the_key_names_the_range() {
+        let maps = || HeatMaps::new((2, 2), (-6..6).map(f64::from).collect());
+        let figure = maps().title("three maps").labels(&["a", "b & c", "d"]).draw().unwrap();
         let texts = texts(&figure.svg());
         for text in ["three maps", "a", "b & c", "d", "−6", "0", "6"] {
             assert!(texts.contains(&text.to_string()), "{text}: {texts:?}");
         }
         assert!(figure.text().contains("a         −6  −4.5        −3"), "{}", figure.text());
-        for shape in [vec![12], vec![3, 1, 2, 2], vec![1, 1, 3, 2, 2]] {
-            let error = FeatureMaps::new(&maps.reshape(shape)?).draw().unwrap_err();
-            assert!(error.to_string().contains(".i(0)?"), "{error}");
-        }
-        let wrong = FeatureMaps::new(&maps).labels(&["a"]).draw();
+        let wrong = maps().labels(&["a"]).draw();
         assert!(matches!(wrong, Err(PlotError::Length { found: 1, expected: 3, .. })));
-        Ok(())
+        let wrong = HeatMaps::new((2, 5), vec![0.0; 12]).draw();
+        assert!(matches!(wrong, Err(PlotError::Setting { name: "the number of values", .. })));
     }
 
     #[test]
-    fn odd_maps_draw_or_are_refused() -> Result<(), PlotError> {
-        let device = &Device::Cpu;
-        let odd = Tensor::new(&[[f32::NAN, f32::INFINITY, 1.0]], device)?;
-        for tensor in [odd, Tensor::zeros((4, 4), DType::F32, device)?, Tensor::new(&[[3u8]], device)?] {
-            roxmltree::Document::parse(&FeatureMaps::new(&tensor).draw()?.svg()).unwrap();
+    fn odd_maps_draw_or_are_refused() {
+        for (size, values) in
+            [((1, 3), vec![f64::NAN, f64::INFINITY, 1.0]), ((4, 4), vec![0.0; 16]), ((1, 1), vec![3.0])]
+        {
+            roxmltree::Document::parse(&HeatMaps::new(size, values).draw().unwrap().svg()).unwrap();
         }
-        let none = Tensor::zeros((0, 4, 4), DType::F32, device)?;
-        assert!(matches!(FeatureMaps::new(&none).draw(), Err(PlotError::Empty { .. })));
-        Ok(())
+        for size in [(4, 4), (0, 4), (0, 0)] {
+            assert!(matches!(HeatMaps::new(size, vec![]).draw(), Err(PlotError::Empty { .. })));
+        }
     }
 }

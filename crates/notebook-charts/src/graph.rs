@@ -1,9 +1,11 @@
 //! The layers of a network and how tensors flow between them.
 
-use super::layout::{Layout, LayoutError, Measure};
-use super::svg::{Anchor, Document, Type};
-use super::{PlotError, text};
-use crate::display::{Figure, Table};
+use crate::error::PlotError;
+use crate::figure::Figure;
+use crate::layout::{Layout, LayoutError, Measure};
+use crate::svg::{Anchor, Document, Type};
+use crate::table::Table;
+use crate::text;
 use std::fmt::Write;
 
 const TITLE_SIZE: f64 = 12.0;
@@ -61,7 +63,7 @@ impl LayerGroup {
     /// The group of a layer called as PyTorch or candle calls it.
     ///
     /// ```
-    /// use cifar_lab::plot::LayerGroup;
+    /// use notebook_charts::LayerGroup;
     /// assert_eq!(LayerGroup::of("Conv2d"), LayerGroup::Convolution);
     /// assert_eq!(LayerGroup::of("BatchNorm2d"), LayerGroup::Normalization);
     /// assert_eq!(LayerGroup::of("MyBlock"), LayerGroup::Other);
@@ -143,7 +145,7 @@ impl LayerGroup {
 /// A layer of a network, as its box shows it.
 ///
 /// ```
-/// use cifar_lab::plot::{GraphNode, LayerGroup};
+/// use notebook_charts::{GraphNode, LayerGroup};
 /// let node = GraphNode {
 ///     title: "conv1".into(),
 ///     kind: "Conv2d 3→32, 3×3".into(),
@@ -177,7 +179,7 @@ impl GraphNode {
 /// A network as a directed graph without circles: its layers, and which layer's output goes into which.
 ///
 /// ```
-/// use cifar_lab::plot::{Graph, GraphNode, LayerGroup};
+/// use notebook_charts::{Graph, GraphNode, LayerGroup};
 /// let node = |title: &str| GraphNode {
 ///     title: title.into(),
 ///     kind: String::new(),
@@ -211,7 +213,7 @@ pub struct Graph {
 /// thicket of edges.
 ///
 /// ```
-/// use cifar_lab::plot::{self, Graph, GraphNode, LayerGroup};
+/// use notebook_charts::{Graph, GraphNode, LayerGroup};
 /// let node = |title: &str, kind: &str, shape: &str, parameters| GraphNode {
 ///     title: title.into(),
 ///     kind: kind.into(),
@@ -224,9 +226,9 @@ pub struct Graph {
 ///     node("conv1", "Conv2d 3→32, 3×3, padding 1", "[1, 32, 32, 32]", 896),
 ///     node("ReLU", "ReLU", "[1, 32, 32, 32]", 0),
 /// ];
-/// let figure = plot::network_graph(&Graph { title: String::new(), nodes, edges: vec![(0, 1), (1, 2)] })?;
+/// let figure = notebook_charts::network_graph(&Graph { title: String::new(), nodes, edges: vec![(0, 1), (1, 2)] })?;
 /// assert_eq!(figure.title(), "Network: 3 nodes, 896 parameters");
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     let nodes = graph.nodes.len();
@@ -520,7 +522,7 @@ fn arrow_over(points: &[(f64, f64)], gutter: f64, box_width: f64) -> Arrow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{count, inside, texts};
+    use crate::svg::tests::{count, inside, texts};
     use proptest::prelude::*;
 
     fn nodes(titles: impl IntoIterator<Item = String>) -> Vec<GraphNode> {

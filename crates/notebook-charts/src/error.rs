@@ -1,14 +1,12 @@
 //! What can go wrong while a figure is drawn or saved.
 
-use std::path::PathBuf;
-
-use crate::run_folder::show_path;
+use std::path::{Path, PathBuf};
 
 /// Why a figure was not drawn, or not saved.
 ///
 /// ```
-/// use cifar_lab::plot::{self, PlotError};
-/// let error = plot::confusion_matrix("Confusion matrix", &[vec![1, 2], vec![3]], &["cat", "dog"]).unwrap_err();
+/// use notebook_charts::PlotError;
+/// let error = notebook_charts::confusion_matrix("Confusion matrix", &[vec![1, 2], vec![3]], &["cat", "dog"]).unwrap_err();
 /// assert!(matches!(error, PlotError::RowLength { row: 1, found: 1, expected: 2 }));
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -72,26 +70,13 @@ pub enum PlotError {
         /// Its title.
         title: String,
     },
-    /// A tensor of another shape than what can be drawn.
-    #[error("{what} come as a tensor {wanted}; this one is {found:?}")]
-    Shape {
-        /// What was to be drawn.
-        what: &'static str,
-        /// The shapes that can be drawn.
-        wanted: &'static str,
-        /// The tensor's shape.
-        found: Vec<usize>,
-    },
-    /// A tensor's values could not be read.
-    #[error("{}", crate::error::without_backtrace(.0))]
-    Tensor(#[from] candle_core::Error),
     /// A text given as a drawing isn't an SVG document with a size.
     #[error("not an SVG drawing: {reason}")]
     Svg {
         /// What is missing.
         reason: &'static str,
     },
-    /// The closure given to [`Figure::draw`](crate::display::Figure::draw), or plotters, failed.
+    /// The closure given to [`Figure::draw`](crate::Figure::draw), or plotters, failed.
     #[error("drawing failed: {0}")]
     Draw(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Pixels could not be packed as PNG.
@@ -113,4 +98,13 @@ pub enum PlotError {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+/// `path` with `~` for the home folder, so that a saved notebook doesn't tell whose it is.
+fn show_path(path: &Path) -> String {
+    let home = std::env::home_dir().filter(|home| home.parent().is_some());
+    match home.as_deref().and_then(|home| path.strip_prefix(home).ok()) {
+        Some(inside) => Path::new("~").join(inside).display().to_string(),
+        None => path.display().to_string(),
+    }
 }

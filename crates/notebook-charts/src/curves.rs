@@ -1,9 +1,11 @@
 //! Lines over a common axis: losses, accuracies, learning rates.
 
-use super::axis::{Axis, AxisRequest, Scale};
-use super::chart::{self, Area, Look};
-use super::{PlotError, text};
-use crate::display::{DrawError, Figure, Table};
+use crate::axis::{Axis, AxisRequest, Scale};
+use crate::chart::{self, Area, Look};
+use crate::error::PlotError;
+use crate::figure::{DrawError, Figure};
+use crate::table::Table;
+use crate::text;
 use plotters::element::{DashedPathElement, PathElement};
 
 /// The size of a chart, in pixels: as wide as a notebook's column shows without scaling.
@@ -18,7 +20,7 @@ const MOST_POINTS: usize = 1500;
 /// A named line: points (x, y) in the order in which they are joined.
 ///
 /// ```
-/// use cifar_lab::plot::Series;
+/// use notebook_charts::Series;
 /// let series = Series::new("training", [(1.0, 1.43), (2.0, 1.06)]);
 /// assert_eq!(series.points.len(), 2);
 /// ```
@@ -34,7 +36,7 @@ impl Series {
     /// A line with a name.
     ///
     /// ```
-    /// use cifar_lab::plot::Series;
+    /// use notebook_charts::Series;
     /// let squares = Series::new("x²", (0..5).map(|x| (x as f64, (x * x) as f64)));
     /// assert_eq!(squares.points[3], (3.0, 9.0));
     /// ```
@@ -46,7 +48,7 @@ impl Series {
 /// A chart of lines. Set it up, then [`draw`](Curves::draw).
 ///
 /// ```
-/// use cifar_lab::plot::{Curves, Scale, Series};
+/// use notebook_charts::{Curves, Scale, Series};
 /// let figure = Curves::new("learning-rate range test")
 ///     .x_label("learning rate")
 ///     .x_scale(Scale::Log)
@@ -54,7 +56,7 @@ impl Series {
 ///     .series(Series::new("training", [(1e-4, 2.3), (1e-3, 1.9), (1e-2, 1.5), (1e-1, 4.0)]))
 ///     .draw()?;
 /// assert!(figure.svg().contains("learning rate"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is drawn before `draw`"]
@@ -75,7 +77,7 @@ impl Curves {
     /// A chart without lines yet.
     ///
     /// ```
-    /// # use cifar_lab::plot::Curves;
+    /// # use notebook_charts::Curves;
     /// assert!(Curves::new("loss").draw().is_err());
     /// ```
     pub fn new(title: impl Into<String>) -> Self {
@@ -85,10 +87,10 @@ impl Curves {
     /// Names the horizontal axis, with its unit.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("loss").x_label("epoch").series(Series::new("a", [(1.0, 2.0)]));
     /// assert!(curves.draw()?.svg().contains("epoch"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
@@ -98,10 +100,10 @@ impl Curves {
     /// Names the vertical axis, with its unit.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("loss").y_label("loss (nats)").series(Series::new("a", [(1.0, 2.0)]));
     /// assert!(curves.draw()?.svg().contains("loss (nats)"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn y_label(mut self, label: impl Into<String>) -> Self {
         self.y_label = label.into();
@@ -111,10 +113,10 @@ impl Curves {
     /// Makes the horizontal axis logarithmic, or linear again. Points at x ≤ 0 are then left out, and counted below.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Scale, Series};
+    /// # use notebook_charts::{Curves, Scale, Series};
     /// let curves = Curves::new("a").x_scale(Scale::Log).series(Series::new("b", [(0.0, 1.0), (0.1, 1.0)]));
     /// assert!(curves.draw()?.text().contains("1 point left out"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn x_scale(mut self, scale: Scale) -> Self {
         self.x_scale = scale;
@@ -124,10 +126,10 @@ impl Curves {
     /// Makes the vertical axis logarithmic, or linear again. Points at y ≤ 0 are then left out, and counted below.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Scale, Series};
+    /// # use notebook_charts::{Curves, Scale, Series};
     /// let curves = Curves::new("a").y_scale(Scale::Log).series(Series::new("b", [(1.0, 1.0), (2.0, 0.001)]));
     /// assert!(curves.draw()?.svg().contains("0.01"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn y_scale(mut self, scale: Scale) -> Self {
         self.y_scale = scale;
@@ -137,10 +139,10 @@ impl Curves {
     /// Labels the vertical axis in per cent; the values are shares from 0 to 1.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("accuracy").y_percent().series(Series::new("test", [(1.0, 0.5), (2.0, 0.7)]));
     /// assert!(curves.draw()?.svg().contains("70 %"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn y_percent(mut self) -> Self {
         self.y_percent = true;
@@ -151,10 +153,10 @@ impl Curves {
     /// same in every figure.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("a").series(Series::new("b", [(1.0, 2.0)])).series(Series::new("none yet", []));
     /// assert!(curves.draw()?.svg().contains("none yet"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn series(mut self, series: Series) -> Self {
         self.series.push(series);
@@ -165,11 +167,11 @@ impl Curves {
     /// same values have the same scale.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
     /// assert!(!curves.draw()?.svg().contains("3.0"));
     /// assert!(curves.y_reaches(3.1).draw()?.svg().contains("3.0"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn y_reaches(mut self, value: f64) -> Self {
         self.y_reaches.push(value);
@@ -179,10 +181,10 @@ impl Curves {
     /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
     /// assert_eq!(curves.size(440, 320).draw()?.size(), (440, 320));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
@@ -195,10 +197,10 @@ impl Curves {
     /// Errors: [`PlotError::Empty`] where not one point is left.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Curves, Series};
+    /// # use notebook_charts::{Curves, Series};
     /// let figure = Curves::new("loss").series(Series::new("training", [(1.0, 2.0), (2.0, f64::NAN)])).draw()?;
     /// assert!(figure.svg().contains("training: 1 point left out"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let lines = self.lines();
@@ -371,7 +373,7 @@ fn with_notes(text: String, notes: &[String]) -> String {
 /// What [`loss_and_accuracy`] draws: points (epoch, value). Leave out what was not measured.
 ///
 /// ```
-/// use cifar_lab::plot::LossAndAccuracy;
+/// use notebook_charts::LossAndAccuracy;
 /// let curves = LossAndAccuracy { test_accuracy: vec![(1.0, 0.58)], ..Default::default() };
 /// assert!(curves.train_loss.is_empty());
 /// ```
@@ -397,7 +399,7 @@ pub struct LossAndAccuracy {
 /// Errors: [`PlotError::Empty`] where there is no point at all.
 ///
 /// ```
-/// use cifar_lab::plot::{LossAndAccuracy, loss_and_accuracy};
+/// use notebook_charts::{LossAndAccuracy, loss_and_accuracy};
 /// let figure = loss_and_accuracy(&LossAndAccuracy {
 ///     data: "CIFAR-10".into(),
 ///     train_loss: vec![(1.0, 1.43), (2.0, 1.06)],
@@ -406,7 +408,7 @@ pub struct LossAndAccuracy {
 ///     test_accuracy: vec![(1.0, 0.58), (2.0, 0.66)],
 /// })?;
 /// assert!(figure.text().contains("66.0 %"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 pub fn loss_and_accuracy(curves: &LossAndAccuracy) -> Result<Figure, PlotError> {
     let of = if curves.data.is_empty() { String::new() } else { format!(": {}", curves.data) };
@@ -443,7 +445,7 @@ pub fn loss_and_accuracy(curves: &LossAndAccuracy) -> Result<Figure, PlotError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{count, inside, texts};
+    use crate::svg::tests::{count, inside, texts};
     use proptest::prelude::*;
 
     fn chart(series: impl IntoIterator<Item = Series>) -> Curves {

@@ -1,8 +1,7 @@
 //! Pictures: [`Figure`].
 
-use super::{Show, View};
-use crate::atomic_file::write_atomically;
-use crate::plot::{PlotError, text};
+use crate::error::PlotError;
+use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{ImageEncoder, RgbImage, codecs::png, imageops};
 use plotters::coord::Shift;
@@ -10,6 +9,7 @@ use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
 use std::borrow::Borrow;
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ const GRID_GAP: u32 = 12;
 /// shown again in a later cell and saved.
 ///
 /// ```
-/// use cifar_lab::plot::{Curves, Series};
+/// use notebook_charts::{Curves, Series};
 /// let figure = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)])).draw()?;
 /// assert_eq!(figure.title(), "loss");
 /// assert!(figure.svg().starts_with("<svg"));
@@ -56,7 +56,7 @@ impl Figure {
     /// Errors: [`PlotError::Draw`] with what `draw` returned.
     ///
     /// ```
-    /// use cifar_lab::display::Figure;
+    /// use notebook_charts::Figure;
     /// use plotters::prelude::*;
     /// let figure = Figure::draw("a parabola", (300, 200), |area| {
     ///     let mut chart = ChartBuilder::on(area).margin(10).build_cartesian_2d(-1.0..1.0, 0.0..1.0)?;
@@ -64,7 +64,7 @@ impl Figure {
     ///     Ok(())
     /// })?;
     /// assert_eq!(figure.size(), (300, 200));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn draw(
         title: &str,
@@ -86,11 +86,11 @@ impl Figure {
     /// Errors: [`PlotError::Svg`] where there is no `<svg …>`, or it has no size.
     ///
     /// ```
-    /// use cifar_lab::display::Figure;
+    /// use notebook_charts::Figure;
     /// let square = r#"<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>"#;
     /// assert_eq!(Figure::from_svg("a square", square)?.size(), (9, 9));
     /// assert!(Figure::from_svg("no size", "<svg></svg>").is_err());
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn from_svg(title: &str, svg: &str) -> Result<Self, PlotError> {
         let start = svg.find("<svg").ok_or(PlotError::Svg { reason: "there is no <svg> in it" })?;
@@ -129,12 +129,12 @@ impl Figure {
     /// a side longer than 8,192 pixels.
     ///
     /// ```
-    /// use cifar_lab::display::Figure;
+    /// use notebook_charts::Figure;
     /// use image::RgbImage;
     /// let figure = Figure::from_pixels("a grey square", &RgbImage::from_pixel(32, 32, image::Rgb([128; 3])), 4)?;
     /// assert_eq!(figure.size(), (128, 128));
     /// assert_eq!(figure.mime_type(), "image/png");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
         /// Beyond it browsers begin to refuse or to scale down.
@@ -161,12 +161,12 @@ impl Figure {
     /// Errors: [`PlotError::Empty`] for no figure.
     ///
     /// ```
-    /// use cifar_lab::{display::Figure, plot::Histogram};
+    /// use notebook_charts::{Figure, Histogram};
     /// let before = Histogram::new([0.1, 0.2, 0.2]).title("before").draw()?;
     /// let after = Histogram::new([-1.0, 0.5, 0.5]).title("after").draw()?;
     /// let both = Figure::side_by_side(&[before, after])?;
     /// assert_eq!(both.title(), "before; after");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn side_by_side(figures: &[impl Borrow<Figure>]) -> Result<Self, PlotError> {
         Self::grid(figures, figures.len().max(1))
@@ -178,12 +178,12 @@ impl Figure {
     /// would be larger than 100,000 pixels.
     ///
     /// ```
-    /// use cifar_lab::{display::Figure, plot::Bars};
+    /// use notebook_charts::{Bars, Figure};
     /// let bars = Bars::new("one", &["cat"], &[1.0]).draw()?;
     /// let (width, height) = bars.size();
     /// let grid = Figure::grid(&[bars.clone(), bars.clone(), bars], 2)?;
     /// assert!(grid.size().0 > 2 * width && grid.size().1 > 2 * height);
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
         let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
@@ -222,10 +222,10 @@ impl Figure {
     /// The same figure with another plain-text twin: what a terminal shows, and a reader who sees no pictures.
     ///
     /// ```
-    /// use cifar_lab::plot::Bars;
+    /// use notebook_charts::Bars;
     /// let figure = Bars::new("accuracy", &["cat"], &[0.6]).draw()?.with_text("cat: 60 %");
     /// assert_eq!(figure.text(), "cat: 60 %");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn with_text(mut self, text: impl Into<String>) -> Self {
         self.text = text.into().into();
@@ -235,9 +235,9 @@ impl Figure {
     /// The title, in one line; also the alternative text of the picture.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
     /// assert_eq!(figure.title(), "accuracy");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn title(&self) -> &str {
         &self.title
@@ -246,9 +246,9 @@ impl Figure {
     /// The plain-text twin: the numbers of the picture.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Bars::new("accuracy", &["cat"], &[0.5]).draw()?;
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.5]).draw()?;
     /// assert!(figure.text().contains("cat"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn text(&self) -> &str {
         &self.text
@@ -257,9 +257,9 @@ impl Figure {
     /// Width and height in pixels.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Curves::new("a").series(cifar_lab::plot::Series::new("b", [(0.0, 1.0)])).draw()?;
+    /// # let figure = notebook_charts::Curves::new("a").series(notebook_charts::Series::new("b", [(0.0, 1.0)])).draw()?;
     /// assert_eq!(figure.size(), (720, 420));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn size(&self) -> (u32, u32) {
         self.size
@@ -268,9 +268,9 @@ impl Figure {
     /// `image/svg+xml` for a drawing, `image/png` for pixels.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
     /// assert_eq!(figure.mime_type(), "image/svg+xml");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn mime_type(&self) -> &'static str {
         match self.content {
@@ -282,9 +282,9 @@ impl Figure {
     /// The figure as an SVG document; pixels are embedded in one.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
     /// assert!(figure.svg().ends_with("</svg>"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn svg(&self) -> String {
         match &self.content {
@@ -302,6 +302,14 @@ impl Figure {
         }
     }
 
+    /// What a notebook shows: the SVG document, or the PNG in base64.
+    pub(crate) fn content(&self) -> String {
+        match &self.content {
+            Content::Svg(svg) => svg.to_string(),
+            Content::Png(png) => BASE64_STANDARD.encode(png),
+        }
+    }
+
     /// The SVG document at a place inside another one.
     fn nested(&self, x: u32, y: u32) -> String {
         self.svg().replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
@@ -313,7 +321,7 @@ impl Figure {
     /// Errors: [`PlotError::Format`] for another ending, [`PlotError::Save`] with the path where writing fails.
     ///
     /// ```
-    /// # let figure = cifar_lab::plot::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
     /// # let folder = tempfile::tempdir()?;
     /// figure.save(folder.path().join("accuracy.svg"))?;
     /// let error = figure.save("accuracy.jpeg").unwrap_err();
@@ -335,21 +343,28 @@ impl Figure {
     }
 }
 
-impl Show for Figure {
-    fn view(&self) -> View {
-        let content = match &self.content {
-            Content::Svg(svg) => svg.to_string(),
-            Content::Png(png) => BASE64_STANDARD.encode(png),
-        };
-        View::new(self.mime_type(), content, &*self.text)
-    }
-}
-
 impl fmt::Debug for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (width, height) = self.size;
         write!(f, "Figure({:?}, {width}×{height}, {})", self.title, self.mime_type())
     }
+}
+
+/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even
+/// where the process is killed or the power fails. Missing folders are made.
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is readable by its owner only; what it becomes is an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    // Without it a power cut could leave the new name with the old, or no, bytes.
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Packs an RGB picture as PNG. Only pictures with at least one pixel get here.

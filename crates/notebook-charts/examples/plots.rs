@@ -1,20 +1,19 @@
-//! Draws one figure of each kind into a folder, to be looked at: `cargo run --example plots [FOLDER] [BATCH.bin]`.
+//! Draws one figure of each kind into a folder: `cargo run --example plots [FOLDER] [BATCH.bin]`.
 //!
-//! The pictures of the galleries come from a file of CIFAR-10's binary layout where one is given. All other numbers
-//! are made up here to show how a figure looks; none was measured.
+//! The galleries show pictures from a file in CIFAR-10's binary layout, if one is given. All numbers are made up.
 
-use cifar_lab::display::{Figure, Table};
-use cifar_lab::plot::{
-    self, Bars, Curves, Gallery, Graph, GraphNode, Histogram, LayerGroup, LossAndAccuracy, Scale, Series,
-};
 use image::{Rgb, RgbImage};
+use notebook_charts::{
+    self as charts, Bars, Curves, Figure, Gallery, Graph, GraphNode, Histogram, LayerGroup, LossAndAccuracy, PlotError,
+    Scale, Series, Table,
+};
 use std::path::PathBuf;
 
 const CLASSES: [&str; 10] = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let folder = arguments.next().unwrap_or_else(|| std::env::temp_dir().join("cifar-lab-plots"));
+    let folder = arguments.next().unwrap_or_else(|| std::env::temp_dir().join("notebook-charts"));
     let (images, labels) = pictures(arguments.next())?;
     for (name, figure) in figures(&images, &labels)? {
         let path = folder.join(name).with_extension("svg");
@@ -52,7 +51,7 @@ fn pictures(path: Option<PathBuf>) -> Result<(Vec<RgbImage>, Vec<usize>), std::i
         .unzip())
 }
 
-fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, Figure)>, plot::PlotError> {
+fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, Figure)>, PlotError> {
     let names: Vec<&str> = labels.iter().map(|label| CLASSES[label % 10]).collect();
     let right: Vec<bool> = (0..images.len()).map(|i| i % 3 != 1).collect();
     let said: Vec<String> = names
@@ -96,12 +95,12 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
         })
     };
     Ok(vec![
-        ("gallery", plot::gallery(images, &names, 8)?),
+        ("gallery", charts::gallery(images, &names, 8)?),
         ("gallery_plain", Gallery::new(images[..6].to_vec()).title("Six training images").columns(6).draw()?),
         ("gallery_verdicts", verdicts.columns(8).draw()?),
         (
             "loss_and_accuracy",
-            plot::loss_and_accuracy(&LossAndAccuracy {
+            charts::loss_and_accuracy(&LossAndAccuracy {
                 data: "invented".into(),
                 train_loss: epochs(0.25, 1.7, 0.13),
                 test_loss: epochs(0.76, 1.4, 0.3),
@@ -111,7 +110,7 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
         ),
         (
             "one_epoch",
-            plot::loss_and_accuracy(&LossAndAccuracy {
+            charts::loss_and_accuracy(&LossAndAccuracy {
                 data: "invented".into(),
                 train_loss: vec![(1.0, 1.43)],
                 test_loss: vec![(1.0, f64::NAN)],
@@ -149,12 +148,12 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
                 .series(Series::new("epoch 2", noisy(9).map(|(x, y)| (x, 0.6 * y))))
                 .draw()?,
         ),
-        ("confusion", plot::confusion_matrix("Confusion matrix", &counts, &CLASSES)?),
+        ("confusion", charts::confusion_matrix("Confusion matrix", &counts, &CLASSES)?),
         (
             "confusion_2",
-            plot::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?,
+            charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?,
         ),
-        ("confusion_100", plot::confusion_matrix("Confusion matrix", &hundred, &hundred_names)?),
+        ("confusion_100", charts::confusion_matrix("Confusion matrix", &hundred, &hundred_names)?),
         (
             "bars",
             Bars::new("Accuracy by class", &CLASSES, &accuracies)
@@ -180,18 +179,22 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
                 &[
                     histogram("before").draw()?,
                     histogram("after").bins(12).draw()?,
-                    plot::gallery(&images[..3], &names[..3], 3)?,
+                    charts::gallery(&images[..3], &names[..3], 3)?,
                 ],
                 2,
             )?,
         ),
-        ("network", plot::network_graph(&network())?),
+        ("network", charts::network_graph(&network())?),
         (
             "network_small",
-            plot::network_graph(&Graph { nodes: network().nodes[..5].to_vec(), edges: chain(5), ..Graph::default() })?,
+            charts::network_graph(&Graph {
+                nodes: network().nodes[..5].to_vec(),
+                edges: chain(5),
+                ..Graph::default()
+            })?,
         ),
-        ("residual", plot::network_graph(&residual())?),
-        ("inception", plot::network_graph(&inception())?),
+        ("residual", charts::network_graph(&residual())?),
+        ("inception", charts::network_graph(&inception())?),
         ("pixels", Figure::from_pixels("one picture", &images[0], 8)?),
     ])
 }

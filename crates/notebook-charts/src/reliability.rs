@@ -1,9 +1,11 @@
 //! Reliability diagrams: is a network right as often as it says it is?
 
-use super::axis::{Axis, AxisRequest, Scale};
-use super::chart::{self, Area, Look};
-use super::{PlotError, text};
-use crate::display::{DrawError, Figure, Table};
+use crate::axis::{Axis, AxisRequest, Scale};
+use crate::chart::{self, Area, Look};
+use crate::error::PlotError;
+use crate::figure::{DrawError, Figure};
+use crate::table::Table;
+use crate::text;
 use plotters::element::{DashedPathElement, PathElement};
 use plotters::style::Color;
 
@@ -32,12 +34,12 @@ pub struct ReliabilityBin {
 /// Errors: [`PlotError::Empty`] where no bin has an image.
 ///
 /// ```
-/// use cifar_lab::plot::{ReliabilityBin, reliability_diagram};
+/// use notebook_charts::{ReliabilityBin, reliability_diagram};
 /// let unsure = ReliabilityBin { from: 0.0, to: 0.5, images: 20, confidence: 0.4, accuracy: 0.35 };
 /// let sure = ReliabilityBin { from: 0.5, to: 1.0, images: 80, confidence: 0.9, accuracy: 0.7 };
 /// let figure = reliability_diagram("Calibration", &[unsure, sure], &[])?;
 /// assert!(figure.text().contains("70.0 %"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 pub fn reliability_diagram(title: &str, bins: &[ReliabilityBin], notes: &[String]) -> Result<Figure, PlotError> {
     let images: usize = bins.iter().map(|bin| bin.images).sum();
@@ -117,7 +119,7 @@ fn gap(bin: &ReliabilityBin) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{inside, texts};
+    use crate::svg::tests::{inside, texts};
 
     #[test]
     fn every_bin_has_its_place_and_empty_ones_have_no_bar() {

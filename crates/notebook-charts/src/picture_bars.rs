@@ -1,8 +1,9 @@
 //! Pictures beside the bars of what a network says of them.
 
-use super::svg::{Anchor, Document, Type};
-use super::{PlotError, text};
-use crate::display::{Figure, png_bytes};
+use crate::error::PlotError;
+use crate::figure::{Figure, png_bytes};
+use crate::svg::{Anchor, Document, Type};
+use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 
@@ -27,7 +28,7 @@ const VALUE: f64 = 56.0;
 ///
 /// # Errors
 /// [`PlotError::Length`] where names and shares differ in number, [`PlotError::Empty`] where there are no pictures.
-pub(crate) fn picture_with_bars(
+pub fn picture_with_bars(
     title: &str,
     pictures: &[(&RgbImage, String)],
     names: &[&str],
@@ -84,8 +85,8 @@ pub(crate) fn picture_with_bars(
 
 #[cfg(test)]
 mod tests {
-    use super::super::svg::tests::{inside, texts};
     use super::*;
+    use crate::svg::tests::{inside, texts};
 
     #[test]
     fn all_lies_on_the_card() {

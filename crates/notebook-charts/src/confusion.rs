@@ -1,8 +1,10 @@
 //! The confusion matrix: which classes are taken for which.
 
-use super::chart::{self, Area, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
-use super::{PlotError, text};
-use crate::display::{DrawError, Figure, Table, png_bytes};
+use crate::chart::{self, Area, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
+use crate::error::PlotError;
+use crate::figure::{DrawError, Figure, png_bytes};
+use crate::table::Table;
+use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 use plotters::prelude::RGBColor;
@@ -35,21 +37,20 @@ const SMALLEST_NUMBER: f64 = 7.5;
 /// [`PlotError::Length`] where there isn't a name for each row, [`PlotError::Setting`] for more than 200 classes.
 ///
 /// ```
-/// use cifar_lab::plot;
-/// let figure = plot::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
+/// let figure = notebook_charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
 /// assert!(figure.text().contains("160 of 200 right (80.0 %)"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 pub fn confusion_matrix(
     title: &str,
     counts: &[Vec<u64>],
     class_names: &[impl AsRef<str>],
 ) -> Result<Figure, PlotError> {
-    confusion_matrix_of(title, counts, &vec![0; counts.len()], class_names)
+    confusion_matrix_with_unclassified(title, counts, &vec![0; counts.len()], class_names)
 }
 
 /// The same where `unclassified[t]` images of true class `t` were taken for none of the classes; they count as wrong.
-pub(crate) fn confusion_matrix_of(
+pub fn confusion_matrix_with_unclassified(
     title: &str,
     counts: &[Vec<u64>],
     unclassified: &[u64],
@@ -306,7 +307,7 @@ fn contrasting(background: RGBColor) -> RGBColor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{count, inside, texts};
+    use crate::svg::tests::{count, inside, texts};
 
     fn names(classes: usize) -> Vec<String> {
         (0..classes).map(|index| format!("class {index} <&>")).collect()

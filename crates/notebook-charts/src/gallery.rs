@@ -1,10 +1,10 @@
 //! Pictures in rows, with labels.
 
-use super::svg::{Anchor, Document, Type};
-use super::{PlotError, pictures, text};
-use crate::display::{Figure, png_bytes};
+use crate::error::PlotError;
+use crate::figure::{Figure, png_bytes};
+use crate::svg::{Anchor, Document, Type};
+use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use candle_core::Tensor;
 use image::{Rgb, RgbImage, imageops};
 use std::fmt::Write;
 
@@ -30,12 +30,11 @@ const GAP: u32 = 12;
 /// This is [`Gallery`] with the settings that are most often wanted; see there for what it draws and for its errors.
 ///
 /// ```
-/// use cifar_lab::plot;
 /// use image::{Rgb, RgbImage};
 /// let images = vec![RgbImage::from_pixel(32, 32, Rgb([20, 90, 160])); 3];
-/// let figure = plot::gallery(&images, &["plane", "ship", "bird"], 8)?;
+/// let figure = notebook_charts::gallery(&images, &["plane", "ship", "bird"], 8)?;
 /// assert!(figure.svg().contains("plane"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 pub fn gallery(images: &[RgbImage], titles: &[impl AsRef<str>], columns: usize) -> Result<Figure, PlotError> {
     Gallery::new(images.to_vec()).labels(titles).columns(columns).draw()
@@ -45,7 +44,7 @@ pub fn gallery(images: &[RgbImage], titles: &[impl AsRef<str>], columns: usize) 
 /// [`draw`](Gallery::draw).
 ///
 /// ```
-/// use cifar_lab::plot::Gallery;
+/// use notebook_charts::Gallery;
 /// use image::{Rgb, RgbImage};
 /// let images = vec![RgbImage::from_pixel(32, 32, Rgb([90, 60, 20])); 2];
 /// let figure = Gallery::new(images)
@@ -54,7 +53,7 @@ pub fn gallery(images: &[RgbImage], titles: &[impl AsRef<str>], columns: usize) 
 ///     .correct(&[true, false])
 ///     .draw()?;
 /// assert!(figure.text().contains("cat 97 %, true: frog (wrong)"));
-/// # Ok::<(), cifar_lab::plot::PlotError>(())
+/// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is drawn before `draw`"]
@@ -71,7 +70,7 @@ impl Gallery {
     /// A gallery of pictures, which may differ in size.
     ///
     /// ```
-    /// # use cifar_lab::plot::Gallery;
+    /// # use notebook_charts::Gallery;
     /// assert!(Gallery::new(vec![]).draw().is_err());
     /// ```
     pub fn new(images: Vec<RgbImage>) -> Self {
@@ -79,31 +78,13 @@ impl Gallery {
         Self { title: String::new(), images, labels: None, correct: None, columns: 8, outlined: false }
     }
 
-    /// A gallery of the pictures in a tensor `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (grey) of values from 0
-    /// to 1; what lies outside is drawn as 0 or 1. A normalised batch must be
-    /// [brought back](crate::transform::Normalize::invert) first.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device, Tensor};
-    /// use cifar_lab::plot::Gallery;
-    /// let images = Tensor::rand(0f32, 1., (4, 3, 32, 32), &Device::Cpu)?;
-    /// let figure = Gallery::from_tensor(&images)?.title("noise").columns(4).draw()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`PlotError::Shape`] for another shape, [`PlotError::Tensor`] where the values can't be read.
-    pub fn from_tensor(images: &Tensor) -> Result<Self, PlotError> {
-        Ok(Self::new(pictures(images)?))
-    }
-
     /// Sets the title.
     ///
     /// ```
-    /// # use cifar_lab::plot::Gallery;
+    /// # use notebook_charts::Gallery;
     /// # let image = image::RgbImage::new(4, 4);
     /// assert_eq!(Gallery::new(vec![image]).title("one image").draw()?.title(), "one image");
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
@@ -113,10 +94,10 @@ impl Gallery {
     /// Sets a label for each picture; `\n` begins another line, of which three are shown.
     ///
     /// ```
-    /// # use cifar_lab::plot::Gallery;
+    /// # use notebook_charts::Gallery;
     /// # let image = image::RgbImage::new(4, 4);
     /// assert!(Gallery::new(vec![image]).labels(&["frog"]).draw()?.text().contains("frog"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn labels(mut self, labels: &[impl AsRef<str>]) -> Self {
         self.labels = Some(labels.iter().map(|label| label.as_ref().to_string()).collect());
@@ -127,10 +108,10 @@ impl Gallery {
     /// label in that colour.
     ///
     /// ```
-    /// # use cifar_lab::plot::Gallery;
+    /// # use notebook_charts::Gallery;
     /// # let image = image::RgbImage::new(4, 4);
     /// assert!(Gallery::new(vec![image]).correct(&[false]).draw()?.svg().contains("wrong"));
-    /// # Ok::<(), cifar_lab::plot::PlotError>(())
+    /// # Ok::<(), notebook_charts::PlotError>(())
     /// ```
     pub fn correct(mut self, correct: &[bool]) -> Self {
         self.correct = Some(correct.to_vec());
@@ -140,7 +121,7 @@ impl Gallery {
     /// Sets the number of pictures in a row; 8 without it.
     ///
     /// ```
-    /// # use cifar_lab::plot::Gallery;
+    /// # use notebook_charts::Gallery;
     /// # let image = image::RgbImage::new(4, 4);
     /// assert!(Gallery::new(vec![image]).columns(0).draw().is_err());
     /// ```
@@ -150,7 +131,7 @@ impl Gallery {
     }
 
     /// Draws a thin line around each picture, so that a white one is seen too.
-    pub(super) fn outlined(mut self) -> Self {
+    pub(crate) fn outlined(mut self) -> Self {
         self.outlined = true;
         self
     }
@@ -163,7 +144,7 @@ impl Gallery {
     /// would be wider or higher than 8,192 pixels.
     ///
     /// ```
-    /// # use cifar_lab::plot::{Gallery, PlotError};
+    /// # use notebook_charts::{Gallery, PlotError};
     /// let error = Gallery::new(vec![image::RgbImage::new(4, 4)]).labels(&["a", "b"]).draw().unwrap_err();
     /// assert!(matches!(error, PlotError::Length { found: 2, expected: 1, .. }));
     /// ```
@@ -334,8 +315,7 @@ fn label_color(correct: Option<bool>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::svg::tests::{count, inside, texts};
-    use candle_core::DType;
+    use crate::svg::tests::{count, inside, texts};
 
     /// A picture in which each pixel has its own colour.
     fn picture(width: u32, height: u32, seed: u8) -> RgbImage {
@@ -370,23 +350,6 @@ mod tests {
             });
             assert!(found, "picture {}", image.get_pixel(0, 0)[2]);
         }
-    }
-
-    #[test]
-    fn a_tensor_s_pictures_are_its_own() {
-        let device = candle_core::Device::Cpu;
-        let values: Vec<f32> = (0..2 * 3 * 4).map(|i| i as f32 / 24.0).collect();
-        let images = Tensor::from_vec(values, (2, 3, 2, 2), &device).unwrap();
-        let gallery = Gallery::from_tensor(&images).unwrap();
-        // Picture 1, row 1, column 0 is element 12 + 4 c + 2 of channel c.
-        assert_eq!(gallery.images[1].get_pixel(0, 1).0, [14, 18, 22].map(|i| (255.0 * i as f32 / 24.0).round() as u8));
-        let grey = Tensor::new(&[[[[-0.5f32, 2.0]]]], &device).unwrap();
-        let gallery = Gallery::from_tensor(&grey).unwrap();
-        assert_eq!((gallery.images[0].get_pixel(0, 0).0, gallery.images[0].get_pixel(1, 0).0), ([0; 3], [255; 3]));
-        let error = Gallery::from_tensor(&images.reshape((3, 2, 2, 2)).unwrap()).unwrap_err();
-        assert!(error.to_string().contains("[3, 2, 2, 2]"), "{error}");
-        let none = Tensor::zeros((0, 3, 2, 2), DType::F32, &device).unwrap();
-        assert!(matches!(Gallery::from_tensor(&none).unwrap().draw(), Err(PlotError::Empty { .. })));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A small writer of SVG for what has no axes: galleries and graphs.
 
-use super::text;
+use crate::text;
 use std::fmt::Write;
 
 /// An SVG document in the making. Places and sizes are in pixels; texts are escaped.
-pub(super) struct Document {
+pub(crate) struct Document {
     width: u32,
     height: u32,
     body: String,
@@ -12,7 +12,7 @@ pub(super) struct Document {
 
 /// Where a text stands from its place.
 #[derive(Clone, Copy)]
-pub(super) enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -20,7 +20,7 @@ pub(super) enum Anchor {
 
 /// How a text looks.
 #[derive(Clone, Copy)]
-pub(super) struct Type {
+pub(crate) struct Type {
     pub size: f64,
     pub color: &'static str,
     pub bold: bool,
@@ -29,12 +29,12 @@ pub(super) struct Type {
 
 impl Document {
     /// A white card.
-    pub(super) fn new(width: u32, height: u32) -> Self {
+    pub(crate) fn new(width: u32, height: u32) -> Self {
         Self { width, height, body: format!("<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n") }
     }
 
     /// A text whose baseline begins, is centred or ends at (x, y).
-    pub(super) fn text(&mut self, content: &str, x: f64, y: f64, look: Type) {
+    pub(crate) fn text(&mut self, content: &str, x: f64, y: f64, look: Type) {
         let anchor = match look.anchor {
             Anchor::Start => "",
             Anchor::Middle => " text-anchor=\"middle\"",
@@ -50,16 +50,16 @@ impl Document {
     }
 
     /// A gradient from left to right, to be used as `fill="url(#id)"`; `stops` are its `<stop …/>` elements.
-    pub(super) fn gradient(&mut self, id: &str, stops: &str) {
+    pub(crate) fn gradient(&mut self, id: &str, stops: &str) {
         let _ = writeln!(self.body, "<defs><linearGradient id=\"{id}\">{stops}</linearGradient></defs>");
     }
 
     /// An element without content; `attributes` are written as they are.
-    pub(super) fn element(&mut self, name: &str, attributes: std::fmt::Arguments) {
+    pub(crate) fn element(&mut self, name: &str, attributes: std::fmt::Arguments) {
         let _ = writeln!(self.body, "<{name} {attributes}/>");
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let Self { width, height, body } = self;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -69,24 +69,24 @@ impl Document {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use crate::plot::text;
+pub(crate) mod tests {
+    use crate::text;
 
     /// The document's elements of a name.
-    pub(in crate::plot) fn count(svg: &str, name: &str) -> usize {
+    pub(crate) fn count(svg: &str, name: &str) -> usize {
         let document = roxmltree::Document::parse(svg).unwrap();
         document.descendants().filter(|node| node.tag_name().name() == name).count()
     }
 
     /// The document's texts, in order.
-    pub(in crate::plot) fn texts(svg: &str) -> Vec<String> {
+    pub(crate) fn texts(svg: &str) -> Vec<String> {
         let document = roxmltree::Document::parse(svg).unwrap();
         let texts = document.descendants().filter(|node| node.tag_name().name() == "text");
         texts.map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
     }
 
     /// Panics where the document isn't well-formed or something in it lies outside of its card.
-    pub(in crate::plot) fn inside(svg: &str) {
+    pub(crate) fn inside(svg: &str) {
         let document = roxmltree::Document::parse(svg).unwrap();
         let number =
             |node: roxmltree::Node, name: &str| node.attribute(name).map(|value| value.parse::<f64>().unwrap());

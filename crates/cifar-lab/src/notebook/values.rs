@@ -1,16 +1,16 @@
 //! How this crate's own types show themselves; those that keep their settings to themselves do it in their own files.
 
+use super::Show;
 use super::tensor::{Range, size, summary};
-use super::{Show, Table, View};
 use crate::calibration::Calibration;
 use crate::checkpoint::ModelCard;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 use crate::evaluate::{ConfusionMatrix, Evaluation};
 use crate::loader::Batch;
 use crate::model::DryRun;
-use crate::plot::text;
 use crate::training::{History, Progress, Training};
 use crate::transform::Normalize;
+use notebook_charts::{Table, View, text};
 
 /// So many labels of a batch are shown.
 const MOST_LABELS: usize = 12;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// Prints contents for evcxr, all at once, so that no other thread's line lands among them.
-pub(super) fn show(contents: &[(&str, &str)]) {
+pub(crate) fn show(contents: &[(&str, &str)]) {
     // Where stdout is gone there is nobody left to show it to.
     let _ = std::io::stdout().lock().write_all(protocol(contents).as_bytes());
 }
