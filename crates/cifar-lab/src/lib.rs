@@ -34,7 +34,7 @@
 //!
 //! [`plot`] draws (galleries, curves, matrices, graphs), and [`display`] shows values in a notebook.
 //!
-//! candle and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
+//! candle, notebook-charts and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
 //! crate is a dylib, so that all cells share one candle with one counter of tensor ids. A second candle beside it would
 //! hand out the same ids again, and gradients would be mixed without a word.
 
@@ -42,7 +42,7 @@ pub use candle_cnn;
 pub use candle_core;
 pub use candle_nn;
 pub use image;
-pub use plotters;
+pub use notebook_charts::{self, plotters};
 
 mod atomic_file;
 pub mod calibration;

@@ -41,7 +41,17 @@ pub enum Error {
     Dataset(#[from] DatasetError),
     /// A picture could not be drawn or saved.
     #[error(transparent)]
-    Plot(#[from] crate::plot::PlotError),
+    Plot(#[from] notebook_charts::PlotError),
+    /// A tensor of another shape than what can be drawn.
+    #[error("{what} come as a tensor {wanted}; this one is {found:?}")]
+    Shape {
+        /// What was to be drawn.
+        what: &'static str,
+        /// The shapes that can be drawn.
+        wanted: &'static str,
+        /// The tensor's shape.
+        found: Vec<usize>,
+    },
     /// The device that was asked for cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),

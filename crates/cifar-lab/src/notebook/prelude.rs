@@ -9,7 +9,7 @@
 
 pub use candle_cnn::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
-    batch_norm2d, conv_bn_relu_max_pool, conv2d, linear,
+    batch_norm2d, conv2d, linear,
 };
 pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, flatten, max_pool2d, relu};
 pub use candle_cnn::optim::{SGD, SgdConfig};
@@ -20,7 +20,6 @@ pub use candle_core::backprop::GradStore;
 pub use candle_core::{self, D, DType, Device, IndexOp, Result as CandleResult, Tensor, Var};
 pub use candle_nn::{self, Module, ModuleT, Optimizer, VarBuilder};
 pub use image;
-pub use plotters;
 pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
@@ -40,7 +39,8 @@ pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_tr
 pub use crate::notebook::download_link::{DownloadLink, download_link};
 pub use crate::notebook::exercise::{Checks, check_exercise};
 pub use crate::notebook::{overlay, prediction_gallery};
-pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale, Series};
+pub use crate::plot::{self, Bars, Curves, FeatureMaps, FromTensor, Gallery, Histogram, Scale, Series};
+pub use crate::plotters;
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
