@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::{PictureError, without_backtrace};
+use super::PictureError;
+use super::candle::without_backtrace;
 use crate::paths::show_path;
 
 /// What can go wrong with data, each with the offending value and what to do next.

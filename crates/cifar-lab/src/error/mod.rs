@@ -1,5 +1,6 @@
 //! What can go wrong: the crate's [`Error`], and those of data, devices and pictures.
 
+mod candle;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 mod cuda;
 mod dataset;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 
 use crate::paths::show_path;
 
+use candle::message;
+pub(crate) use candle::without_backtrace;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 pub(crate) use cuda::explain;
 pub use dataset::DatasetError;
@@ -153,40 +156,5 @@ pub enum Error {
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
-    }
-}
-
-/// candle's message; where it is CUDA's that a user can do something about, what to do comes first.
-fn message(error: &candle_core::Error) -> String {
-    match explain(error) {
-        Some(known) => format!("{known} ({})", without_backtrace(error)),
-        None => without_backtrace(error),
-    }
-}
-
-/// Without CUDA candle's errors say all there is.
-#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
-fn explain(_error: &candle_core::Error) -> Option<DeviceError> {
-    None
-}
-
-/// candle's message without the backtrace that it carries where RUST_BACKTRACE is set, as it is under evcxr.
-pub(crate) fn without_backtrace(error: &candle_core::Error) -> String {
-    match error {
-        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
-        candle_core::Error::Context { inner, context } => format!("{context}: {}", without_backtrace(inner)),
-        candle_core::Error::WithPath { inner, path } => format!("{}: {}", show_path(path), without_backtrace(inner)),
-        other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backtrace_does_not_reach_the_reader() {
-        let error = Error::from(candle_core::Error::Msg("wrong shape".into()).bt());
-        assert_eq!(format!("{error:?}"), "wrong shape");
     }
 }
