@@ -4,7 +4,7 @@
 //! (<https://arxiv.org/abs/1706.04599>). The confidence of a prediction is the probability that the network gives to
 //! the class it says; bins are intervals of equal width, each with its upper end.
 
-use notebook_charts::text;
+use notebook_charts::numbers;
 use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
@@ -182,7 +182,7 @@ impl Display for Calibration {
         write!(
             f,
             "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
-            text::grouped(self.images() as u128),
+            numbers::grouped(self.images() as u128),
             100.0 * self.mean_confidence(),
             100.0 * self.accuracy(),
             100.0 * self.expected_error()

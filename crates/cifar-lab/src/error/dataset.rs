@@ -1,5 +1,6 @@
 //! What can go wrong with data, from the file to the batch.
 
+use notebook_charts::numbers::bytes;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -150,7 +151,7 @@ pub enum DatasetError {
     /// The server could not be reached, or the connection broke too often.
     #[error(
         "downloading {url}{route} failed: {reason}{}", if *.kept > 0 {
-            format!("; the {} already here are kept: load again to go on from there", megabytes(*.kept))
+            format!("; the {} already here are kept: load again to go on from there", bytes(*.kept))
         } else {
             String::new()
         }
@@ -235,7 +236,7 @@ pub enum DatasetError {
     /// Writing the download failed, as on a full disk.
     #[error(
         "writing {} failed: {source}; the {} already written are kept: free some space, or set CIFAR_LAB_CACHE to a \
-         folder elsewhere, and load again", show_path(.path), megabytes(*.kept)
+         folder elsewhere, and load again", show_path(.path), bytes(*.kept)
     )]
     WriteDownload {
         /// The file that holds the part.
@@ -389,10 +390,4 @@ impl DatasetError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
-}
-
-/// "162.2 MB", in units of 1,000,000 bytes, or "512 bytes".
-pub(crate) fn megabytes(bytes: u64) -> String {
-    // Below that, "0.0 MB" would say nothing.
-    if bytes < 100_000 { format!("{bytes} bytes") } else { format!("{:.1} MB", bytes as f64 / 1e6) }
 }

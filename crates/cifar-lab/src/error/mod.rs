@@ -16,7 +16,6 @@ pub(crate) use candle::without_backtrace;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 pub(crate) use cuda::explain;
 pub use dataset::DatasetError;
-pub(crate) use dataset::megabytes;
 pub use device::{DeviceError, Version};
 pub use picture::PictureError;
 

@@ -2,7 +2,7 @@
 
 use candle_cnn::trace::{LayerCall, Operation};
 use candle_core::{Tensor, TensorId};
-use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
+use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, numbers};
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
@@ -27,7 +27,7 @@ impl DryRun {
     /// ```
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
-        let number = |value: u64| if value == 0 { "–".to_string() } else { text::grouped(value.into()) };
+        let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
         let mut counted = HashSet::new();
         let (mut parameters, mut multiply_adds) = (0, 0);
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
@@ -46,11 +46,10 @@ impl DryRun {
             table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
         }
         let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
-        // f32 parameters take 4 bytes each; 1e6 bytes are a megabyte.
-        let megabytes = parameters as f64 * 4.0 / 1e6;
         table.footer(total).caption(format!(
-            "Input {}; the parameters take {megabytes:.1} MB as f32. Multiply-adds are those of one forward pass.",
-            shape_text(&self.input)
+            "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
+            shape_text(&self.input),
+            numbers::bytes(4 * parameters)
         ))
     }
 

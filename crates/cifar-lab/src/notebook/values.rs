@@ -1,7 +1,7 @@
 //! How this crate's own types show themselves; those that keep their settings to themselves do it in their own files.
 
 use super::show::Show;
-use super::tensor::{Range, size, summary};
+use super::tensor::{Range, summary};
 use crate::calibration::Calibration;
 use crate::checkpoint::ModelCard;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
@@ -10,7 +10,7 @@ use crate::loader::Batch;
 use crate::model::DryRun;
 use crate::training::{History, Progress, Training};
 use crate::transform::Normalize;
-use notebook_charts::{Table, View, text};
+use notebook_charts::{Table, View, numbers};
 
 /// So many labels of a batch are shown.
 const MOST_LABELS: usize = 12;
@@ -21,7 +21,7 @@ impl Show for Cifar10 {
             let (channels, height, width) = set.image_shape();
             let bytes = set.len() * set.image_length();
             let shape = format!("{channels} × {height} × {width}");
-            [set.split().to_string(), text::grouped(set.len() as u128), shape, size(bytes)]
+            [set.split().to_string(), numbers::grouped(set.len() as u128), shape, numbers::bytes(bytes as u64)]
         };
         let table = Table::new(["part", "pictures", "shape", "in memory"]).row(row(&self.train)).row(row(&self.test));
         table.caption(self.train.name()).into()
@@ -35,10 +35,10 @@ impl Show for Dataset {
         let counts = self.class_counts();
         let rows = self.class_names().iter().zip(counts).enumerate();
         let table = rows.fold(Table::new(header), |table, (label, (name, count))| {
-            let share = text::percent(count as f64 / self.len() as f64);
-            table.row([label.to_string(), name.clone(), text::grouped(count as u128), share])
+            let share = numbers::percent(count as f64 / self.len() as f64);
+            table.row([label.to_string(), name.clone(), numbers::grouped(count as u128), share])
         });
-        table.caption(self.to_string()).footer(["", "all", &text::grouped(self.len() as u128), ""]).into()
+        table.caption(self.to_string()).footer(["", "all", &numbers::grouped(self.len() as u128), ""]).into()
     }
 }
 
@@ -68,7 +68,7 @@ impl Show for Normalize {
 impl Show for Batch {
     fn view(&self) -> View {
         let range =
-            |range: Range| format!("from {} to {}", text::measured(range.least), text::measured(range.greatest));
+            |range: Range| format!("from {} to {}", numbers::measured(range.least), numbers::measured(range.greatest));
         let values = Range::of(&self.images).map_or("–".to_string(), range);
         let first = |numbers: Vec<String>| {
             let more = if numbers.len() > MOST_LABELS { ", …" } else { "" };
@@ -109,10 +109,10 @@ impl Show for History {
             table.row([
                 row.epoch.to_string(),
                 format!("{:.3}", row.train_loss),
-                text::percent(row.train_accuracy),
+                numbers::percent(row.train_accuracy),
                 or_none(row.test_loss.map(|loss| format!("{loss:.3}"))),
-                or_none(row.test_accuracy.map(text::percent)),
-                or_none(row.learning_rate.map(text::measured)),
+                or_none(row.test_accuracy.map(numbers::percent)),
+                or_none(row.learning_rate.map(numbers::measured)),
                 format!("{:.1} s", row.seconds),
             ])
         });
@@ -155,7 +155,7 @@ impl Show for ModelCard {
             .row(["normalised with", &format!("mean {mean:?}, standard deviation {std:?}")])
             .row(["network", &network])
             .row(["trained on", &self.data])
-            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), text::percent)]);
+            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), numbers::percent)]);
         for (name, value) in self.settings.as_object().into_iter().flatten() {
             table = table.row([name.clone(), value.to_string()]);
         }
