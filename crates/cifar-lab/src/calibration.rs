@@ -152,13 +152,13 @@ impl Calibration {
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
     /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert!(Calibration::new(&[sure], 10)?.picture()?.text().contains("75.0 %"));
+    /// assert!(Calibration::new(&[sure], 10)?.figure()?.text().contains("75.0 %"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where it cannot be drawn; see [`plot::PlotError`].
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         Ok(plot::reliability_diagram(&format!("Calibration{of}"), &self.bins, &[self.to_string()])?)
     }

@@ -301,7 +301,7 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
             None => NO_CLASS.to_string(),
         };
         labels.push(if right { said } else { format!("{said}\ntrue: {}", class(prediction.label)) });
-        pictures.push(data.picture(prediction.index)?);
+        pictures.push(data.image(prediction.index)?);
         correct.push(right);
     }
     Ok(plot::Gallery::new(pictures)
@@ -414,19 +414,19 @@ impl ConfusionMatrix {
         })
     }
 
-    /// The matrix as a picture.
+    /// The matrix, drawn.
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
     /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.picture()?.text().contains("dog"));
+    /// assert!(matrix.figure()?.text().contains("dog"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where it cannot be drawn; see [`plot::PlotError`].
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let title = format!("Confusion matrix{of}");
         Ok(plot::confusion_matrix_of(&title, &self.counts, &self.unclassified, &self.class_names)?)
@@ -557,7 +557,7 @@ mod tests {
             assert!(if images == 0 { accuracy.is_nan() } else { accuracy == right / images as f64 }, "{class}");
         }
         assert!(matrix.per_class_table().to_string().contains("no class"));
-        let text = matrix.picture()?.text().to_string();
+        let text = matrix.figure()?.text().to_string();
         assert!(text.contains("1 of 8 right (12.5 %); 6 were taken for none of these classes"), "{text}");
 
         let gallery = prediction_gallery(&data, evaluation.predictions(), 4)?.text().to_string();

@@ -47,7 +47,7 @@ fn show(arguments: &Arguments) -> Result<()> {
     let runs = RunRecords::read(&arguments.folder)?.only(|run| fits(&run.name) || fits(&run.folder.to_string_lossy()));
     println!("{}", runs.table());
     if let Some(path) = &arguments.plot {
-        runs.picture()?.save(path)?;
+        runs.figure()?.save(path)?;
         println!("\ndrawn: {}", path.display());
     }
     Ok(())

@@ -255,11 +255,11 @@ impl Dataset {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
-    /// assert_eq!(data.test.picture(3)?.dimensions(), (32, 32));
+    /// assert_eq!(data.test.image(3)?.dimensions(), (32, 32));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn picture(&self, index: usize) -> Result<image::RgbImage> {
+    pub fn image(&self, index: usize) -> Result<image::RgbImage> {
         let (channels, height, width) = self.image_shape();
         let pixels = self.pixels(index)?;
         // From the start of one channel plane to the start of the next, or to itself for grey.
@@ -291,7 +291,7 @@ impl Dataset {
         let n = self.first(n)?.len();
         let (mut pictures, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for index in 0..n {
-            pictures.push(self.picture(index)?);
+            pictures.push(self.image(index)?);
             labels.push(&self.class_names()[self.label(index)?]);
         }
         let title = format!("{}, {}", self.name(), self.split);

@@ -65,13 +65,13 @@ impl History {
     /// ```
     /// use cifar_lab::training::{History, StepRecord};
     /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.picture()?;
+    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
             self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
         };

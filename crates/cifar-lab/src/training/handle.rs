@@ -138,7 +138,7 @@ impl Training {
         self.shared.lock().history.clone()
     }
 
-    /// Loss and accuracy so far, as a picture.
+    /// The curves of loss and accuracy so far.
     ///
     /// ```
     /// # use cifar_lab::training::{Plan, Training};
@@ -149,14 +149,14 @@ impl Training {
     /// # }
     /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
     /// training.wait()?;
-    /// let figure = training.curves()?;
+    /// let figure = training.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn curves(&self) -> Result<Figure> {
-        self.history().picture()
+    pub fn figure(&self) -> Result<Figure> {
+        self.history().figure()
     }
 
     /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.

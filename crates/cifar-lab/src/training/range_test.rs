@@ -43,7 +43,7 @@ pub struct RangeTest {
 /// let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
 /// let test = range_test(&net, &mut sgd, &DataLoader::new(&data.train, &Device::Cpu), 1e-4, 1.0, 20)?;
 /// assert!((test.batches[0].0 - 1e-4).abs() < 1e-12);
-/// assert!(test.picture()?.svg().contains("learning rate"));
+/// assert!(test.figure()?.svg().contains("learning rate"));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
@@ -125,13 +125,13 @@ impl RangeTest {
     /// ```
     /// use cifar_lab::training::RangeTest;
     /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
-    /// assert!(test.picture()?.text().contains("smoothed"));
+    /// assert!(test.figure()?.text().contains("smoothed"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where no batch was done.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
         // Where the first is no number, none is: the curves say so.
@@ -195,7 +195,7 @@ mod tests {
     fn a_first_loss_that_is_no_number_is_named() {
         let test = RangeTest { batches: vec![(0.1, f64::NAN)], ..RangeTest::default() };
         assert_eq!(test.rate_of_least_loss(), None);
-        let error = test.picture().unwrap_err().to_string();
+        let error = test.figure().unwrap_err().to_string();
         assert!(error.contains("each batch: 1 point left out that can't be drawn, the first NaN at 0.1"), "{error}");
     }
 
