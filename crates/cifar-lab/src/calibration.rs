@@ -8,7 +8,7 @@ use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Prediction};
-use crate::plot::text;
+use notebook_charts::text;
 
 /// More bins than a diagram can show say nothing.
 const MOST_BINS: usize = 100;
