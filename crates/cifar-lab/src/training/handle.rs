@@ -5,14 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::curves::History;
 use super::progress::{Progress, Status, duration_text, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
-use crate::display::Figure;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::DataLoader;
+use crate::run_records::History;
 
 /// Time between two lines of [`Training::wait`] while an epoch goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
@@ -136,27 +135,6 @@ impl Training {
     /// ```
     pub fn history(&self) -> History {
         self.shared.lock().history.clone()
-    }
-
-    /// Loss and accuracy so far, as a picture.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// let figure = training.curves()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where nothing has been recorded yet.
-    pub fn curves(&self) -> Result<Figure> {
-        self.history().picture()
     }
 
     /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.

@@ -4,20 +4,16 @@
 //! thread, hands it a [`Run`] to report to, and returns at once. Further cells then watch, pause, stop or wait through
 //! the [`Training`] handle. The thread never prints: output between two cells would block it, or land in a picture.
 //! [`Trainer`] is the same loop, ready made, for when it has been understood; [`range_test`] finds how large a step a
-//! network bears, [`overlay`] lays the curves of several trainings over each other.
+//! network bears.
 
-mod curves;
 mod handle;
-mod overlay;
 mod progress;
 mod range_test;
-pub(crate) mod record;
 mod run;
 mod trainer;
 
-pub use curves::{EpochRecord, History, StepRecord};
+pub use crate::run_records::{EpochRecord, History, StepRecord};
 pub use handle::{Paused, Training};
-pub use overlay::overlay;
 pub(crate) use progress::duration_text;
 pub use progress::{Progress, Status};
 pub use range_test::{RangeTest, range_test};
