@@ -2,12 +2,12 @@
 
 use candle_cnn::trace::LayerCall;
 use candle_core::{Tensor, TensorId};
+use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
 use std::collections::{HashMap, HashSet};
 
-use crate::display::{Figure, Show, Table, View};
+use super::show::Show;
 use crate::error::Result;
 use crate::model::{DryRun, Net, NetConfig, dry_run, title};
-use crate::plot::{Graph, GraphNode, LayerGroup, network_graph, text};
 
 /// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
 fn shape_text(tensor: &Tensor) -> String {
@@ -65,7 +65,7 @@ impl DryRun {
     /// ```
     ///
     /// # Errors
-    /// Where the graph cannot be drawn; see [`PlotError`](crate::plot::PlotError).
+    /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         Ok(network_graph(&self.graph())?)
     }
