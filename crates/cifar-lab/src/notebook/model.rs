@@ -216,7 +216,7 @@ mod tests {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
         let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
-        assert!(!run.picture()?.text().contains("list"));
+        assert!(!run.figure()?.text().contains("list"));
         let graph = run.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
