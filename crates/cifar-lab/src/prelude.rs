@@ -43,7 +43,5 @@ pub use crate::plot::{self, Bars, Curves, FeatureMaps, Gallery, Histogram, Scale
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
-pub use crate::training::{
-    EpochRecord, History, Plan, Progress, RangeTest, Run, Trainer, Training, overlay, range_test,
-};
+pub use crate::training::{EpochRecord, History, Progress, RangeTest, Run, Trainer, Training, overlay, range_test};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
