@@ -22,8 +22,17 @@ mod cuda {
         exit(1)
     }
 
+    /// Every `.cu` file: `src/cuda/kernels.cu`, and each operation's own, which it includes.
+    fn kernels() -> Vec<PathBuf> {
+        let folders = std::fs::read_dir("src").into_iter().flatten().flatten().map(|folder| folder.path());
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "cu")).collect()
+    }
+
     pub fn compile() {
-        println!("cargo:rerun-if-changed=src/cuda");
+        for source in kernels() {
+            println!("cargo:rerun-if-changed={}", source.display());
+        }
         for variable in ["NVCC", "NVCC_CCBIN", "CUDA_HOME", "CUDA_COMPUTE_CAP"] {
             println!("cargo:rerun-if-env-changed={variable}");
         }

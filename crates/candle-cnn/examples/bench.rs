@@ -15,7 +15,7 @@
 //! table stands the time that a step takes at least (see [`Floor`]).
 //!
 //! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
-//! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimiser is SGD with momentum and weight decay.
+//! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay.
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
 use candle_cnn::precision::{Precision, set_precision};

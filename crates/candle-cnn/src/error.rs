@@ -120,7 +120,7 @@ pub enum Error {
          would be mixed with another tensor's: {LINKED_TWICE}"
     )]
     IdNotGivenOut {
-        /// The operation or optimiser.
+        /// The operation or optimizer.
         operation: &'static str,
         /// The id.
         id: u64,
@@ -167,8 +167,8 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
-    /// An optimiser's saved state that does not belong to its parameters.
-    #[error("the optimiser's state does not fit its parameters: {reason}")]
+    /// An optimizer's saved state that does not belong to its parameters.
+    #[error("the optimizer's state does not fit its parameters: {reason}")]
     State {
         /// What differs.
         reason: String,

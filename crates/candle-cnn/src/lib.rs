@@ -1,7 +1,7 @@
 //! CNN training operations for candle that are right and fast.
 //!
 //! What candle has wrong or lacks for training convolutional networks, with PyTorch's definitions: layers take
-//! candle_nn's `VarBuilder` and implement its `Module`/`ModuleT`, optimisers its `Optimizer`, so that a candle user
+//! candle_nn's `VarBuilder` and implement its `Module`/`ModuleT`, optimizers its `Optimizer`, so that a candle user
 //! changes an import. On the CPU in `f32` they run on AVX-512 or AVX2 where the machine has it ([`instruction_set`]), and
 //! with the feature `cuda` (and `cudnn`) on NVIDIA GPUs; the README says what holds elsewhere. Built for candle 0.11.1.
 //!
@@ -18,26 +18,41 @@
 //! | [`random`] | random streams keyed by seed and purpose |
 //! | [`trace`] | the record of a forward pass, layer by layer |
 
-mod cpu;
+mod activation;
+mod autograd;
+mod batch_norm2d;
+mod block;
+mod chain;
+mod check;
+mod config;
+mod conv2d;
+mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dropout;
 mod element;
 mod error;
-mod graph;
-mod identity;
+mod flatten;
+mod gather_images;
+mod init;
 pub mod layers;
+mod linear;
 pub mod ops;
 pub mod optim;
 pub mod parameters;
+mod pool2d;
 pub mod precision;
 pub mod random;
 pub mod schedule;
+mod sequential;
+mod simd;
 pub mod step_graph;
+mod sums;
 pub mod trace;
 
-pub use cpu::{InstructionSet, instruction_set};
+pub use autograd::graph::backward;
 pub use error::Error;
-pub use graph::backward;
+pub use simd::{InstructionSet, instruction_set};
 
 /// The README's example runs as a test.
 #[cfg(doctest)]

@@ -150,7 +150,7 @@ impl Parameters {
         self.read().clone()
     }
 
-    /// What an optimiser trains: everything but batch norm's buffers (`running_mean`, `running_var`,
+    /// What an optimizer trains: everything but batch norm's buffers (`running_mean`, `running_var`,
     /// `num_batches_tracked`), in order of creation.
     ///
     /// ```

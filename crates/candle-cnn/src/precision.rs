@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What NVIDIA GPUs compute the products inside of convolutions (in one group) and dense layers from, forward and
-/// backward. Tensors stay `f32` in every case, and so do parameters, batch norm, loss and optimiser; sums are `f32`.
+/// backward. Tensors stay `f32` in every case, and so do parameters, batch norm, loss and optimizer; sums are `f32`.
 ///
 /// On the CPU it changes nothing, and neither does it for what falls back on candle's own operations. A GPU below compute
 /// capability 8.0 has no units for TF32 and bf16 and computes in `f32`.

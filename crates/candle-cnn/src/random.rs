@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_streams_are_not_correlated() {
+    fn neighboring_streams_are_not_correlated() {
         let draws: Vec<f64> = (0..10_000).map(|index| stream(0, "flip", &[0, index]).random()).collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;
         // The standard deviation of the mean of 10,000 uniform numbers is 0.0029; five of them.

@@ -3,7 +3,7 @@
 use candle_core::Result;
 use std::f64::consts::PI;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A learning rate for each step. What a step is (a batch or an epoch) is for the caller to choose.
 ///

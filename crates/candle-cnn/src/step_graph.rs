@@ -11,20 +11,20 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::backward;
-use crate::ops::count_correct;
-use crate::optim::Capturable;
+use crate::autograd::graph::backward;
+use crate::cross_entropy::count_correct::count_correct;
+use crate::optim::capturable::Capturable;
 
 #[cfg(feature = "cuda")]
 use crate::cuda::capture::{self, Graph};
 #[cfg(feature = "cuda")]
-use crate::cuda::optimiser::RecordedStep;
+use crate::optim::cuda::RecordedStep;
 #[cfg(feature = "cuda")]
 use crate::precision::{Precision, precision};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaDevice, DType, Device, Var};
 
-/// Steps before the capture: the first makes the optimiser's states and loads kernels, cuDNN decides on its algorithms, and
+/// Steps before the capture: the first makes the optimizer's states and loads kernels, cuDNN decides on its algorithms, and
 /// the small tables that candle's kernels read (shapes and strides) come to the device.
 #[cfg(feature = "cuda")]
 const WARM_UP_STEPS: usize = 3;
@@ -41,11 +41,11 @@ pub(crate) fn refuse(reason: &'static str) -> Result<()> {
 
 /// Sets [`CAPTURING`] as long as it lives.
 #[cfg(any(feature = "cuda", test))]
-struct Capturing;
+pub(crate) struct Capturing;
 
 #[cfg(any(feature = "cuda", test))]
 impl Capturing {
-    fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         CAPTURING.set(true);
         Self
     }
@@ -70,7 +70,7 @@ pub struct StepResult {
 /// Loss (a scalar) and logits `[N, C]` from images and labels `[N]`.
 type Forward<'a> = dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
-/// A training step: forward pass and loss by a closure, then backward pass, optimiser's step and the number of right
+/// A training step: forward pass and loss by a closure, then backward pass, optimizer's step and the number of right
 /// answers.
 ///
 /// On the CPU it is just that, at each call. On an NVIDIA GPU (feature `cuda`, a device of `Device::new_cuda`) the first
@@ -78,7 +78,7 @@ type Forward<'a> = dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)> + 'a;
 /// being called any more. Learning rates, AdamW's count of steps and batch norm's running statistics go on as they should;
 /// images and labels are copied to where the graph reads them. No step waits for the GPU.
 ///
-/// A batch of another shape, as the last of an epoch often is, runs without the graph. When the optimiser's state has been
+/// A batch of another shape, as the last of an epoch often is, runs without the graph. When the optimizer's state has been
 /// loaded or the [`precision`](crate::precision) changed, three steps run without it and it is captured anew.
 ///
 /// So the closure must do the same at each call: what it decides or computes on the host (a number, a branch, random
@@ -140,7 +140,7 @@ impl<'a> StepGraph<'a> {
     /// One step on a batch: `images` of any shape that the closure takes, and `labels` `[N]` of an integer type.
     ///
     /// # Errors
-    /// Those of the closure, the backward pass and the optimiser; and [`Error::Capture`](crate::Error::Capture), at the
+    /// Those of the closure, the backward pass and the optimizer; and [`Error::Capture`](crate::Error::Capture), at the
     /// fourth step on a GPU, where the step can't be captured. No step was done then, unless the closure had kept a
     /// tensor, which shows after the step.
     pub fn run(&mut self, optimizer: &mut impl Capturable, images: &Tensor, labels: &Tensor) -> Result<StepResult> {
@@ -176,7 +176,7 @@ impl<'a> StepGraph<'a> {
     }
 }
 
-/// The step without a graph, with any optimiser; `forward` as for [`StepGraph::new`].
+/// The step without a graph, with any optimizer; `forward` as for [`StepGraph::new`].
 ///
 /// ```
 /// use candle_cnn::{ops, optim::{SGD, SgdConfig}, step_graph::plain_step};
@@ -195,7 +195,7 @@ impl<'a> StepGraph<'a> {
 /// ```
 ///
 /// # Errors
-/// Those of the closure, the backward pass and the optimiser.
+/// Those of the closure, the backward pass and the optimizer.
 pub fn plain_step(
     forward: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
     optimizer: &mut impl Optimizer,
@@ -287,7 +287,7 @@ impl OnGpu {
         self.replay(optimizer)
     }
 
-    /// Captures a step; nothing runs, and neither the optimiser nor the parameters change.
+    /// Captures a step; nothing runs, and neither the optimizer nor the parameters change.
     fn capture(&self, device: &CudaDevice, forward: &Forward<'_>, optimizer: &mut impl Capturable) -> Result<Captured> {
         let Some(loss_at) = &self.loss else { candle_core::bail!("internal: a capture before the first step") };
         let (images, labels) = (self.images.as_detached_tensor(), self.labels.as_detached_tensor());
@@ -318,27 +318,8 @@ impl OnGpu {
             // Only now: the replay has given the kept tensors their memory, so that they can be dropped.
             let reason = format!("the closure has kept {} tensors that it made", captured.kept);
             self.captured = None;
-            return Err(crate::Error::Capture { reason }.into());
+            return Err(crate::error::Error::Capture { reason }.into());
         }
         Ok(result)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layers::Dropout;
-    use candle_core::{DType, Device};
-    use candle_nn::ModuleT;
-
-    #[test]
-    fn dropout_is_refused_in_a_capture() -> Result<()> {
-        let (dropout, x) = (Dropout::new(0.5, 1)?, Tensor::ones(4, DType::F32, &Device::Cpu)?);
-        let capturing = Capturing::begin();
-        let error = dropout.forward_t(&x, true).unwrap_err().to_string();
-        assert!(error.contains("dropout draws its mask on the host"), "{error}");
-        dropout.forward_t(&x, false)?;
-        drop(capturing);
-        dropout.forward_t(&x, true).map(drop)
     }
 }

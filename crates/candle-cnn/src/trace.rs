@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor, Var};
 use std::cell::RefCell;
 
-use crate::ops::Conv2dConfig;
+use crate::config::Conv2dConfig;
 
 /// What a layer computes, with all that it takes to compute it elsewhere; shapes are as in the layer's own documentation.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub enum Operation {
         /// Padding, stride, dilation, groups.
         config: Conv2dConfig,
     },
-    /// Batch normalisation.
+    /// Batch normalization.
     BatchNorm2d {
         /// `[C]`.
         running_mean: Tensor,

@@ -3,8 +3,8 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig};
-use candle_cnn::ops::{self, Convolution, Normalisation, Placement, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock};
+use candle_cnn::ops::{self, Placement, RunningStatistics};
 use candle_cnn::optim::{AdamW, AdamWConfig, Capturable, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
@@ -231,14 +231,9 @@ fn conv_block() -> Result<()> {
         let mut all = Vec::new();
         for train in [true, false] {
             let close = closest_choice(&x, &weight, &bias, &gamma, &beta, &running, train)? < 1e-3;
-            let convolution = Convolution { weight: &weight, bias: Some(&bias), config };
-            let normalisation = Normalisation {
-                running: &running,
-                weight: Some(&gamma),
-                bias: Some(&beta),
-                config: BatchNormConfig::default(),
-            };
-            let y = conv_batch_norm_relu_max_pool(&x, convolution, normalisation, train)?;
+            let [w, b, scale, shift] = [&weight, &bias, &gamma, &beta].map(|var| var.as_tensor().clone());
+            let bn = BatchNorm2d::new(running.clone(), Some(scale), Some(shift), BatchNormConfig::default())?;
+            let y = ConvBlock::new(Conv2d::new(w, Some(b), config), bn).forward_t(&x, train)?;
             let results = inputs.gradients(y, &[&x, &weight, &gamma, &beta])?;
             // Where rounding decides what the pool or ReLU chooses, only the values are the same.
             all.extend(results.into_iter().take(if close { 1 } else { 5 }));
@@ -318,7 +313,7 @@ fn ten_steps() -> Result<()> {
 }
 
 /// Twenty steps, the learning rate another at each, the tenth batch a short one, after which `restore` puts the
-/// optimiser's state back. Losses, counts and all parameters.
+/// optimizer's state back. Losses, counts and all parameters.
 fn train_by_graph<O: Capturable>(
     gpu: &Device,
     by_graph: bool,
@@ -375,7 +370,7 @@ fn a_captured_step_gives_the_bits_of_a_plain_one() -> Result<()> {
 
 /// More parameters than one table holds, saved and restored.
 #[test]
-fn an_optimiser_goes_on_from_its_state() -> Result<()> {
+fn an_optimizer_goes_on_from_its_state() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let mut numbers = Numbers::new(7);
     let start = (0..60).map(|i| numbers.tensor(&[1 + 37 * i])?.to_device(&gpu)).collect::<Result<Vec<_>>>()?;

@@ -10,7 +10,7 @@ use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, Placement, RunningSta
 use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup, SGD, SgdConfig};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::Optimizer;
-use launch::{Argument, Block, Channels, Columns, Labels, Launch, Normaliser, Pooling, Running};
+use launch::{Argument, Block, Channels, Columns, Labels, Launch, Normalizer, Pooling, Running};
 use proptest::prelude::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
@@ -248,14 +248,14 @@ proptest! {
     }
 
     #[test]
-    fn optimisers(
+    fn optimizers(
         lengths in prop::collection::vec(prop_oneof![9 => 1usize..50, 1 => 1000usize..3000], 1..60),
         settings in (0.0..0.5f64, 0.0..0.1f64, prop_oneof![Just(0.0), 0.1..0.95f64], 0.0..0.5f64),
         nesterov: bool,
         stored: bool,
         seed: u64,
     ) {
-        check(optimiser_case(&lengths, settings, nesterov, stored, seed));
+        check(optimizer_case(&lengths, settings, nesterov, stored, seed));
     }
 }
 
@@ -360,14 +360,14 @@ fn batch_norm_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
         let mut batches = Memory::new(vec![0i64]);
         let (y, dy, gradients) =
             reference(&wanted, seed ^ 1, || ops::batch_norm2d(&x, Some(&vectors.running), g, b, config, train))?;
-        let normaliser = Normaliser {
+        let normalizer = Normalizer {
             mean: if train { mean.at() } else { running_mean.at() },
             inverse: inverse.at(),
             gamma: gamma_at,
             beta: beta_at,
         };
         if train {
-            // What is normalised may lack a bias that the running mean knows of.
+            // What is normalized may lack a bias that the running mean knows of.
             let mut lacking = Memory::of(&bias)?;
             let running = Running {
                 mean: running_mean.at(),
@@ -376,7 +376,7 @@ fn batch_norm_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
                 bias: if seed % 5 < 2 { lacking.at() } else { 0 },
             };
             gpu.run(channels.moments(input.at(), sums.at()));
-            gpu.run(channels.statistics(input.at(), sums.at(), &normaliser, running, (config.eps, config.momentum)));
+            gpu.run(channels.statistics(input.at(), sums.at(), &normalizer, running, (config.eps, config.momentum)));
             let shift = if running.bias == 0 { bias.zeros_like()? } else { bias.affine(config.momentum, 0.0)? };
             running_mean.assert_close(
                 "running mean",
@@ -388,13 +388,13 @@ fn batch_norm_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
         } else {
             gpu.run(channels.inverse(running_var.at(), inverse.at(), config.eps));
         }
-        gpu.run(channels.normalise(input.at(), &normaliser, found.at()));
+        gpu.run(channels.normalize(input.at(), &normalizer, found.at()));
         found.assert_close("batch norm", &y, TOLERANCE)?;
         let mut grad = Memory::of(&dy)?;
-        gpu.run(channels.gradient_sums(grad.at(), input.at(), normaliser.mean, sums.at()));
+        gpu.run(channels.gradient_sums(grad.at(), input.at(), normalizer.mean, sums.at()));
         gpu.run(channels.gradients(sums.at(), inverse.at(), dgamma.at(), dbeta.at()));
         let places = (grad.at(), input.at(), back.at());
-        gpu.run(channels.backward(places, &normaliser, (dgamma.at(), dbeta.at()), train));
+        gpu.run(channels.backward(places, &normalizer, (dgamma.at(), dbeta.at()), train));
         // Differences of rounding count against the gradient that comes in: in training what goes out may be near 0.
         assert_gradient("batch norm's gradient", &back, &gradients[0])?;
         if affine {
@@ -426,9 +426,9 @@ fn block_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
     let mut wanted = vec![&y];
     wanted.extend(affine.then_some([&vectors.gamma, &vectors.beta]).into_iter().flatten());
     let config = BatchNormConfig::default();
-    let normalised = ops::batch_norm2d(&y.as_detached_tensor(), None, g, b, config, true)?;
+    let normalized = ops::batch_norm2d(&y.as_detached_tensor(), None, g, b, config, true)?;
     // Where rounding decides on which side of ReLU a value lies, the gradients may differ.
-    if normalised.abs()?.flatten_all()?.min(0)?.to_scalar::<f32>()? < 1e-5 {
+    if normalized.abs()?.flatten_all()?.min(0)?.to_scalar::<f32>()? < 1e-5 {
         return Ok(());
     }
     let (pooled, dy, gradients) = reference(&wanted, seed ^ 1, || {
@@ -440,7 +440,7 @@ fn block_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
     let channels = Channels::new(n, c, rows * columns);
     let (mut gamma, mut beta) = (Memory::of(&vectors.gamma)?, Memory::of(&vectors.beta)?);
     let (mut mean, mut inverse) = (Memory::<f32>::empty(c), Memory::<f32>::empty(c));
-    let normaliser = Normaliser {
+    let normalizer = Normalizer {
         mean: mean.at(),
         inverse: inverse.at(),
         gamma: if affine { gamma.at() } else { 0 },
@@ -448,12 +448,12 @@ fn block_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
     };
     let (mut input, mut sums) = (Memory::of(&y)?, Memory::<f64>::empty(channels.sums()));
     gpu.run(channels.moments(input.at(), sums.at()));
-    gpu.run(channels.statistics(input.at(), sums.at(), &normaliser, Running::default(), (config.eps, 0.1)));
+    gpu.run(channels.statistics(input.at(), sums.at(), &normalizer, Running::default(), (config.eps, 0.1)));
     let (mut found, mut winners) =
         (Memory::<f32>::empty(pooled.elem_count()), Memory::<u8>::empty(pooled.elem_count()));
-    gpu.run(block.forward(input.at(), &normaliser, found.at(), winners.at()));
+    gpu.run(block.forward(input.at(), &normalizer, found.at(), winners.at()));
     found.assert_close("block", &pooled, TOLERANCE)?;
-    gpu.run(block.forward(input.at(), &normaliser, found.at(), 0));
+    gpu.run(block.forward(input.at(), &normalizer, found.at(), 0));
     found.assert_close("block without winners", &pooled, TOLERANCE)?;
 
     let mut grad = Memory::of(&dy)?;
@@ -463,7 +463,7 @@ fn block_case(dims: [usize; 4], affine: bool, seed: u64) -> Result<()> {
     gpu.run(block.gradient_sums(grad.at(), winners.at(), input.at(), mean.at(), sums.at()));
     gpu.run(block.channels().gradients(sums.at(), inverse.at(), dgamma.at(), dbeta.at()));
     let vectors = (dgamma.at(), dbeta.at());
-    gpu.run(block.backward((grad.at(), winners.at()), input.at(), &normaliser, vectors, back.at()));
+    gpu.run(block.backward((grad.at(), winners.at()), input.at(), &normalizer, vectors, back.at()));
     winners.values();
     assert_gradient("block's gradient", &back, &gradients[0])?;
     if affine {
@@ -637,7 +637,7 @@ fn bf16() -> Result<()> {
 }
 
 /// With `stored` the settings are read from memory, as in a CUDA graph.
-fn optimiser_case(
+fn optimizer_case(
     lengths: &[usize],
     settings: (f64, f64, f64, f64),
     nesterov: bool,

@@ -199,8 +199,8 @@ fn batch_norm(
             dw[channel] += dy[i] * (x[i] - m) * s;
         }
         for &i in &places {
-            let centred = if train { (db[channel] + (x[i] - m) * s * dw[channel]) / count } else { 0. };
-            dx[i] = weight[channel] * s * (dy[i] - centred);
+            let centered = if train { (db[channel] + (x[i] - m) * s * dw[channel]) / count } else { 0. };
+            dx[i] = weight[channel] * s * (dy[i] - centered);
         }
     }
     (y, mean, var, [dx, dw, db])

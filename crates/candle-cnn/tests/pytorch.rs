@@ -20,7 +20,7 @@ const TOLERANCE: f64 = 1e-5;
 fn fixtures(name: &str) -> Result<HashMap<String, Tensor>> {
     let file: &[u8] = match name {
         "operations" => include_bytes!("fixtures/operations.safetensors"),
-        "optimisers" => include_bytes!("fixtures/optimisers.safetensors"),
+        "optimizers" => include_bytes!("fixtures/optimizers.safetensors"),
         "training" => include_bytes!("fixtures/training.safetensors"),
         _ => candle_core::bail!("there are no fixtures {name:?}"),
     };
@@ -190,30 +190,30 @@ fn gradients(vars: &[Var], values: &[Option<Tensor>]) -> GradStore {
     store
 }
 
-/// The parameters after ten steps; halfway the state is saved and put into an optimiser made anew.
+/// The parameters after ten steps; halfway the state is saved and put into an optimizer made anew.
 fn ten_steps<O: Optimizer>(
     make: impl Fn(Vec<Var>) -> Result<O>,
     hand_over: impl Fn(&O, &mut O) -> Result<()>,
 ) -> Result<Vec<Var>> {
     let mut numbers = Numbers::new(700);
     let vars = vec![numbers.var(&[4, 3])?, numbers.var(&[5])?];
-    let mut optimiser = make(vars.clone())?;
+    let mut optimizer = make(vars.clone())?;
     for step in 0..10 {
         if step == 5 {
             let mut again = make(vars.clone())?;
-            hand_over(&optimiser, &mut again)?;
-            optimiser = again;
+            hand_over(&optimizer, &mut again)?;
+            optimizer = again;
         }
         let drawn = vars.iter().map(|var| numbers.tensor(var.dims())).collect::<Result<Vec<_>>>()?;
         let present = drawn.into_iter().enumerate().map(|(i, g)| (i != 1 || step % 3 != 0).then_some(g));
-        optimiser.step(&gradients(&vars, &present.collect::<Vec<_>>()))?;
+        optimizer.step(&gradients(&vars, &present.collect::<Vec<_>>()))?;
     }
     Ok(vars)
 }
 
 #[test]
-fn ten_steps_of_each_optimiser() -> Result<()> {
-    let fixtures = fixtures("optimisers")?;
+fn ten_steps_of_each_optimizer() -> Result<()> {
+    let fixtures = fixtures("optimizers")?;
     let none = SgdConfig::default();
     let sgd = [
         ("sgd.plain", SgdConfig { learning_rate: 0.1, ..none }),
@@ -245,7 +245,7 @@ fn ten_steps_of_each_optimiser() -> Result<()> {
 
 #[test]
 fn schedules() -> Result<()> {
-    let fixtures = fixtures("optimisers")?;
+    let fixtures = fixtures("optimizers")?;
     let other = Schedule::OneCycle { maximum: 0.2, steps: 17, warm_up: 0.2, initial_divisor: 10., final_divisor: 100. };
     let schedules = [
         ("constant", Schedule::Constant { rate: 0.1 }),

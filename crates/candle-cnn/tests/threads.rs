@@ -1,10 +1,11 @@
-//! The same bits with any number of threads, after a run, and with AVX2 as with AVX-512.
+//! The same bits with any number of threads, after a run, and with AVX2 as with AVX-512; tensors that go from thread to
+//! thread.
 
 mod support;
 
 use candle_cnn::optim::{SGD, SgdConfig};
 use candle_cnn::{ops, parameters::Parameters};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{ModuleT, Optimizer};
 use support::{Numbers, small_network};
 
@@ -71,4 +72,24 @@ fn avx2_and_avx512_give_the_same_bits() {
     let (avx2, avx512) = (run("avx2"), run("avx512"));
     assert_eq!((avx2[0].as_str(), avx512[0].as_str()), ("Avx2", "Avx512"));
     assert_eq!(avx2[1..], avx512[1..]);
+}
+
+/// Tensors that threads make side by side and hand to each other are never taken for another candle's.
+#[test]
+fn threads_raise_no_alarm() -> Result<()> {
+    let shared = Var::ones(64, DType::F32, &Device::Cpu)?;
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (send, shared) = (send.clone(), shared.clone());
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    let y = ops::relu(&shared).and_then(|y| ops::relu(&(y + 1.0)?));
+                    send.send(y.and_then(|y| ops::relu(&y))).unwrap();
+                }
+            });
+        }
+        drop(send);
+        receive.iter().try_for_each(|y| ops::relu(&y?).map(drop))
+    })
 }

@@ -12,7 +12,6 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
-use crate::display::{Show, Table, View};
 use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
 
 /// The original's batch size.
@@ -67,11 +66,11 @@ pub struct DataLoader {
     dataset: Dataset,
     device: Device,
     batch_size: usize,
-    shuffle: bool,
+    pub(crate) shuffle: bool,
     seed: u64,
-    drop_last: bool,
+    pub(crate) drop_last: bool,
     normalize: Option<Normalize>,
-    augment: Vec<Augment>,
+    pub(crate) augment: Vec<Augment>,
     prefetch: usize,
 }
 
@@ -311,31 +310,6 @@ impl DataLoader {
             Some(normalize) => normalize.tables(),
             None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
         }
-    }
-}
-
-impl Show for DataLoader {
-    fn view(&self) -> View {
-        let yes_or_no = |yes: bool| if yes { "yes" } else { "no" };
-        let order = if self.shuffle {
-            format!("another in each epoch, from seed {}", self.seed)
-        } else {
-            "the data set's".into()
-        };
-        let changes: Vec<String> = self.augment.iter().map(Augment::describe).collect();
-        let changes = if changes.is_empty() { "none".to_string() } else { changes.join(", then ") };
-        let values = self.normalize.as_ref().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
-            format!("normalised with mean {mean:.4?}, standard deviation {std:.4?}")
-        });
-        Table::new(["a loader of batches", ""])
-            .row(["data set", &self.dataset.to_string()])
-            .row(["batch size", &self.batch_size.to_string()])
-            .row(["batches in an epoch", &self.len().to_string()])
-            .row(["last one left out if not full", yes_or_no(self.drop_last)])
-            .row(["order", &order])
-            .row(["random changes", &changes])
-            .row(["values", &values])
-            .into()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::paths::folder_of_the_run;
 
-/// The folder that `cargo lab run` names for the notebook it runs.
-const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
+pub use crate::paths::{runs_folder, show_path};
 
 /// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC:
 /// `runs/20261124-101500-name`. Under `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
@@ -31,8 +31,8 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
             reason: "letters, digits, spaces, - and _ make a folder's name".into(),
         });
     }
-    match std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty()) {
-        Some(run) => new_folder(Path::new(&run), name),
+    match folder_of_the_run() {
+        Some(run) => new_folder(&run, name),
         None => {
             let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
             new_folder(&runs_folder(), &format!("{now}-{name}"))
@@ -58,50 +58,6 @@ fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
             }
             Err(error) => return Err(failed(&folder)(error)),
         }
-    }
-}
-
-/// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root. For an
-/// exported notebook on a machine without the repository it is `runs/` in the current folder.
-///
-/// ```
-/// assert!(cifar_lab::run_folder::runs_folder().ends_with("runs"));
-/// ```
-pub fn runs_folder() -> PathBuf {
-    repository().join("runs")
-}
-
-/// The folder that the notebook lies in: the process's own, or that of the copy that `cargo lab run` executes.
-pub(crate) fn notebook_folder() -> PathBuf {
-    let of_the_copy = std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty());
-    of_the_copy.map_or_else(|| PathBuf::from("."), PathBuf::from)
-}
-
-/// The repository that this crate was compiled in, or, for a program that runs on a machine without it, the current
-/// folder.
-pub(crate) fn repository() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize();
-    repository.or_else(|_| std::env::current_dir()).unwrap_or_else(|_| PathBuf::from("."))
-}
-
-/// `path` as a notebook shows it: from the repository's root, or from `~`, so that a saved notebook names nobody's home
-/// folder.
-///
-/// ```
-/// use std::path::Path;
-/// assert_eq!(cifar_lab::run_folder::show_path(Path::new("elsewhere/a.svg")), "elsewhere/a.svg");
-/// if let Some(home) = std::env::home_dir() {
-///     assert_eq!(cifar_lab::run_folder::show_path(&home.join("a.svg")), "~/a.svg");
-/// }
-/// ```
-pub fn show_path(path: &Path) -> String {
-    if let Ok(inside) = path.strip_prefix(repository()) {
-        return inside.display().to_string();
-    }
-    let home = std::env::home_dir().filter(|home| home.parent().is_some());
-    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
-        Some(inside) => Path::new("~").join(inside).display().to_string(),
-        None => path.display().to_string(),
     }
 }
 

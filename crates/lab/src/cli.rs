@@ -1,27 +1,21 @@
 //! Verbs and options.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::acceptance::{self, Selection};
-use crate::bench;
-use crate::bundle;
-use crate::check::kernel::{self, Laboratory};
+use crate::commands::test::Selection;
+use crate::commands::{bench, bundle, doctor, export, open, run, test};
 use crate::cuda::CudaBuild;
-use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
-use crate::export;
-use crate::kernel::{launcher, report, settings};
+use crate::kernel::{launcher, report};
 use crate::notebook::parameters::Setting;
 use crate::programs::Program;
 use crate::repository::Repository;
-use crate::run;
 
 /// Without a verb: sets up what is missing and opens JupyterLab on the notebooks.
 #[derive(Parser)]
@@ -170,14 +164,14 @@ pub fn main() -> Result<ExitCode> {
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let arguments = Arguments::parse();
     match arguments.verb {
-        None => open(&Repository::current()?, &arguments.jupyter),
+        None => open::open(&Repository::current()?, &arguments.jupyter),
         Some(Verb::Run { notebooks, settings, twice, write_back }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
             run::run(&Repository::current()?, &notebooks, &settings, twice, write_back).map(code)
         }
         Some(Verb::Test { only, filter, idle_seconds }) => {
             let selection = Selection { only, filter };
-            acceptance::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
+            test::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
         }
         Some(Verb::Export { notebook, out, settings, cuda, no_build }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
@@ -204,64 +198,11 @@ pub fn main() -> Result<ExitCode> {
             arguments.extend(pictures.into_iter().map(PathBuf::into_os_string));
             Program::Binary("predict").run(&Repository::current()?, &arguments)
         }
-        Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
+        Some(Verb::MeasureStart { times }) => test::kernel::measure_starts(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),
         Some(Verb::Guard { folder }) => launcher::guard(&folder).map(|()| ExitCode::SUCCESS),
     }
-}
-
-/// Measures starts; returns whether each was within the bounds.
-fn measure_start(repository: &Repository, times: usize) -> Result<bool> {
-    let ready = environment::set_up(repository)?;
-    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
-    let interrupts = run::Interrupts::watch()?;
-    let laboratory = Laboratory {
-        repository,
-        ready: &ready,
-        interrupts: &interrupts,
-        folder: folder.path().to_path_buf(),
-        idle: Duration::ZERO,
-    };
-    let mut all_fast = true;
-    for _ in 0..times {
-        let (remark, fast) = kernel::measure_start(&laboratory).map_err(|reason| Error::Step {
-            step: "measuring a start".to_string(),
-            reason,
-            advice: "`cargo lab doctor` says what is missing.".to_string(),
-        })?;
-        println!("{remark}{}", if fast { "" } else { " (too slow)" });
-        all_fast &= fast;
-    }
-    Ok(all_fast)
-}
-
-/// Becomes JupyterLab, with `options` for it.
-fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
-    let ready = environment::set_up(repository)?;
-    let mut command = Command::new(ready.environment.join("bin/jupyter-lab"));
-    settings::forget_cargo_run(&mut command, repository);
-    // In front of whatever kernelspec called `rust` the user may have.
-    let own = ready.environment.join("share/jupyter");
-    let others = std::env::var_os("JUPYTER_PATH").unwrap_or_default();
-    let path = [own].into_iter().chain(std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()));
-    if let Ok(path) = std::env::join_paths(path) {
-        command.env("JUPYTER_PATH", path);
-    }
-    println!("Opening JupyterLab on the notebooks; Ctrl-C in this terminal ends it.");
-    // The whole repository can be browsed, runs/ among it; a kernel's working directory is its notebook's folder.
-    command.arg(format!("--ServerApp.root_dir={}", repository.root().display()));
-    command.arg("--LabApp.default_url=/lab/tree/notebooks");
-    // Jupyter refuses to work for root, which in a container is who one is. It listens on this machine only.
-    if rustix::process::geteuid().is_root() {
-        command.arg("--allow-root");
-    }
-    command.args(options).current_dir(repository.root());
-    Err(Error::Start {
-        program: "jupyter-lab".to_string(),
-        source: command.exec(),
-        advice: "Deleting .venv makes the next run set it up anew.",
-    })
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::commands::export::cells::CellError;
 use crate::cuda::Reason as CudaReason;
-use crate::export::cells::CellError;
 use crate::kernel::settings::EVCXR_VERSION;
 
 /// A result whose error is [`enum@Error`].

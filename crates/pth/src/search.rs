@@ -1,4 +1,4 @@
-//! Where in a file's content the state dict is.
+//! Finds the state dict in a file's content.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,14 +6,14 @@ use crate::error::{Error, Result, excerpt};
 use crate::pickle::Node;
 use crate::rebuild;
 
-/// Where training scripts put the state dict that counts, in the order in which they are tried. Under any other key it
-/// is found too, as long as there is only one.
+/// The keys under which training scripts save the state dict, in the order they are tried. Under any other key it is
+/// found too, provided it is the only one.
 const USUAL_KEYS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
-/// Keys that an error lists; more say no more.
+/// How many keys an error lists; more would not help.
 const LISTED: usize = 10;
 
-/// The value under `keys`, one inside the other.
+/// The dict under these nested keys.
 pub(crate) fn follow<'p, 'a>(root: Node<'p, 'a>, keys: &[&str]) -> Result<Node<'p, 'a>> {
     let mut found = root;
     for (depth, key) in keys.iter().enumerate() {
@@ -28,8 +28,8 @@ pub(crate) fn follow<'p, 'a>(root: Node<'p, 'a>, keys: &[&str]) -> Result<Node<'
     Ok(found)
 }
 
-/// The one state dict in a file's content: the content itself, what lies under a usual key, or the only dict of tensors
-/// under any key.
+/// The state dict in a file's content: the content itself, the value of a usual key, or the only dict of tensors under
+/// any other key.
 pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
     if is_state_dict(root) || is_empty_dict(root) {
         return Ok(root);
@@ -43,7 +43,7 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
     let mut seen = HashSet::new();
     while let Some((value, keys)) = queue.pop_front() {
         for (key, inner) in children(value, keys.is_empty()) {
-            // One value may lie in several places, or in itself.
+            // A value may appear in several places, or contain itself.
             if inner.identity().is_some_and(|identity| seen.insert(identity)) {
                 let keys: Vec<String> = keys.iter().cloned().chain([key]).collect();
                 if is_state_dict(inner) {
@@ -65,7 +65,7 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
     }
 }
 
-/// Whether this is a dict of named tensors and nothing else.
+/// Whether this is a dict of named tensors only.
 fn is_state_dict(value: Node) -> bool {
     let Some(mut entries) = value.entries() else { return false };
     let mut any = false;
@@ -83,8 +83,8 @@ fn has_tensors(value: Node) -> bool {
     value.entries().is_some_and(|mut entries| entries.any(|(_, value)| rebuild::is_tensor(value)))
 }
 
-/// The values under named keys, and of what the file itself is also a list's or a tuple's items. An optimizer's state
-/// has numbers for keys: the tensors there are no weights.
+/// The values of string keys; of the file's root also the items of a list or tuple. An optimizer's state has integer
+/// keys: its tensors are not weights.
 fn children<'p, 'a>(value: Node<'p, 'a>, is_root: bool) -> Vec<(String, Node<'p, 'a>)> {
     let named = value.entries().into_iter().flatten();
     let named = named.filter_map(|(key, value)| Some((excerpt(key.as_text()?.as_bytes()), value)));
@@ -92,7 +92,7 @@ fn children<'p, 'a>(value: Node<'p, 'a>, is_root: bool) -> Vec<(String, Node<'p,
     named.chain(items.map(|(index, value)| (index.to_string(), value))).collect()
 }
 
-/// What Python has at `value[key]`, whether the key is a text or a number.
+/// Python's `value[key]`, for a string or an integer key.
 fn child<'p, 'a>(value: Node<'p, 'a>, key: &str) -> Option<Node<'p, 'a>> {
     value.get(key).or_else(|| {
         let number: usize = key.parse().ok()?;
@@ -101,7 +101,7 @@ fn child<'p, 'a>(value: Node<'p, 'a>, key: &str) -> Option<Node<'p, 'a>> {
     })
 }
 
-/// `["ema"]["weights"]`, as Python has it.
+/// Keys as Python subscripts: `["ema"]["weights"]`.
 fn subscripts(keys: &[impl AsRef<str>]) -> String {
     if keys.is_empty() {
         return "the file's content".into();
@@ -109,13 +109,13 @@ fn subscripts(keys: &[impl AsRef<str>]) -> String {
     keys.iter().map(|key| format!("[\"{}\"]", excerpt(key.as_ref().as_bytes()))).collect()
 }
 
-/// Why there is nothing: `nearest` is a dict with tensors and something else in it.
+/// Why no state dict was found; `nearest` is a dict that holds tensors and other values.
 fn none(root: Node, nearest: Option<Node>) -> Error {
     let nearest = nearest.or_else(|| Some(root).filter(|root| has_tensors(*root)));
     let other = nearest
         .and_then(|dict| dict.entries()?.find(|(key, value)| key.as_text().is_none() || !rebuild::is_tensor(*value)));
     match other {
-        Some((key, value)) => Error::NotATensor { name: name(key), found: value.describe() },
+        Some((key, value)) => not_a_tensor(key, value),
         None if root.entries().is_none() => no_dict("the file's content".into(), root),
         None => Error::NoStateDict {
             at: "the file's content".into(),
@@ -129,12 +129,22 @@ fn no_dict(at: String, found: Node) -> Error {
     Error::NoStateDict { at, found: found.describe(), hint: advice(found) }
 }
 
-/// A key for a message.
-pub(crate) fn name(key: Node) -> String {
-    key.as_text().map_or_else(|| format!("a key that is {}", key.describe()), |key| excerpt(key.as_bytes()))
+/// The error for an entry that is not a named tensor.
+pub(crate) fn not_a_tensor(key: Node, value: Node) -> Error {
+    if key.as_text().is_some() || !rebuild::is_tensor(value) {
+        return Error::NotATensor { name: name(key), found: value.describe() };
+    }
+    let (tensor, what) = ("the state dict".into(), "a key");
+    Error::Description { tensor, what, found: key.describe(), expected: "a string" }
 }
 
-/// The keys of a dict with what lies there: `epoch (an integer), net (an object of net.Net)`.
+/// A key for a message.
+fn name(key: Node) -> String {
+    let number = || key.as_i64().map_or_else(|| key.describe(), |number| number.to_string());
+    key.as_text().map_or_else(number, |key| excerpt(key.as_bytes()))
+}
+
+/// A dict's keys and what they hold: `epoch (an integer), net (an object of net.Net)`.
 fn summary(dict: Node) -> Option<String> {
     let mut entries = dict.entries()?.peekable();
     entries.peek()?;
@@ -144,18 +154,18 @@ fn summary(dict: Node) -> Option<String> {
     Some(listed.join(", ") + if entries.peek().is_some() { ", …" } else { "" })
 }
 
-/// What to do about it, where that is known.
+/// What to do about it, if known.
 fn advice(found: Node) -> String {
     let is_module = |value: Node| value.call().is_some_and(|call| call.state.get("_modules").is_some());
     if rebuild::is_tensor(found) {
-        ": name it, as in torch.save({\"weight\": tensor}, path)".into()
+        ": give it a name, as in torch.save({\"weight\": tensor}, path)".into()
     } else if is_module(found) {
-        ": that is a whole module; in Python, save model.state_dict() and not the model".into()
+        ": this is a whole module; in Python, save model.state_dict() instead of the model".into()
     } else if let Some((key, _)) = found.entries().into_iter().flatten().find(|(_, value)| is_module(*value)) {
         let key = name(key);
-        format!(": {key} is a whole module; in Python, save {key}.state_dict() and not {key}")
+        format!(": {key} is a whole module; in Python, save {key}.state_dict() instead of {key}")
     } else if found.get("param_groups").is_some() {
-        ": that is an optimizer's state; in Python, save model.state_dict()".into()
+        ": this is an optimizer's state; in Python, save model.state_dict()".into()
     } else {
         String::new()
     }

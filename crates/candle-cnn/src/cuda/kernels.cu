@@ -54,12 +54,12 @@ static __device__ inline void block_sums(double *first, double *second) {
     *second = b[0];
 }
 
-#include "activation.cu"
-#include "batch_norm.cu"
-#include "block.cu"
-#include "convolution.cu"
-#include "cross_entropy.cu"
-#include "gather.cu"
-#include "optimiser.cu"
-#include "pool.cu"
+#include "../activation/activation.cu"
+#include "../batch_norm2d/batch_norm2d.cu"
+#include "../block/block.cu"
+#include "../conv2d/conv2d.cu"
+#include "../cross_entropy/cross_entropy.cu"
+#include "../gather_images/gather_images.cu"
+#include "../optim/optimizer.cu"
+#include "../pool2d/pool2d.cu"
 #include "precision.cu"

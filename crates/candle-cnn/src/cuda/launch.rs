@@ -9,11 +9,11 @@ const MOST_BLOCKS: usize = 1 << 16;
 const ENOUGH_BLOCKS: usize = 1024;
 /// Values that are worth a block of their own.
 const WORTH_A_BLOCK: usize = 2048;
-/// Parameters in one table; `ENTRIES` in optimiser.cu.
+/// Parameters in one table; `ENTRIES` in optimizer.cu.
 const ENTRIES: usize = 48;
-/// Values of a parameter that one block takes; `CHUNK` in optimiser.cu.
+/// Values of a parameter that one block takes; `CHUNK` in optimizer.cu.
 const CHUNK: usize = 1024;
-/// Settings of one parameter; `SETTINGS` in optimiser.cu.
+/// Settings of one parameter; `SETTINGS` in optimizer.cu.
 pub const SETTINGS: usize = 8;
 
 /// Where something begins in the device's memory; 0 is nothing.
@@ -40,7 +40,7 @@ pub enum Argument {
     Table(Box<Table>),
 }
 
-/// One parameter of an optimiser's step; `Entry` in optimiser.cu.
+/// One parameter of an optimizer's step; `Entry` in optimizer.cu.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct Entry {
@@ -54,7 +54,7 @@ pub struct Entry {
     pub settings: [f32; SETTINGS],
 }
 
-/// Parameters of an optimiser's step; `Table` in optimiser.cu.
+/// Parameters of an optimizer's step; `Table` in optimizer.cu.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct Table {
@@ -166,9 +166,9 @@ pub struct Channels {
     pub runs: usize,
 }
 
-/// Vectors that normalise a channel: (x − mean) · inverse · gamma + beta; gamma and beta may be 0.
+/// Vectors that normalize a channel: (x − mean) · inverse · gamma + beta; gamma and beta may be 0.
 #[derive(Debug, Clone, Copy)]
-pub struct Normaliser {
+pub struct Normalizer {
     pub mean: Address,
     pub inverse: Address,
     pub gamma: Address,
@@ -212,18 +212,18 @@ impl Channels {
         in_blocks("batch_norm_moments", self.c * self.runs, arguments)
     }
 
-    /// Writes the normaliser's mean and inverse, and the running statistics.
+    /// Writes the normalizer's mean and inverse, and the running statistics.
     pub fn statistics(
         &self,
         x: Address,
         sums: Address,
-        normaliser: &Normaliser,
+        normalizer: &Normalizer,
         running: Running,
         (eps, momentum): (f64, f64),
     ) -> Launch {
         let Running { mean, var, batches, bias } = running;
         let mut arguments: Vec<Argument> =
-            [x, sums, normaliser.mean, normaliser.inverse, mean, var, batches, bias].map(address).into();
+            [x, sums, normalizer.mean, normalizer.inverse, mean, var, batches, bias].map(address).into();
         arguments.extend(self.sizes());
         arguments.extend([Argument::Double(eps), Argument::Double(momentum)]);
         each("batch_norm_statistics", self.c, arguments)
@@ -235,8 +235,8 @@ impl Channels {
         each("batch_norm_inverse", self.c, arguments)
     }
 
-    pub fn normalise(&self, x: Address, normaliser: &Normaliser, y: Address) -> Launch {
-        let Normaliser { mean, inverse, gamma, beta } = *normaliser;
+    pub fn normalize(&self, x: Address, normalizer: &Normalizer, y: Address) -> Launch {
+        let Normalizer { mean, inverse, gamma, beta } = *normalizer;
         let mut arguments: Vec<Argument> = [x, mean, inverse, gamma, beta, y].map(address).into();
         arguments.extend([self.count(), self.c, self.plane].map(integer));
         each("batch_norm_apply", self.count(), arguments)
@@ -260,11 +260,11 @@ impl Channels {
     pub fn backward(
         &self,
         (dy, x, dx): (Address, Address, Address),
-        normaliser: &Normaliser,
+        normalizer: &Normalizer,
         (dgamma, dbeta): (Address, Address),
         train: bool,
     ) -> Launch {
-        let Normaliser { mean, inverse, gamma, .. } = *normaliser;
+        let Normalizer { mean, inverse, gamma, .. } = *normalizer;
         let mut arguments: Vec<Argument> = [dy, x, mean, inverse, gamma, dgamma, dbeta, dx].map(address).into();
         arguments.extend([self.count(), self.c, self.plane].map(integer));
         arguments.push(Argument::Float(if train { self.share() } else { 0.0 }));
@@ -297,8 +297,8 @@ impl Block {
     }
 
     /// `winners` (`u8`, may be 0) gets which pixel of each window is the maximum.
-    pub fn forward(&self, y: Address, normaliser: &Normaliser, pooled: Address, winners: Address) -> Launch {
-        let Normaliser { mean, inverse, gamma, beta } = *normaliser;
+    pub fn forward(&self, y: Address, normalizer: &Normalizer, pooled: Address, winners: Address) -> Launch {
+        let Normalizer { mean, inverse, gamma, beta } = *normalizer;
         let mut arguments: Vec<Argument> = [y, mean, inverse, gamma, beta, pooled, winners].map(address).into();
         arguments.extend([integer(self.n * self.c), self.picture()]);
         each("block_forward", self.n * self.c * self.windows(), arguments)
@@ -322,11 +322,11 @@ impl Block {
         &self,
         (dpooled, winners): (Address, Address),
         y: Address,
-        normaliser: &Normaliser,
+        normalizer: &Normalizer,
         (dgamma, dbeta): (Address, Address),
         dy: Address,
     ) -> Launch {
-        let Normaliser { mean, inverse, gamma, .. } = *normaliser;
+        let Normalizer { mean, inverse, gamma, .. } = *normalizer;
         let pixels = self.rows * self.columns;
         let mut arguments: Vec<Argument> =
             [dpooled, winners, y, mean, inverse, gamma, dgamma, dbeta, dy].map(address).into();

@@ -4,21 +4,10 @@
 //! waits for the GPU or reads from it, memory may be given back as soon as its last use has been launched, and a step
 //! can be captured in a CUDA graph. No kernel uses atomics: the same values give the same bits.
 
-pub(crate) mod activation;
-pub(crate) mod batch_norm2d;
 pub(crate) mod capture;
-pub(crate) mod conv2d;
-pub(crate) mod conv_block;
-pub(crate) mod cross_entropy;
-#[cfg(feature = "cudnn")]
-mod cudnn;
-pub(crate) mod gather_images;
 #[allow(missing_docs)] // The test includes it, so it says `pub`; kernels.cu says what each kernel does.
-mod launch;
-pub(crate) mod linear;
+pub(crate) mod launch;
 mod memory_pool;
-pub(crate) mod optimiser;
-pub(crate) mod pool2d;
 
 use candle_core::cuda_backend::cudarc::cublas;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg};
@@ -27,9 +16,9 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Storage, Tensor};
 use std::ffi::{c_int, c_void};
 
-use crate::Error;
+use crate::error::Error;
 use crate::precision::{Precision, precision};
-use launch::{Address, Argument, Launch, Table};
+use launch::{Address, Argument, Channels, Launch, Table};
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
@@ -44,16 +33,16 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Where it begins. A method, since a closure that names a field keeps that field alone, and not the memory.
-    fn at(&self) -> Address {
+    pub(crate) fn at(&self) -> Address {
         self.begin
     }
 
-    fn into_storage(self) -> Storage {
+    pub(crate) fn into_storage(self) -> Storage {
         Storage::Cuda(self.storage)
     }
 
     /// A tensor outside of any graph.
-    fn into_tensor(self, shape: &[usize]) -> Tensor {
+    pub(crate) fn into_tensor(self, shape: &[usize]) -> Tensor {
         Tensor::from_storage(self.into_storage(), shape, BackpropOp::none(), false)
     }
 }
@@ -71,12 +60,12 @@ struct Factor {
 /// The device that an operation runs on, forward and backward, and the precision of its products.
 #[derive(Clone)]
 pub(crate) struct Gpu {
-    device: CudaDevice,
-    precision: Precision,
+    pub(crate) device: CudaDevice,
+    pub(crate) precision: Precision,
 }
 
 impl Gpu {
-    fn new(device: CudaDevice) -> Result<Self> {
+    pub(crate) fn new(device: CudaDevice) -> Result<Self> {
         /// The first compute capability with units for TF32 and bf16.
         const AMPERE: i32 = 8;
         memory_pool::keep(&device);
@@ -90,19 +79,19 @@ impl Gpu {
         Ok(Self { device, precision })
     }
 
-    fn of(x: &Tensor) -> Result<Self> {
+    pub(crate) fn of(x: &Tensor) -> Result<Self> {
         Self::new(x.device().as_cuda_device()?.clone())
     }
 
     /// Room for `count` values, which are to be written before they are read.
-    fn empty<T: CudaDType + DeviceRepr>(&self, count: usize) -> Result<Memory> {
-        let storage = uninitialised::<T>(&self.device, count)?;
+    pub(crate) fn empty<T: CudaDType + DeviceRepr>(&self, count: usize) -> Result<Memory> {
+        let storage = uninitialized::<T>(&self.device, count)?;
         let begin = begin::<T>(&storage, 0)?;
         Ok(Memory { storage, begin })
     }
 
     /// `count` values from `x` on as bf16.
-    fn rounded(&self, x: Address, count: usize) -> Result<Memory> {
+    pub(crate) fn rounded(&self, x: Address, count: usize) -> Result<Memory> {
         // candle's 16-bit integer: nothing here needs to know that these are bf16.
         let rounded = self.empty::<i16>(count)?;
         self.run(launch::to_bf16(x, rounded.at(), count))?;
@@ -120,7 +109,7 @@ impl Gpu {
     }
 
     /// a · b for matrices `[m, k]` and `[k, n]`, either of them transposed or not, by cuBLAS.
-    fn product(&self, a: &Tensor, b: &Tensor) -> Result<Memory> {
+    pub(crate) fn product(&self, a: &Tensor, b: &Tensor) -> Result<Memory> {
         let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
         let (a, b, product) = (self.factor(a)?, self.factor(b)?, self.empty::<f32>(m * n)?);
         let (one, zero) = (1f32, 0f32);
@@ -168,7 +157,7 @@ impl Gpu {
     ///
     /// Its arguments must be those of the kernel, and the addresses those of tensors, or of memory from [`Self::empty`],
     /// that are at least as large as the sizes say.
-    fn run(&self, launch: Launch) -> Result<()> {
+    pub(crate) fn run(&self, launch: Launch) -> Result<()> {
         let kernel = self.device.get_or_load_custom_func(launch.kernel, "candle-cnn", PTX).map_err(explained)?;
         let mut arguments = kernel.builder();
         for argument in &launch.arguments {
@@ -200,7 +189,7 @@ fn size(size: usize) -> Result<c_int> {
 }
 
 /// Memory of candle's, not written yet.
-pub(crate) fn uninitialised<T: CudaDType + DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaStorage> {
+pub(crate) fn uninitialized<T: CudaDType + DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaStorage> {
     // SAFETY: callers launch what writes it before anything reads it; `f32` and integers have no invalid bits.
     let slice = unsafe { device.alloc::<T>(count) }.map_err(|error| {
         let bytes = count * size_of::<T>();
@@ -218,7 +207,7 @@ fn begin<T: CudaDType>(storage: &CudaStorage, offset: usize) -> Result<Address> 
 }
 
 /// Where a contiguous tensor begins in its device's memory.
-fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
+pub(crate) fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
     let (storage, layout) = x.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cuda(storage), Some((start, _))) => begin::<T>(storage, start),
@@ -227,8 +216,17 @@ fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
 }
 
 /// As [`address`], and 0 where there is no tensor.
-fn address_or_null(x: Option<&Tensor>) -> Result<Address> {
+pub(crate) fn address_or_null(x: Option<&Tensor>) -> Result<Address> {
     x.map_or(Ok(0), address::<f32>)
+}
+
+/// The sum of each channel of dy `[N, C, plane]`: a bias's gradient.
+pub(crate) fn channel_gradient(gpu: &Gpu, dy: Address, [n, c, plane]: [usize; 3]) -> Result<Tensor> {
+    let channels = Channels::new(n, c, plane);
+    let (sums, gradient) = (gpu.empty::<f64>(channels.sums())?, gpu.empty::<f32>(c)?);
+    gpu.run(channels.gradient_sums(dy, 0, 0, sums.at()))?;
+    gpu.run(channels.gradients(sums.at(), 0, 0, gradient.at()))?;
+    Ok(gradient.into_tensor(&[c]))
 }
 
 /// What to do where the kernels can't be loaded.

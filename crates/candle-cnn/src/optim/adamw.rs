@@ -5,13 +5,13 @@ use std::collections::HashMap;
 
 #[cfg(feature = "cuda")]
 use super::capturable;
-use super::capturable::Capturable;
+use super::capturable::{Capturable, Sealed};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, RecordedStep};
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
-use super::sgd::restored;
-#[cfg(feature = "cuda")]
-use crate::cuda::optimiser::{self, RecordedStep};
-use crate::{Error, backward};
+use crate::autograd::graph::backward;
+use crate::error::Error;
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
@@ -180,8 +180,8 @@ impl AdamW {
                     known += 3;
                     Ok(Some(Moments {
                         steps: steps.to_dtype(DType::U32)?.to_scalar()?,
-                        first: restored(&names[1], first, &parameter.var)?,
-                        second: restored(&names[2], second, &parameter.var)?,
+                        first: groups::restored(&names[1], first, &parameter.var)?,
+                        second: groups::restored(&names[2], second, &parameter.var)?,
                     }))
                 }
                 _ => Err(groups::state_error(format!("of {names:?} some are missing"))),
@@ -246,10 +246,12 @@ fn settings(config: AdamWConfig, steps: u32) -> [f64; 7] {
     [keep, size, root, eps, beta2, 1.0 - beta1, 1.0 - beta2]
 }
 
+impl Sealed for AdamW {}
+
 impl Capturable for AdamW {
     #[cfg(feature = "cuda")]
     fn begin_record(&self, device: &CudaDevice) -> Result<RecordedStep> {
-        RecordedStep::new(device, optimiser::ADAMW, self.parameters.len())
+        RecordedStep::new(device, cuda::ADAMW, self.parameters.len())
     }
 
     #[cfg(feature = "cuda")]
@@ -260,7 +262,7 @@ impl Capturable for AdamW {
             capturable::check(NAME, p, gradient, moments.is_some())?;
             let Some(Moments { first, second, steps }) = moments else { continue };
             let settings = settings(self.configs[parameter.group], *steps);
-            step.add(place, &[p, first, second], optimiser::adamw(p, gradient, [first, second], settings)?);
+            step.add(place, &[p, first, second], cuda::adamw(p, gradient, [first, second], settings)?);
         }
         step.launch()
     }
@@ -298,7 +300,7 @@ impl Optimizer for AdamW {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         #[cfg(feature = "cuda")]
-        let mut on_gpu = optimiser::Step::new(optimiser::ADAMW);
+        let mut on_gpu = cuda::Step::new(cuda::ADAMW);
         for (parameter, moments) in self.parameters.iter().zip(&mut self.moments) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
@@ -311,9 +313,9 @@ impl Optimizer for AdamW {
             };
             moments.steps += 1;
             #[cfg(feature = "cuda")]
-            if optimiser::serves(p, gradient) {
+            if cuda::serves(p, gradient) {
                 let moments_now = [&moments.first, &moments.second];
-                on_gpu.add(p, optimiser::adamw(p, gradient, moments_now, settings(config, moments.steps))?)?;
+                on_gpu.add(p, cuda::adamw(p, gradient, moments_now, settings(config, moments.steps))?)?;
                 continue;
             }
             match p.dtype() {

@@ -1,4 +1,4 @@
-//! Optimisers whose step a CUDA graph can repeat.
+//! Optimizers whose step a CUDA graph can repeat.
 
 #[cfg(feature = "cuda")]
 use candle_core::backprop::GradStore;
@@ -7,12 +7,12 @@ use candle_core::{CudaDevice, Result, Tensor};
 use candle_nn::Optimizer;
 
 #[cfg(feature = "cuda")]
-use crate::cuda::optimiser::{self, RecordedStep};
+use super::cuda::{self, RecordedStep};
 
-/// An optimiser whose step a [`StepGraph`](crate::step_graph::StepGraph) can repeat with other learning rates: this
+/// An optimizer whose step a [`StepGraph`](crate::step_graph::StepGraph) can repeat with other learning rates: this
 /// crate's [`SGD`](super::SGD) and [`AdamW`](super::AdamW).
 ///
-/// It has hidden methods, and no other crate can implement it: an optimiser that hands its learning rate to the GPU by
+/// It has hidden methods, and no other crate can implement it: an optimizer that hands its learning rate to the GPU by
 /// value would go on with the captured one.
 pub trait Capturable: Optimizer + sealed::Sealed {
     /// What is filled by [`Self::record`].
@@ -25,7 +25,7 @@ pub trait Capturable: Optimizer + sealed::Sealed {
     #[doc(hidden)]
     fn record(&self, grads: &GradStore, step: &mut RecordedStep) -> Result<()>;
 
-    /// Whether the tensors that `step` changes are still this optimiser's.
+    /// Whether the tensors that `step` changes are still this optimizer's.
     #[cfg(feature = "cuda")]
     #[doc(hidden)]
     fn is_recorded(&self, step: &RecordedStep) -> bool;
@@ -38,19 +38,18 @@ pub trait Capturable: Optimizer + sealed::Sealed {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for crate::optim::SGD {}
-    impl Sealed for crate::optim::AdamW {}
 }
+pub(super) use sealed::Sealed;
 
 /// Refuses a parameter that the step's kernel does not serve, or whose state (`has_state`) would be made in the capture.
 #[cfg(feature = "cuda")]
-pub(super) fn check(optimiser: &'static str, parameter: &Tensor, gradient: &Tensor, has_state: bool) -> Result<()> {
-    let reason = if !optimiser::serves(parameter, gradient) {
+pub(super) fn check(optimizer: &'static str, parameter: &Tensor, gradient: &Tensor, has_state: bool) -> Result<()> {
+    let reason = if !cuda::serves(parameter, gradient) {
         "is not f32 and contiguous on the GPU"
     } else if !has_state {
         "got no gradient in the steps before"
     } else {
         return Ok(());
     };
-    candle_core::bail!("{optimiser}: a parameter of shape {:?} {reason}", parameter.dims())
+    candle_core::bail!("{optimizer}: a parameter of shape {:?} {reason}", parameter.dims())
 }

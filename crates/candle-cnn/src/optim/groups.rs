@@ -4,7 +4,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 use std::collections::HashMap;
 
-use crate::{Error, identity};
+use crate::autograd::identity;
+use crate::error::Error;
 
 /// Parameters that share settings.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub(super) struct Parameter {
 /// The parameters of all groups in order. Whole numbers are not trained, so they are left out, as in candle_nn.
 ///
 /// Refuses parameters whose gradients candle would mix with others': it keeps gradients by tensor id.
-pub(super) fn parameters<C>(optimiser: &'static str, groups: &[ParameterGroup<C>]) -> Result<Vec<Parameter>> {
+pub(super) fn parameters<C>(optimizer: &'static str, groups: &[ParameterGroup<C>]) -> Result<Vec<Parameter>> {
     let all = groups.iter().enumerate().flat_map(|(group, g)| g.vars.iter().map(move |var| (group, var)));
     let mut seen = HashMap::new();
     let mut parameters = Vec::new();
@@ -37,7 +38,7 @@ pub(super) fn parameters<C>(optimiser: &'static str, groups: &[ParameterGroup<C>
             parameters.push(Parameter { var: var.clone(), group });
         }
     }
-    identity::check_parameters(optimiser, parameters.iter().map(|parameter| parameter.var.as_tensor()))?;
+    identity::check_parameters(optimizer, parameters.iter().map(|parameter| parameter.var.as_tensor()))?;
     Ok(parameters)
 }
 
@@ -45,7 +46,7 @@ pub(super) fn parameters<C>(optimiser: &'static str, groups: &[ParameterGroup<C>
 ///
 /// Refuses one of another shape or type. Only what was put into the store by hand, or another copy of candle, makes such.
 pub(super) fn gradient<'a>(
-    optimiser: &'static str,
+    optimizer: &'static str,
     gradients: &'a GradStore,
     parameter: &Parameter,
 ) -> Result<Option<&'a Tensor>> {
@@ -54,11 +55,11 @@ pub(super) fn gradient<'a>(
         Some(gradient) if gradient.dims() != var.dims() => {
             let wanted = format!("{:?}, its parameter's", var.dims());
             let found = gradient.dims().to_vec();
-            Err(Error::Shape { operation: optimiser, argument: "a gradient", found, wanted }.into())
+            Err(Error::Shape { operation: optimizer, argument: "a gradient", found, wanted }.into())
         }
         Some(gradient) if gradient.dtype() != var.dtype() => {
             let wanted = format!("{:?}, its parameter's", var.dtype());
-            Err(Error::DType { operation: optimiser, argument: "a gradient", found: gradient.dtype(), wanted }.into())
+            Err(Error::DType { operation: optimizer, argument: "a gradient", found: gradient.dtype(), wanted }.into())
         }
         gradient => Ok(gradient),
     }
@@ -84,6 +85,15 @@ pub(super) fn not_negative(operation: &'static str, setting: &'static str, found
         return Err(Error::Setting { operation, setting, found: found.to_string(), wanted }.into());
     }
     Ok(())
+}
+
+/// A copy of a state tensor on its parameter's device and in its type.
+pub(super) fn restored(name: &str, tensor: &Tensor, var: &Var) -> Result<Tensor> {
+    if tensor.dims() != var.dims() {
+        let reason = format!("{name} has shape {:?}, its parameter {:?}", tensor.dims(), var.dims());
+        return Err(state_error(reason));
+    }
+    tensor.to_dtype(var.dtype())?.to_device(var.device())?.contiguous()?.copy()
 }
 
 pub(super) fn state_error(reason: String) -> candle_core::Error {

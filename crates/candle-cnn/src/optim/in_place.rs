@@ -1,4 +1,4 @@
-//! Changing a parameter and an optimiser's state in one pass, in place.
+//! Changing a parameter and an optimizer's state in one pass, in place.
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
@@ -56,7 +56,7 @@ struct OnValues<F>(RefCell<F>);
 
 impl<F: FnMut(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for OnValues<F> {
     fn name(&self) -> &'static str {
-        "optimiser step"
+        "optimizer step"
     }
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         (self.0.borrow_mut())(storage, layout)
@@ -68,7 +68,7 @@ struct OnPair<F>(RefCell<F>);
 
 impl<F: FnMut(&mut CpuStorage, &Layout, &CpuStorage, &Layout) -> Result<()>> InplaceOp2 for OnPair<F> {
     fn name(&self) -> &'static str {
-        "optimiser step"
+        "optimizer step"
     }
     fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
         (self.0.borrow_mut())(s1, l1, s2, l2)

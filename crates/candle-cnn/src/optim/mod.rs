@@ -1,4 +1,4 @@
-//! Optimisers, as `torch.optim` defines them: [`SGD`] and [`AdamW`], each in place and in one pass over its parameters.
+//! Optimizers, as `torch.optim` defines them: [`SGD`] and [`AdamW`], each in place and in one pass over its parameters.
 //!
 //! On a GPU (feature `cuda`) in `f32` one launch steps all parameters, without waiting for the GPU; both are
 //! [`Capturable`] in a CUDA graph.
@@ -7,8 +7,10 @@
 //! groups of parameters with settings of their own, and can save and restore their state.
 
 mod adamw;
-mod capturable;
+pub(crate) mod capturable;
 mod clip;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod groups;
 mod in_place;
 mod sgd;

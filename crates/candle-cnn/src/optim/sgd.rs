@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 #[cfg(feature = "cuda")]
 use super::capturable;
-use super::capturable::Capturable;
+use super::capturable::{Capturable, Sealed};
+#[cfg(feature = "cuda")]
+use super::cuda::{self, RecordedStep};
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
-#[cfg(feature = "cuda")]
-use crate::cuda::optimiser::{self, RecordedStep};
-use crate::{Error, backward};
+use crate::autograd::graph::backward;
+use crate::error::Error;
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
@@ -177,7 +178,7 @@ impl SGD {
                 let reason = format!("{name} belongs to none of the {} parameters", momentum.len());
                 return Err(groups::state_error(reason));
             };
-            momentum[place] = Some(restored(name, tensor, &self.parameters[place].var)?);
+            momentum[place] = Some(groups::restored(name, tensor, &self.parameters[place].var)?);
         }
         self.momentum = momentum;
         Ok(())
@@ -197,15 +198,6 @@ impl SGD {
     pub fn into_inner(self) -> Vec<Var> {
         self.parameters.into_iter().map(|parameter| parameter.var).collect()
     }
-}
-
-/// A copy of a state tensor on its parameter's device and in its type.
-pub(super) fn restored(name: &str, tensor: &Tensor, var: &Var) -> Result<Tensor> {
-    if tensor.dims() != var.dims() {
-        let reason = format!("{name} has shape {:?}, its parameter {:?}", tensor.dims(), var.dims());
-        return Err(groups::state_error(reason));
-    }
-    tensor.to_dtype(var.dtype())?.to_device(var.device())?.contiguous()?.copy()
 }
 
 fn step<T: InPlace>(p: &Tensor, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {
@@ -252,7 +244,7 @@ fn settings(config: SgdConfig, started: bool) -> [f64; 5] {
 /// The same on a GPU, together with all other parameters.
 #[cfg(feature = "cuda")]
 fn add_to_step(
-    step: &mut optimiser::Step,
+    step: &mut cuda::Step,
     p: &Tensor,
     g: &Tensor,
     momentum: &mut Option<Tensor>,
@@ -263,7 +255,7 @@ fn add_to_step(
         *momentum = Some(p.detach().zeros_like()?);
     }
     let buffer = momentum.as_ref().filter(|_| config.momentum != 0.0);
-    step.add(p, optimiser::sgd(p, g, buffer, settings, config.nesterov)?)
+    step.add(p, cuda::sgd(p, g, buffer, settings, config.nesterov)?)
 }
 
 #[cfg(feature = "cuda")]
@@ -275,10 +267,12 @@ impl SGD {
     }
 }
 
+impl Sealed for SGD {}
+
 impl Capturable for SGD {
     #[cfg(feature = "cuda")]
     fn begin_record(&self, device: &CudaDevice) -> Result<RecordedStep> {
-        RecordedStep::new(device, optimiser::SGD, self.parameters.len())
+        RecordedStep::new(device, cuda::SGD, self.parameters.len())
     }
 
     #[cfg(feature = "cuda")]
@@ -287,7 +281,7 @@ impl Capturable for SGD {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config, buffer) = (parameter.var.as_tensor(), self.configs[parameter.group], self.buffer(place));
             capturable::check(NAME, p, gradient, buffer.is_some() || config.momentum == 0.0)?;
-            let entry = optimiser::sgd(p, gradient, buffer, settings(config, true), config.nesterov)?;
+            let entry = cuda::sgd(p, gradient, buffer, settings(config, true), config.nesterov)?;
             step.add(place, &[Some(p), buffer].into_iter().flatten().collect::<Vec<_>>(), entry);
         }
         step.launch()
@@ -333,12 +327,12 @@ impl Optimizer for SGD {
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
         #[cfg(feature = "cuda")]
-        let mut on_gpu = optimiser::Step::new(optimiser::SGD);
+        let mut on_gpu = cuda::Step::new(cuda::SGD);
         for (parameter, momentum) in self.parameters.iter().zip(&mut self.momentum) {
             let Some(gradient) = groups::gradient(NAME, grads, parameter)? else { continue };
             let (p, config) = (parameter.var.as_tensor(), self.configs[parameter.group]);
             #[cfg(feature = "cuda")]
-            if optimiser::serves(p, gradient) {
+            if cuda::serves(p, gradient) {
                 add_to_step(&mut on_gpu, p, gradient, momentum, config)?;
                 continue;
             }

@@ -23,7 +23,7 @@ objects=$(dirname "$program")/simulated_gpu
 mkdir -p "$objects"
 for source in "$here"/*.cpp; do
     object=$objects/$(basename "$source" .cpp).o
-    newer=$(find "$here" "$here/../kernels" "$here/../../src/cuda" -newer "$object" 2>&1 | head -1)
+    newer=$(find "$here" "$here/../kernels" "$here"/../../src/*/*.cu -newer "$object" 2>&1 | head -1)
     if [ -n "$newer" ]; then
         ${CXX:-c++} -std=c++17 -O2 -fPIC -ffp-contract=off -Wall -Werror -isystem "$CUDA_HOME/include" \
             -isystem "$CUDA_HOME/targets/$(uname -m)-linux/include" -c "$source" -o "$object.$$"

@@ -9,7 +9,7 @@ use candle_nn::Optimizer;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::weights::{damaged, read_metadata, read_safetensors, save_tensors};
+use super::file::{damaged, read_metadata, read_safetensors, save_tensors};
 use crate::error::Result;
 
 /// An optimizer whose state can be saved and put back.

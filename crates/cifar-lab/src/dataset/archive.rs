@@ -14,17 +14,13 @@ use md5::{Digest, Md5};
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use ureq::http::{Response, Uri};
 
-use super::{Cifar10, DatasetError, Result, proxy};
-use crate::run_folder::show_path;
+use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
+use super::{Result, proxy};
+use crate::error::{DatasetError, megabytes};
+use crate::paths::show_path;
 
-/// The folder in the archive, and so in the cache.
-pub(super) const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
-/// The folder in the published archive of the layout for Python.
-pub(super) const PYTHON_FOLDER: &str = "cifar-10-batches-py";
-/// What the published archives are called.
-const ARCHIVE_FILES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
 /// From <https://www.cs.toronto.edu/~kriz/cifar.html>.
-pub(super) const PYTHON_MD5: &str = "c58f30108f718f92721af3b95e74349a";
+const PYTHON_MD5: &str = "c58f30108f718f92721af3b95e74349a";
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
 /// The address and the validator (ETag or date) of what the part is a part of.
 const PART_ORIGIN_FILE: &str = "cifar-10-binary.tar.gz.part.origin";
@@ -146,7 +142,8 @@ impl ArchiveSource {
         let found = md5_sum(archive)?;
         let layouts = [(self.md5.as_str(), ARCHIVE_FOLDER), (PYTHON_MD5, PYTHON_FOLDER)];
         let Some((_, layout)) = layouts.into_iter().find(|(md5, _)| found.eq_ignore_ascii_case(md5)) else {
-            return Err(DatasetError::OtherArchive { path: archive.into(), binary: self.md5.clone(), found });
+            let (binary, python) = (self.md5.clone(), PYTHON_MD5.into());
+            return Err(DatasetError::OtherArchive { path: archive.into(), binary, python, found });
         };
         fs::create_dir_all(cache).map_err(DatasetError::io("creating the folder", cache))?;
         let _lock = lock(cache, report)?;
@@ -326,11 +323,6 @@ impl ArchiveSource {
     }
 }
 
-/// The published archive in a folder, of one layout or the other.
-pub(super) fn archive_in(folder: &Path) -> Option<PathBuf> {
-    ARCHIVE_FILES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
-}
-
 /// The MD5 sum of a file, in 32 hexadecimal digits.
 fn md5_sum(path: &Path) -> Result<String> {
     let failed = || DatasetError::io("reading", path);
@@ -500,12 +492,6 @@ fn interruption(error: &std::io::Error) -> String {
         Some(ureq::Error::Timeout(_)) => format!("nothing came for {} s", STALL_TIMEOUT.as_secs()),
         _ => error.to_string(),
     }
-}
-
-/// "162.2 MB", in units of 1,000,000 bytes, or "512 bytes".
-pub(super) fn megabytes(bytes: u64) -> String {
-    // Below that, "0.0 MB" would say nothing.
-    if bytes < 100_000 { format!("{bytes} bytes") } else { format!("{:.1} MB", bytes as f64 / 1e6) }
 }
 
 /// When to report, and what.

@@ -7,8 +7,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::records::{PICTURE_LENGTH, SHAPE};
-use super::{CIFAR10_CLASSES, Dataset, DatasetError, Result, Source, Split};
+use super::records::{CIFAR10_CLASSES, PICTURE_LENGTH, SHAPE};
+use super::{Dataset, DatasetError, Result, Source, Split};
 use crate::picture;
 
 /// CIFAR-10's classes as its authors name them, in the order of the labels.

@@ -16,6 +16,9 @@ pub(super) const SHAPE: (usize, usize, usize) = (3, 32, 32);
 pub(super) const PICTURE_LENGTH: usize = SHAPE.0 * SHAPE.1 * SHAPE.2;
 /// The bytes of a record: a label and 3 × 32 × 32 pixels.
 pub const RECORD_LENGTH: usize = 1 + PICTURE_LENGTH;
+/// The ten classes as PyTorch's tutorial and the original notebook name them, in the order of the labels.
+pub const CIFAR10_CLASSES: [&str; 10] =
+    ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 /// The number of classes.
 pub(super) const CLASSES: u8 = 10;
 /// Records read at once: 1,000 are 3 MB, enough for the disk and little beside the 180 MB of the whole.
@@ -67,7 +70,9 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
     let remainder = length % RECORD_LENGTH as u64;
     match length {
         0 => Err(DatasetError::EmptyFile(path.into())),
-        _ if remainder > 0 => Err(DatasetError::FileLength { path: path.into(), length, remainder }),
+        _ if remainder > 0 => {
+            Err(DatasetError::FileLength { path: path.into(), length, record: RECORD_LENGTH, remainder })
+        }
         _ => Ok((length / RECORD_LENGTH as u64) as usize),
     }
 }

@@ -11,7 +11,7 @@ use std::f32::consts::{PI, SQRT_2, TAU};
 use std::ops::Range;
 
 use super::records::{PICTURE_LENGTH, SHAPE};
-use super::{Dataset, Selection, Source, Split, Storage};
+use super::{Dataset, Source, Split};
 
 /// The ten classes of the stand-in, in the order of the labels.
 pub const STAND_IN_CLASSES: [&str; 10] =
@@ -66,15 +66,7 @@ pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
         labels.push(classes[place] as u32);
     }
     let class_names = STAND_IN_CLASSES.map(String::from).to_vec();
-    let storage = Storage {
-        source: Source::StandIn { seed },
-        shape: SHAPE,
-        class_names,
-        pixels,
-        labels,
-        uploads: Default::default(),
-    };
-    Dataset { storage: storage.into(), selection: Selection::Range(0..count), split }
+    Dataset::from_checked(Source::StandIn { seed }, split, SHAPE, class_names, pixels, labels)
 }
 
 /// What can be drawn; the first ten are the classes, in the order of their names.

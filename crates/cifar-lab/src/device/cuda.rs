@@ -1,13 +1,10 @@
 //! What the driver says, in builds with CUDA. Asking it makes no context, so it costs milliseconds and no GPU memory.
 
-use std::error::Error as StdError;
-
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
-use candle_core::cuda_backend::cudarc::{cublas, curand};
-use candle_core::cuda_backend::{CudaError, kernels};
+use candle_core::cuda_backend::kernels;
 use candle_core::{DType, Device, Tensor};
 
-use super::error::{DeviceError, Version};
+use crate::error::{DeviceError, Version, explain, without_backtrace};
 
 /// A GPU, as the driver describes it.
 #[derive(Clone, Debug)]
@@ -97,7 +94,7 @@ pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
         Ok(device)
     };
     open().map_err(|error: candle_core::Error| {
-        explain(&error).unwrap_or_else(|| DeviceError::Other(crate::error::without_backtrace(&error)))
+        explain(&error).unwrap_or_else(|| DeviceError::Other(without_backtrace(&error)))
     })
 }
 
@@ -133,31 +130,6 @@ pub(crate) fn free_memory(device: &Device) -> Option<usize> {
     Some(free + kept)
 }
 
-/// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
-pub(crate) fn explain(error: &candle_core::Error) -> Option<DeviceError> {
-    match error {
-        candle_core::Error::WithBacktrace { inner, .. }
-        | candle_core::Error::Context { inner, .. }
-        | candle_core::Error::WithPath { inner, .. } => explain(inner),
-        candle_core::Error::Cuda(cause) => explain_cause(cause.as_ref()),
-        _ => None,
-    }
-}
-
-fn explain_cause(cause: &(dyn StdError + Send + Sync + 'static)) -> Option<DeviceError> {
-    let driver = |error: &DriverError| DeviceError::of_driver_code(error.0 as u32);
-    let blas = |error: &cublas::result::CublasError| DeviceError::of_cublas_code(error.0 as u32);
-    let rand = |error: &curand::result::CurandError| DeviceError::of_curand_code(error.0 as u32);
-    match cause.downcast_ref::<CudaError>() {
-        Some(CudaError::Cuda(error) | CudaError::Load { cuda: error, .. }) => return driver(error),
-        Some(CudaError::Cublas(error)) => return blas(error),
-        Some(CudaError::Curand(error)) => return rand(error),
-        _ => {}
-    }
-    let bare = cause.downcast_ref().and_then(driver);
-    bare.or_else(|| cause.downcast_ref().and_then(blas)).or_else(|| cause.downcast_ref().and_then(rand))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,18 +140,6 @@ mod tests {
         assert_eq!(capability_of_ptx("//\n.version 9.0\n.target sm_90\n"), Some((9, 0)));
         assert_eq!(capability_of_ptx(".target sm_120a, debug"), Some((12, 0)));
         assert!(compiled_capability().is_some() && toolkit().0 >= 11);
-    }
-
-    #[test]
-    fn errors_are_known_by_their_code_however_they_are_wrapped() {
-        let error = || DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
-        let wrapped = candle_core::Error::from(CudaError::Cuda(error())).context("in a layer");
-        assert_eq!(explain(&wrapped), Some(DeviceError::OutOfMemory));
-        assert_eq!(explain(&candle_core::Error::Cuda(Box::new(error()))), Some(DeviceError::OutOfMemory));
-        let load =
-            CudaError::Load { cuda: DriverError(sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU), module_name: "x".into() };
-        assert_eq!(explain(&load.into()), Some(DeviceError::Unloadable { code: 209 }));
-        assert_eq!(explain(&candle_core::Error::Msg("x".into())), None);
     }
 
     #[test]

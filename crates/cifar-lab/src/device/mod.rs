@@ -1,19 +1,13 @@
-//! The device that a notebook computes on, in one line.
-//!
-//! | file | what it holds |
-//! |---|---|
-//! | `error.rs` | [`DeviceError`]: why a device cannot be had |
-//! | `cuda.rs` | what NVIDIA's driver says; only in builds with CUDA |
+//! The device that a notebook computes on, in one line. What NVIDIA's driver says is in `cuda.rs`.
 
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 mod cuda;
-mod error;
 
 use candle_core::Device;
 
-pub use error::{DeviceError, Version};
-
 use crate::error::Result;
+
+pub use crate::error::{DeviceError, Version};
 
 /// The device called `name`: `"auto"` (the best that this build and machine have), `"cpu"`, `"cuda"` or `"cuda:1"`.
 /// A GPU has run a kernel before it is returned.
@@ -143,16 +137,6 @@ pub fn requirements() -> String {
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 pub fn requirements() -> String {
     "compiled for the CPU: needs no driver and no libraries but the system's".to_string()
-}
-
-/// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
-#[cfg(any(feature = "cuda", cifar_lab_cuda))]
-pub(crate) use cuda::explain;
-
-/// What an error of candle's means: without CUDA nothing that candle would not say itself.
-#[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
-pub(crate) fn explain(_error: &candle_core::Error) -> Option<DeviceError> {
-    None
 }
 
 /// The widest vector instructions that this CPU has and the kernels use.

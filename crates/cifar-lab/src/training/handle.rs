@@ -5,14 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::curves::History;
 use super::progress::{Progress, Status, duration_text, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
-use crate::display::Figure;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::DataLoader;
+use crate::run_records::History;
 
 /// Time between two lines of [`Training::wait`] while an epoch goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
@@ -92,14 +91,6 @@ impl Training {
     /// Everything recorded so far.
     pub fn history(&self) -> History {
         self.shared.lock().history.clone()
-    }
-
-    /// The curves of loss and accuracy so far.
-    ///
-    /// # Errors
-    /// Where nothing has been recorded yet.
-    pub fn figure(&self) -> Result<Figure> {
-        self.history().figure()
     }
 
     /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.

@@ -3,17 +3,13 @@
 use candle_cnn::backward;
 use candle_nn::{ModuleT, Optimizer};
 
-use crate::display::Figure;
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
-use crate::plot::{Curves, Scale, Series};
 
 /// Share of the former mean in the smoothed loss: the mean of about the last ten batches.
 const SMOOTHING: f64 = 0.9;
 /// A smoothed loss of so many times the smallest ends the test: from there on it only blows up.
 const BLOWN_UP: f64 = 4.0;
-/// A picture ends before the first loss of more than so many times the first one.
-const SHOWN_UP_TO: f64 = 2.0;
 
 /// Losses at growing learning rates.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,33 +113,6 @@ impl RangeTest {
         let smoothed = self.smoothed();
         let finite = smoothed.iter().filter(|(_, loss)| loss.is_finite());
         finite.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(rate, _)| *rate)
-    }
-
-    /// The loss over the learning rate, on a logarithmic axis, up to the first batch whose loss is more than twice the
-    /// first: what comes then is so large that nothing else would be seen.
-    ///
-    /// ```
-    /// use cifar_lab::training::RangeTest;
-    /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
-    /// assert!(test.figure()?.text().contains("smoothed"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where no batch was done.
-    pub fn figure(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
-        let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
-        // Where the first is no number, none is: the curves say so.
-        let fits = |(_, loss): &&(f64, f64)| first.is_nan() || *loss <= SHOWN_UP_TO * first;
-        let shown = self.batches.iter().take_while(fits).count();
-        let curves = Curves::new(format!("Learning-rate range test{of}"))
-            .x_label("learning rate")
-            .x_scale(Scale::Log)
-            .y_label("training loss (nats)")
-            .series(Series::new("each batch", self.batches.iter().copied().take(shown)))
-            .series(Series::new("smoothed", self.smoothed().into_iter().take(shown)));
-        Ok(curves.draw()?)
     }
 }
 

@@ -9,12 +9,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::curves::{EpochRecord, History, StepRecord};
 use super::progress::{Progress, Status, epochs_text};
-use super::record::{RecordWriter, TrainingFile};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
+use crate::run_records::{EpochRecord, History, RecordWriter, StepRecord, TrainingFile};
 
 /// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
 const STOP_FILE: &str = "stop";
@@ -207,7 +206,12 @@ impl Shared {
     pub(super) fn end(&self, status: Status, failed_at: Option<(usize, usize)>) {
         if let Some(record) = self.record().take() {
             // A disk that is full by now does not make a finished training a failed one.
-            let _ = record.end(&status);
+            let _ = match &status {
+                Status::Finished => record.end("finished", ""),
+                Status::Stopped => record.end("stopped", ""),
+                Status::Failed(message) => record.end("failed", message),
+                Status::Running | Status::Paused => Ok(()),
+            };
         }
         let mut state = self.lock();
         if matches!(status, Status::Failed(_)) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run::client::SCRIPT;
+use crate::execution::client::SCRIPT;
 
 /// The launcher's name: a copy of this program, because `cargo clean` takes the one in target/.
 const LAUNCHER: &str = "cifar-lab-kernel";

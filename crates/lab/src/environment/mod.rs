@@ -19,12 +19,12 @@ use serde_json::json;
 
 use crate::cuda::Build;
 use crate::error::{Error, Result};
+use crate::execution::progress::Shown;
+use crate::execution::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::kernel::folder::{self, KernelFolders, Key};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
 use crate::repository::Repository;
-use crate::run::progress::Shown;
-use crate::run::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::steps;
 use packages::Environment;
 
@@ -155,11 +155,11 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
         shown: Shown::Crates,
         ..Request::new(Notebook::from_cells(WARMING), "warming", live.path().join("warming"))
     };
-    let execution = run::execute(repository, ready, &request, &Interrupts::default())?;
+    let execution = execution::execute(repository, ready, &request, &Interrupts::default())?;
     if let Outcome::Failed { cell, failure } = &execution.outcome {
         return Err(Error::Step {
             step: "preparing the kernel".to_string(),
-            reason: run::describe("warming", &request.notebook, *cell, failure),
+            reason: execution::describe("warming", &request.notebook, *cell, failure),
             advice: "If a crate could not be fetched: check the network and run the same command again.\n\
                 If a crate does not compile: `cargo check --workspace` says more."
                 .to_string(),

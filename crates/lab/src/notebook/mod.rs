@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run::failure::text;
+use crate::execution::failure::text;
 
 /// Jupyter's tag of a cell that is there to fail.
 pub const RAISES: &str = "raises-exception";

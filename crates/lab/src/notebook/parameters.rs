@@ -139,7 +139,7 @@ fn literal(kind: &str, value: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::failure::text;
+    use crate::execution::failure::text;
     use serde_json::json;
 
     const CELL: &str = "// What to try\nlet epochs: usize = 20; // rounds\nlet learning_rate: f64 = 1e-3;\n\

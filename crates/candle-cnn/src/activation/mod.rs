@@ -1,0 +1,91 @@
+//! ReLU.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod layer;
+
+use crate::autograd::graph::{node, note, set_note};
+use crate::batch_norm2d::BatchNormNote;
+use crate::check::{self, Backend};
+use crate::element::{Element, tensor, values};
+use crate::trace::{self, LayerCall, Operation};
+
+/// Elements that one thread takes at a time: 64 KiB of `f32`, which stays in its cache.
+const CHUNK: usize = 1 << 14;
+
+/// How a ReLU's output was computed from a batch norm's.
+#[derive(Clone)]
+pub(crate) struct ReluNote(pub BatchNormNote);
+
+/// max(x, 0), element by element, for a tensor of any shape. The gradient at 0 is 0 and NaN stays NaN, as in PyTorch
+/// (candle's own `relu` has the gradient 1 at 0).
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// let x = Var::new(&[-1f32, 0., 2.], &Device::Cpu)?;
+/// let y = candle_cnn::ops::relu(&x)?;
+/// assert_eq!(y.to_vec1::<f32>()?, [0., 0., 2.]);
+/// assert_eq!(y.sum_all()?.backward()?.get(&x).unwrap().to_vec1::<f32>()?, [0., 0., 1.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where memory or the device fails.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    let y = match check::backend(x) {
+        Backend::CpuF32 => relu_on_cpu::<f32>(x)?,
+        Backend::CpuF64 => relu_on_cpu::<f64>(x)?,
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => cuda::relu(x)?,
+        Backend::Candle => {
+            let zeros = x.zeros_like()?;
+            x.le(&zeros)?.where_cond(&zeros, x)?
+        }
+    };
+    trace::report(y, |y| LayerCall {
+        name: String::new(),
+        kind: "ReLU",
+        settings: String::new(),
+        operation: Operation::Relu,
+        inputs: vec![x.clone()],
+        output: y.clone(),
+        parameters: 0,
+        multiply_adds: 0,
+    })
+}
+
+fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
+    let batch_norm = note::<BatchNormNote>(x);
+    let x = x.contiguous()?;
+    // Written so that NaN, which no comparison holds for, passes.
+    let y: Vec<T> = map(&values::<T>(&x)?, |&x| if x <= T::zero() { T::zero() } else { x });
+    let input = x.clone();
+    let y = node("relu", &[&x], y, x.dims(), move |grad| {
+        let (x, grad_values) = (values::<T>(&input)?, values::<T>(grad)?);
+        let (x, dy): (&[T], &[T]) = (&x, &grad_values);
+        let mut dx = vec![T::zero(); x.len()];
+        dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, x), dy)| {
+            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx = if x <= T::zero() { T::zero() } else { dy };
+            }
+        });
+        Ok(vec![Some(tensor(dx, input.dims())?)])
+    })?;
+    if let Some(batch_norm) = batch_norm {
+        set_note(&y, ReluNote(batch_norm));
+    }
+    Ok(y)
+}
+
+fn map<T: Element>(x: &[T], f: impl Fn(&T) -> T + Sync) -> Vec<T> {
+    let mut y = vec![T::zero(); x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = f(x);
+        }
+    });
+    y
+}

@@ -1,0 +1,252 @@
+//! Batch normalization of pictures (Ioffe and Szegedy, 2015), as `torch.nn.functional.batch_norm` defines it.
+
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+pub(crate) mod layer;
+pub(crate) mod running;
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+use crate::autograd::graph::{Gradients, node, note, set_note};
+use crate::check::{self, Backend};
+use crate::config::BatchNormConfig;
+use crate::conv2d::Conv2dNote;
+use crate::element::{Element, tensor, values};
+use crate::error::Error;
+use crate::sums::{dot, sum, sum_of};
+use running::{RunningStatistics, update};
+
+const NAME: &str = "batch_norm2d";
+
+/// How a training batch norm's output was computed from a convolution's, its arguments contiguous.
+#[derive(Clone)]
+pub(crate) struct BatchNormNote {
+    pub conv: Conv2dNote,
+    pub x: Tensor,
+    pub gamma: Option<Tensor>,
+    pub beta: Option<Tensor>,
+    /// Mean and 1 / √(var + eps) of each channel.
+    pub normalizer: Arc<[(f64, f64)]>,
+}
+
+/// Normalizes each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
+/// `bias` of `[C]` (1 and 0 where `None`). Differentiable in `x`, `weight` and `bias`.
+///
+/// With `train`, mean and (biased) variance are the batch's, and `running`, where given, is updated in place with the
+/// mean and the unbiased variance. Without, they are `running`'s.
+///
+/// ```
+/// use candle_cnn::ops::{BatchNormConfig, batch_norm2d};
+/// use candle_core::{Device, Tensor};
+///
+/// let x = Tensor::new(&[1f32, 3.], &Device::Cpu)?.reshape((2, 1, 1, 1))?;
+/// let y = batch_norm2d(&x, None, None, None, BatchNormConfig::default(), true)?;
+/// let y = y.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((y[0] + 1.).abs() < 1e-5 && (y[1] - 1.).abs() < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where shapes, types or devices do not fit, where a training batch has one value per channel, and where inference
+/// has no running statistics.
+pub fn batch_norm2d(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    config.check()?;
+    let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
+    check::float(NAME, "the input", x)?;
+    for (name, argument) in [("the weight", weight), ("the bias", bias)] {
+        if let Some(argument) = argument {
+            check::argument(NAME, name, argument, &[c], x)?;
+        }
+    }
+    if let Some(running) = running {
+        check::argument(NAME, "the running mean", &running.mean, &[c], x)?;
+        check::argument(NAME, "the running variance", &running.var, &[c], x)?;
+    }
+    if train && n * h * w == 1 {
+        return Err(Error::OneValuePerChannel { found: x.dims().to_vec() }.into());
+    }
+    if !train && running.is_none() {
+        return Err(Error::Setting {
+            operation: NAME,
+            setting: "running",
+            found: "none".into(),
+            wanted: "running statistics in inference mode".into(),
+        }
+        .into());
+    }
+    match check::backend(x) {
+        Backend::CpuF32 => on_cpu::<f32>(x, running, weight, bias, config, train),
+        Backend::CpuF64 => on_cpu::<f64>(x, running, weight, bias, config, train),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 if cuda::serves(running) => cuda::batch_norm2d(x, running, weight, bias, config, train),
+        _ => composed(x, running, weight, bias, config, train),
+    }
+}
+
+fn composed(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let shape = (1, c, 1, 1);
+    let (mean, var) = match running {
+        Some(running) if !train => {
+            (running.mean.as_detached_tensor().reshape(shape)?, running.var.as_detached_tensor().reshape(shape)?)
+        }
+        _ => {
+            let mean = x.mean_keepdim((0, 2, 3))?;
+            let var = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
+            if let Some(running) = running {
+                let count = (n * h * w) as f64;
+                update(running, &mean.reshape(c)?, &(var.reshape(c)? * (count / (count - 1.0)))?, config.momentum)?;
+            }
+            (mean, var)
+        }
+    };
+    let mut y = x.broadcast_sub(&mean)?.broadcast_div(&(var + config.eps)?.sqrt()?)?;
+    if let Some(weight) = weight {
+        y = y.broadcast_mul(&weight.reshape(shape)?)?;
+    }
+    if let Some(bias) = bias {
+        y = y.broadcast_add(&bias.reshape(shape)?)?;
+    }
+    Ok(y)
+}
+
+/// Mean and biased variance of each channel.
+fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f64)> {
+    let planes = |c: usize| x.chunks_exact(plane).skip(c).step_by(channels);
+    let count = (x.len() / channels) as f64;
+    (0..channels)
+        .into_par_iter()
+        .map(|c| {
+            let mean = planes(c).map(|plane| sum(plane)).sum::<f64>() / count;
+            let shift = T::from_f64(mean);
+            // The mean as rounded to T is off by this much; the second term takes it out again.
+            let rounding = mean - shift.to_f64();
+            let squares = planes(c).map(|plane| sum_of(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
+            (mean, (squares - rounding * rounding).max(0.0))
+        })
+        .collect()
+}
+
+fn on_cpu<T: Element>(
+    x: &Tensor,
+    running: Option<&RunningStatistics>,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    config: BatchNormConfig,
+    train: bool,
+) -> Result<Tensor> {
+    let conv = note::<Conv2dNote>(x);
+    let x = x.contiguous()?;
+    let (n, c, h, w) = x.dims4()?;
+    let plane = h * w;
+    let count = (n * plane) as f64;
+    let weight = weight.map(Tensor::contiguous).transpose()?;
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let read = |tensor: &Tensor| -> Result<Vec<f64>> { Ok(values::<T>(tensor)?.iter().map(|v| v.to_f64()).collect()) };
+    let gamma = weight.as_ref().map_or_else(|| Ok(vec![1.0; c]), read)?;
+    let beta = bias.as_ref().map_or_else(|| Ok(vec![0.0; c]), read)?;
+
+    let x_values = values::<T>(&x)?;
+    let input: &[T] = &x_values;
+    let statistics: Vec<(f64, f64)> = match running {
+        Some(running) if !train => {
+            let (mean, var) = (running.mean.contiguous()?, running.var.contiguous()?);
+            read(&mean)?.into_iter().zip(read(&var)?).collect()
+        }
+        _ => statistics(input, c, plane),
+    };
+    if let Some(running) = running.filter(|_| train) {
+        let vector =
+            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(statistics.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
+        update(running, &vector(&|s| s.0)?, &vector(&|s| s.1 * count / (count - 1.0))?, config.momentum)?;
+    }
+    // mean and 1 / √(var + eps) of each channel.
+    let normalizer: Vec<(f64, f64)> =
+        statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
+    let mut output = vec![T::zero(); input.len()];
+    output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
+        let (mean, inverse) = normalizer[i % c];
+        // Centered first: scale · x + shift would lose digits where the mean is large.
+        let (mean, scale, shift) = (T::from_f64(mean), T::from_f64(inverse * gamma[i % c]), T::from_f64(beta[i % c]));
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - mean) * scale + shift;
+        }
+    });
+
+    let mut inputs = vec![&x];
+    inputs.extend(&weight);
+    inputs.extend(&bias);
+    let tracked: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
+    let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
+    let saved = x.clone();
+    let backward = move |grad: &Tensor| -> Result<Gradients> {
+        let (grad, x) = (values::<T>(grad)?, values::<T>(&saved)?);
+        let (dy, x): (&[T], &[T]) = (&grad, &x);
+        // Σ dy and Σ dy · x̂ of each channel, which are also the gradients of bias and weight.
+        let sums: Vec<(f64, f64)> = (0..c)
+            .into_par_iter()
+            .map(|channel| {
+                let (mean, inverse) = normalizer[channel];
+                let mean = T::from_f64(mean);
+                let planes = dy.chunks_exact(plane).zip(x.chunks_exact(plane)).skip(channel).step_by(c);
+                let (mut total, mut product) = (0.0, 0.0);
+                for (dy, x) in planes {
+                    total += sum(dy);
+                    product += dot(dy, x, |x| x - mean);
+                }
+                (total, product * inverse)
+            })
+            .collect();
+        let vector =
+            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(sums.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
+        let mut gradients = vec![None; tracked.len()];
+        if tracked[0] {
+            let mut dx = vec![T::zero(); x.len()];
+            dx.par_chunks_mut(plane).zip(dy.par_chunks(plane)).zip(x.par_chunks(plane)).enumerate().for_each(
+                |(i, ((dx, dy), x))| {
+                    let channel = i % c;
+                    let (mean, inverse) = normalizer[channel];
+                    let (total, product) = if train { sums[channel] } else { (0.0, 0.0) };
+                    let scale = T::from_f64(gamma[channel] * inverse);
+                    let (mean, offset) = (T::from_f64(mean), T::from_f64(total / count));
+                    let slope = T::from_f64(product * inverse / count);
+                    for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
+                        *dx = (dy - offset - (x - mean) * slope) * scale;
+                    }
+                },
+            );
+            gradients[0] = Some(tensor(dx, &[n, c, h, w])?);
+        }
+        if has_weight && tracked[1] {
+            gradients[1] = Some(vector(&|s| s.1)?);
+        }
+        if has_bias && tracked[tracked.len() - 1] {
+            let last = tracked.len() - 1;
+            gradients[last] = Some(vector(&|s| s.0)?);
+        }
+        Ok(gradients)
+    };
+    drop(x_values);
+    let y = node(NAME, &inputs, output, &[n, c, h, w], backward)?;
+    if let (Some(conv), true) = (conv, train) {
+        let normalizer = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
+        set_note(&y, BatchNormNote { conv, x, gamma: weight, beta: bias, normalizer });
+    }
+    Ok(y)
+}

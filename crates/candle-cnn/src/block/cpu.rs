@@ -1,0 +1,159 @@
+//! The block's forward passes on the CPU.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::separate::gradients_in_inference;
+use crate::autograd::graph::node;
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::batch_norm2d::running::update;
+use crate::chain::cpu::{self as norm, Affine};
+use crate::chain::{Inputs, NAME, Saved, affines, channels, pooled};
+use crate::conv2d::cpu as cv;
+use crate::conv2d::geometry::{Frame, Sizes};
+use crate::conv2d::pack::{pack, unpack};
+use crate::element::{tensor, values};
+use crate::simd::in_pool;
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+
+/// Normalizes and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
+///
+/// # Safety
+/// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
+unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut u8, output: &mut [f32]) {
+    let (ph, pw) = pooled(sizes);
+    let mut blocks = Buffer::new(affines.len() * ph * pw);
+    for (b, affine) in affines.iter().enumerate() {
+        let winners = if winners.is_null() { winners } else { winners.wrapping_add(b * ph * pw * LANES) };
+        let blocks = &mut blocks[b * ph * pw..];
+        // SAFETY: the caller's promise, and `blocks` has this block and those after it.
+        unsafe {
+            norm::normalize(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
+        }
+    }
+    // SAFETY: as above.
+    unsafe { unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+}
+
+pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let o = sizes.o;
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    {
+        let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+        let (mean, var) = (channels(Some(&bn.running().mean), o, 0.0)?, channels(Some(&bn.running().var), o, 0.0)?);
+        let (gamma, beta) = (channels(inputs.gamma.as_ref(), o, 1.0)?, channels(inputs.beta.as_ref(), o, 0.0)?);
+        let scale = |c: usize| gamma[c] / (var[c] + bn.config().eps).sqrt();
+        let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let (x_picture, y_picture) = (sizes.c * sizes.h * sizes.w, o * ph * pw);
+        let blocks = sizes.output_blocks() * sizes.pixels();
+        let group = cv::group(&sizes);
+        output.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(output, x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            let mut y = Buffer::new(pictures * blocks);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
+                for (i, output) in output.chunks_exact_mut(y_picture).enumerate() {
+                    finish(floats(&y[i * blocks..]), &affines, &sizes, std::ptr::null_mut(), output);
+                }
+            }
+        });
+    }
+    let (saved, bn) = (inputs.clone(), bn.clone());
+    node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| gradients_in_inference(&saved, &bn, grad))
+}
+
+/// Packs the pictures in `x` one after another.
+///
+/// # Safety
+/// `packed` must have room for them.
+unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
+    for (i, x) in x.chunks_exact(x_picture).enumerate() {
+        // SAFETY: `x` is one picture; the caller's promise for `packed`.
+        unsafe { pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
+    }
+}
+
+pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
+    let (ph, pw) = pooled(&sizes);
+    let (o, obs) = (sizes.o, sizes.output_blocks());
+    let blocks = obs * sizes.pixels();
+    let mut y = Buffer::new(sizes.n * blocks);
+    // Mean and sum of squares of each picture's blocks.
+    let mut moments = vec![[Lane::ZERO; 2]; sizes.n * obs];
+    {
+        let x = values::<f32>(&inputs.x)?;
+        let x: &[f32] = &x;
+        let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
+        let frame = sizes.input_frame();
+        let x_picture = sizes.c * sizes.h * sizes.w;
+        let group = cv::group(&sizes);
+        let tasks = y.par_chunks_mut(group * blocks).zip(moments.par_chunks_mut(group * obs));
+        tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
+            let pictures = x.len() / x_picture;
+            let mut packed = Buffer::new(pictures * frame.picture() / LANES);
+            // SAFETY: the buffers have the lengths that the functions ask for.
+            unsafe {
+                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
+            }
+            for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
+                // SAFETY: `y` is one block of pixels.
+                unsafe { norm::moments(floats(y), sizes.pixels(), mean.0.as_mut_ptr(), squares.0.as_mut_ptr()) }
+            }
+        });
+    }
+    let (mean, var) = combine(&moments, &sizes);
+    let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+    let count = (sizes.n * sizes.pixels()) as f64;
+    let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
+    update(
+        bn.running(),
+        &vector(&|c| mean[c] + bias[c])?,
+        &vector(&|c| var[c] * count / (count - 1.0))?,
+        bn.config().momentum,
+    )?;
+    let inverse: Vec<f64> = var.iter().map(|var| 1.0 / (var + bn.config().eps).sqrt()).collect();
+    let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
+    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+
+    let mut output = vec![0f32; sizes.n * o * ph * pw];
+    let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
+    output
+        .par_chunks_mut(o * ph * pw)
+        .zip(winners.par_chunks_mut(obs * ph * pw * LANES))
+        .zip(y.par_chunks(blocks))
+        .for_each(|((output, winners), y)| {
+            // SAFETY: each is one picture.
+            unsafe { finish(floats(y), &affines, &sizes, winners.as_mut_ptr(), output) }
+        });
+    let list = inputs.clone();
+    let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
+    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool(|| saved.backward(grad)))
+}
+
+/// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).
+fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
+    let obs = sizes.output_blocks();
+    let count = sizes.pixels() as f64;
+    let channel = |c: usize| {
+        let pictures = moments.iter().skip(c / LANES).step_by(obs);
+        let (mut mean, mut squares, mut seen) = (0.0, 0.0, 0.0);
+        for [m, s] in pictures {
+            let delta = f64::from(m.0[c % LANES]) - mean;
+            let total = seen + count;
+            mean += delta * count / total;
+            squares += f64::from(s.0[c % LANES]) + delta * delta * seen * count / total;
+            seen = total;
+        }
+        (mean, (squares / seen).max(0.0))
+    };
+    (0..sizes.o).map(channel).unzip()
+}

@@ -1,0 +1,115 @@
+//! Convolution, batch norm, ReLU and 2×2 max-pool as one layer.
+
+use candle_core::{Result, Tensor};
+use candle_nn::ModuleT;
+
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod separate;
+
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::chain::{self, Inputs, NAME};
+use crate::check::{self, Backend};
+use crate::conv2d::geometry::Geometry;
+use crate::conv2d::layer::Conv2d;
+use crate::error::Error;
+use crate::simd::in_pool;
+use crate::trace;
+use separate::separate;
+
+/// max_pool2d(relu(bn(conv(x))), 2, 2) as one layer: the same values and gradients without writing what lies between,
+/// which is where the separate operations spend half of their time. `x` is `[N, C, H, W]`; gives
+/// `[N, O, OH / 2, OW / 2]`, rounded down.
+///
+/// In training the gradient of the convolution's bias is exactly 0, because the batch's mean cancels any bias; the
+/// separate operations leave rounding errors there.
+///
+/// Where no fused code serves (another type or device, groups, on the CPU a padding beyond the kernel's reach) the
+/// separate operations run. So they do while [`trace`] records, so that each is seen.
+///
+/// ```
+/// use candle_cnn::{layers::*, parameters::Parameters};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+/// let parameters = Parameters::new(0);
+/// let vb = parameters.var_builder(&Device::Cpu);
+/// let conv1 = conv2d(3, 32, 3, Conv2dConfig { padding: 1, ..Default::default() }, vb.pp("conv1"))?;
+/// let bn1 = batch_norm2d(32, BatchNormConfig::default(), vb.pp("bn1"))?;
+/// let block = ConvBlock::new(conv1, bn1);
+/// let x = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// assert_eq!(block.forward_t(&x, true)?.dims(), [2, 32, 16, 16]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConvBlock {
+    conv: Conv2d,
+    bn: BatchNorm2d,
+}
+
+impl ConvBlock {
+    /// A block of two layers, which keep their parameters and can still be used by themselves.
+    pub fn new(conv: Conv2d, bn: BatchNorm2d) -> Self {
+        Self { conv, bn }
+    }
+
+    /// The convolution.
+    pub fn conv(&self) -> &Conv2d {
+        &self.conv
+    }
+
+    /// The batch norm.
+    pub fn bn(&self) -> &BatchNorm2d {
+        &self.bn
+    }
+
+    fn inputs(&self, x: &Tensor) -> Result<Inputs> {
+        let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
+        Ok(Inputs {
+            x: x.contiguous()?,
+            weight: self.conv.weight().contiguous()?,
+            bias: contiguous(self.conv.bias())?,
+            gamma: contiguous(self.bn.weight())?,
+            beta: contiguous(self.bn.bias())?,
+            config: self.conv.config(),
+        })
+    }
+}
+
+impl ModuleT for ConvBlock {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let Self { conv, bn } = self;
+        let geometry = Geometry::new(x, conv.weight(), conv.bias(), conv.config())?;
+        let sizes = geometry.sizes();
+        let backend = check::backend(x);
+        let served = match backend {
+            Backend::CpuF32 => chain::serves(&geometry),
+            #[cfg(feature = "cuda")]
+            Backend::CudaF32 => cuda::serves(&geometry) && crate::batch_norm2d::cuda::serves(Some(bn.running())),
+            _ => false,
+        };
+        if !served || trace::is_recording() {
+            return separate(conv, bn, x, train);
+        }
+        let arguments = [
+            ("the batch norm's weight", bn.weight()),
+            ("the batch norm's bias", bn.bias()),
+            ("the running mean", Some(bn.running().mean.as_tensor())),
+            ("the running variance", Some(bn.running().var.as_tensor())),
+        ];
+        for (name, argument) in arguments {
+            if let Some(argument) = argument {
+                check::argument(NAME, name, argument, &[sizes.o], x)?;
+            }
+        }
+        if train && sizes.n * sizes.pixels() == 1 {
+            return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
+        }
+        let inputs = self.inputs(x)?;
+        #[cfg(feature = "cuda")]
+        if matches!(backend, Backend::CudaF32) {
+            return if train { cuda::train(inputs, bn, geometry) } else { cuda::infer(inputs, bn, geometry) };
+        }
+        in_pool(|| if train { cpu::train(inputs, bn, sizes) } else { cpu::infer(inputs, bn, sizes) })
+    }
+}

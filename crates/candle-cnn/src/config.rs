@@ -1,0 +1,105 @@
+//! Settings of the operations that have more than one.
+
+use candle_core::Result;
+
+use crate::check;
+use crate::error::Error;
+
+/// How the kernel moves over the picture; the same in both directions.
+///
+/// ```
+/// use candle_cnn::ops::Conv2dConfig;
+/// let same_size = Conv2dConfig { padding: 1, ..Default::default() };
+/// assert_eq!((same_size.stride, same_size.dilation, same_size.groups), (1, 1, 1));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conv2dConfig {
+    /// Zeros added on each side, in pixels.
+    pub padding: usize,
+    /// Step of the kernel, in pixels, at least 1.
+    pub stride: usize,
+    /// Distance of the kernel's taps, in pixels, at least 1.
+    pub dilation: usize,
+    /// Number of groups that input and output channels are split into, at least 1; each group sees only its own.
+    pub groups: usize,
+}
+
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self { padding: 0, stride: 1, dilation: 1, groups: 1 }
+    }
+}
+
+impl From<candle_nn::Conv2dConfig> for Conv2dConfig {
+    fn from(config: candle_nn::Conv2dConfig) -> Self {
+        Self { padding: config.padding, stride: config.stride, dilation: config.dilation, groups: config.groups }
+    }
+}
+
+impl Conv2dConfig {
+    /// Refuses what no input could be convolved with.
+    pub(crate) fn check(&self) -> Result<()> {
+        check::positive("conv2d", "stride", self.stride)?;
+        check::positive("conv2d", "dilation", self.dilation)?;
+        check::positive("conv2d", "groups", self.groups)
+    }
+
+    /// Refuses channels that the groups do not divide.
+    pub(crate) fn check_channels(&self, inputs: usize, outputs: usize) -> Result<()> {
+        self.check()?;
+        if !inputs.is_multiple_of(self.groups) || !outputs.is_multiple_of(self.groups) || inputs * outputs == 0 {
+            return Err(Error::Setting {
+                operation: "conv2d",
+                setting: "(input channels, output channels)",
+                found: format!("({inputs}, {outputs})"),
+                wanted: format!("multiples of the number of groups, {}", self.groups),
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// How a batch is normalized.
+///
+/// ```
+/// let config = candle_cnn::ops::BatchNormConfig::default();
+/// assert_eq!((config.eps, config.momentum, config.affine), (1e-5, 0.1, true));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BatchNormConfig {
+    /// Added to the variance, at least 0.
+    pub eps: f64,
+    /// Share of the new batch in the running statistics, from 0 to 1.
+    pub momentum: f64,
+    /// Whether a layer scales and shifts what it has normalized by trained parameters.
+    pub affine: bool,
+}
+
+impl Default for BatchNormConfig {
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1, affine: true }
+    }
+}
+
+impl From<f64> for BatchNormConfig {
+    fn from(eps: f64) -> Self {
+        Self { eps, ..Default::default() }
+    }
+}
+
+impl BatchNormConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        let setting = |setting, found: f64, wanted: &str| {
+            Err(Error::Setting { operation: "batch_norm2d", setting, found: found.to_string(), wanted: wanted.into() }
+                .into())
+        };
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return setting("eps", self.eps, "a number of at least 0");
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return setting("momentum", self.momentum, "a number from 0 to 1");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! Direct convolution on blocks of sixteen channels.
+//!
+//! Input pictures are packed into `[C / 16][HP][WP][16]`, zeros around them, one picture at a time so that they stay in
+//! the cache; weights into `[O / 16][C / 16][tap][16 inputs][16 outputs]`. A tile of output pixels times output channels
+//! stays in registers over all taps and input channels: for each input channel, vectors of weights are loaded and the
+//! pixels' values broadcast. The input's gradient is the same convolution with the weights turned round; the weight's
+//! gradient keeps a tile of input channels times output channels in registers over the pixels of many pictures.
+
+use rayon::prelude::*;
+
+use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
+use super::kernel::{Convolve, Correlate, convolve, correlate};
+use super::pack::{lanes, pack, pack_all, pack_weights, turn_weights, unpack, unpack_weights};
+use super::winograd;
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::shared::Shared;
+
+/// Pictures that one task takes: few enough for 8 tasks, many enough that weights are read once for several small
+/// pictures, which together should stay in the second-level cache.
+pub(crate) fn group(sizes: &Sizes) -> usize {
+    if winograd::serves(sizes) {
+        return winograd::group(sizes);
+    }
+    let bytes = 4 * (sizes.input_frame().picture() + sizes.output_blocks() * LANES * sizes.pixels());
+    ((256 << 10) / bytes.max(1)).clamp(1, sizes.n.div_ceil(8).max(1))
+}
+
+/// Weights as one of the two ways of convolution reads them.
+pub(crate) enum Weights {
+    /// Packed.
+    Direct(Buffer),
+    /// Packed and transformed.
+    Winograd(Buffer),
+}
+
+/// The weights `[O, C, KH, KW]` of one group for the forward pass.
+pub(crate) fn forward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
+    let packed = pack_weights(weight, sizes);
+    if winograd::serves(sizes) { Weights::Winograd(winograd::weights(&packed)) } else { Weights::Direct(packed) }
+}
+
+/// The same for the input's gradient.
+pub(crate) fn backward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
+    let turned = turn_weights(&pack_weights(weight, sizes), sizes);
+    if winograd::serves_input_gradient(sizes) {
+        Weights::Winograd(winograd::weights(&turned))
+    } else {
+        Weights::Direct(turned)
+    }
+}
+
+/// Convolves packed pictures at `input` into blocks at `output`.
+///
+/// # Safety
+/// `input` must hold `pictures` pictures as `sizes.input_frame()` lays them out, `output` have room for as many of
+/// `sizes.output_blocks()` blocks of `sizes.pixels()` pixels, for this task alone.
+pub(crate) unsafe fn forward_packed(
+    input: *const f32,
+    pictures: usize,
+    weights: &Weights,
+    bias: Option<&[Lane]>,
+    sizes: &Sizes,
+    output: *mut f32,
+) {
+    let frame = sizes.input_frame();
+    let weights = match weights {
+        Weights::Direct(weights) => weights,
+        Weights::Winograd(weights) => {
+            // SAFETY: the caller's promise.
+            return unsafe { winograd::forward(input, pictures, &frame, weights, bias, sizes.output_blocks(), output) };
+        }
+    };
+    let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
+    let job = Convolve {
+        input,
+        input_picture: frame.picture(),
+        input_block: frame.block(),
+        input_row: sizes.stride * frame.columns * frame.pixel,
+        input_pixel: frame.pixel,
+        stride: sizes.stride,
+        taps: offsets.as_ptr(),
+        tap_count: offsets.len(),
+        channels: sizes.c,
+        weights: floats(weights),
+        bias: bias.map(floats),
+        pictures,
+        rows: sizes.oh,
+        columns: sizes.ow,
+        output,
+        output_picture: sizes.output_blocks() * sizes.pixels() * LANES,
+        output_block: sizes.pixels() * LANES,
+        output_blocks: sizes.output_blocks(),
+    };
+    // SAFETY: the caller's promise, and `weights` and `bias` were packed for these sizes.
+    unsafe { convolve(&job) }
+}
+
+/// The input's gradient for pictures whose output gradient has been packed as `sizes.output_frame()` says.
+///
+/// # Safety
+/// `grad` must hold `pictures` such pictures, `output` have room for as many of `sizes.input_blocks()` blocks of h · w
+/// pixels, for this task alone.
+pub(crate) unsafe fn input_gradient_packed(
+    grad: *const f32,
+    pictures: usize,
+    turned: &Weights,
+    sizes: &Sizes,
+    output: *mut f32,
+) {
+    let frame = sizes.output_frame();
+    let turned = match turned {
+        Weights::Direct(turned) => turned,
+        Weights::Winograd(turned) => {
+            // SAFETY: the caller's promise.
+            return unsafe { winograd::forward(grad, pictures, &frame, turned, None, sizes.input_blocks(), output) };
+        }
+    };
+    let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
+    let plane = sizes.h * sizes.w;
+    let job = Convolve {
+        input: grad,
+        input_picture: frame.picture(),
+        input_block: frame.block(),
+        input_row: frame.columns * LANES,
+        input_pixel: LANES,
+        stride: 1,
+        taps: offsets.as_ptr(),
+        tap_count: offsets.len(),
+        channels: sizes.o,
+        weights: floats(turned),
+        bias: None,
+        pictures,
+        rows: sizes.h,
+        columns: sizes.w,
+        output,
+        output_picture: sizes.input_blocks() * plane * LANES,
+        output_block: plane * LANES,
+        output_blocks: sizes.input_blocks(),
+    };
+    // SAFETY: the caller's promise, and `turned` was packed for these sizes.
+    unsafe { convolve(&job) }
+}
+
+/// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the packed input and the output's gradient.
+pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout, sizes: &Sizes, output: &mut [f32]) {
+    let frame = sizes.input_frame();
+    assert!(input.len() * LANES >= sizes.n * frame.picture());
+    assert!(grad.len() * LANES >= sizes.n * layout.picture);
+    assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
+    let (input_blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
+    if winograd::serves(sizes) {
+        return unpack_weights(&winograd::weight_gradient(input, grad, layout, sizes), 1, sizes, output);
+    }
+    let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
+    let pairs = output_blocks.div_ceil(2);
+    let tiles = input_blocks * pairs;
+    // Where there are few tiles, each is cut into sums over some of the pictures, so that threads have something to
+    // share. The number depends on the shapes alone, and with it the order of all sums.
+    let parts = 8usize.div_ceil(tiles).min(sizes.n);
+    let part = sizes.weight_lanes();
+    let mut sums = Buffer::new(parts * part);
+    let shared = Shared::new(floats_mut(&mut sums));
+    (0..parts * tiles).into_par_iter().for_each(|task| {
+        let (run, tile) = (task / tiles, task % tiles);
+        let (block, pair) = (tile / pairs, tile % pairs);
+        let (from, to) = (run * sizes.n / parts, (run + 1) * sizes.n / parts);
+        let output_block = input_blocks * sizes.taps() * SQUARE;
+        // SAFETY: the assertions above; each task writes to the squares of its own run, block and pair.
+        unsafe {
+            let job = Correlate {
+                input: floats(input).add(from * frame.picture() + block * frame.block()),
+                input_picture: frame.picture(),
+                input_row: sizes.stride * frame.columns * frame.pixel,
+                input_pixel: sizes.stride * frame.pixel,
+                taps: offsets.as_ptr(),
+                tap_count: offsets.len(),
+                channels: LANES.min(sizes.c - block * LANES),
+                grad: floats(grad).add(from * layout.picture + 2 * pair * layout.block + layout.offset),
+                grad_picture: layout.picture,
+                grad_block: layout.block,
+                grad_row: layout.row,
+                grad_pixel: layout.pixel,
+                pictures: to - from,
+                rows: sizes.oh,
+                columns: sizes.ow,
+                output: shared.get().add(run * part * LANES + 2 * pair * output_block + block * sizes.taps() * SQUARE),
+                output_block,
+                output_blocks: 2.min(output_blocks - 2 * pair),
+                fresh: true,
+            };
+            correlate(&job);
+        }
+    });
+    unpack_weights(&sums, parts, sizes, output);
+}
+
+/// A convolution of `[N, C, H, W]` in `groups` groups of `sizes` each.
+pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: usize, sizes: &Sizes, y: &mut [f32]) {
+    let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
+    let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
+    assert!(x.len() == sizes.n * x_picture && y.len() == sizes.n * y_picture);
+    let weights: Vec<Weights> =
+        weight.chunks_exact(weight.len() / groups).map(|weight| forward_weights(weight, sizes)).collect();
+    let biases: Option<Vec<Vec<Lane>>> = bias.map(|bias| bias.chunks_exact(sizes.o).map(lanes).collect());
+    let frame = sizes.input_frame();
+    let group = group(sizes);
+    y.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(y, x)| {
+        let pictures = x.len() / x_picture;
+        let mut input = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
+        let mut output = Buffer::new(pictures * sizes.output_blocks() * pixels);
+        for g in 0..groups {
+            // SAFETY: the buffers have the lengths that the functions ask for; slices are indexed, so checked.
+            unsafe {
+                for picture in 0..pictures {
+                    let src = &x[picture * x_picture + g * sizes.c * plane..][..sizes.c * plane];
+                    let dst = floats_mut(&mut input).add(picture * frame.picture());
+                    pack(src.as_ptr(), sizes.h, sizes.w, dst, &frame);
+                }
+                let bias = biases.as_ref().map(|biases| biases[g].as_slice());
+                forward_packed(floats(&input), pictures, &weights[g], bias, sizes, floats_mut(&mut output));
+                for picture in 0..pictures {
+                    let src = floats(&output[picture * sizes.output_blocks() * pixels..]);
+                    let dst = &mut y[picture * y_picture + g * sizes.o * pixels..][..sizes.o * pixels];
+                    unpack(src, sizes.o, pixels, dst.as_mut_ptr());
+                }
+            }
+        }
+    });
+}
+
+/// Gradients of input and weight, each where wanted, for the output's gradient `grad` `[N, O, OH, OW]`.
+pub(crate) fn backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    groups: usize,
+    sizes: &Sizes,
+    mut dx: Option<&mut [f32]>,
+    mut dw: Option<&mut [f32]>,
+) {
+    let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
+    let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
+    assert!(x.len() == sizes.n * x_picture && grad.len() == sizes.n * y_picture);
+    let (input_frame, output_frame) = (sizes.input_frame(), sizes.output_frame());
+    let group = group(sizes);
+    for g in 0..groups {
+        let weight = &weight[g * weight.len() / groups..][..weight.len() / groups];
+        if let Some(dx) = dx.as_deref_mut() {
+            assert_eq!(dx.len(), x.len());
+            let turned = backward_weights(weight, sizes);
+            dx.par_chunks_mut(group * x_picture).zip(grad.par_chunks(group * y_picture)).for_each(|(dx, grad)| {
+                let pictures = grad.len() / y_picture;
+                let mut packed = Buffer::new((pictures * output_frame.picture()).div_ceil(LANES));
+                let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
+                // SAFETY: as in `forward`.
+                unsafe {
+                    for picture in 0..pictures {
+                        let src = &grad[picture * y_picture + g * sizes.o * pixels..][..sizes.o * pixels];
+                        let dst = floats_mut(&mut packed).add(picture * output_frame.picture());
+                        pack(src.as_ptr(), sizes.oh, sizes.ow, dst, &output_frame);
+                    }
+                    input_gradient_packed(floats(&packed), pictures, &turned, sizes, floats_mut(&mut output));
+                    for picture in 0..pictures {
+                        let src = floats(&output[picture * sizes.input_blocks() * plane..]);
+                        let dst = &mut dx[picture * x_picture + g * sizes.c * plane..][..sizes.c * plane];
+                        unpack(src, sizes.c, plane, dst.as_mut_ptr());
+                    }
+                }
+            });
+        }
+        if let Some(dw) = dw.as_deref_mut() {
+            let dense = Frame { c: sizes.o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
+            let input = pack_all(&x[g * sizes.c * plane..], x_picture, sizes.n, sizes.h, sizes.w, &input_frame);
+            let packed = pack_all(&grad[g * sizes.o * pixels..], y_picture, sizes.n, sizes.oh, sizes.ow, &dense);
+            let share = dw.len() / groups;
+            let dw = &mut dw[g * share..][..share];
+            weight_gradient(&input, &packed, GradLayout::dense(sizes), sizes, dw);
+        }
+    }
+}

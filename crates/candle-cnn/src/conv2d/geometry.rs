@@ -1,0 +1,240 @@
+//! The sizes of a convolution, and how its pictures and gradients lie in memory.
+
+use candle_core::{Result, Tensor};
+
+use crate::check;
+use crate::config::Conv2dConfig;
+use crate::error::Error;
+use crate::simd::lanes::LANES;
+
+pub(super) const NAME: &str = "conv2d";
+
+/// Paddings and dilations beyond this are slips of the keyboard: larger than the sides of pictures are.
+const LONGEST_SIDE: usize = 1 << 16;
+
+/// All sizes of one convolution, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Geometry {
+    pub n: usize,
+    pub c: usize,
+    pub h: usize,
+    pub w: usize,
+    pub o: usize,
+    pub kh: usize,
+    pub kw: usize,
+    pub oh: usize,
+    pub ow: usize,
+    pub config: Conv2dConfig,
+}
+
+impl Geometry {
+    pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Self> {
+        let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
+        check::float(NAME, "the input", x)?;
+        check::positive(NAME, "stride", config.stride)?;
+        check::positive(NAME, "dilation", config.dilation)?;
+        check::positive(NAME, "groups", config.groups)?;
+        if c % config.groups != 0 {
+            let wanted = format!("a number of channels (dimension 1) that {} groups divide", config.groups);
+            return Err(check::shape(NAME, "the input", x, wanted));
+        }
+        let group = c / config.groups;
+        let [o, wc, kh, kw] = match *weight.dims() {
+            [o, wc, kh, kw] if o * kh * kw > 0 && wc == group && o % config.groups == 0 => [o, wc, kh, kw],
+            _ => {
+                let wanted = format!("[O, {group}, KH, KW] for {c} input channels in {} groups", config.groups);
+                return Err(check::shape(NAME, "the weight", weight, wanted));
+            }
+        };
+        debug_assert_eq!(wc, group);
+        check::like(NAME, "the weight", weight, x)?;
+        if let Some(bias) = bias {
+            check::argument(NAME, "the bias", bias, &[o], x)?;
+        }
+        // Nothing overflows below where the settings are no larger than any picture's side.
+        for (setting, found) in [("padding", config.padding), ("dilation", config.dilation)] {
+            if found > LONGEST_SIDE {
+                let (found, wanted) = (found.to_string(), format!("at most {LONGEST_SIDE}"));
+                return Err(Error::Setting { operation: NAME, setting, found, wanted }.into());
+            }
+        }
+        let extent = |kernel: usize| config.dilation * (kernel - 1) + 1;
+        let size = |input: usize, kernel: usize| {
+            (input + 2 * config.padding).checked_sub(extent(kernel)).map(|rest| rest / config.stride + 1)
+        };
+        match (size(h, kh), size(w, kw)) {
+            (Some(oh), Some(ow)) => Ok(Self { n, c, h, w, o, kh, kw, oh, ow, config }),
+            _ => {
+                let wanted = format!(
+                    "a picture that, with padding {}, is no smaller than the kernel's {} × {}",
+                    config.padding,
+                    extent(kh),
+                    extent(kw)
+                );
+                Err(check::shape(NAME, "the input", x, wanted))
+            }
+        }
+    }
+
+    /// Input channels of one group.
+    pub(super) fn group_inputs(&self) -> usize {
+        self.c / self.config.groups
+    }
+
+    pub(super) fn group_outputs(&self) -> usize {
+        self.o / self.config.groups
+    }
+
+    /// Rows of the im2col matrix of one group.
+    pub(super) fn taps(&self) -> usize {
+        self.group_inputs() * self.kh * self.kw
+    }
+
+    pub(super) fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+
+    /// The sizes of one group.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let Self { n, h, w, kh, kw, oh, ow, config, .. } = *self;
+        let Conv2dConfig { padding, stride, dilation, .. } = config;
+        let (c, o) = (self.group_inputs(), self.group_outputs());
+        Sizes { n, c, h, w, o, kh, kw, oh, ow, stride, dilation, padding }
+    }
+
+    /// Input coordinate of an output coordinate and a tap, where it lies inside the picture.
+    pub(super) fn source(&self, output: usize, tap: usize, size: usize) -> Option<usize> {
+        (output * self.config.stride + tap * self.config.dilation)
+            .checked_sub(self.config.padding)
+            .filter(|&input| input < size)
+    }
+}
+
+/// Floats of one tap's weights between 16 input and 16 output channels.
+pub(super) const SQUARE: usize = LANES * LANES;
+
+/// Sizes of one convolution of one group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub n: usize,
+    pub c: usize,
+    pub h: usize,
+    pub w: usize,
+    pub o: usize,
+    pub kh: usize,
+    pub kw: usize,
+    pub oh: usize,
+    pub ow: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub padding: usize,
+}
+
+/// How a picture lies in a padded buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    /// Channels.
+    pub c: usize,
+    /// Rows and columns of the buffer.
+    pub rows: usize,
+    pub columns: usize,
+    /// Where the picture's first pixel goes; negative where rows or columns of the picture are left out.
+    pub top: isize,
+    pub left: isize,
+    /// Distance of the picture's pixels in the buffer: more than 1 puts zeros between them.
+    pub step: usize,
+    /// Floats per pixel: 16, or 4 where there are so few channels.
+    pub pixel: usize,
+}
+
+impl Frame {
+    pub(crate) fn blocks(&self) -> usize {
+        self.c.div_ceil(LANES)
+    }
+    /// Floats of one block of channels.
+    pub(crate) fn block(&self) -> usize {
+        (self.rows * self.columns * self.pixel).next_multiple_of(LANES)
+    }
+    /// Floats of one picture.
+    pub(crate) fn picture(&self) -> usize {
+        self.blocks() * self.block()
+    }
+}
+
+impl Sizes {
+    pub(crate) fn taps(&self) -> usize {
+        self.kh * self.kw
+    }
+    pub(crate) fn pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+    pub(crate) fn input_blocks(&self) -> usize {
+        self.c.div_ceil(LANES)
+    }
+    pub(crate) fn output_blocks(&self) -> usize {
+        self.o.div_ceil(LANES)
+    }
+    /// The input as the forward pass and the weight's gradient read it.
+    pub(crate) fn input_frame(&self) -> Frame {
+        Frame {
+            c: self.c,
+            rows: (self.oh - 1) * self.stride + self.dilation * (self.kh - 1) + 1,
+            columns: (self.ow - 1) * self.stride + self.dilation * (self.kw - 1) + 1,
+            top: self.padding as isize,
+            left: self.padding as isize,
+            step: 1,
+            pixel: if self.c <= 4 { 4 } else { LANES },
+        }
+    }
+    /// The output's gradient as the input's gradient reads it.
+    pub(crate) fn output_frame(&self) -> Frame {
+        Frame {
+            c: self.o,
+            rows: self.h + self.dilation * (self.kh - 1),
+            columns: self.w + self.dilation * (self.kw - 1),
+            top: (self.dilation * (self.kh - 1)) as isize - self.padding as isize,
+            left: (self.dilation * (self.kw - 1)) as isize - self.padding as isize,
+            step: self.stride,
+            pixel: LANES,
+        }
+    }
+    /// Blocks of sixteen values of all packed weights.
+    pub(super) fn weight_lanes(&self) -> usize {
+        self.output_blocks() * self.input_blocks() * self.taps() * LANES
+    }
+}
+
+/// How the output's gradient lies in memory, in floats, from its first pixel on.
+#[derive(Clone, Copy)]
+pub(crate) struct GradLayout {
+    pub offset: usize,
+    pub picture: usize,
+    pub block: usize,
+    pub row: usize,
+    pub pixel: usize,
+}
+
+impl GradLayout {
+    /// As `sizes.output_frame()` lays it out. Only where no row or column of the gradient is left out of the frame.
+    pub(crate) fn framed(sizes: &Sizes) -> Self {
+        let frame = sizes.output_frame();
+        Self {
+            offset: (frame.top as usize * frame.columns + frame.left as usize) * LANES,
+            picture: frame.picture(),
+            block: frame.block(),
+            row: frame.step * frame.columns * LANES,
+            pixel: frame.step * LANES,
+        }
+    }
+    /// Blocks without a frame.
+    pub(crate) fn dense(sizes: &Sizes) -> Self {
+        let block = sizes.pixels() * LANES;
+        Self { offset: 0, picture: sizes.output_blocks() * block, block, row: sizes.ow * LANES, pixel: LANES }
+    }
+}
+
+/// Offsets of a kernel's taps in a padded picture.
+pub(crate) fn taps(kh: usize, kw: usize, dilation: usize, frame: &Frame) -> Vec<usize> {
+    let at = |y: usize, x: usize| dilation * (y * frame.columns + x) * frame.pixel;
+    (0..kh).flat_map(|y| (0..kw).map(move |x| at(y, x))).collect()
+}

@@ -1,0 +1,126 @@
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::ModuleT;
+use rand::Rng;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::autograd::graph::node;
+use crate::element::{Element, tensor, values};
+use crate::error::Error;
+use crate::random::stream;
+use crate::step_graph;
+use crate::trace::{self, LayerCall, Operation};
+
+/// Dropout (Srivastava et al., 2014): in training each value is set to 0 with a probability, and the others are
+/// scaled so that the mean stays; in inference nothing happens. As `torch.nn.Dropout`, but from a seed.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    probability: f64,
+    seed: u64,
+    /// Training calls so far: each draws its own mask. Shared by clones.
+    calls: Arc<AtomicU64>,
+}
+
+impl Dropout {
+    /// Drops with `probability` (0 up to, not including, 1); `seed` decides on the masks.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::ModuleT;
+    /// let dropout = candle_cnn::layers::Dropout::new(0.5, 7)?;
+    /// let x = Tensor::ones(100, DType::F32, &Device::Cpu)?;
+    /// assert!(dropout.forward_t(&x, true)?.to_vec1::<f32>()?.iter().all(|&v| v == 0. || v == 2.));
+    /// assert_eq!(dropout.forward_t(&x, false)?.to_vec1::<f32>()?, [1.; 100]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where `probability` is out of range.
+    pub fn new(probability: f64, seed: u64) -> Result<Self> {
+        if !(0.0..1.0).contains(&probability) {
+            return Err(Error::Setting {
+                operation: "dropout",
+                setting: "probability",
+                found: probability.to_string(),
+                wanted: "a number from 0 up to, not including, 1".into(),
+            }
+            .into());
+        }
+        Ok(Self { probability, seed, calls: Arc::default() })
+    }
+}
+
+/// x · mask, value by value, as a node that [`crate::backward`] knows.
+fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let mask: Vec<T> = mask.into_iter().map(|factor| T::from_f64(factor.into())).collect();
+    let times_mask = move |x: &[T]| -> Vec<T> { x.iter().zip(&mask).map(|(&x, &factor)| x * factor).collect() };
+    let y = times_mask(&values::<T>(&x)?);
+    node("dropout", &[&x], y, x.dims(), move |grad| {
+        Ok(vec![Some(tensor(times_mask(&values::<T>(grad)?), grad.dims())?)])
+    })
+}
+
+impl ModuleT for Dropout {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let drops = train && self.probability > 0.0;
+        let y = if drops {
+            step_graph::refuse("dropout draws its mask on the host")?;
+            let mut random = stream(self.seed, "dropout", &[self.calls.fetch_add(1, Ordering::Relaxed)]);
+            let kept = (1.0 / (1.0 - self.probability)) as f32;
+            let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };
+            let mask: Vec<f32> = (0..x.elem_count()).map(draw).collect();
+            match (x.device(), x.dtype()) {
+                (Device::Cpu, DType::F32) => masked::<f32>(x, mask)?,
+                (Device::Cpu, DType::F64) => masked::<f64>(x, mask)?,
+                _ => (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?,
+            }
+        } else {
+            x.clone()
+        };
+        trace::report(y, |y| LayerCall {
+            name: String::new(),
+            kind: "Dropout",
+            settings: format!("p {}", self.probability),
+            operation: Operation::Dropout { train: drops },
+            inputs: vec![x.clone()],
+            output: y.clone(),
+            parameters: 0,
+            multiply_adds: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    #[test]
+    fn the_gradient_has_the_mask_of_the_output() -> Result<()> {
+        for dtype in [DType::F32, DType::F64, DType::F16] {
+            // Not contiguous.
+            let x = Var::from_tensor(&Tensor::ones((50, 40), dtype, &Device::Cpu)?)?;
+            let y = Dropout::new(0.25, 7)?.forward_t(&x.t()?, true)?;
+            let values = y.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            let kept = values.iter().filter(|&&value| value != 0.).count();
+            // 1500 of 2000, give or take four standard deviations of 19.
+            assert!((1420..1580).contains(&kept), "{kept}");
+            let gradients = y.sum_all()?.backward()?;
+            let gradient = gradients.get(&x).expect("a gradient").t()?.to_dtype(DType::F64)?;
+            assert_eq!(gradient.flatten_all()?.to_vec1::<f64>()?, values, "the sum's gradient is 1, as is x");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn dropout_is_refused_in_a_capture() -> Result<()> {
+        let (dropout, x) = (Dropout::new(0.5, 1)?, Tensor::ones(4, DType::F32, &Device::Cpu)?);
+        let capturing = step_graph::Capturing::begin();
+        let error = dropout.forward_t(&x, true).unwrap_err().to_string();
+        assert!(error.contains("dropout draws its mask on the host"), "{error}");
+        dropout.forward_t(&x, false)?;
+        drop(capturing);
+        dropout.forward_t(&x, true).map(drop)
+    }
+}

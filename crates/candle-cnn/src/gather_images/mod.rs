@@ -1,0 +1,144 @@
+//! Batches out of a stored set of pictures: gathered, mirrored, moved and normalized at once.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::check;
+use crate::error::Error;
+
+const NAME: &str = "gather_images";
+
+/// Values that a byte can have.
+const BYTES: usize = 256;
+
+/// Which picture of a stored set goes into a batch, and how it is changed on the way: mirrored left to right or not, and
+/// then moved, with black (the byte 0) where nothing is left of it.
+///
+/// ```
+/// use candle_cnn::ops::Placement;
+/// let flipped = Placement::new(7).flip();
+/// assert_eq!(flipped, Placement { index: 7, mirrored: true, down: 0, right: 0 });
+/// // Moving and then mirroring is mirroring and then moving the other way.
+/// assert_eq!(Placement { right: 2, ..Placement::new(7) }.flip(), Placement { right: -2, ..flipped });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Placement {
+    /// The picture's number in the set.
+    pub index: usize,
+    /// Whether it is mirrored left to right.
+    pub mirrored: bool,
+    /// Rows that it is read further down (negative: up).
+    pub down: i32,
+    /// Columns that it is read further right (negative: left).
+    pub right: i32,
+}
+
+impl Placement {
+    /// The picture with number `index` as it is.
+    pub fn new(index: usize) -> Self {
+        Self { index, mirrored: false, down: 0, right: 0 }
+    }
+
+    /// The result of this, mirrored.
+    pub fn flip(self) -> Self {
+        Self { mirrored: !self.mirrored, right: -self.right, ..self }
+    }
+
+    /// Placements as [`gather_images`] takes them, `i64` `[B, 4]` on `device`.
+    ///
+    /// ```
+    /// use candle_cnn::ops::Placement;
+    /// use candle_core::Device;
+    /// let places = Placement::tensor(&[Placement::new(3), Placement::new(0).flip()], &Device::Cpu)?;
+    /// assert_eq!(places.to_vec2::<i64>()?, [[3, 0, 0, 0], [0, 1, 0, 0]]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the device has no memory for them.
+    pub fn tensor(placements: &[Self], device: &Device) -> Result<Tensor> {
+        let row = |p: &Self| [p.index as i64, p.mirrored.into(), p.down.into(), p.right.into()];
+        let rows: Vec<i64> = placements.iter().flat_map(row).collect();
+        Tensor::from_vec(rows, (placements.len(), 4), device)
+    }
+}
+
+/// A batch `[B, C, H, W]` in `f32` from stored `pictures` (`u8`, `[N, C, H, W]`): what `table` (`f32`, `[C, 256]`) makes of
+/// each byte, for the pictures and changes that `places` (`i64`, `[B, 4]`, see [`Placement::tensor`]) names.
+///
+/// On an NVIDIA GPU in one launch, so that a set that lies there goes into batches without the host. Not differentiable.
+///
+/// ```
+/// use candle_cnn::ops::{Placement, gather_images};
+/// use candle_core::{Device, Tensor};
+/// let pictures = Tensor::new(&[[[[10u8, 20, 30]]], [[[40, 50, 60]]]], &Device::Cpu)?; // Two of 1 × 3 pixels.
+/// let table = Tensor::arange(0f32, 256., &Device::Cpu)?.reshape((1, 256))?;
+/// let moved = Placement { right: 1, ..Placement::new(0) };
+/// let places = Placement::tensor(&[moved, Placement::new(1).flip()], &Device::Cpu)?;
+/// let batch = gather_images(&pictures, &places, &table)?;
+/// assert_eq!(batch.flatten_all()?.to_vec1::<f32>()?, [20., 30., 0., 60., 50., 40.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where shapes, types or devices do not fit, or there is no such picture. On a GPU a picture that is not there is NaN
+/// instead: an error would have to wait for the GPU.
+pub fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> {
+    let [_, c, _, _] = check::dims4(NAME, "the pictures", pictures)?;
+    let typed = |argument, found: &Tensor, wanted: DType| match found.dtype() == wanted {
+        true => Ok(()),
+        false => {
+            let wanted = format!("{wanted:?}");
+            Err(candle_core::Error::from(Error::DType { operation: NAME, argument, found: found.dtype(), wanted }))
+        }
+    };
+    typed("the pictures", pictures, DType::U8)?;
+    typed("the places", places, DType::I64)?;
+    typed("the table", table, DType::F32)?;
+    if !matches!(*places.dims(), [1..=usize::MAX, 4]) {
+        return Err(check::shape(NAME, "the places", places, "[B, 4], B at least 1"));
+    }
+    if table.dims() != [c, BYTES] {
+        return Err(check::shape(NAME, "the table", table, format!("[{c}, {BYTES}]")));
+    }
+    for (argument, found) in [("the places", places), ("the table", table)] {
+        if !found.device().same_device(pictures.device()) {
+            let wanted = format!("{:?}", pictures.device().location());
+            let found = format!("{:?}", found.device().location());
+            return Err(Error::Device { operation: NAME, argument, found, wanted }.into());
+        }
+    }
+    match pictures.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => cuda::gather_images(pictures, places, table),
+        device => on_cpu(pictures, places, table)?.to_device(device),
+    }
+}
+
+fn on_cpu(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = pictures.dims4()?;
+    let (places, table) = (places.to_vec2::<i64>()?, table.to_vec2::<f32>()?);
+    let mut values = Vec::with_capacity(places.len() * c * h * w);
+    for (sample, place) in places.iter().enumerate() {
+        let [index, mirrored, down, right] = place[..] else { continue };
+        let Some(index) = usize::try_from(index).ok().filter(|&index| index < n) else {
+            return Err(Error::NoPicture { sample, index, stored: n }.into());
+        };
+        let picture = pictures.get(index)?.flatten_all()?.to_vec1::<u8>()?;
+        let inside =
+            |at: usize, by: i64, size: usize| usize::try_from(at as i64 + by).ok().filter(|&source| source < size);
+        for (plane, table) in picture.chunks_exact(h * w).zip(&table) {
+            for y in 0..h {
+                let row = inside(y, down, h).map(|y| &plane[y * w..(y + 1) * w]);
+                values.extend((0..w).map(|x| {
+                    let column = inside(x, right, w).map(|x| if mirrored != 0 { w - 1 - x } else { x });
+                    let byte = row.zip(column).map_or(0, |(row, x)| row[x]);
+                    table[usize::from(byte)]
+                }));
+            }
+        }
+    }
+    Tensor::from_vec(values, (places.len(), c, h, w), &Device::Cpu)
+}

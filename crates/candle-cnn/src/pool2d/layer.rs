@@ -1,0 +1,49 @@
+use candle_core::{Result, Tensor};
+use candle_nn::Module;
+
+use super::{avg_pool2d, max_pool2d};
+
+macro_rules! pool {
+    ($name:ident, $op:ident) => {
+        #[doc = concat!("[`ops::", stringify!($op), "`](crate::ops::", stringify!($op), ") as a layer.")]
+        ///
+        /// ```
+        /// use candle_core::{DType, Device, Tensor};
+        /// use candle_nn::Module;
+        #[doc = concat!("let pool = candle_cnn::layers::", stringify!($name), "::new(2, 2);")]
+        /// let x = Tensor::zeros((1, 3, 8, 8), DType::F32, &Device::Cpu)?;
+        /// assert_eq!(pool.forward(&x)?.dims(), [1, 3, 4, 4]);
+        /// # Ok::<(), candle_core::Error>(())
+        /// ```
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            kernel: usize,
+            stride: usize,
+        }
+
+        impl $name {
+            /// Windows of `kernel` × `kernel` pixels, `stride` apart.
+            pub fn new(kernel: usize, stride: usize) -> Self {
+                Self { kernel, stride }
+            }
+
+            /// Side of a window, in pixels.
+            pub fn kernel(&self) -> usize {
+                self.kernel
+            }
+
+            /// Distance of two windows, in pixels.
+            pub fn stride(&self) -> usize {
+                self.stride
+            }
+        }
+
+        impl Module for $name {
+            fn forward(&self, x: &Tensor) -> Result<Tensor> {
+                $op(x, self.kernel, self.stride)
+            }
+        }
+    };
+}
+pool!(MaxPool2d, max_pool2d);
+pool!(AvgPool2d, avg_pool2d);

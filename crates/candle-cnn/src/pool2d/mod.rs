@@ -1,0 +1,217 @@
+//! Pooling: the maximum or the mean of each window.
+
+use candle_core::{DType, Result, Tensor, ToUsize2};
+use rayon::prelude::*;
+
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+pub(crate) mod layer;
+mod windows;
+
+use crate::activation::ReluNote;
+use crate::autograd::graph::{node, note};
+use crate::chain;
+use crate::check::{self, Backend};
+use crate::element::{Element, tensor, values};
+use crate::trace::{self, Operation};
+use cpu::halve;
+use windows::Windows;
+
+/// Maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
+/// OH = (H − KH) / stride + 1, rounded down. `kernel` and `stride` are a number or a pair (height, width).
+///
+/// As `torch.nn.functional.max_pool2d`: the whole gradient goes to the first maximum of a window, in the order of
+/// reading, and NaN counts as the largest value (the last one where there are several). candle's own `max_pool2d`
+/// returns a quarter of the gradient for a 2×2 window.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// let x = Tensor::new(&[[1f32, 3.], [3., 2.]], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+/// let x = Var::from_tensor(&x)?;
+/// let y = candle_cnn::ops::max_pool2d(&x, 2, 2)?;
+/// let gradients = y.backward()?;
+/// assert_eq!(gradients.get(&x).unwrap().flatten_all()?.to_vec1::<f32>()?, [0., 1., 0., 0.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
+    let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    let y = max_of(x, windows)?;
+    let (kernel, stride) = (windows.kernel, windows.stride);
+    trace::report(y, |y| windows.call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
+}
+
+fn max_of(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    match check::backend(x) {
+        Backend::CpuF32 if (windows.kernel, windows.stride) == ((2, 2), (2, 2)) => max_by_halves(x, windows),
+        Backend::CpuF32 => max_on_cpu::<f32>(x, windows),
+        Backend::CpuF64 => max_on_cpu::<f64>(x, windows),
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => cuda::max(x, windows),
+        // Every value is one of f32 too, so the maximum is the same; candle's argmax passes over a NaN.
+        Backend::Candle if matches!(x.dtype(), DType::F16 | DType::BF16) => {
+            max_of(&x.to_dtype(DType::F32)?, windows)?.to_dtype(x.dtype())
+        }
+        Backend::Candle => {
+            let gathered = windows.gather(x)?;
+            let first = gathered.detach().argmax_keepdim(4)?;
+            gathered.contiguous()?.gather(&first, 4)?.squeeze(4)
+        }
+    }
+}
+
+fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (plane, pixels) = (windows.plane(), windows.pixels());
+    let count = windows.dims[0] * windows.dims[1] * pixels;
+    let mut y = vec![T::zero(); count];
+    // The place of each window's maximum in its plane, for the way back.
+    let mut winners = vec![0u32; if x.track_op() { count } else { 0 }];
+    {
+        let input = values::<T>(&x)?;
+        let input: &[T] = &input;
+        if winners.is_empty() {
+            y.par_chunks_mut(pixels).zip(input.par_chunks(plane)).for_each(|(y, x)| {
+                for (pixel, y) in y.iter_mut().enumerate() {
+                    *y = maximum(x, windows.places(pixel)).0;
+                }
+            });
+        } else {
+            let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
+            planes.for_each(|((y, winners), x)| {
+                for (pixel, (y, winner)) in y.iter_mut().zip(winners).enumerate() {
+                    let (value, place) = maximum(x, windows.places(pixel));
+                    *y = value;
+                    *winner = place as u32;
+                }
+            });
+        }
+    }
+    node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
+        let grad = values::<T>(grad)?;
+        let dy: &[T] = &grad;
+        let mut dx = vec![T::zero(); windows.dims.iter().product()];
+        let planes = dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).zip(winners.par_chunks(pixels));
+        planes.for_each(|((dx, dy), winners)| {
+            for (&dy, &winner) in dy.iter().zip(winners) {
+                dx[winner as usize] += dy;
+            }
+        });
+        Ok(vec![Some(tensor(dx, &windows.dims)?)])
+    })
+}
+
+/// The usual 2×2 windows, side by side.
+fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let [_, _, rows, columns] = windows.dims;
+    let (plane, pixels) = (windows.plane(), windows.pixels());
+    let count = windows.dims[0] * windows.dims[1] * pixels;
+    let mut y = vec![0f32; count];
+    let whole_chain = note(&x).map(|ReluNote(batch_norm)| batch_norm).filter(|note| chain::serves(&note.conv.geometry));
+    let mut winners = vec![0u8; if x.track_op() && whole_chain.is_none() { count } else { 0 }];
+    {
+        let input = values::<f32>(&x)?;
+        let input: &[f32] = &input;
+        // SAFETY of both: the slices are one plane of each.
+        if winners.is_empty() {
+            y.par_chunks_mut(pixels)
+                .zip(input.par_chunks(plane))
+                .for_each(|(y, x)| unsafe { halve(x.as_ptr(), rows, columns, y.as_mut_ptr(), std::ptr::null_mut()) });
+        } else {
+            let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
+            planes.for_each(|((y, winners), x)| unsafe {
+                halve(x.as_ptr(), rows, columns, y.as_mut_ptr(), winners.as_mut_ptr());
+            });
+        }
+    }
+    if let Some(note) = whole_chain {
+        return chain::node_of_chain(note, y);
+    }
+    node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
+        let grad = values::<f32>(grad)?;
+        let dy: &[f32] = &grad;
+        let mut dx = vec![0f32; windows.dims.iter().product()];
+        let planes = dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).zip(winners.par_chunks(pixels));
+        planes.for_each(|((dx, dy), winners)| {
+            let lines = dx.chunks_exact_mut(2 * columns);
+            let windows = dy.chunks_exact(columns / 2).zip(winners.chunks_exact(columns / 2));
+            for (lines, (dy, winners)) in lines.zip(windows) {
+                for (column, (&dy, &winner)) in dy.iter().zip(winners).enumerate() {
+                    let winner = usize::from(winner);
+                    lines[winner / 2 * columns + 2 * column + winner % 2] = dy;
+                }
+            }
+        });
+        Ok(vec![Some(tensor(dx, &windows.dims)?)])
+    })
+}
+
+/// PyTorch's rule: a value wins if it is greater than the best so far, or NaN.
+fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usize) {
+    let mut best: Option<(T, usize)> = None;
+    for place in places {
+        let value = x[place];
+        if best.is_none_or(|(best, _)| value > best || value.is_nan()) {
+            best = Some((value, place));
+        }
+    }
+    best.unwrap_or((T::NEG_INFINITY, 0))
+}
+
+/// Mean of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`, as
+/// `torch.nn.functional.avg_pool2d`. `kernel` and `stride` are a number or a pair (height, width).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1f32, 3.], [3., 1.]], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+/// let y = candle_cnn::ops::avg_pool2d(&x, 2, 2)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [2.]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
+    let windows = Windows::new("avg_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    check::float("avg_pool2d", "the input", x)?;
+    let y = match check::backend(x) {
+        Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
+        Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
+        #[cfg(feature = "cuda")]
+        Backend::CudaF32 => cuda::avg(x, windows)?,
+        Backend::Candle => windows.gather(x)?.mean(4)?,
+    };
+    let (kernel, stride) = (windows.kernel, windows.stride);
+    trace::report(y, |y| windows.call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
+}
+
+fn avg_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (plane, pixels) = (windows.plane(), windows.pixels());
+    let share = T::from_f64(1.0 / (windows.kernel.0 * windows.kernel.1) as f64);
+    let mut y = vec![T::zero(); windows.dims[0] * windows.dims[1] * pixels];
+    {
+        let input = values::<T>(&x)?;
+        let input: &[T] = &input;
+        y.par_chunks_mut(pixels).zip(input.par_chunks(plane)).for_each(|(y, x)| {
+            for (pixel, y) in y.iter_mut().enumerate() {
+                *y = windows.places(pixel).fold(T::zero(), |sum, place| sum + x[place]) * share;
+            }
+        });
+    }
+    node("avg_pool2d", &[&x], y, &windows.shape(), move |grad| {
+        let grad = values::<T>(grad)?;
+        let dy: &[T] = &grad;
+        let mut dx = vec![T::zero(); windows.dims.iter().product()];
+        dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).for_each(|(dx, dy)| {
+            for (pixel, &dy) in dy.iter().enumerate() {
+                windows.places(pixel).for_each(|place| dx[place] += dy * share);
+            }
+        });
+        Ok(vec![Some(tensor(dx, &windows.dims)?)])
+    })
+}
