@@ -10,8 +10,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::machine::succeeded;
-use crate::repository::parse_version;
+use crate::machine::{parse_version, succeeded};
 
 /// The variable that overrides what is found: `0` for the CPU, `1` for CUDA whatever is missing.
 const OVERRIDE: &str = "CIFAR_LAB_CUDA";
@@ -389,10 +388,8 @@ pub fn find_driver(places: &Places) -> Option<Driver> {
         let line = list.lines().find(|line| line.trim_start().starts_with(DRIVER))?;
         Some(PathBuf::from(line.split("=> ").nth(1)?)).filter(|library| library.exists())
     })?;
-    static CUDA: LazyLock<Regex> = LazyLock::new(|| {
-        // A constant pattern; a wrong one fails the first test.
-        Regex::new(r"CUDA (?:UMD )?Version: ([0-9]+\.[0-9]+)").unwrap_or_else(|error| panic!("{error}"))
-    });
+    static CUDA: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"CUDA (?:UMD )?Version: ([0-9]+\.[0-9]+)").expect("valid"));
     let said = places.output("nvidia-smi", &[]).unwrap_or_default();
     let cuda = CUDA.captures(&said).and_then(|captures| parse_version(&captures[1]));
     Some(Driver { library, cuda })

@@ -3,12 +3,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::commands::export::cells::CellError;
 use crate::cuda::Reason as CudaReason;
-use crate::kernel::settings::EVCXR_VERSION;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What to do where cargo or rustc can't be started.
+pub const INSTALL_RUST: &str = "Install Rust from rustup.rs, or with conda: rust and rust-src.";
+/// What to do where something that a step needs may be missing.
+pub const ASK_THE_DOCTOR: &str = "`cargo lab doctor` says what is missing.";
+/// What to do where a program of the environment can't be started.
+pub const DELETE_VENV: &str = "Delete .venv; the next run sets it up again.";
+/// What to do where a program that cargo has just built can't be started.
+pub const CHECK_THE_DISK: &str = "It was compiled just now; is the disk full?";
+/// What to do where a part of the kernel can't be started.
+pub const REINSTALL: &str = "`cargo lab` installs it again.";
 
 /// What went wrong. Each message is one or two lines and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -161,10 +170,15 @@ pub enum Error {
     Client(String),
     /// The kernel can't be asked how a cell ended.
     #[error(
-        "the kernel does not report how cells end: {0}\n\
-         That works with evcxr_jupyter {EVCXR_VERSION}; `cargo lab doctor` names the one that was found."
+        "the kernel does not report how cells end: {reason}\n\
+         That works with evcxr_jupyter {supported}; `cargo lab doctor` names the one that was found."
     )]
-    NoReport(String),
+    NoReport {
+        /// What the kernel did instead.
+        reason: String,
+        /// The version with which it works.
+        supported: &'static str,
+    },
     /// Outputs hold a path of this machine, so they must not be written back.
     #[error("{notebook}: cell {cell} prints {path}, a path of this machine; outputs were not written back")]
     PrivatePath {
@@ -183,19 +197,11 @@ pub enum Error {
         /// The code cell, counted from 1.
         number: usize,
         /// Why.
-        problem: Box<CellError>,
+        problem: String,
     },
     /// Something can't be compiled with CUDA on this machine.
     #[error("can't compile with CUDA: {0}")]
     NoCuda(CudaReason),
-    /// An unknown stage was asked for.
-    #[error("there is no stage called {asked}; there are {}", list(known))]
-    NoSuchStage {
-        /// What was asked for.
-        asked: String,
-        /// The stages.
-        known: Vec<String>,
-    },
 }
 
 impl Error {
@@ -203,6 +209,17 @@ impl Error {
     pub fn file(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::File { action, path, source }
+    }
+
+    /// For `map_err`: the program that could not be started, and what to do.
+    pub fn start(program: impl Into<String>, advice: &'static str) -> impl FnOnce(io::Error) -> Error {
+        let program = program.into();
+        move |source| Error::Start { program, source, advice }
+    }
+
+    /// The step that failed, why, and what to do.
+    pub fn step(step: impl Into<String>, reason: impl Into<String>, advice: impl Into<String>) -> Error {
+        Error::Step { step: step.into(), reason: reason.into(), advice: advice.into() }
     }
 }
 

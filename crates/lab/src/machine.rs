@@ -1,6 +1,8 @@
-//! What this machine is: its processor and its memory.
+//! What this machine is and what its programs say.
 
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What a program prints, if it can be started and succeeds.
@@ -12,6 +14,22 @@ pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
 pub fn succeeded(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_string())
+}
+
+/// "1.95.0 (…)" as (1, 95).
+pub fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// A file that holds this program. On Linux that is the running program itself: its path may name another by now, since
+/// `cargo lab test` has cargo build `lab` anew.
+///
+/// # Errors
+/// What the system answers where it does not know.
+pub fn own_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 /// The processor's name, as its maker has it.

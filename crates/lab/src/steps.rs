@@ -35,22 +35,17 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-fn start_error(command: &Command, advice: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    let program = command.get_program().to_string_lossy().into_owned();
-    move |source| Error::Start { program, source, advice }
-}
-
 /// Runs a program in silence.
 ///
 /// # Errors
 /// Where it can't be started or fails; then with the last line it said and `advice`.
 pub fn run(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(start_error(command, advice))?;
+    let output = command.stdin(Stdio::null()).output().map_err(Error::start(name(command), advice))?;
     if output.status.success() {
         return Ok(());
     }
     let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Err(failed(step, &telling_line(&said, &output.status.to_string()), advice))
+    Err(Error::step(step, telling_line(&said, &output.status.to_string()), advice))
 }
 
 /// Runs a program whose messages go to the terminal.
@@ -58,12 +53,12 @@ pub fn run(step: &str, command: &mut Command, advice: &'static str) -> Result<()
 /// # Errors
 /// Where it can't be started or fails.
 pub fn show(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
-    let status = command.status().map_err(start_error(command, advice))?;
-    if status.success() { Ok(()) } else { Err(failed(step, &format!("it ended with {status}, see above"), advice)) }
+    let status = command.status().map_err(Error::start(name(command), advice))?;
+    if status.success() { Ok(()) } else { Err(Error::step(step, format!("it ended with {status}, see above"), advice)) }
 }
 
-fn failed(step: &str, reason: &str, advice: &str) -> Error {
-    Error::Step { step: step.to_string(), reason: reason.to_string(), advice: advice.to_string() }
+fn name(command: &Command) -> std::borrow::Cow<'_, str> {
+    command.get_program().to_string_lossy()
 }
 
 /// The last line that speaks of an error, else the last line, else `otherwise`.

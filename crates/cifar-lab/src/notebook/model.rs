@@ -60,13 +60,13 @@ impl DryRun {
     /// # use candle_core::Device;
     /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
     /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let picture = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.picture()?;
+    /// let figure = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         Ok(network_graph(&self.graph())?)
     }
 

@@ -62,13 +62,13 @@ impl RunRecords {
     ///
     /// ```no_run
     /// let runs = cifar_lab::run_records::RunRecords::read(&cifar_lab::run_folder::runs_folder())?;
-    /// runs.picture()?.save("runs.svg")?;
+    /// runs.figure()?.save("runs.svg")?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where no run has evaluated an epoch yet.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let data = self.data();
         let of = data.filter(|data| !data.is_empty()).map_or(String::new(), |data| format!(": {data}"));
         let curves = Curves::new(format!("Test accuracy of all runs{of}")).x_label("epoch").y_label("test accuracy");
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(states, [("deep", &RunState::Finished, 1), ("killed", &RunState::Died, 1)]);
         let table = runs.table().to_string();
         assert!(table.contains("1 of 3") && table.contains("left out: reading") && table.contains("broken"), "{table}");
-        assert!(runs.picture()?.svg().contains("killed (died)"));
+        assert!(runs.figure()?.svg().contains("killed (died)"));
         Ok(())
     }
 
@@ -180,7 +180,7 @@ mod tests {
         let runs = RunRecords::read(folder.path())?;
         let table = runs.table().to_string();
         assert!(table.contains("learning_rate") && !table.contains("batch_size") && table.contains("the stand-in"));
-        assert!(runs.picture()?.svg().contains("b, the stand-in (died)"));
+        assert!(runs.figure()?.svg().contains("b, the stand-in (died)"));
         let one = runs.only(|run| run.name == "a").table().to_string();
         assert!(one.starts_with("CIFAR-10\n") && !one.contains("learning_rate"), "{one}");
         Ok(())

@@ -14,13 +14,13 @@ impl History {
     /// ```
     /// use cifar_lab::training::{History, StepRecord};
     /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.picture()?;
+    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
             self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
         };
@@ -42,7 +42,7 @@ impl History {
 }
 
 impl Training {
-    /// Loss and accuracy so far, as a picture.
+    /// The curves of loss and accuracy so far.
     ///
     /// ```
     /// # use cifar_lab::training::{Plan, Training};
@@ -53,14 +53,14 @@ impl Training {
     /// # }
     /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
     /// training.wait()?;
-    /// let figure = training.curves()?;
+    /// let figure = training.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn curves(&self) -> Result<Figure> {
-        self.history().picture()
+    pub fn figure(&self) -> Result<Figure> {
+        self.history().figure()
     }
 }
 
@@ -71,13 +71,13 @@ impl RangeTest {
     /// ```
     /// use cifar_lab::training::RangeTest;
     /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
-    /// assert!(test.picture()?.text().contains("smoothed"));
+    /// assert!(test.figure()?.text().contains("smoothed"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where no batch was done.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
         // Where the first is no number, none is: the curves say so.

@@ -39,7 +39,7 @@ pub struct RangeTest {
 /// let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
 /// let test = range_test(&net, &mut sgd, &DataLoader::new(&data.train, &Device::Cpu), 1e-4, 1.0, 20)?;
 /// assert!((test.batches[0].0 - 1e-4).abs() < 1e-12);
-/// assert!(test.picture()?.svg().contains("learning rate"));
+/// assert!(test.figure()?.svg().contains("learning rate"));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
@@ -164,7 +164,7 @@ mod tests {
     fn a_first_loss_that_is_no_number_is_named() {
         let test = RangeTest { batches: vec![(0.1, f64::NAN)], ..RangeTest::default() };
         assert_eq!(test.rate_of_least_loss(), None);
-        let error = test.picture().unwrap_err().to_string();
+        let error = test.figure().unwrap_err().to_string();
         assert!(error.contains("each batch: 1 point left out that can't be drawn, the first NaN at 0.1"), "{error}");
     }
 

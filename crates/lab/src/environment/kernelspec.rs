@@ -1,26 +1,15 @@
 //! The kernelspec `rust`, the launcher that it names, and the notebook client: what this program puts into an environment.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::execution::client::SCRIPT;
-
-/// The launcher's name: a copy of this program, because `cargo clean` takes the one in target/.
-const LAUNCHER: &str = "cifar-lab-kernel";
-
-/// Where Jupyter looks for kernelspecs in `environment`.
-pub fn folder(environment: &Path) -> PathBuf {
-    environment.join("share/jupyter/kernels")
-}
-
-/// Where the launcher is kept.
-pub fn launcher(environment: &Path) -> PathBuf {
-    environment.join("bin").join(LAUNCHER)
-}
+use crate::kernel::installation::{client_script, kernelspecs, launcher};
+use crate::machine;
 
 /// The kernelspec's contents. The name stays evcxr's own, so that notebooks open with a plain evcxr too.
 fn contents(environment: &Path, evcxr: &Path) -> Value {
@@ -32,14 +21,9 @@ fn contents(environment: &Path, evcxr: &Path) -> Value {
     })
 }
 
-/// Where the notebook client's script is kept.
-pub fn client_script(environment: &Path) -> PathBuf {
-    environment.join("share/cifar-lab/client.py")
-}
-
 /// Whether kernelspec, launcher and client are there and as they would be written.
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
-    let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
+    let spec = fs::read(kernelspecs(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
     let launcher = fs::read(launcher(environment)).unwrap_or_default();
     let same_program = own_program().is_ok_and(|own| own == launcher);
@@ -47,14 +31,8 @@ pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     same_spec && same_program && same_client
 }
 
-/// This program's own bytes. The path alone may name another by now: `cargo lab test` has cargo build `lab` anew.
 fn own_program() -> Result<Vec<u8>> {
-    let running = Path::new("/proc/self/exe");
-    let path = if running.exists() {
-        running.to_path_buf()
-    } else {
-        std::env::current_exe().map_err(Error::file("find", "this program"))?
-    };
+    let path = machine::own_program().map_err(Error::file("find", "this program"))?;
     fs::read(&path).map_err(Error::file("read", &path))
 }
 
@@ -67,7 +45,7 @@ pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     write_atomically(&launcher(environment), &program, 0o755)?;
     write_atomically(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
-    write_atomically(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
+    write_atomically(&kernelspecs(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
 }
 
 #[cfg(test)]

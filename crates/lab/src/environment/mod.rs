@@ -22,37 +22,12 @@ use crate::error::{Error, Result};
 use crate::execution::progress::Shown;
 use crate::execution::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::kernel::folder::{self, KernelFolders, Key};
+use crate::kernel::installation::{Installation, launcher};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
 use crate::repository::Repository;
 use crate::steps;
 use packages::Environment;
-
-/// A finished set-up.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    /// `.venv`, or the conda environment.
-    pub environment: PathBuf,
-    /// All kernel folders.
-    pub folders: KernelFolders,
-}
-
-impl Ready {
-    /// Its Python.
-    pub fn python(&self) -> PathBuf {
-        self.environment.join("bin/python")
-    }
-
-    /// Where its notebook client lies.
-    pub fn client_script(&self) -> PathBuf {
-        kernelspec::client_script(&self.environment)
-    }
-
-    /// Where its kernelspecs lie.
-    pub fn kernel_dirs(&self) -> PathBuf {
-        kernelspec::folder(&self.environment)
-    }
-}
 
 /// Where packages are, or will be: an activated conda environment made from environment.yml, else `.venv`.
 pub fn place(repository: &Repository, wanted: &Environment) -> PathBuf {
@@ -85,7 +60,7 @@ pub fn is_on_path(program: &str) -> bool {
 ///
 /// # Errors
 /// Where something can't be found, fetched, compiled or written; the message says what to do.
-pub fn set_up(repository: &Repository) -> Result<Ready> {
+pub fn set_up(repository: &Repository) -> Result<Installation> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     if !is_on_path("cc") {
         return Err(Error::NoLinker);
@@ -106,9 +81,9 @@ pub fn set_up(repository: &Repository) -> Result<Ready> {
     if !kernelspec::is_ready(&environment, &program) {
         kernelspec::install(&environment, &program)?;
     }
-    let ready = Ready { environment, folders };
-    prepare(repository, &ready, &program)?;
-    Ok(ready)
+    let installation = Installation { environment, folders };
+    prepare(repository, &installation, &program)?;
+    Ok(installation)
 }
 
 /// The cells that a folder is prepared with: what every notebook begins with, and a `let` without a type.
@@ -116,10 +91,10 @@ const WARMING: [&str; 2] =
     [":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;", "let warm = 1 + 1;"];
 
 /// Prepares a kernel folder for the repository as it is, unless there is one.
-fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
+fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -> Result<()> {
     let build = Build::of_machine();
     let key = Key::of(repository, &build)?;
-    if ready.folders.prepared(&key).is_some() {
+    if installation.folders.prepared(&key).is_some() {
         return Ok(());
     }
     println!("Notebooks are compiled for {build}.");
@@ -131,11 +106,11 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
         "Kernel folder: candle and the crates compiled for notebooks, once for each change of theirs",
         usual,
     );
-    let live = ready.folders.create(&format!("preparing-{}", std::process::id()))?;
-    ready.folders.fill(&live, repository, &key)?;
+    let live = installation.folders.create(&format!("preparing-{}", std::process::id()))?;
+    installation.folders.fill(&live, repository, &key)?;
     // evcxr itself, without the launcher, works in the folder that is to be kept.
     let mut command = Command::new(evcxr);
-    settings::apply(&mut command, live.path(), Some(repository), &build, &kernelspec::launcher(&ready.environment));
+    settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment));
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));
@@ -155,20 +130,19 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
         shown: Shown::Crates,
         ..Request::new(Notebook::from_cells(WARMING), "warming", live.path().join("warming"))
     };
-    let execution = execution::execute(repository, ready, &request, &Interrupts::default())?;
+    let execution = execution::execute(repository, installation, &request, &Interrupts::default())?;
     if let Outcome::Failed { cell, failure } = &execution.outcome {
-        return Err(Error::Step {
-            step: "preparing the kernel".to_string(),
-            reason: execution::describe("warming", &request.notebook, *cell, failure),
-            advice: "If a crate could not be fetched: check the network and run the same command again.\n\
-                If a crate does not compile: `cargo check --workspace` says more."
-                .to_string(),
-        });
+        return Err(Error::step(
+            "preparing the kernel",
+            execution::describe("warming", &request.notebook, *cell, failure),
+            "If a crate could not be fetched: check the network and run the same command again.\n\
+             If a crate does not compile: `cargo check --workspace` says more.",
+        ));
     }
     for extra in [kernel_dirs, request.folder] {
         folder::remove(&extra);
     }
-    ready.folders.publish(live, &key)?;
+    installation.folders.publish(live, &key)?;
     step.end();
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use saphyr::{LoadableYamlNode, Yaml};
 
 use crate::error::{Error, Result};
-use crate::repository::parse_version;
+use crate::machine::parse_version;
 
 /// The packages of environment.yml that pip does not install, and where they come from without conda.
 pub const NOT_FROM_PIP: [(&str, &str); 5] = [

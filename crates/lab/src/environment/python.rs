@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::environment::packages::Environment;
 use crate::error::{Error, Result};
-use crate::repository::parse_version;
+use crate::machine::parse_version;
 use crate::steps;
 
 /// The names under which a Python may be found on PATH.

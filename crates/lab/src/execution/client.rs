@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{DELETE_VENV, Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
@@ -126,11 +126,7 @@ impl Client {
         // Ctrl-C in the terminal reaches this program only, which then tells the client.
         command.process_group(0);
         settings::forget_cargo_run(&mut command, repository);
-        let mut process = command.spawn().map_err(|source| Error::Start {
-            program: python.display().to_string(),
-            source,
-            advice: "Deleting .venv makes the next run set it up anew.",
-        })?;
+        let mut process = command.spawn().map_err(Error::start(python.to_string_lossy(), DELETE_VENV))?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Error::Client("its pipes are missing".to_string()));
         };

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cuda::Build;
-use crate::error::{Error, Result};
+use crate::error::{Error, INSTALL_RUST, Result};
 use crate::fingerprint::Fingerprint;
 use crate::kernel::settings;
 use crate::repository::Repository;
@@ -77,13 +77,8 @@ impl Key {
     /// # Errors
     /// Where rustc can't be started or a source can't be read.
     pub fn of(repository: &Repository, build: &Build) -> Result<Self> {
-        let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output().map_err(|source| {
-            Error::Start {
-                program: "rustc".to_string(),
-                source,
-                advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-            }
-        })?;
+        let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output();
+        let rustc = rustc.map_err(Error::start("rustc", INSTALL_RUST))?;
         let flags = settings::rust_flags(build).join(" ");
         // nvcc and the GPU count as a toolchain. A home may be shared by machines with a GPU and without: the CPU's
         // folder and CUDA's are not each other's older ones.

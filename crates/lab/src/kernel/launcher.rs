@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::cuda::{Build, Reason};
-use crate::error::{Error, Result};
+use crate::error::{Error, REINSTALL, Result};
 use crate::kernel::folder::{self, Filled, KernelFolders, Key, LiveFolder};
 use crate::kernel::settings;
+use crate::machine;
 use crate::repository::Repository;
 
 /// The variable that names a kernel's folder; `cargo lab run` sets it to find the folder again.
@@ -56,11 +57,7 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     command.arg("--control_file").arg(connection_file).process_group(0);
     let launcher = std::env::current_exe().map_err(Error::file("find", "this program"))?;
     settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher);
-    let mut child = command.spawn().map_err(|source| Error::Start {
-        program: evcxr.display().to_string(),
-        source,
-        advice: "`cargo lab` installs it again.",
-    })?;
+    let mut child = command.spawn().map_err(Error::start(evcxr.to_string_lossy(), REINSTALL))?;
     if let Some(pipe) = &mut guard.stdin {
         writeln!(pipe, "{}", child.id()).map_err(Error::file("write to", "the kernel's guard"))?;
     }
@@ -84,13 +81,7 @@ fn end_with_the_parent() {
 }
 
 fn start_guard(live: &Path) -> Result<Child> {
-    // On Linux the running program, even if set-up has just put another into its place.
-    let running = PathBuf::from("/proc/self/exe");
-    let own = if running.exists() {
-        running
-    } else {
-        std::env::current_exe().map_err(Error::file("find", "this program"))?
-    };
+    let own = machine::own_program().map_err(Error::file("find", "this program"))?;
     Command::new(&own)
         .arg("guard")
         .arg(live)
@@ -100,11 +91,7 @@ fn start_guard(live: &Path) -> Result<Child> {
         // Jupyter kills the launcher's group; the guard must outlive that.
         .process_group(0)
         .spawn()
-        .map_err(|source| Error::Start {
-            program: own.display().to_string(),
-            source,
-            advice: "`cargo lab` installs it again.",
-        })
+        .map_err(Error::start(own.to_string_lossy(), REINSTALL))
 }
 
 /// Waits until standard input closes, then ends the process group whose leader was named there, and removes `live`.

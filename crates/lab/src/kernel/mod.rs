@@ -6,10 +6,12 @@
 //!
 //! - [`settings`]: the profile, flags and environment that cells are compiled with.
 //! - [`folder`]: prepared folders and the kernels' own, their copying, sweeping and keys.
+//! - [`installation`]: where the launcher and the rest lie in an environment.
 //! - [`launcher`]: what Jupyter starts; it makes the folder, starts evcxr, and sees that the folder goes again.
 //! - [`report`]: how a cell ended, told by the cell itself.
 
 pub mod folder;
+pub mod installation;
 pub mod launcher;
 pub mod report;
 pub mod settings;

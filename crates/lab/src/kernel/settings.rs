@@ -19,7 +19,7 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 /// It keeps Cargo.lock whole: evcxr first builds `ctx` without dependencies, which on its own would drop every entry,
 /// and the next `:dep` would then look for newer versions and compile them. The member `keep` holds the entries.
 /// Being the workspace's root, it also decides the profile, whatever evcxr writes into `ctx`: dependencies are
-/// optimised fully and unchecked, cells keep evcxr's opt-level 2 and the checks that a learner wants to see.
+/// optimized fully and unchecked, cells keep evcxr's opt-level 2 and the checks that a learner wants to see.
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "keep"]

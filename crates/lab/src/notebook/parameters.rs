@@ -11,12 +11,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::error::{Error, Result};
-use crate::notebook::{Kind, Notebook};
-
-/// The tag of the cell that declares them.
-pub const DECLARING: &str = "parameters";
-/// The tag of the cell that overrides them, as papermill calls it.
-pub const INJECTED: &str = "injected-parameters";
+use crate::notebook::{INJECTED, Kind, Notebook, PARAMETERS};
 
 /// A parameter that a notebook declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +57,7 @@ impl Setting {
 pub fn declared(source: &str) -> Vec<Parameter> {
     static LINE: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"^\s*(let(?: mut)?)\s+([A-Za-z_][A-Za-z0-9_]*)\s*:\s*([^=;]+?)\s*=[^=]";
-        // A constant pattern; a wrong one fails the first test.
-        Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
+        Regex::new(pattern).expect("valid")
     });
     let lines = source.lines().filter_map(|line| LINE.captures(line));
     lines.map(|c| Parameter { binding: c[1].to_string(), name: c[2].to_string(), kind: c[3].to_string() }).collect()
@@ -78,7 +72,7 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
         return Ok(());
     }
     let cells = notebook.code_cells();
-    let Some((index, source)) = cells.into_iter().find(|(index, _)| notebook.is_tagged(*index, DECLARING)) else {
+    let Some((index, source)) = cells.into_iter().find(|(index, _)| notebook.is_tagged(*index, PARAMETERS)) else {
         return Err(Error::NoParameters { notebook: name.to_string() });
     };
     let parameters = declared(&source);
@@ -139,7 +133,7 @@ fn literal(kind: &str, value: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::failure::text;
+    use crate::notebook::text;
     use serde_json::json;
 
     const CELL: &str = "// What to try\nlet epochs: usize = 20; // rounds\nlet learning_rate: f64 = 1e-3;\n\

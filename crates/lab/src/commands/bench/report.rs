@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::machine::{self, output};
 use crate::repository::Repository;
 
@@ -42,4 +42,9 @@ impl Report {
     pub fn save(&self, path: &Path) -> Result<()> {
         fs::write(path, &self.0).map_err(Error::file("write", path))
     }
+}
+
+/// That a program or a cell that measures failed.
+pub fn failed(reason: impl Into<String>) -> Error {
+    Error::step("measuring", reason, ASK_THE_DOCTOR)
 }
