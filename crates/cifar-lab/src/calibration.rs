@@ -4,11 +4,11 @@
 //! (<https://arxiv.org/abs/1706.04599>). The confidence of a prediction is the probability that the network gives to
 //! the class it says; bins are intervals of equal width, each with its upper end.
 
+use notebook_charts::text;
 use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Prediction};
-use crate::plot::text;
 
 /// More bins than a diagram can show say nothing.
 const MOST_BINS: usize = 100;

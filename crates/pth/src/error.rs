@@ -156,7 +156,7 @@ pub enum Error {
     },
 
     /// There are no named tensors.
-    #[error("{at} is {found}, not a dict of tensors{hint}")]
+    #[error("{at} is {found}, expected a dict of tensors{hint}")]
     NoStateDict {
         /// Which part of the file.
         at: String,

@@ -138,6 +138,6 @@ fn bytes<'a>(node: Node<'_, 'a>) -> Option<Cow<'a, [u8]>> {
     if let Some(bytes) = node.as_bytes() {
         return Some(Cow::Borrowed(bytes));
     }
-    let bytes = node.encoded()?.chars().map(|character| u8::try_from(character).ok());
+    let bytes = node.latin1()?.chars().map(|character| u8::try_from(character).ok());
     Some(Cow::Owned(bytes.collect::<Option<_>>()?))
 }

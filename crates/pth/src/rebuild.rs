@@ -70,7 +70,8 @@ pub(crate) fn tensor<'a>(name: &str, value: Node<'_, 'a>) -> Result<Rebuilt<'a>>
     }
     let wrong =
         |what, found: Node, expected| Error::Description { tensor: name(), what, found: found.describe(), expected };
-    let arguments: Vec<Node> = arguments.items().into_iter().flatten().collect();
+    // No more than are used: a hostile file may pass one large tuple very often.
+    let arguments: Vec<Node> = arguments.items().into_iter().flatten().take(8).collect();
     let &[storage, offset, shape, strides, ref more @ ..] = arguments.as_slice() else {
         return Err(wrong("the description", value, "a storage, an offset, a shape and strides"));
     };
@@ -81,7 +82,7 @@ pub(crate) fn tensor<'a>(name: &str, value: Node<'_, 'a>) -> Result<Rebuilt<'a>>
     // It follows requires_grad and the backward hooks.
     if let Some(metadata) = more.get(2)
         && let Some(bit) =
-            ["neg", "conj"].into_iter().find(|bit| metadata.get(bit).and_then(|it| it.as_bool()) == Some(true))
+            ["neg", "conj"].into_iter().find(|bit| metadata.get_early(bit).and_then(|it| it.as_bool()) == Some(true))
     {
         return Err(unsupported(&format!("a lazy view with the {bit} bit set"), "tensor.clone()"));
     }

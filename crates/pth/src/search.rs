@@ -1,7 +1,9 @@
 //! Finds the state dict in a file's content.
 
-use std::collections::{HashSet, VecDeque};
+use std::borrow::Cow;
+use std::collections::HashSet;
 
+use crate::budget::Budget;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Node;
 use crate::rebuild;
@@ -30,7 +32,7 @@ pub(crate) fn follow<'p, 'a>(root: Node<'p, 'a>, keys: &[&str]) -> Result<Node<'
 
 /// The state dict in a file's content: the content itself, the value of a usual key, or the only dict of tensors under
 /// any other key.
-pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
+pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>, budget: &mut Budget) -> Result<Node<'p, 'a>> {
     if is_state_dict(root) || is_empty_dict(root) {
         return Ok(root);
     }
@@ -38,30 +40,87 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>) -> Result<Node<'p, 'a>> {
     if let Some(found) = usual().find(|dict| is_state_dict(*dict) || is_empty_dict(*dict)) {
         return Ok(found);
     }
+    let mut places = Places::default();
+    places.add(root, 0, Key::Index(0), budget)?;
     let mut found = Vec::new();
-    let mut queue = VecDeque::from([(root, Vec::new())]);
-    let mut seen = HashSet::new();
-    while let Some((value, keys)) = queue.pop_front() {
-        for (key, inner) in children(value, keys.is_empty()) {
-            // A value may appear in several places, or contain itself.
-            if inner.identity().is_some_and(|identity| seen.insert(identity)) {
-                let keys: Vec<String> = keys.iter().cloned().chain([key]).collect();
-                if is_state_dict(inner) {
-                    found.push((inner, keys));
-                } else {
-                    queue.push_back((inner, keys));
-                }
+    let mut at = 0;
+    while let Some(&Place { value, .. }) = places.list.get(at) {
+        // String keys only: an optimizer's state has integer keys, and its tensors are not weights.
+        for (key, inner) in value.entries().into_iter().flatten() {
+            if let Some(key) = key.as_text() {
+                places.add(inner, at, Key::Name(key), budget)?;
             }
+        }
+        // The root may be a list or tuple.
+        for (index, inner) in value.items().filter(|_| at == 0).into_iter().flatten().enumerate() {
+            places.add(inner, at, Key::Index(index), budget)?;
+        }
+        at += 1;
+        while places.list.get(at).is_some_and(|place| is_state_dict(place.value)) {
+            found.push(at);
+            at += 1;
+        }
+        if found.len() > LISTED {
+            break;
         }
     }
     match found.as_slice() {
-        [(only, _)] => Ok(*only),
+        [only] => Ok(places.list[*only].value),
         [] => Err(none(root, usual().find(|value| has_tensors(*value)))),
         several => {
-            let places: Vec<String> = several.iter().take(LISTED).map(|(_, keys)| subscripts(keys)).collect();
+            let shown: Vec<String> = several.iter().take(LISTED).map(|&at| places.subscripts(at)).collect();
             let more = if several.len() > LISTED { ", …" } else { "" };
-            Err(Error::SeveralStateDicts { keys: places.join(", ") + more })
+            Err(Error::SeveralStateDicts { keys: shown.join(", ") + more })
         }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Key<'a> {
+    Name(&'a str),
+    Index(usize),
+}
+
+/// A value and how to get there.
+struct Place<'p, 'a> {
+    value: Node<'p, 'a>,
+    /// The index of the place that holds it.
+    parent: usize,
+    key: Key<'a>,
+}
+
+/// The places visited or to be visited, breadth first.
+#[derive(Default)]
+struct Places<'p, 'a> {
+    list: Vec<Place<'p, 'a>>,
+    seen: HashSet<u32>,
+}
+
+impl<'p, 'a> Places<'p, 'a> {
+    /// Adds a place to visit, unless the value has no parts or was seen elsewhere: it may even contain itself.
+    fn add(&mut self, value: Node<'p, 'a>, parent: usize, key: Key<'a>, budget: &mut Budget) -> Result<()> {
+        let Some(identity) = value.identity() else { return Ok(()) };
+        if self.seen.insert(identity) {
+            // With the table's free slots.
+            budget.take(4 * size_of::<u32>())?;
+            budget.push(&mut self.list, Place { value, parent, key })?;
+        }
+        Ok(())
+    }
+
+    /// The keys that lead to a place; of a deep one, the last few.
+    fn subscripts(&self, mut at: usize) -> String {
+        let mut keys = Vec::new();
+        while at != 0 && keys.len() < LISTED {
+            let Place { parent, key, .. } = self.list[at];
+            keys.push(match key {
+                Key::Name(name) => Cow::Borrowed(name),
+                Key::Index(index) => Cow::Owned(index.to_string()),
+            });
+            at = parent;
+        }
+        keys.reverse();
+        (if at == 0 { "" } else { "…" }).to_string() + &subscripts(&keys)
     }
 }
 
@@ -81,15 +140,6 @@ fn is_empty_dict(value: Node) -> bool {
 
 fn has_tensors(value: Node) -> bool {
     value.entries().is_some_and(|mut entries| entries.any(|(_, value)| rebuild::is_tensor(value)))
-}
-
-/// The values of string keys; of the file's root also the items of a list or tuple. An optimizer's state has integer
-/// keys: its tensors are not weights.
-fn children<'p, 'a>(value: Node<'p, 'a>, is_root: bool) -> Vec<(String, Node<'p, 'a>)> {
-    let named = value.entries().into_iter().flatten();
-    let named = named.filter_map(|(key, value)| Some((excerpt(key.as_text()?.as_bytes()), value)));
-    let items = value.items().filter(|_| is_root).into_iter().flatten().enumerate();
-    named.chain(items.map(|(index, value)| (index.to_string(), value))).collect()
 }
 
 /// Python's `value[key]`, for a string or an integer key.
@@ -156,7 +206,7 @@ fn summary(dict: Node) -> Option<String> {
 
 /// What to do about it, if known.
 fn advice(found: Node) -> String {
-    let is_module = |value: Node| value.call().is_some_and(|call| call.state.get("_modules").is_some());
+    let is_module = |value: Node| value.call().is_some_and(|call| call.state.get_early("_modules").is_some());
     if rebuild::is_tensor(found) {
         ": give it a name, as in torch.save({\"weight\": tensor}, path)".into()
     } else if is_module(found) {

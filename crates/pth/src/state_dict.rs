@@ -104,11 +104,11 @@ impl<'a> StateDict<'a> {
             };
             let pickle = Pickle::read_within(records.get("data.pkl")?, &mut budget)?;
             let storage = |key: &str| records.get(&format!("data/{key}"));
-            Reader { storage, big_endian, file_length: file.len(), budget }.state_dict(pickle.root(), keys)
+            Reader { storage, big_endian, budget }.state_dict(pickle.root(), keys)
         } else if format::is_legacy(file) {
             let legacy = Legacy::read(file, &mut budget)?;
             let (storage, big_endian) = (|key: &str| legacy.storage(key), legacy.big_endian);
-            Reader { storage, big_endian, file_length: file.len(), budget }.state_dict(legacy.object.root(), keys)
+            Reader { storage, big_endian, budget }.state_dict(legacy.object.root(), keys)
         } else {
             Err(Error::UnknownFormat { found: format::guess(file) })
         }
@@ -157,7 +157,6 @@ impl<'a> IntoIterator for StateDict<'a> {
 struct Reader<S> {
     storage: S,
     big_endian: bool,
-    file_length: usize,
     budget: Budget,
 }
 
@@ -166,18 +165,10 @@ type View = (*const u8, usize, DType, Vec<usize>, Vec<usize>);
 
 impl<'a, S: FnMut(&str) -> Result<&'a [u8]>> Reader<S> {
     fn state_dict(mut self, root: Node<'_, 'a>, keys: &[&str]) -> Result<StateDict<'a>> {
-        let dict = if keys.is_empty() { search::search(root)? } else { search::follow(root, keys)? };
+        let dict = if keys.is_empty() { search::search(root, &mut self.budget)? } else { search::follow(root, keys)? };
         let mut state = StateDict::new();
         let mut views = HashMap::new();
-        let mut names_length = 0usize;
         for (key, value) in dict.entries().into_iter().flatten() {
-            // If the names together are longer than the file, some repeat. Checked first, because validating one long
-            // name again and again would take forever.
-            let bytes = key.as_bytes().unwrap_or_default();
-            names_length = names_length.saturating_add(bytes.len());
-            if names_length > self.file_length {
-                return Err(Error::DuplicateName { name: excerpt(bytes) });
-            }
             let name = key.as_text().ok_or_else(|| search::not_a_tensor(key, value))?;
             let tensor = self.tensor(name, value, &mut views)?;
             self.budget.take(size_of_val(tensor.shape()))?;
@@ -193,7 +184,7 @@ impl<'a, S: FnMut(&str) -> Result<&'a [u8]>> Reader<S> {
         let metadata = dict.call().and_then(|call| call.state.get("_metadata")?.entries());
         for (module, version) in metadata.into_iter().flatten() {
             if let Some(module) = module.as_text()
-                && let Some(version) = version.get("version").and_then(|version| version.as_i64())
+                && let Some(version) = version.get_early("version").and_then(|version| version.as_i64())
             {
                 self.budget.push(&mut state.versions, (module, version))?;
             }

@@ -151,7 +151,7 @@ fn skips_everything_but_the_weights() {
     assert_eq!(floats(&state, "weight"), [0., 1., 2., 3., 4., 5.]);
     assert_eq!(StateDict::read_under(&file, &["net"]).unwrap(), state);
     let error = StateDict::read_under(&file, &["args"]).unwrap_err().to_string();
-    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, not a dict of tensors");
+    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, expected a dict of tensors");
     let error = StateDict::read_under(&file, &["scheduler", "milestones"]).unwrap_err();
     assert!(matches!(error, Error::NotATensor { .. }), "{error}");
     // Holds other types, whose storages precede the weights'.
@@ -177,7 +177,7 @@ fn advice_fits_what_was_found() {
     let refused = |name: &str| StateDict::read(&fixture(name)).unwrap_err().to_string();
     assert_eq!(
         refused("whole_inside.pth"),
-        "the file's content is a dict, not a dict of tensors; it holds epoch (an integer), model (an \
+        "the file's content is a dict, expected a dict of tensors; it holds epoch (an integer), model (an \
          object of torch.nn.modules.container.Sequential), history (a list): model is a whole module; in Python, save \
          model.state_dict() instead of model"
     );

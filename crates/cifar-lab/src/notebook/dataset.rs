@@ -1,10 +1,11 @@
 //! How data sets and loaders show themselves.
 
+use notebook_charts::{Figure, Gallery, Table, View};
+
+use super::show::Show;
 use crate::dataset::Dataset;
-use crate::display::{Figure, Show, Table, View};
 use crate::error::Result;
 use crate::loader::DataLoader;
-use crate::plot::Gallery;
 use crate::transform::{Augment, Normalize};
 
 impl Dataset {

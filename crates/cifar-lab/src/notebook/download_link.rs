@@ -1,12 +1,12 @@
 //! A link by which JupyterLab hands out a file, such as saved weights, to the computer that the browser runs on.
 
+use notebook_charts::{View, text};
 use std::fmt::{self, Display, Formatter};
 use std::path::{Component, Path, PathBuf};
 
-use crate::display::{Show, View};
+use super::show::Show;
 use crate::error::{Error, Result};
 use crate::paths::{notebook_folder, show_path};
-use crate::plot::text;
 
 /// A file's link: the last expression of a cell shows it.
 ///

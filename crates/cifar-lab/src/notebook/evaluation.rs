@@ -1,11 +1,13 @@
 //! How an evaluation shows itself: predictions with their pictures, confusion matrix, calibration.
 
+use notebook_charts::{
+    Figure, Gallery, ReliabilityBin, Table, confusion_matrix_with_unclassified, reliability_diagram,
+};
+
 use crate::calibration::{Calibration, ConfidenceBin};
 use crate::dataset::Dataset;
-use crate::display::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::{ConfusionMatrix, NO_CLASS, Prediction};
-use crate::plot::{Gallery, ReliabilityBin, confusion_matrix_of, reliability_diagram};
 
 /// The pictures behind `predictions` in `columns` columns, each with what the network said of it, its probability
 /// and, where it is wrong, the true class.
@@ -75,11 +77,11 @@ impl ConfusionMatrix {
     /// ```
     ///
     /// # Errors
-    /// Where it cannot be drawn; see [`PlotError`](crate::plot::PlotError).
+    /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let title = format!("Confusion matrix{of}");
-        Ok(confusion_matrix_of(&title, self.counts(), self.unclassified(), &self.class_names)?)
+        Ok(confusion_matrix_with_unclassified(&title, self.counts(), self.unclassified(), &self.class_names)?)
     }
 }
 
@@ -94,7 +96,7 @@ impl Calibration {
     /// ```
     ///
     /// # Errors
-    /// Where it cannot be drawn; see [`PlotError`](crate::plot::PlotError).
+    /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let bin = |&ConfidenceBin { from, to, images, confidence, accuracy }: &ConfidenceBin| ReliabilityBin {
@@ -112,9 +114,9 @@ impl Calibration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::display::Show;
     use crate::evaluate::evaluate;
     use crate::loader::DataLoader;
+    use crate::notebook::show::Show;
     use candle_core::{Device, Tensor};
 
     #[test]

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Tensor};
 use image::{Rgb, RgbImage, imageops};
+use notebook_charts::{Figure, Gallery, PlotError};
 
-use crate::display::Figure;
+use super::pictures::pictures;
 use crate::error::Result;
 use crate::grad_cam::GradCam;
-use crate::plot::{Gallery, PlotError, pictures};
 
 /// What a picture keeps of its brightness where the map is zero: enough to see what lies there.
 const DARKEST: f32 = 0.15;

@@ -4,6 +4,7 @@
 //! here, in the file named for it.
 
 mod dataset;
+pub mod display;
 pub mod download_link;
 mod evaluation;
 pub mod exercise;
@@ -11,6 +12,7 @@ mod feature_maps;
 mod grad_cam;
 mod model;
 mod pictures;
+pub mod plot;
 mod predict;
 pub mod prelude;
 pub mod program;
@@ -23,8 +25,4 @@ mod training;
 mod values;
 
 pub use evaluation::prediction_gallery;
-pub use feature_maps::FeatureMaps;
-pub use pictures::FromTensor;
-pub(crate) use pictures::pictures;
-pub use show::Show;
 pub use training::overlay;

@@ -1,11 +1,11 @@
 //! How predictions show themselves: a picture with bars, a gallery, a table.
 
+use notebook_charts::{Figure, Gallery, Table, View, picture_with_bars};
 use std::fmt::{self, Display, Formatter};
 
-use crate::display::{Figure, Show, Table, View};
+use super::show::Show;
 use crate::error::Result;
 use crate::evaluate::NO_CLASS;
-use crate::plot::{Gallery, picture_with_bars};
 use crate::predict::{ClassProbability, NAMED, PicturePrediction, PicturePredictions, fitted};
 
 /// The classes that get a bar.

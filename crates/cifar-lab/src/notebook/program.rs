@@ -18,8 +18,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::show::Show;
 use crate::device;
-use crate::display::Show;
 
 /// What the exported notebook is.
 ///
@@ -331,7 +331,7 @@ mod tests {
     #[allow(clippy::needless_borrow)]
     fn values_show_what_the_kernel_shows_as_text() {
         use candle_core::{Device, Tensor, Var};
-        let table = crate::display::Table::new(["a"]).row(["1"]);
+        let table = notebook_charts::Table::new(["a"]).row(["1"]);
         assert_eq!((&Shown(&table)).text(), "a\n─\n1");
         // A reference, as the kernel has it, shows what it refers to.
         assert_eq!((&Shown(&&table)).text(), "a\n─\n1");

@@ -1,11 +1,11 @@
 //! How the records of runs show themselves: all runs as a table and as a figure.
 
+use notebook_charts::{Curves, Figure, Series, Table, View};
 use std::collections::BTreeSet;
 
-use crate::display::{Figure, Show, Table, View};
+use super::show::Show;
 use crate::error::Result;
 use crate::paths::show_path;
-use crate::plot::{Curves, Series};
 use crate::run_records::{EPOCHS_FILE, RunRecord, RunRecords, RunState};
 use crate::training::duration_text;
 

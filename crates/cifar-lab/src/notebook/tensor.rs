@@ -1,6 +1,6 @@
 //! How tensors and a network's parameters show themselves: shape, type, device, range, a corner of the values.
 
-use super::Show;
+use super::show::Show;
 use crate::error::without_backtrace;
 use candle_cnn::parameters::{Parameters, is_buffer};
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};

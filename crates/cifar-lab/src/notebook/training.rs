@@ -1,8 +1,8 @@
 //! How trainings show themselves: curves, of one or of several in one figure, and the range test's.
 
-use crate::display::Figure;
+use notebook_charts::{Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, loss_and_accuracy};
+
 use crate::error::Result;
-use crate::plot::{Curves, LossAndAccuracy, PlotError, Scale, Series, loss_and_accuracy};
 use crate::training::{EpochRecord, History, RangeTest, Training};
 
 /// A range test's picture ends before the first loss of more than so many times the first one.

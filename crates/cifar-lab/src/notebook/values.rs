@@ -1,6 +1,6 @@
 //! How this crate's own types show themselves; those that keep their settings to themselves do it in their own files.
 
-use super::Show;
+use super::show::Show;
 use super::tensor::{Range, size, summary};
 use crate::calibration::Calibration;
 use crate::checkpoint::ModelCard;

@@ -8,8 +8,9 @@ use crate::environment::packages::Environment;
 use crate::environment::{self, evcxr, kernelspec, python};
 use crate::error::{Error, Result};
 use crate::kernel::folder::{KernelFolders, Key, user_cache};
-use crate::machine::{memory_gb, output};
-use crate::repository::{Repository, parse_version};
+use crate::kernel::installation::kernelspecs;
+use crate::machine::{memory_gb, output, parse_version};
+use crate::repository::Repository;
 
 /// Disk space that everything takes, as measured: `.venv` 0.26 GB, evcxr 0.8 GB while it is compiled, the prepared
 /// kernel folder 0.6 GB, each open kernel 0.2 GB, CIFAR-10 with its archive 0.35 GB, target/ with all tests 3 GB.
@@ -48,9 +49,6 @@ fn good(what: &'static str, found: impl Into<String>) -> Finding {
 }
 
 /// Prints the table. Returns whether all that is needed is there, or can be made.
-///
-/// # Errors
-/// Where the repository's own files can't be read.
 pub fn examine(repository: &Repository) -> Result<bool> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     let place = environment::place(repository, &wanted);
@@ -145,7 +143,7 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
     };
     let program = evcxr::find(place)?;
     let spec = program.as_ref().filter(|program| kernelspec::is_ready(place, program));
-    let spec = spec.map(|_| kernelspec::folder(place).join("rust").display().to_string());
+    let spec = spec.map(|_| kernelspecs(place).join("rust").display().to_string());
     // Without rustc there is no key; its own line says what to do.
     let prepared =
         Key::of(repository, &Build::of_machine()).ok().and_then(|key| KernelFolders::of_user().ok()?.prepared(&key));

@@ -3,8 +3,8 @@
 
 pub mod bench;
 pub mod bundle;
+pub mod checks;
 pub mod doctor;
 pub mod export;
 pub mod open;
 pub mod run;
-pub mod test;

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use crate::environment;
-use crate::error::{Error, Result};
+use crate::error::{DELETE_VENV, Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
@@ -29,9 +29,5 @@ pub fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
         command.arg("--allow-root");
     }
     command.args(options).current_dir(repository.root());
-    Err(Error::Start {
-        program: "jupyter-lab".to_string(),
-        source: command.exec(),
-        advice: "Deleting .venv makes the next run set it up anew.",
-    })
+    Err(Error::start("jupyter-lab", DELETE_VENV)(command.exec()))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::{DELETE_VENV, Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
@@ -109,9 +109,6 @@ impl Orders {
 
 impl Client {
     /// Starts `job` with `python`, which has nbclient, and [`SCRIPT`] at `script`.
-    ///
-    /// # Errors
-    /// Where Python can't be started.
     pub fn start(python: &Path, script: &Path, job: &Job, repository: &Repository) -> Result<Self> {
         let variables: serde_json::Map<String, Value> =
             job.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -126,11 +123,7 @@ impl Client {
         // Ctrl-C in the terminal reaches this program only, which then tells the client.
         command.process_group(0);
         settings::forget_cargo_run(&mut command, repository);
-        let mut process = command.spawn().map_err(|source| Error::Start {
-            program: python.display().to_string(),
-            source,
-            advice: "Deleting .venv makes the next run set it up anew.",
-        })?;
+        let mut process = command.spawn().map_err(Error::start(python.to_string_lossy(), DELETE_VENV))?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Error::Client("its pipes are missing".to_string()));
         };
@@ -155,9 +148,6 @@ impl Client {
     }
 
     /// Waits for the next event; nothing when the client is gone.
-    ///
-    /// # Errors
-    /// Where the pipe breaks or what comes is no event.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let mut line = String::new();
         let read = self.events.read_line(&mut line).map_err(Error::file("read from", "the notebook client"))?;

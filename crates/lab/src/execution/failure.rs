@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::kernel::report::{self, Ended};
-use crate::notebook::RAISES;
+use crate::kernel::settings::EVCXR_VERSION;
+use crate::notebook::{RAISES, text};
 
 /// How a cell failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +48,14 @@ pub struct Cell<'a> {
 }
 
 /// Where a compile error's report names the line on which the statement begins: `command_3:2:5`.
-static REPORT: LazyLock<Regex> = LazyLock::new(|| regex(r"command_\d+:(\d+):\d+"));
+static REPORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"command_\d+:(\d+):\d+").expect("valid"));
 /// A line of the cell in such a report: ` 2 │ let y: u32 = "a";`.
-static NUMBERED: LazyLock<Regex> = LazyLock::new(|| regex(r"^\s*(\d+) │"));
+static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(\d+) │").expect("valid"));
 /// What Rust's panic hook prints; newer versions add the thread's number.
 static PANIC: LazyLock<Regex> =
-    LazyLock::new(|| regex(r"(?m)^thread '[^']*'(?: \(\d+\))? panicked at (.+):(\d+):\d+:\n"));
+    LazyLock::new(|| Regex::new(r"(?m)^thread '[^']*'(?: \(\d+\))? panicked at (.+):(\d+):\d+:\n").expect("valid"));
 /// Lines of a backtrace, which candle's errors carry too.
-static FRAME: LazyLock<Regex> = LazyLock::new(|| regex(r"^\s+(\d+: |at )"));
-
-fn regex(pattern: &str) -> Regex {
-    // Constant patterns; a wrong one fails the first test.
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
-}
+static FRAME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s+(\d+: |at )").expect("valid"));
 
 impl Cell<'_> {
     /// How the cell failed, if it did. `ended` is its report; a cell of commands alone has none.
@@ -70,7 +66,7 @@ impl Cell<'_> {
             (Some(first), _) => Some(from_error_output(first, errors.len())),
             // Whatever its tags: nobody knows.
             (None, Some(Ended::Unclear(reason))) => {
-                return Some(failure("ended, and did not say how", None, Error::NoReport(reason).to_string()));
+                return Some(failure("ended, and did not say how", None, no_report(reason).to_string()));
             }
             (None, Some(Ended::Panicked { message })) => {
                 let (line, place) = self.place_of_panic(&message);
@@ -140,19 +136,15 @@ impl Cell<'_> {
     }
 }
 
-/// A text of a notebook: one string, or a list of lines.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
-        _ => String::new(),
-    }
+/// That the kernel does not say how cells end, and what it does instead.
+pub fn no_report(reason: String) -> Error {
+    Error::NoReport { reason, supported: EVCXR_VERSION }
 }
 
 fn from_error_output(error: &Value, count: usize) -> Failure {
-    let value = without_colours(error["evalue"].as_str().unwrap_or("no message"));
+    let value = without_colors(error["evalue"].as_str().unwrap_or("no message"));
     let traceback: Vec<&str> = error["traceback"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let report = without_colours(&traceback.join("\n"));
+    let report = without_colors(&traceback.join("\n"));
     let line = marked_line(&report).or_else(|| REPORT.captures(&report)?[1].parse().ok());
     let what = if value.contains("Subprocess terminated") {
         "ended the kernel's process: all variables are lost"
@@ -187,9 +179,9 @@ fn first_lines(printed: &str) -> String {
     if lines.is_empty() { "the error has no text".to_string() } else { lines.join("\n") }
 }
 
-/// `text` without the terminal's colour codes.
-pub fn without_colours(text: &str) -> String {
-    static CODE: LazyLock<Regex> = LazyLock::new(|| regex("\u{1b}\\[[0-9;]*[A-Za-z]"));
+/// `text` without the terminal's color codes.
+pub fn without_colors(text: &str) -> String {
+    static CODE: LazyLock<Regex> = LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;]*[A-Za-z]").expect("valid"));
     CODE.replace_all(text, "").into_owned()
 }
 
@@ -322,8 +314,8 @@ mod tests {
     }
 
     #[test]
-    fn colours_go() {
-        assert_eq!(without_colours("\u{1b}[38;5;246m│\u{1b}[0m x"), "│ x");
+    fn colors_go() {
+        assert_eq!(without_colors("\u{1b}[38;5;246m│\u{1b}[0m x"), "│ x");
     }
 
     #[test]

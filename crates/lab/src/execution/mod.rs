@@ -2,26 +2,28 @@
 //!
 //! - [`client`]: the Python process that talks to the kernel.
 //! - [`failure`]: whether a cell failed, and where.
+//! - [`interrupts`]: what Ctrl-C stops.
 //! - [`progress`]: what the terminal shows meanwhile.
 
 pub mod client;
 pub mod failure;
+mod interrupts;
 pub mod progress;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::environment::Ready;
 use crate::error::{Error, Result};
+use crate::kernel::installation::{Installation, client_script, kernelspecs};
 use crate::kernel::launcher::KERNEL_ID;
 use crate::kernel::report::{self, Ended};
 use crate::notebook::{Kind, Notebook, RAISES};
 use crate::repository::Repository;
-use client::{Client, Event, Job, Orders};
-use failure::{Cell, Failure};
+use client::{Client, Event, Job};
+use failure::{Cell, Failure, no_report};
+pub use interrupts::Interrupts;
 use progress::{Progress, Shown};
 
 /// The variable that tells the crate where a run's weights, figures and rows go.
@@ -104,73 +106,20 @@ impl Request {
     }
 }
 
-/// What Ctrl-C stops at the moment, and whether it was pressed.
-#[derive(Clone, Default)]
-pub struct Interrupts(Arc<Mutex<(bool, Vec<Orders>)>>);
-
-impl Interrupts {
-    /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
-    /// client then sees its input close, and ends the kernel.
-    ///
-    /// # Errors
-    /// Where the signals can't be caught.
-    pub fn watch() -> Result<Self> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-        let own = Self::default();
-        let mut signals =
-            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::file("catch", "signals"))?;
-        let shared = own.clone();
-        std::thread::spawn(move || {
-            for signal in signals.forever() {
-                let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if state.0 {
-                    std::process::exit(128 + signal);
-                }
-                state.0 = true;
-                eprintln!("\nStopping: the kernel is ended and what was executed so far is kept.");
-                if state.1.is_empty() {
-                    std::process::exit(128 + signal);
-                }
-                state.1.iter().for_each(Orders::stop);
-            }
-        });
-        Ok(own)
-    }
-
-    /// Whether it was pressed.
-    pub fn happened(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn stops(&self, orders: &Orders) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.push(orders.clone());
-    }
-
-    fn forgets(&self, orders: &Orders) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|own| !own.is(orders));
-    }
-}
-
 /// Executes one notebook and leaves its executed copy, complete or up to where it stopped.
-///
-/// # Errors
-/// Where the client can't work or files can't be written; a failing cell is no error but an [`Outcome`].
 pub fn execute(
     repository: &Repository,
-    ready: &Ready,
+    installation: &Installation,
     request: &Request,
     interrupts: &Interrupts,
 ) -> Result<Execution> {
-    execute_with(repository, ready, request, interrupts, &mut |_| {})
+    execute_with(repository, installation, request, interrupts, &mut |_| {})
 }
 
 /// As [`execute`]; behind each code cell, counted from 1, the kernel is left alone while `between` runs.
-///
-/// # Errors
-/// As [`execute`].
 pub fn execute_with(
     repository: &Repository,
-    ready: &Ready,
+    installation: &Installation,
     request: &Request,
     interrupts: &Interrupts,
     between: &mut dyn FnMut(usize),
@@ -183,13 +132,17 @@ pub fn execute_with(
     variables.push((RUN_DIR.to_string(), request.folder.to_string_lossy().into_owned()));
     let job = Job {
         notebook: copy.clone(),
-        kernel_dirs: request.kept.as_ref().map_or_else(|| ready.kernel_dirs(), |kept| kept.join(KEPT_KERNELS)),
+        kernel_dirs: request
+            .kept
+            .as_ref()
+            .map_or_else(|| kernelspecs(&installation.environment), |kept| kept.join(KEPT_KERNELS)),
         cwd: repository.notebooks(),
         variables,
     };
-    let kernel_folder = request.kept.clone().unwrap_or_else(|| ready.folders.live_path(&request.kernel_id));
+    let kernel_folder = request.kept.clone().unwrap_or_else(|| installation.folders.live_path(&request.kernel_id));
     let started = Instant::now();
-    let mut client = Client::start(&ready.python(), &ready.client_script(), &job, repository)?;
+    let mut client =
+        Client::start(&installation.python(), &client_script(&installation.environment), &job, repository)?;
     let orders = client.orders();
     interrupts.stops(&orders);
     let mut course = Course::default();
@@ -249,8 +202,8 @@ fn follow(
                 // evcxr compiles a cell of its own before it answers.
                 match report::take(&report) {
                     Some(Ended::Well) => {}
-                    Some(Ended::Unclear(reason)) => return Err(Error::NoReport(reason)),
-                    other => return Err(Error::NoReport(format!("of its own first cell there is {other:?}"))),
+                    Some(Ended::Unclear(reason)) => return Err(no_report(reason)),
+                    other => return Err(no_report(format!("of its own first cell there is {other:?}"))),
                 }
                 course.ready = took;
                 progress.ready(took);

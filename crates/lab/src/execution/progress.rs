@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::failure::{is_backtrace, without_colours};
+use super::failure::{is_backtrace, without_colors};
 use crate::steps::seconds;
 
 /// A cell's first line is cut here, so that it stays on one line of the terminal.
@@ -69,7 +69,7 @@ impl Progress {
 
     /// The kernel compiles a crate.
     pub fn log(&self, line: &str) {
-        if let Some(name) = without_colours(line).trim().strip_prefix("Compiling ") {
+        if let Some(name) = without_colors(line).trim().strip_prefix("Compiling ") {
             self.say(&format!("    compiling {name}"));
             if self.shown == Shown::Crates && std::io::stdout().is_terminal() {
                 // The name before may have been longer.

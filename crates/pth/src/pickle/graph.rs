@@ -30,6 +30,38 @@ pub(super) enum Value {
     Persistent(u32),
 }
 
+/// Bytes of the pickle, validated once: one long string may be used very often.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Span<'a> {
+    Ascii(&'a str),
+    Text(&'a str),
+    NotUtf8(&'a [u8]),
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.is_ascii() => Self::Ascii(text),
+            Ok(text) => Self::Text(text),
+            Err(_) => Self::NotUtf8(bytes),
+        }
+    }
+
+    pub(super) fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Ascii(text) | Self::Text(text) => text.as_bytes(),
+            Self::NotUtf8(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Ascii(text) | Self::Text(text) => Some(text),
+            Self::NotUtf8(_) => None,
+        }
+    }
+}
+
 /// A recorded call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Object {
@@ -44,13 +76,11 @@ pub(super) struct Object {
 /// A pickle that has been read: a graph of values. A value may be part of several others, or of itself.
 #[derive(Debug)]
 pub struct Pickle<'a> {
-    pub(super) bytes: &'a [u8],
     pub(super) root: Value,
     pub(super) length: usize,
     pub(super) wide: Vec<i64>,
     pub(super) floats: Vec<f64>,
-    /// Start and length in `bytes`.
-    pub(super) spans: Vec<(u32, u32)>,
+    pub(super) spans: Vec<Span<'a>>,
     /// The first is [`EMPTY`].
     pub(super) sequences: Vec<Vec<Value>>,
     /// The spans of module and name.
@@ -60,12 +90,11 @@ pub struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    pub(super) fn span(&self, index: u32) -> &'a [u8] {
-        let (start, length) = self.spans[index as usize];
-        &self.bytes[start as usize..][..length as usize]
+    pub(super) fn span(&self, index: u32) -> Span<'a> {
+        self.spans[index as usize]
     }
 
     pub(super) fn text(&self, index: u32) -> Option<&'a str> {
-        std::str::from_utf8(self.span(index)).ok()
+        self.span(index).text()
     }
 }

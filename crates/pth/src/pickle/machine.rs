@@ -1,6 +1,6 @@
 //! The stack machine that runs a pickle.
 
-use super::graph::{EMPTY, Object, Pickle, Value};
+use super::graph::{EMPTY, Object, Pickle, Span, Value};
 use crate::budget::Budget;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -23,10 +23,9 @@ pub(super) struct Machine<'a, 'm> {
 
 impl<'a, 'm> Machine<'a, 'm> {
     pub(super) fn new(bytes: &'a [u8], budget: &'m mut Budget) -> Result<Self> {
-        // Positions are 32-bit.
+        // Indices are 32-bit, and whatever gets one takes at least a byte.
         let cut = &bytes[..bytes.len().min(u32::MAX as usize)];
         let mut out = Pickle {
-            bytes: cut,
             root: Value::None,
             length: 0,
             wide: Vec::new(),
@@ -314,10 +313,9 @@ impl<'a, 'm> Machine<'a, 'm> {
 
     /// A new span of the next `length` bytes.
     fn span(&mut self, length: usize, what: &'static str) -> Result<u32> {
-        let start = self.cursor.at as u32;
-        self.cursor.take(length, what)?;
+        let span = Span::new(self.cursor.take(length, what)?);
         let index = self.out.spans.len() as u32;
-        self.budget.push(&mut self.out.spans, (start, length as u32))?;
+        self.budget.push(&mut self.out.spans, span)?;
         Ok(index)
     }
 
@@ -328,9 +326,9 @@ impl<'a, 'm> Machine<'a, 'm> {
 
     fn checked_text(&mut self, length: usize) -> Result<u32> {
         let index = self.span(length, "a string")?;
-        match std::str::from_utf8(self.out.span(index)) {
-            Ok(_) => Ok(index),
-            Err(_) => Err(Error::Text { position: self.position }),
+        match self.out.text(index) {
+            Some(_) => Ok(index),
+            None => Err(Error::Text { position: self.position }),
         }
     }
 
@@ -386,7 +384,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(self.needs("an integer's digits"));
         }
-        self.out.spans[line as usize].1 = digits.len() as u32;
+        self.out.spans[line as usize] = Span::Ascii(digits);
         self.push(Value::Decimal(line))
     }
 
@@ -394,16 +392,15 @@ impl<'a, 'm> Machine<'a, 'm> {
     fn quoted(&mut self) -> Result<()> {
         let line = self.line()?;
         let text = self.out.text(line).unwrap_or_default();
-        let (start, _) = self.out.spans[line as usize];
         let inner = match (self.opcode, text.as_bytes()) {
-            (b'V', _) => start..start + text.len() as u32,
-            (_, [b'\'', .., b'\''] | [b'"', .., b'"']) if text.len() > 1 => start + 1..start + text.len() as u32 - 1,
+            (b'V', _) => text,
+            (_, [b'\'', .., b'\''] | [b'"', .., b'"']) if text.len() > 1 => &text[1..text.len() - 1],
             _ => return Err(self.needs("a quoted string")),
         };
         if text.contains('\\') {
             return self.push(Value::Escaped);
         }
-        self.out.spans[line as usize] = (inner.start, inner.len() as u32);
+        self.out.spans[line as usize] = Span::new(inner.as_bytes());
         self.push(Value::Text(line))
     }
 

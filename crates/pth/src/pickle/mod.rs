@@ -23,7 +23,7 @@ mod machine;
 
 use crate::budget::Budget;
 use crate::error::{Result, excerpt};
-use graph::{EMPTY, Object, Value};
+use graph::{EMPTY, Object, Span, Value};
 
 pub use graph::Pickle;
 
@@ -74,6 +74,12 @@ impl<'a> Pickle<'a> {
 pub struct Node<'p, 'a> {
     pickle: &'p Pickle<'a>,
     value: Value,
+}
+
+/// The sequence that holds a dict's keys and values, as pairs or alternating.
+enum Contents {
+    Pairs(u32),
+    Alternating(u32),
 }
 
 /// A recorded call: a function or class by name, and its arguments.
@@ -163,50 +169,59 @@ impl<'p, 'a> Node<'p, 'a> {
 
     /// A string, or bytes that are UTF-8 (Python 2 made no difference).
     pub fn as_text(&self) -> Option<&'a str> {
-        self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
+        match self.value {
+            Value::Text(index) | Value::Bytes(index) => self.pickle.text(index),
+            Value::Object(_) => self.encoded().filter(|text| matches!(text, Span::Ascii(_)))?.text(),
+            _ => None,
+        }
     }
 
     /// Bytes, or a string's UTF-8.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self.value {
-            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index)),
+            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index).bytes()),
             // ASCII encodes to the same bytes.
-            Value::Object(_) => self.encoded().filter(|text| text.is_ascii()).map(str::as_bytes),
+            Value::Object(_) => self.encoded().filter(|text| matches!(text, Span::Ascii(_))).map(Span::bytes),
             _ => None,
         }
     }
 
     /// Bytes as Python 3 writes them in protocols 0 to 2, which have no bytes type: `_codecs.encode(text, "latin1")`.
-    pub(crate) fn encoded(&self) -> Option<&'a str> {
+    fn encoded(&self) -> Option<Span<'a>> {
         let call = self.call()?;
         match (call.module, call.name) {
             ("_codecs", "encode") => match call.arguments.tuple()? {
-                [text, encoding] if matches!(text.value, Value::Text(_)) && encoding.as_text() == Some("latin1") => {
-                    text.as_text()
+                [Node { value: Value::Text(index), .. }, encoding] if encoding.as_text() == Some("latin1") => {
+                    Some(self.pickle.span(index))
                 }
                 _ => None,
             },
             // Empty bytes: `bytes()`.
-            ("__builtin__" | "builtins", "bytes") if call.arguments.tuple::<0>().is_some() => Some(""),
+            ("__builtin__" | "builtins", "bytes") => call.arguments.tuple::<0>().map(|_| Span::Ascii("")),
             _ => None,
         }
+    }
+
+    /// The text that encodes to these bytes in Latin-1.
+    pub(crate) fn latin1(&self) -> Option<&'a str> {
+        self.encoded()?.text()
     }
 
     /// Whether this is the integer beyond 64 bits with these little-endian two's-complement bytes, or these decimal
     /// digits.
     pub(crate) fn is_big_integer(&self, bytes: &[u8], digits: &str) -> bool {
         match self.value {
-            Value::Big(index) => self.pickle.span(index) == bytes,
-            Value::Decimal(index) => self.pickle.span(index) == digits.as_bytes(),
+            Value::Big(index) => self.pickle.span(index).bytes() == bytes,
+            Value::Decimal(index) => self.pickle.text(index) == Some(digits),
             _ => false,
         }
     }
 
-    /// Identifies a value that has parts; `None` for one without.
-    pub(crate) fn identity(&self) -> Option<(u8, u32)> {
-        match self.value {
-            Value::Tuple(index) | Value::List(index) | Value::Dict(index) => Some((0, index)),
-            Value::Object(index) => Some((1, index)),
+    /// Identifies the contents of a dict, list or tuple: the same for all values that share them.
+    pub(crate) fn identity(&self) -> Option<u32> {
+        match (self.contents(), self.value) {
+            (Some(Contents::Pairs(index) | Contents::Alternating(index)), _) => Some(index),
+            (None, Value::Tuple(index) | Value::List(index)) => Some(index),
             _ => None,
         }
     }
@@ -233,47 +248,55 @@ impl<'p, 'a> Node<'p, 'a> {
     /// class whose objects have items set), in the order they were set. A key that was set twice appears twice.
     pub fn entries(&self) -> Option<impl Iterator<Item = (Node<'p, 'a>, Node<'p, 'a>)> + Clone + use<'p, 'a>> {
         let pickle = self.pickle;
-        // The constructor's argument: pairs (Python 2's OrderedDict) or a dict (Counter).
-        let (mut pairs, mut given) = (None, EMPTY);
-        let set = match self.value {
-            Value::Dict(index) => index,
-            Value::Object(_) => {
-                let object = self.raw_object()?;
-                let call = self.call()?;
-                let known =
-                    matches!((call.module, call.name), ("collections", "OrderedDict" | "defaultdict" | "Counter"));
-                if !known && object.entries == EMPTY {
-                    return None;
-                }
-                let argument = call.arguments.items().and_then(|mut arguments| arguments.next());
-                match argument.map(|argument| argument.value) {
-                    Some(Value::Dict(index)) => given = index,
-                    Some(Value::List(index)) => pairs = Some(index),
-                    _ => {}
-                }
-                object.entries
-            }
-            _ => return None,
-        };
-        let node = move |&value: &Value| pickle.node(value);
         let values = |index: u32| pickle.sequences[index as usize].as_slice();
-        let pairs = pairs.map_or(&[][..], values);
-        let is_pair = |pair: &Value| pickle.node(*pair).items().is_some_and(|items| items.len() == 2);
-        if !pairs.iter().all(is_pair) {
+        let node = move |&value: &Value| pickle.node(value);
+        let (pairs, alternating) = match self.contents()? {
+            Contents::Pairs(index) => (values(index), &[][..]),
+            Contents::Alternating(index) => (&[][..], values(index)),
+        };
+        let pair = move |value: &Value| {
+            let mut items = node(value).items().filter(|items| items.len() == 2)?;
+            Some((items.next()?, items.next()?))
+        };
+        if !pairs.iter().all(|value| pair(value).is_some()) {
             return None;
         }
-        let pairs = pairs.iter().filter_map(move |pair| {
-            let mut items = node(pair).items()?;
-            Some((items.next()?, items.next()?))
-        });
-        let set = values(given).chunks_exact(2).chain(values(set).chunks_exact(2));
-        Some(pairs.chain(set.map(move |pair| (node(&pair[0]), node(&pair[1])))))
+        let alternating = alternating.chunks_exact(2).map(move |pair| (node(&pair[0]), node(&pair[1])));
+        Some(pairs.iter().filter_map(pair).chain(alternating))
+    }
+
+    /// Where a dict's keys and values are.
+    fn contents(&self) -> Option<Contents> {
+        if let Value::Dict(index) = self.value {
+            return Some(Contents::Alternating(index));
+        }
+        let object = self.raw_object()?;
+        if object.entries != EMPTY {
+            return Some(Contents::Alternating(object.entries));
+        }
+        let call = self.call()?;
+        if !matches!((call.module, call.name), ("collections", "OrderedDict" | "defaultdict" | "Counter")) {
+            return None;
+        }
+        // The constructor's argument: pairs (Python 2's OrderedDict) or a dict (Counter).
+        match call.arguments.items()?.next().map(|argument| argument.value) {
+            Some(Value::List(index)) => Some(Contents::Pairs(index)),
+            Some(Value::Dict(index)) => Some(Contents::Alternating(index)),
+            _ => Some(Contents::Alternating(EMPTY)),
+        }
     }
 
     /// The value of a dict's key; as in Python, the last assignment counts.
     pub fn get(&self, key: &str) -> Option<Node<'p, 'a>> {
         let pairs = self.entries()?.filter(|(found, _)| found.as_bytes() == Some(key.as_bytes()));
         pairs.last().map(|(_, value)| value)
+    }
+
+    /// [`Self::get`] for the small dicts that PyTorch adds: looks at the first 64 entries only, because a hostile file may
+    /// use one large dict very often.
+    pub(crate) fn get_early(&self, key: &str) -> Option<Node<'p, 'a>> {
+        let found = self.entries()?.take(64).find(|(found, _)| found.as_bytes() == Some(key.as_bytes()));
+        found.map(|(_, value)| value)
     }
 
     /// A call to a function or class.

@@ -5,15 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::failed;
-use super::report::Report;
+use super::report::{Report, failed};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::execution::{self, Interrupts, Outcome, Request};
 use crate::kernel::settings;
 use crate::listing;
 use crate::notebook::Notebook;
-use crate::programs::Program;
+use crate::programs::Example;
 use crate::repository::Repository;
 
 /// The program that is cut into cells, an example of cifar-lab.
@@ -25,9 +24,6 @@ const MARK: &str = "// %%";
 type Rates = BTreeMap<String, Vec<f64>>;
 
 /// Measures `rounds` times in the kernel and, between, in the program, and reports both.
-///
-/// # Errors
-/// Where a cell or the program fails.
 pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Report) -> Result<()> {
     let rounds = if quick { 2 } else { 7 };
     let source = repository.root().join(format!("crates/cifar-lab/examples/{PROGRAM}.rs"));
@@ -37,7 +33,7 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     let begun = cells.len();
     cells.extend(std::iter::repeat_n(measuring, rounds));
 
-    let program = Program::Example("cifar-lab", PROGRAM).build(repository, None)?;
+    let program = Example { package: "cifar-lab", name: PROGRAM }.build(repository, None)?;
     let ready = environment::set_up(repository)?;
     let interrupts = Interrupts::watch()?;
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
@@ -57,10 +53,10 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     match (&execution.outcome, error) {
         (Outcome::Passed, None) => {}
         (Outcome::Failed { cell, failure }, _) => {
-            return Err(failed("measuring", &execution::describe(PROGRAM, &request.notebook, *cell, failure)));
+            return Err(failed(execution::describe(PROGRAM, &request.notebook, *cell, failure)));
         }
         (_, Some(reason)) => return Err(reason),
-        (Outcome::Interrupted { .. }, None) => return Err(failed("measuring", "it was interrupted")),
+        (Outcome::Interrupted { .. }, None) => return Err(failed("it was interrupted")),
     }
     let executed = Notebook::read(&execution.copy)?;
     let mut kernel = Rates::new();
@@ -90,7 +86,7 @@ fn output_of(program: &Path, repository: &Repository) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(Error::file("start", program))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(failed("measuring", &format!("the program ended with {}", output.status))),
+        false => Err(failed(format!("the program ended with {}", output.status))),
     }
 }
 

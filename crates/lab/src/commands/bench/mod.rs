@@ -15,12 +15,12 @@ use std::process::{Command, Stdio};
 
 use crate::cuda::{Build, Places, find_gpus};
 use crate::environment::{self, packages::Environment};
-use crate::error::{Error, Result};
+use crate::error::{CHECK_THE_DISK, Error, Result};
 use crate::kernel::settings;
 use crate::machine::output;
-use crate::programs::Program;
+use crate::programs::Example;
 use crate::repository::Repository;
-use report::Report;
+use report::{Report, failed};
 
 /// What is to be measured.
 #[derive(Clone, Debug, Default)]
@@ -49,9 +49,6 @@ impl Options {
 }
 
 /// Measures, prints, and saves where that is wanted.
-///
-/// # Errors
-/// Where a program can't be compiled or fails, or the report can't be written.
 pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
     let mut report = Report::begin(repository, &options.command());
     if options.kernel {
@@ -73,7 +70,7 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
         let gpus = find_gpus(&Places::of_process());
         gpus.iter().for_each(|gpu| report.say(&format!("{}, driver {}.", gpu.name, gpu.driver)));
     }
-    let program = Program::Example("candle-cnn", "bench").build(repository, build.cuda())?;
+    let program = Example { package: "candle-cnn", name: "bench" }.build(repository, build.cuda())?;
     let mut command = Command::new(program);
     if options.quick {
         command.args(["--rounds", "3", "--batches", "32"]);
@@ -88,18 +85,15 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     println!("About {} on 2 cores; other programs disturb it.", if options.quick { "a minute" } else { "9 minutes" });
     settings::forget_cargo_run(&mut command, repository);
     settings::add_libraries(&mut command, repository, build.cuda());
-    let mut process = command.stdout(Stdio::piped()).spawn().map_err(|source| Error::Start {
-        program: "the benchmark".to_string(),
-        source,
-        advice: "It was compiled just before; is the disk full?",
-    })?;
+    let process = command.stdout(Stdio::piped()).spawn();
+    let mut process = process.map_err(Error::start("the benchmark", CHECK_THE_DISK))?;
     if let Some(lines) = process.stdout.take() {
         for line in BufReader::new(lines).lines() {
             report.say(&line.map_err(Error::file("read from", "the benchmark"))?);
         }
     }
     let status = process.wait().map_err(Error::file("wait for", "the benchmark"))?;
-    if status.success() { Ok(()) } else { Err(failed("measuring", &format!("{status}, see above"))) }
+    if status.success() { Ok(()) } else { Err(failed(format!("{status}, see above"))) }
 }
 
 /// A Python with PyTorch, and PyTorch's version: the one `asked` for, else the environment's, else that on PATH.
@@ -118,11 +112,6 @@ fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<
         println!("No PyTorch to compare with: `pip install torch` in any Python, then `--python` with that Python.");
     }
     Ok(found.map(|(version, python)| (python, version)))
-}
-
-fn failed(step: &str, reason: &str) -> Error {
-    let advice = "`cargo lab doctor` says what is missing.".to_string();
-    Error::Step { step: format!("{step} the benchmark"), reason: reason.to_string(), advice }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::error::{Error, Result};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::machine::{self, output};
 use crate::repository::Repository;
 
@@ -36,10 +36,12 @@ impl Report {
     }
 
     /// Writes what was said.
-    ///
-    /// # Errors
-    /// Where the file can't be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         fs::write(path, &self.0).map_err(Error::file("write", path))
     }
+}
+
+/// That a program or a cell that measures failed.
+pub fn failed(reason: impl Into<String>) -> Error {
+    Error::step("measuring", reason, ASK_THE_DOCTOR)
 }

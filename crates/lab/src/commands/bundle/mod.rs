@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::commands::export;
 use crate::cuda::CudaBuild;
-use crate::error::{Error, Result};
-use crate::kernel::settings;
-use crate::programs::{CUDA_TARGET, MESSAGES, run_cargo};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
+use crate::programs::{self, CUDA_TARGET, cargo};
 use crate::repository::Repository;
 use crate::steps;
 
@@ -33,17 +32,15 @@ const SCRIPTS: [&str; 2] =
     ["crates/candle-cnn/examples/bench_pytorch.py", "crates/cifar-lab/examples/train_pytorch.py"];
 
 /// Builds and packs it, and says how large its parts are.
-///
-/// # Errors
-/// Where there is no CUDA toolkit, something does not compile, or a file can't be written.
 pub fn bundle(repository: &Repository) -> Result<()> {
     let started = Instant::now();
     let cuda = CudaBuild::for_many_gpus().map_err(Error::NoCuda)?;
     let mut programs = BTreeMap::new();
     let tests = TESTS.iter().flat_map(|name| ["--test", name]);
     let step = steps::begin("Compiling tests and benchmark with CUDA", "15 minutes on 2 cores, once");
-    programs.extend(build(repository, &cuda, "build", &tests.chain(["--example", "bench"]).collect::<Vec<_>>())?);
-    programs.extend(build(repository, &cuda, "test", &["--lib", "--no-run"])?);
+    let tests_and_benchmark: Vec<&str> = ["build", "--example", "bench"].into_iter().chain(tests).collect();
+    programs.extend(build(repository, &cuda, &tests_and_benchmark)?);
+    programs.extend(build(repository, &cuda, &["test", "--lib", "--no-run"])?);
     step.end();
     programs.retain(|name, _| TESTS.contains(&name.as_str()) || [UNIT_TESTS, "bench"].contains(&name.as_str()));
     let notebook =
@@ -72,25 +69,14 @@ pub fn bundle(repository: &Repository) -> Result<()> {
 
 /// Compiles with CUDA what `selection` names of both crates, in one go, since what they share would otherwise be compiled
 /// for each; the programs by their names.
-fn build(
-    repository: &Repository,
-    cuda: &CudaBuild,
-    verb: &str,
-    selection: &[&str],
-) -> Result<BTreeMap<String, PathBuf>> {
+fn build(repository: &Repository, cuda: &CudaBuild, selection: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let feature = cuda.feature();
     let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
-    let mut command = Command::new("cargo");
-    command.args([verb, "--release", "--quiet", MESSAGES]);
-    command.args(["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features]).args(selection);
-    command.current_dir(repository.root()).stderr(Stdio::inherit());
-    settings::forget_cargo_run(&mut command, repository);
+    let mut command = cargo(repository, selection);
+    command.args(["--release", "--package", "candle-cnn", "--package", "cifar-lab", "--features", &features]);
     cuda.apply(&mut command);
     command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
-    match run_cargo(&mut command)? {
-        (programs, status) if status.success() => Ok(programs),
-        (_, status) => Err(failed("compiling", &format!("cargo ended with {status}, see above"))),
-    }
+    programs::build(&mut command, "the bundle", ASK_THE_DOCTOR)
 }
 
 /// Strips the programs and packs them into one archive.
@@ -110,14 +96,11 @@ fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed("packing", &format!("{name} ended with {status}, see above"))),
-        Err(source) => Err(Error::Start { program: name, source, advice: "Install binutils, tar and xz." }),
+        Ok(status) => {
+            Err(Error::step("packing the bundle", format!("{name} ended with {status}, see above"), ASK_THE_DOCTOR))
+        }
+        Err(error) => Err(Error::start(name, "Install binutils, tar and xz.")(error)),
     }
-}
-
-fn failed(step: &str, reason: &str) -> Error {
-    let advice = "`cargo lab doctor` says what is missing.".to_string();
-    Error::Step { step: format!("{step} the bundle"), reason: reason.to_string(), advice }
 }
 
 fn megabytes(path: &Path) -> Result<String> {

@@ -165,9 +165,6 @@ pub struct Cell {
 
 impl Cell {
     /// Takes a cell's text apart.
-    ///
-    /// # Errors
-    /// [`CellError`] where it can't be a part of a program.
     pub fn parse(source: &str) -> Result<Self, CellError> {
         let mut cell = Self::default();
         let begin = cell.read_commands(source)?;
@@ -196,7 +193,7 @@ impl Cell {
 
     /// Reads the commands at the cell's head; returns where its Rust begins.
     fn read_commands(&mut self, source: &str) -> Result<usize, CellError> {
-        static COMMAND: LazyLock<Regex> = LazyLock::new(|| constant(r"^ *(:[^ ]*)(?: +(.*))?$"));
+        static COMMAND: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^ *(:[^ ]*)(?: +(.*))?$").expect("valid"));
         let mut begin = 0;
         for (index, line) in source.split_inclusive('\n').enumerate() {
             let (number, text) = (index + 1, line.trim_end_matches(['\n', '\r']));
@@ -243,18 +240,13 @@ impl Cell {
     }
 }
 
-fn constant(pattern: &str) -> Regex {
-    // A constant pattern; a wrong one fails the first test.
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// `text` as comments are to the compiler: every line in its place, with nothing in it.
 fn blank(text: &str) -> String {
     text.chars().map(|c| if c == '\n' { "\n".to_string() } else { " ".repeat(c.len_utf8()) }).collect()
 }
 
 fn read_dependency(line: usize, text: &str) -> Result<Dependency, CellError> {
-    static FORM: LazyLock<Regex> = LazyLock::new(|| constant(r"^([^= ]+) *(?:= *(.+))?$"));
+    static FORM: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^([^= ]+) *(?:= *(.+))?$").expect("valid"));
     let captures = FORM.captures(text.trim()).ok_or_else(|| CellError::Dependency {
         line,
         dependency: text.to_string(),

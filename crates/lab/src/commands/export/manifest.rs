@@ -18,14 +18,8 @@ pub fn package_name(notebook: &str) -> String {
 }
 
 /// A line of `[dependencies]`: the crate's name and what stands for it, paths from the root of the file system.
-///
-/// # Errors
-/// [`CellError::Dependency`] where a path leads to no crate.
 pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, String), CellError> {
-    static PATH: LazyLock<Regex> = LazyLock::new(|| {
-        // A constant pattern; a wrong one fails the first test.
-        Regex::new(r#"path *= *"([^"]+)""#).unwrap_or_else(|error| panic!("{error}"))
-    });
+    static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"path *= *"([^"]+)""#).expect("valid"));
     let Dependency { line, name, config } = dependency;
     let wrong = |reason: String| CellError::Dependency { line: *line, dependency: name.clone(), reason };
     let Some(captures) = PATH.captures(config) else {

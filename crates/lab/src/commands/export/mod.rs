@@ -13,14 +13,12 @@ pub mod starter;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
-use crate::kernel::settings;
 use crate::notebook::parameters::{self, Parameter, Setting};
-use crate::notebook::{Notebook, RAISES};
-use crate::programs::{MESSAGES, run_cargo};
+use crate::notebook::{INJECTED, Notebook, PARAMETERS, RAISES};
+use crate::programs::{self, cargo};
 use crate::repository::{Repository, stem};
 use crate::steps;
 use cells::Cell;
@@ -53,9 +51,6 @@ pub struct Exported {
 }
 
 /// `cargo lab export`: writes the crate, compiles it and says where it is.
-///
-/// # Errors
-/// As [`export`].
 pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let Exported { folder, program, left_out } = export(repository, options)?;
     if !left_out.is_empty() {
@@ -71,10 +66,6 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
 }
 
 /// Writes a notebook's cells as a crate, and compiles it where that is wanted.
-///
-/// # Errors
-/// Where the notebook or a setting is wrong, a cell can't be a part of a program ([`Error::Cell`]), a file can't be
-/// written, or the program does not compile.
 pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     let path = repository.find_notebook(&options.notebook)?;
     let notebook_name = stem(&path);
@@ -83,7 +74,7 @@ pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     let wrong = |(number, problem): (usize, cells::CellError)| Error::Cell {
         notebook: notebook_name.clone(),
         number,
-        problem: Box::new(problem),
+        problem: problem.to_string(),
     };
     let parts = parts(&notebook).map_err(wrong)?;
     let text = source::write(&notebook_name, &parts).map_err(wrong)?;
@@ -121,12 +112,11 @@ fn parts(notebook: &Notebook) -> Result<Vec<Part>, (usize, cells::CellError)> {
             parts.push(Part { number, content: Content::LeftOut(text.clone()) });
             continue;
         }
-        if notebook.is_tagged(*place, parameters::DECLARING) {
+        if notebook.is_tagged(*place, PARAMETERS) {
             declared = parameters::declared(text).into_iter().filter(Parameter::is_settable).collect();
         }
         // What was set when it was exported goes before the notebook's own, and what is set at its start before both.
-        let overridden =
-            code_cells.get(index + 1).is_some_and(|(next, _)| notebook.is_tagged(*next, parameters::INJECTED));
+        let overridden = code_cells.get(index + 1).is_some_and(|(next, _)| notebook.is_tagged(*next, INJECTED));
         let settable = if overridden { Vec::new() } else { std::mem::take(&mut declared) };
         let cell = Cell::parse(text).map_err(|problem| (number, problem))?;
         parts.push(Part { number, content: Content::Code(cell, settable) });
@@ -154,30 +144,26 @@ fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repositor
 
 /// Compiles the crate in `folder`, and copies the program beside its Cargo.toml.
 fn build(repository: &Repository, folder: &Path, name: &str, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--quiet", MESSAGES]);
+    let mut command = cargo(repository, &["build", "--release"]);
     // All exports share what they have in common; not with the repository's own programs, whose libcifar_lab.so this
     // would replace, nor the CPU's with CUDA's.
     let target = repository.root().join("target").join(if cuda.is_some() { "export-cuda" } else { "export-cpu" });
-    command.arg("--target-dir").arg(target).current_dir(folder).stderr(Stdio::inherit());
-    settings::forget_cargo_run(&mut command, repository);
+    command.arg("--target-dir").arg(target).current_dir(folder);
     let mut usual = "4 minutes on 2 cores the first time, half a minute later";
     if let Some(cuda) = cuda {
         cuda.apply(&mut command);
         usual = "10 minutes or more on 2 cores the first time: nvcc takes most of it";
     }
     let step = steps::begin(&format!("Compiling {name}"), usual);
-    let (mut programs, status) = run_cargo(&mut command)?;
-    let built = programs.remove(name).filter(|_| status.success()).ok_or_else(|| Error::Step {
-        step: format!("compiling {name}"),
-        reason: format!("cargo ended with {status}, see above"),
-        advice: format!("Does the notebook run? The program's text is {}.", folder.join("src/main.rs").display()),
-    })?;
+    let advice = format!("Does the notebook run? The program's text is {}.", folder.join("src/main.rs").display());
+    let programs = programs::build(&mut command, name, &advice)?;
+    let built = programs.get(name);
+    let built = built.ok_or_else(|| Error::step(format!("compiling {name}"), "cargo built no such program", advice))?;
     step.end();
     let program = folder.join(name);
     // Not into a program that may be running.
     let _ = fs::remove_file(&program);
-    fs::copy(&built, &program).map_err(Error::file("copy", &built))?;
+    fs::copy(built, &program).map_err(Error::file("copy", built))?;
     Ok(program)
 }
 

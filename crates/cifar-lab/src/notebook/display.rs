@@ -2,4 +2,4 @@
 
 pub use notebook_charts::{DrawError, Figure, Table, View};
 
-pub use crate::notebook::Show;
+pub use super::show::Show;

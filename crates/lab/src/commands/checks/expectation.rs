@@ -20,7 +20,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::notebook::Notebook;
-use crate::notebook::parameters::Setting;
+use crate::notebook::parameters::{self, Setting};
+use crate::repository::stem;
 
 /// A number that must be printed, and its range.
 #[derive(Clone, Debug)]
@@ -30,11 +31,28 @@ pub struct Expectation {
     most: f64,
 }
 
-/// The settings for the test of `notebook`, which was read from `path`.
-///
-/// # Errors
-/// [`Error::BadExpectation`] where the field is malformed.
-pub fn test_settings(notebook: &Notebook, path: &Path) -> Result<Vec<Setting>> {
+/// A notebook and what its test wants.
+pub struct Trial {
+    /// The notebook, with its test settings in it.
+    pub notebook: Notebook,
+    /// Those settings.
+    pub settings: Vec<Setting>,
+    /// What its outputs must hold.
+    pub expected: Vec<Expectation>,
+}
+
+impl Trial {
+    /// Reads the notebook at `path`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut notebook = Notebook::read(path)?;
+        let settings = test_settings(&notebook, path)?;
+        let expected = expectations(&notebook, path)?;
+        parameters::set(&mut notebook, &stem(path), &settings)?;
+        Ok(Self { notebook, settings, expected })
+    }
+}
+
+fn test_settings(notebook: &Notebook, path: &Path) -> Result<Vec<Setting>> {
     let wrong = |reason: String| Error::BadExpectation { path: path.to_path_buf(), field: "test_settings", reason };
     let settings = match notebook.own_metadata("test_settings") {
         Value::Null => return Ok(Vec::new()),
@@ -49,11 +67,7 @@ pub fn test_settings(notebook: &Notebook, path: &Path) -> Result<Vec<Setting>> {
     settings.iter().map(setting).collect()
 }
 
-/// What `notebook`, which was read from `path`, expects of its outputs.
-///
-/// # Errors
-/// [`Error::BadExpectation`] where the field is malformed.
-pub fn expectations(notebook: &Notebook, path: &Path) -> Result<Vec<Expectation>> {
+fn expectations(notebook: &Notebook, path: &Path) -> Result<Vec<Expectation>> {
     let wrong = |reason: String| Error::BadExpectation { path: path.to_path_buf(), field: "expect", reason };
     let list = match notebook.own_metadata("expect") {
         Value::Null => return Ok(Vec::new()),

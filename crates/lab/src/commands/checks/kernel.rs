@@ -1,18 +1,19 @@
 //! Tests of the kernel, each in a kernel of its own: gradients across cells, errors, two kernels at once, what is left
 //! behind, how long a start takes, a kernel left idle.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::laboratory::{Laboratory, passed, printed};
 use crate::cuda::Build;
-use crate::environment::{self, Ready};
-use crate::error::{Error, Result};
-use crate::execution::{self, Execution, Interrupts, Outcome, Request};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
+use crate::execution::{self, Execution, Outcome, Request};
 use crate::kernel::folder::Key;
 use crate::kernel::settings;
 use crate::listing;
 use crate::notebook::{Notebook, RAISES};
+use crate::programs;
 use crate::repository::Repository;
 use crate::steps::seconds;
 
@@ -27,20 +28,6 @@ const TOLERANCE: f64 = 1e-6;
 const FIRST: &str = ":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;";
 /// What candle's own documentation tells to begin with.
 const PASTED: &str = ":dep candle-core = \"0.11.1\"";
-
-/// What the tests need.
-pub struct Laboratory<'a> {
-    /// The repository.
-    pub repository: &'a Repository,
-    /// Its set-up.
-    pub ready: &'a Ready,
-    /// Ctrl-C.
-    pub interrupts: &'a Interrupts,
-    /// Where executed copies go.
-    pub folder: PathBuf,
-    /// How long the idle kernel is left alone.
-    pub idle: Duration,
-}
 
 /// A test: what it shows, and how; it returns a remark, or why it failed.
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
@@ -63,43 +50,6 @@ pub const TESTS: [Test; 15] = [
     ("a warm start compiles no crate", warm_start),
     ("an idle kernel keeps its training", idle),
 ];
-
-impl Laboratory<'_> {
-    fn execute(&self, name: &str, notebook: &Notebook) -> Result<Execution, String> {
-        self.execute_as(Request::new(notebook.clone(), name, self.folder.join(name)))
-    }
-
-    fn execute_as(&self, request: Request) -> Result<Execution, String> {
-        self.execute_with(request, &mut |_| {})
-    }
-
-    fn execute_with(&self, request: Request, between: &mut dyn FnMut(usize)) -> Result<Execution, String> {
-        let execution = execution::execute_with(self.repository, self.ready, &request, self.interrupts, between)
-            .map_err(|error| error.to_string())?;
-        if !execution.cleaned {
-            return Err("the kernel's folder was left behind".to_string());
-        }
-        Ok(execution)
-    }
-
-    /// Executes cells that must pass, and returns all that they printed.
-    fn printed_by(&self, name: &str, notebook: &Notebook) -> Result<String, String> {
-        printed(passed(name, notebook, &self.execute(name, notebook)?)?)
-    }
-}
-
-fn passed<'a>(name: &str, notebook: &Notebook, execution: &'a Execution) -> Result<&'a Execution, String> {
-    match &execution.outcome {
-        Outcome::Passed => Ok(execution),
-        Outcome::Failed { cell, failure } => Err(execution::describe(name, notebook, *cell, failure)),
-        Outcome::Interrupted { .. } => Err("interrupted".to_string()),
-    }
-}
-
-fn printed(execution: &Execution) -> Result<String, String> {
-    let copy = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
-    Ok(copy.all_printed())
-}
 
 /// The cells of a file in the percent format; what stands before the first mark is for people.
 fn cells(text: &str) -> Vec<&str> {
@@ -155,7 +105,7 @@ fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
 
 /// Compares what the cells print with what the compiled example of the same code prints.
 fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
-    let program = listing::parse(&run_example(laboratory.repository, "one_step")?);
+    let program = listing::parse(&run_example(&laboratory.repository, "one_step")?);
     let notebook = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
     let difference = listing::compare(&notebook, &program)?;
     let remark = format!("{} values, largest difference {difference:e}", program.len());
@@ -164,17 +114,10 @@ fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -
 
 /// Builds an example of cifar-lab and returns what it prints.
 fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
-    let mut command = Command::new("cargo");
     // The tests' own command, so that nothing is compiled twice: `cargo build --example` chooses other features.
-    command.args(["test", "--no-run", "--quiet", "--workspace", "--message-format=json-render-diagnostics"]);
-    command.current_dir(repository.root());
-    settings::forget_cargo_run(&mut command, repository);
-    let built = output_of(&mut command)?;
-    let messages = built.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut programs =
-        messages.filter(|message| message["target"]["name"] == name && message["profile"]["test"] == false);
-    let program = programs.find_map(|message| message["executable"].as_str().map(str::to_string));
-    output_of(&mut Command::new(program.ok_or(format!("cargo built no example {name}"))?))
+    let mut command = programs::cargo(repository, &["test", "--no-run", "--workspace"]);
+    let programs = programs::build(&mut command, name, ASK_THE_DOCTOR).map_err(|error| error.to_string())?;
+    output_of(&mut Command::new(programs.get(name).ok_or(format!("cargo built no example {name}"))?))
 }
 
 fn output_of(command: &mut Command) -> Result<String, String> {
@@ -263,10 +206,10 @@ fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     ];
     let notebook = Notebook::from_cells(cells);
     let once = Request::new(notebook.clone(), "once", laboratory.folder.join("once"));
-    passed("once", &notebook, &laboratory.execute_as(once.clone())?)?;
+    passed("once", &notebook, &laboratory.execute_as(&once)?)?;
     let name = "twice".to_string();
     let folder = laboratory.folder.join(&name);
-    let execution = laboratory.execute_as(Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
+    let execution = laboratory.execute_as(&Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
     let reported = matches!(&execution.outcome, Outcome::Failed { cell: 4, failure }
         if failure.what == "does not compile when executed a second time");
     // What is kept is what the first time printed.
@@ -319,10 +262,10 @@ fn killed(laboratory: &Laboratory) -> Result<String, String> {
             format!("std::fs::write({started:?}, \"\")?;\nstd::thread::sleep(std::time::Duration::from_secs(600));");
         let notebook = Notebook::from_cells([FIRST, wait.as_str()]);
         let request = Request::new(notebook, &name, folder);
-        let kernel_folder = laboratory.ready.folders.live_path(&request.kernel_id);
+        let kernel_folder = laboratory.installation.folders.live_path(&request.kernel_id);
         let id = request.kernel_id.clone();
         let execution = std::thread::scope(|scope| {
-            let running = scope.spawn(|| laboratory.execute_as(request));
+            let running = scope.spawn(|| laboratory.execute_as(&request));
             let patience = Instant::now() + Duration::from_secs(120);
             while !started.exists() && !running.is_finished() && Instant::now() < patience {
                 std::thread::sleep(Duration::from_millis(50));
@@ -365,8 +308,8 @@ fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
 /// What the prepared folder holds compiled is not compiled again. How long a start may take is for `measure-start` to
 /// say: a busy machine fails no test.
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
-    let key = Key::of(laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
-    let prepared = laboratory.ready.folders.prepared(&key).ok_or("no folder is prepared")?;
+    let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
+    let prepared = laboratory.installation.folders.prepared(&key).ok_or("no folder is prepared")?;
     let prepared = own_library(&prepared).ok_or("the prepared folder has no libcifar_lab")?;
     let mut used = None;
     let (_, remark) = execute_start(laboratory, &mut |folder| used = own_library(folder))?;
@@ -385,27 +328,13 @@ fn own_library(folder: &Path) -> Option<SystemTime> {
 }
 
 /// Measures some starts, and says how long each took; returns whether all were within the bounds.
-///
-/// # Errors
-/// Where set-up or a cell fails.
 pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
-    let ready = environment::set_up(repository)?;
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
-    let interrupts = Interrupts::watch()?;
-    let laboratory = Laboratory {
-        repository,
-        ready: &ready,
-        interrupts: &interrupts,
-        folder: folder.path().to_path_buf(),
-        idle: Duration::ZERO,
-    };
+    let laboratory = Laboratory::set_up(repository, folder.path().to_path_buf(), Duration::ZERO)?;
     let mut all_fast = true;
     for _ in 0..times {
-        let (remark, fast) = measure_start(&laboratory).map_err(|reason| Error::Step {
-            step: "measuring a start".to_string(),
-            reason,
-            advice: "`cargo lab doctor` says what is missing.".to_string(),
-        })?;
+        let failed = |reason: String| Error::step("measuring a start", reason, ASK_THE_DOCTOR);
+        let (remark, fast) = measure_start(&laboratory).map_err(failed)?;
         println!("{remark}{}", if fast { "" } else { " (too slow)" });
         all_fast &= fast;
     }
@@ -428,8 +357,8 @@ fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result
     let (first, second, third) = (build("first"), build("second"), build("third"));
     let notebook = Notebook::from_cells([FIRST, "let seed: u64 = 7;", first.as_str(), second.as_str(), third.as_str()]);
     let request = Request::new(notebook.clone(), "start", laboratory.folder.join("start"));
-    let folder = laboratory.ready.folders.live_path(&request.kernel_id);
-    let execution = laboratory.execute_with(request, &mut |_| look(&folder))?;
+    let folder = laboratory.installation.folders.live_path(&request.kernel_id);
+    let execution = laboratory.execute_with(&request, &mut |_| look(&folder))?;
     passed("start", &notebook, &execution)?;
     let each: Vec<String> = execution.cells[2..].iter().map(|took| seconds(*took)).collect();
     let remark = format!(
@@ -446,7 +375,7 @@ fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result
 fn idle(laboratory: &Laboratory) -> Result<String, String> {
     let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/idle.rs")));
     let request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
-    let execution = laboratory.execute_with(request, &mut |cell| {
+    let execution = laboratory.execute_with(&request, &mut |cell| {
         if cell == 3 {
             std::thread::sleep(laboratory.idle);
         }

@@ -6,27 +6,19 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::kernel::Laboratory;
+use super::expectation::Trial;
+use super::laboratory::{Laboratory, STAND_IN, passed, printed};
 use crate::commands::export::{self, Options};
-use crate::commands::test::STAND_IN;
-use crate::execution::{self, Outcome, Request};
+use crate::execution::Request;
 use crate::kernel::settings;
-use crate::notebook::Notebook;
-use crate::{commands::test::expectation, notebook::parameters};
+use crate::repository::stem;
 
-/// Exports the notebook called `name` at its test settings, runs it as a program and in the kernel, and compares.
-///
-/// # Errors
-/// What differs first, or what failed.
-pub fn compare(laboratory: &Laboratory, name: &str) -> Result<String, String> {
+/// Exports the notebook at `path` at its test settings, runs it as a program and in the kernel, and compares.
+pub fn compare(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let said = |error: crate::error::Error| error.to_string();
-    let Laboratory { repository, ready, interrupts, folder, .. } = laboratory;
-    let path = repository.find_notebook(name).map_err(said)?;
-    let mut notebook = Notebook::read(&path).map_err(said)?;
-    let settings = expectation::test_settings(&notebook, &path).map_err(said)?;
-    parameters::set(&mut notebook, name, &settings).map_err(said)?;
-
-    let folder = folder.join(name);
+    let (repository, name) = (&laboratory.repository, stem(path));
+    let Trial { notebook, settings, .. } = Trial::read(path).map_err(said)?;
+    let folder = laboratory.folder.join(&name);
     let _ = std::fs::remove_dir_all(&folder);
     let out = Some(folder.join("crate"));
     let options = Options { notebook: path.to_string_lossy().into_owned(), out, settings, cuda: None, build: true };
@@ -42,16 +34,11 @@ pub fn compare(laboratory: &Laboratory, name: &str) -> Result<String, String> {
         return Err(format!("the program ended with {}: {stderr}", output.status));
     }
 
-    let mut request = Request::new(notebook.clone(), name, folder.join("kernel"));
+    let mut request = Request::new(notebook.clone(), &name, folder.join("kernel"));
     request.variables.push((STAND_IN.0.to_string(), STAND_IN.1.to_string()));
-    let execution = execution::execute(repository, ready, &request, interrupts).map_err(said)?;
-    match &execution.outcome {
-        Outcome::Passed => {}
-        Outcome::Failed { cell, failure } => return Err(execution::describe(name, &notebook, *cell, failure)),
-        Outcome::Interrupted { cell } => return Err(format!("interrupted in cell {cell}")),
-    }
-    let executed = Notebook::read(&execution.copy).map_err(said)?;
-    same(&String::from_utf8_lossy(&output.stdout), &executed.all_printed(), &program)
+    let execution = laboratory.execute_as(&request)?;
+    let in_kernel = printed(passed(&name, &notebook, &execution)?)?;
+    same(&String::from_utf8_lossy(&output.stdout), &in_kernel, &program)
 }
 
 /// Compares two prints; returns how much they have in common, or the first difference.
@@ -81,19 +68,15 @@ fn same(of_program: &str, of_kernel: &str, program: &Path) -> Result<String, Str
 /// then, so of its epochs the last counts; the curves hold the others.
 fn essence(text: &str) -> Vec<String> {
     static BY_THE_CLOCK: LazyLock<Regex> =
-        LazyLock::new(|| constant(r"step +[0-9]+/[0-9]+|^about .* on this machine$"));
-    static VARYING: LazyLock<Regex> =
-        LazyLock::new(|| constant(r"[0-9.,]+ images/s|([0-9.]+ (h|min|s|ms|µs)\b ?)+(left)?|\S*runs/\S*"));
-    static EPOCH: LazyLock<Regex> = LazyLock::new(|| constant(r"^epoch +([0-9]+)/([0-9]+) "));
+        LazyLock::new(|| Regex::new(r"step +[0-9]+/[0-9]+|^about .* on this machine$").expect("valid"));
+    static VARYING: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"[0-9.,]+ images/s|([0-9.]+ (h|min|s|ms|µs)\b ?)+(left)?|\S*runs/\S*").expect("valid")
+    });
+    static EPOCH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^epoch +([0-9]+)/([0-9]+) ").expect("valid"));
     let in_between = |line: &str| EPOCH.captures(line).is_some_and(|epoch| epoch[1] != epoch[2]);
     let lines = text.lines().filter(|line| !BY_THE_CLOCK.is_match(line) && !in_between(line));
     let lines = lines.map(|line| VARYING.replace_all(line, "…").split_whitespace().collect::<Vec<_>>().join(" "));
     lines.filter(|line| !line.is_empty()).collect()
-}
-
-fn constant(pattern: &str) -> Regex {
-    // A constant pattern; a wrong one fails the first test.
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use crate::execution::failure::text;
-use crate::notebook::{Notebook, RAISES};
+use crate::notebook::{Notebook, RAISES, text};
 
 /// A notebook's outputs larger than this don't belong into a repository, in bytes.
 const LARGEST: u64 = 2_000_000;
@@ -57,7 +56,7 @@ fn picture_problems(data: &Value) -> Option<String> {
     None
 }
 
-/// Whether an SVG parses and draws in more than one colour: its background alone is a blank picture.
+/// Whether an SVG parses and draws in more than one color: its background alone is a blank picture.
 fn check_svg(svg: &str) -> Result<(), String> {
     let document = roxmltree::Document::parse(svg).map_err(|error| format!("does not parse: {error}"))?;
     let drawn: Vec<_> =
@@ -66,17 +65,17 @@ fn check_svg(svg: &str) -> Result<(), String> {
         return Err("draws nothing".to_string());
     }
     let embeds_pixels = drawn.iter().any(|node| node.tag_name().name() == "image");
-    let colours: HashSet<String> = drawn
+    let colors: HashSet<String> = drawn
         .iter()
-        // Without a colour an element is filled with black.
+        // Without a color an element is filled with black.
         .map(|node| {
             format!("{:?} {:?} {:?}", node.attribute("fill"), node.attribute("stroke"), node.attribute("style"))
         })
         .collect();
-    if colours.len() < 2 && !embeds_pixels { Err("is blank: all is of one colour".to_string()) } else { Ok(()) }
+    if colors.len() < 2 && !embeds_pixels { Err("is blank: all is of one color".to_string()) } else { Ok(()) }
 }
 
-/// Whether a PNG decodes and has more than one colour.
+/// Whether a PNG decodes and has more than one color.
 fn check_png(bytes: &[u8]) -> Result<(), String> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
@@ -84,9 +83,9 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     let size = reader.output_buffer_size().ok_or("does not fit into memory")?;
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(|error| format!("does not decode: {error}"))?;
-    let mut colours = pixels[..info.buffer_size()].chunks_exact(info.color_type.samples());
-    let first = colours.next().ok_or("has no pixels")?;
-    if colours.any(|colour| colour != first) { Ok(()) } else { Err("is blank: all is of one colour".to_string()) }
+    let mut colors = pixels[..info.buffer_size()].chunks_exact(info.color_type.samples());
+    let first = colors.next().ok_or("has no pixels")?;
+    if colors.any(|color| color != first) { Ok(()) } else { Err("is blank: all is of one color".to_string()) }
 }
 
 #[cfg(test)]

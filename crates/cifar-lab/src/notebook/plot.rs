@@ -5,7 +5,6 @@ pub use notebook_charts::{
     ReliabilityBin, Scale, Series, confusion_matrix, gallery, loss_and_accuracy, network_graph, picture_with_bars,
     reliability_diagram,
 };
-pub(crate) use notebook_charts::{confusion_matrix_with_unclassified as confusion_matrix_of, text};
 
-pub(crate) use crate::notebook::pictures;
-pub use crate::notebook::{FeatureMaps, FromTensor};
+pub use super::feature_maps::FeatureMaps;
+pub use super::pictures::FromTensor;
