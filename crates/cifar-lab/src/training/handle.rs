@@ -93,7 +93,7 @@ impl Training {
         self.shared.lock().history.clone()
     }
 
-    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.
+    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learned.
     /// A training that has ended already stays as it is.
     pub fn stop(&self) -> Progress {
         let mut state = self.shared.lock();

@@ -15,6 +15,6 @@ pub use crate::run_records::{EpochRecord, History, StepRecord};
 pub use handle::{Paused, Training};
 pub(crate) use progress::duration_text;
 pub use progress::{Progress, Status};
-pub use range_test::{RangeTest, range_test};
+pub use range_test::{RangeTest, RangeTestConfig, range_test};
 pub use run::Run;
 pub use trainer::{LearningRateSchedule, OwnLoop, StandardLoop, Trainer};
