@@ -207,7 +207,7 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
         let predictor = Predictor::from_file(folder.path().join(name), &Device::Cpu)?;
         assert_eq!(predictor.card(), &card);
         for prediction in evaluation.predictions() {
-            let likeliest = predictor.predict(data.picture(prediction.index)?)?.classes()[0].clone();
+            let likeliest = predictor.predict(data.image(prediction.index)?)?.classes()[0].clone();
             assert_eq!(Some(&likeliest.class), prediction.predicted.map(|class| &data.class_names()[class]));
             assert!((likeliest.probability - prediction.probability).abs() < 1e-5);
         }

@@ -26,7 +26,7 @@ fn show(options: &Options) -> Result<()> {
     let runs = RunRecords::read(&folder)?.only(|run| fits(&run.name) || fits(&run.folder.to_string_lossy()));
     println!("{}", runs.table());
     if let Some(path) = &options.plot {
-        runs.picture()?.save(path)?;
+        runs.figure()?.save(path)?;
         println!("\nsaved {}", path.display());
     }
     Ok(())

@@ -238,11 +238,11 @@ impl Dataset {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
-    /// assert_eq!(data.test.picture(3)?.dimensions(), (32, 32));
+    /// assert_eq!(data.test.image(3)?.dimensions(), (32, 32));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn picture(&self, index: usize) -> Result<image::RgbImage> {
+    pub fn image(&self, index: usize) -> Result<image::RgbImage> {
         let (channels, height, width) = self.image_shape();
         let pixels = self.pixels(index)?;
         // From the start of one channel plane to the start of the next, or to itself for grey.

@@ -26,7 +26,7 @@ impl Dataset {
         let n = self.first(n)?.len();
         let (mut pictures, mut labels) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for index in 0..n {
-            pictures.push(self.picture(index)?);
+            pictures.push(self.image(index)?);
             labels.push(&self.class_names()[self.label(index)?]);
         }
         let title = format!("{}, {}", self.name(), self.split());

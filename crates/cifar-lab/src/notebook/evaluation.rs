@@ -32,7 +32,7 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
             None => NO_CLASS.to_string(),
         };
         labels.push(if right { said } else { format!("{said}\ntrue: {}", class(prediction.label)) });
-        pictures.push(data.picture(prediction.index)?);
+        pictures.push(data.image(prediction.index)?);
         correct.push(right);
     }
     Ok(Gallery::new(pictures)
@@ -66,19 +66,19 @@ impl ConfusionMatrix {
         })
     }
 
-    /// The matrix as a picture.
+    /// The matrix as a figure.
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
     /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
     /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.picture()?.text().contains("dog"));
+    /// assert!(matrix.figure()?.text().contains("dog"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let title = format!("Confusion matrix{of}");
         Ok(confusion_matrix_with_unclassified(&title, self.counts(), self.unclassified(), &self.class_names)?)
@@ -91,13 +91,13 @@ impl Calibration {
     /// ```
     /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
     /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert!(Calibration::new(&[sure], 10)?.picture()?.text().contains("75.0 %"));
+    /// assert!(Calibration::new(&[sure], 10)?.figure()?.text().contains("75.0 %"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let bin = |&ConfidenceBin { from, to, images, confidence, accuracy }: &ConfidenceBin| ReliabilityBin {
             from,
@@ -136,7 +136,7 @@ mod tests {
         }
         let matrix = ConfusionMatrix::new(&predictions, data.class_names());
         assert!(matrix.per_class_table().to_string().contains("no class"));
-        let text = matrix.picture()?.text().to_string();
+        let text = matrix.figure()?.text().to_string();
         assert!(text.contains("1 of 8 right (12.5 %); 6 were taken for none of these classes"), "{text}");
         let classified = ConfusionMatrix::new(&predictions[6..], data.class_names());
         assert!(!classified.per_class_table().to_string().contains("no class"));

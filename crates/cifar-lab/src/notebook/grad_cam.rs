@@ -24,14 +24,14 @@ impl GradCam {
     /// # use candle_core::{DType, Device, Tensor};
     /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
     /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
-    /// let figure = grad_cam(&net, &images, "conv4", &[0])?.picture(&images, &["plane 12 %"])?;
+    /// let figure = grad_cam(&net, &images, "conv4", &[0])?.figure(&images, &["plane 12 %"])?;
     /// assert!(figure.text().contains("plane 12 %"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where there are not as many images and labels as maps, or they cannot be drawn.
-    pub fn picture(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {
+    pub fn figure(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {
         let (count, height, width) = self.maps().dims3()?;
         let pictures = pictures(images)?;
         if pictures.len() != count {

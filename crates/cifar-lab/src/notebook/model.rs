@@ -59,13 +59,13 @@ impl DryRun {
     /// # use candle_core::Device;
     /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
     /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let picture = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.picture()?;
+    /// let figure = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         Ok(network_graph(&self.graph())?)
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
         let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
-        assert!(!run.picture()?.text().contains("list"));
+        assert!(!run.figure()?.text().contains("list"));
         let graph = run.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU

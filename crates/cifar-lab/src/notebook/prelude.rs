@@ -23,6 +23,12 @@ pub use image;
 pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
+pub use super::display::{Figure, Show, Table, View};
+pub use super::download_link::{DownloadLink, download_link};
+pub use super::evaluation::prediction_gallery;
+pub use super::exercise::{Checks, check_exercise};
+pub use super::plot::{self, Bars, Curves, FeatureMaps, FromTensor, Gallery, Histogram, Scale, Series};
+pub use super::training::overlay;
 pub use crate::calibration::Calibration;
 pub use crate::checkpoint::{
     ModelCard, load_checkpoint, load_pth, load_safetensors, read_pth, save_checkpoint, save_onnx, save_pth,
@@ -30,19 +36,16 @@ pub use crate::checkpoint::{
 };
 pub use crate::dataset::{ChannelStatistics, Cifar10, Dataset, ImageFolder};
 pub use crate::device::{choose_device, describe};
-pub use crate::display::{Figure, Show, Table, View};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate};
 pub use crate::grad_cam::{GradCam, grad_cam};
 pub use crate::loader::{Batch, DataLoader};
 pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_trace};
-pub use crate::notebook::download_link::{DownloadLink, download_link};
-pub use crate::notebook::exercise::{Checks, check_exercise};
-pub use crate::notebook::{overlay, prediction_gallery};
-pub use crate::plot::{self, Bars, Curves, FeatureMaps, FromTensor, Gallery, Histogram, Scale, Series};
-pub use crate::plotters;
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
-pub use crate::training::{EpochRecord, History, Plan, Progress, RangeTest, Run, Trainer, Training, range_test};
+pub use crate::training::{
+    EpochRecord, History, Progress, RangeTest, RangeTestConfig, Run, Trainer, Training, range_test,
+};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
+pub use notebook_charts::plotters;

@@ -1,4 +1,4 @@
-//! How the records of runs show themselves: all runs as a table and as a picture.
+//! How the records of runs show themselves: all runs as a table and as a figure.
 
 use notebook_charts::{Curves, Figure, Series, Table, View, numbers};
 use std::collections::BTreeSet;
@@ -14,13 +14,6 @@ const MOST_SETTINGS: usize = 5;
 impl RunRecords {
     /// A row for each run: its name, the settings in which the runs differ, how far it came, its last figures, how it
     /// ended. Where the runs are of several data sets, or of one that isn't CIFAR-10, each row names it.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// let runs = cifar_lab::run_records::RunRecords::read(folder.path())?;
-    /// assert!(runs.table().to_string().contains("test accuracy"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn table(&self) -> Table {
         let settings = self.differing_settings();
         let data = self.data();
@@ -59,15 +52,9 @@ impl RunRecords {
 
     /// Accuracy on the test images by epoch, a line for each run. A run without an epoch keeps its place in the legend.
     ///
-    /// ```no_run
-    /// let runs = cifar_lab::run_records::RunRecords::read(&cifar_lab::run_folder::runs_folder())?;
-    /// runs.picture()?.save("runs.svg")?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// Where no run has evaluated an epoch yet.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let data = self.data();
         let of = data.filter(|data| !data.is_empty()).map_or(String::new(), |data| format!(": {data}"));
         let curves = Curves::new(format!("Test accuracy of all runs{of}")).x_label("epoch").y_label("test accuracy");
@@ -111,9 +98,12 @@ impl Show for RunRecords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Cifar10;
     use crate::error::Error;
+    use crate::loader::DataLoader;
     use crate::run_records::{EpochRecord, TRAINING_FILE};
-    use crate::training::{Plan, Training};
+    use crate::training::{Run, Trainer};
+    use candle_core::Device;
     use serde_json::{Value, json};
     use std::path::Path;
 
@@ -153,7 +143,7 @@ mod tests {
         assert_eq!(states, [("deep", &RunState::Finished, 1), ("killed", &RunState::Died, 1)]);
         let table = runs.table().to_string();
         assert!(table.contains("1 of 3") && table.contains("left out: reading") && table.contains("broken"), "{table}");
-        assert!(runs.picture()?.svg().contains("killed (died)"));
+        assert!(runs.figure()?.svg().contains("killed (died)"));
         Ok(())
     }
 
@@ -179,7 +169,7 @@ mod tests {
         let runs = RunRecords::read(folder.path())?;
         let table = runs.table().to_string();
         assert!(table.contains("learning_rate") && !table.contains("batch_size") && table.contains("the stand-in"));
-        assert!(runs.picture()?.svg().contains("b, the stand-in (died)"));
+        assert!(runs.figure()?.svg().contains("b, the stand-in (died)"));
         let one = runs.only(|run| run.name == "a").table().to_string();
         assert!(one.starts_with("CIFAR-10\n") && !one.contains("learning_rate"), "{one}");
         Ok(())
@@ -189,16 +179,20 @@ mod tests {
     fn a_training_is_running_until_it_is_not() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let (send, wait) = std::sync::mpsc::channel::<()>();
-        let plan = || Plan::new("one", 1, 1).folder(folder.path());
-        let training = Training::start(plan(), move |_run| {
-            let _ = wait.recv();
-            Ok(())
-        })?;
-        assert_eq!(RunRecord::read(folder.path())?.state, RunState::Running);
-        assert!(matches!(Training::start(plan(), |_run| Ok(())), Err(Error::Setting { name: "folder", .. })));
+        let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 0).train, &Device::Cpu);
+        let trainer = |wait: Option<std::sync::mpsc::Receiver<()>>| {
+            let body = move |_run: &mut Run| {
+                wait.map(|wait| wait.recv());
+                Ok(())
+            };
+            Trainer::with_loop(&loader, body).folder(&folder)
+        };
+        let training = trainer(Some(wait)).start()?;
+        assert_eq!(RunRecord::read(&folder)?.state, RunState::Running);
+        assert!(matches!(trainer(None).start(), Err(Error::Setting { name: "folder", .. })));
         drop(send);
         training.wait()?;
-        assert_eq!(RunRecord::read(folder.path())?.state, RunState::Finished);
-        Training::start(plan(), |_run| Ok(()))?.wait()
+        assert_eq!(RunRecord::read(&folder)?.state, RunState::Finished);
+        trainer(None).start()?.wait()
     }
 }

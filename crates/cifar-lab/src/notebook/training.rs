@@ -14,13 +14,13 @@ impl History {
     /// ```
     /// use cifar_lab::training::{History, StepRecord};
     /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.picture()?;
+    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.figure()?;
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
             self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
         };
@@ -42,25 +42,12 @@ impl History {
 }
 
 impl Training {
-    /// Loss and accuracy so far, as a picture.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// let figure = training.curves()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The curves of loss and accuracy so far.
     ///
     /// # Errors
     /// Where nothing has been recorded yet.
-    pub fn curves(&self) -> Result<Figure> {
-        self.history().picture()
+    pub fn figure(&self) -> Result<Figure> {
+        self.history().figure()
     }
 }
 
@@ -71,13 +58,13 @@ impl RangeTest {
     /// ```
     /// use cifar_lab::training::RangeTest;
     /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
-    /// assert!(test.picture()?.text().contains("smoothed"));
+    /// assert!(test.figure()?.text().contains("smoothed"));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// Where no batch was done.
-    pub fn picture(&self) -> Result<Figure> {
+    pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
         // Where the first is no number, none is: the curves say so.

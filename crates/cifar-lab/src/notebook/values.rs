@@ -137,7 +137,7 @@ impl Show for Evaluation {
 impl Show for ConfusionMatrix {
     fn view(&self) -> View {
         // A matrix that can't be drawn (of no class) is still a table.
-        self.picture().map_or_else(|_| self.per_class_table().into(), View::from)
+        self.figure().map_or_else(|_| self.per_class_table().into(), View::from)
     }
 }
 
@@ -165,7 +165,7 @@ impl Show for ModelCard {
 
 impl Show for Calibration {
     fn view(&self) -> View {
-        self.picture().map_or_else(|_| View::line(self.to_string()), View::from)
+        self.figure().map_or_else(|_| View::line(self.to_string()), View::from)
     }
 }
 

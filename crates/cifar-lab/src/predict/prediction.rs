@@ -68,7 +68,7 @@ impl PicturePrediction {
     /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
     /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
     /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
-    /// let prediction = predictor.predict(data.test.picture(0)?)?.named("the first test picture");
+    /// let prediction = predictor.predict(data.test.image(0)?)?.named("the first test picture");
     /// assert!(prediction.to_string().starts_with("the first test picture: "));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
