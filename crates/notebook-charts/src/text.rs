@@ -94,6 +94,15 @@ pub fn grouped(number: u128) -> String {
     text
 }
 
+/// A number of bytes, in units of 1,000: `512 bytes`, `122.9 kB`, `170.1 MB`.
+pub fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
 /// `value` with `decimals` places, grouped in thousands.
 fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
@@ -158,6 +167,7 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!([bytes(999), bytes(1234), bytes(170_052_171)], ["999 bytes", "1.2 kB", "170.1 MB"]);
         assert_eq!(measured(1234.5), "1,234");
         assert_eq!(measured(0.12345), "0.1235");
         assert_eq!(measured(-2.5), "−2.5");

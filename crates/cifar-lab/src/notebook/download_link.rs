@@ -74,16 +74,7 @@ impl DownloadLink {
             Some(address) => format!("<a href=\"{}\" download>{name}</a>", text::escape(address)),
             None => name,
         };
-        format!("<div style=\"padding:2px 10px\">Download {link} ({}), here {shown}</div>", self.size())
-    }
-
-    /// The file's length for a reader, in units of 1,000.
-    fn size(&self) -> String {
-        match self.bytes {
-            bytes @ 0..1000 => format!("{bytes} bytes"),
-            bytes @ 1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-            bytes => format!("{:.1} MB", bytes as f64 / 1e6),
-        }
+        format!("<div style=\"padding:2px 10px\">Download {link} ({}), here {shown}</div>", text::bytes(self.bytes))
     }
 }
 
@@ -95,7 +86,7 @@ impl Show for DownloadLink {
 
 impl Display for DownloadLink {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.name, self.size(), self.shown)
+        write!(f, "{} ({}): {}", self.name, text::bytes(self.bytes), self.shown)
     }
 }
 

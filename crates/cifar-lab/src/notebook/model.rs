@@ -46,11 +46,10 @@ impl DryRun {
             table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
         }
         let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
-        // f32 parameters take 4 bytes each; 1e6 bytes are a megabyte.
-        let megabytes = parameters as f64 * 4.0 / 1e6;
         table.footer(total).caption(format!(
-            "Input {}; the parameters take {megabytes:.1} MB as f32. Multiply-adds are those of one forward pass.",
-            shape_text(&self.input)
+            "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
+            shape_text(&self.input),
+            text::bytes(4 * parameters)
         ))
     }
 

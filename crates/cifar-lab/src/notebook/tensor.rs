@@ -89,7 +89,8 @@ fn view(tensor: &Tensor) -> Result<View> {
     }
     let bytes = count * tensor.dtype().size_in_bytes();
     let values = if count == 1 { "value" } else { "values" };
-    let line = format!("Tensor {}: {} {values}, {}", summary(tensor), text::grouped(count as u128), size(bytes));
+    let line =
+        format!("Tensor {}: {} {values}, {}", summary(tensor), text::grouped(count as u128), text::bytes(bytes as u64));
     if count == 0 {
         return Ok(View::line(line));
     }
@@ -101,15 +102,6 @@ fn view(tensor: &Tensor) -> Result<View> {
         row.push(text::grouped(range.not_finite as u128));
     }
     Ok(View::tables(line, &[Table::new(header).row(row), corner(tensor)?]))
-}
-
-/// Bytes as people say them.
-pub(super) fn size(bytes: usize) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
 }
 
 impl Show for Tensor {

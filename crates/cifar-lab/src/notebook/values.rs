@@ -1,7 +1,7 @@
 //! How this crate's own types show themselves; those that keep their settings to themselves do it in their own files.
 
 use super::show::Show;
-use super::tensor::{Range, size, summary};
+use super::tensor::{Range, summary};
 use crate::calibration::Calibration;
 use crate::checkpoint::ModelCard;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
@@ -21,7 +21,7 @@ impl Show for Cifar10 {
             let (channels, height, width) = set.image_shape();
             let bytes = set.len() * set.image_length();
             let shape = format!("{channels} × {height} × {width}");
-            [set.split().to_string(), text::grouped(set.len() as u128), shape, size(bytes)]
+            [set.split().to_string(), text::grouped(set.len() as u128), shape, text::bytes(bytes as u64)]
         };
         let table = Table::new(["part", "pictures", "shape", "in memory"]).row(row(&self.train)).row(row(&self.test));
         table.caption(self.train.name()).into()
