@@ -145,9 +145,6 @@ enum Verb {
 }
 
 /// Reads the arguments and does what they ask.
-///
-/// # Errors
-/// Whatever went wrong.
 pub fn main() -> Result<ExitCode> {
     if let Some((rustc, arguments, report)) = report::called_by_cargo() {
         match report::wrap_rustc(&rustc, &arguments, &report)? {}

@@ -199,9 +199,6 @@ pub struct CudaBuild {
 
 impl CudaBuild {
     /// How programs are compiled for a GPU here: with the toolkit alone, since they may run elsewhere.
-    ///
-    /// # Errors
-    /// What is missing of the toolkit, or that the compute capability is nowhere said.
     pub fn of_toolkit() -> Result<Self, Reason> {
         let places = Places::of_process();
         Self::of_toolkit_in(&places, || find_gpus(&places).first().and_then(capability_of))
@@ -209,9 +206,6 @@ impl CudaBuild {
 
     /// How programs are compiled that run on any GPU with units for TF32 and bf16: `CUDA_COMPUTE_CAP` overrides it. The
     /// driver compiles what is for an older GPU when it loads it.
-    ///
-    /// # Errors
-    /// What is missing of the toolkit.
     pub fn for_many_gpus() -> Result<Self, Reason> {
         const AMPERE: &str = "80";
         Self::of_toolkit_in(&Places::of_process(), || Some(AMPERE.to_string()))

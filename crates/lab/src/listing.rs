@@ -1,12 +1,12 @@
-//! Two listings of numbers, `name index value` a line, that must agree.
+//! Listings of numbers, with `name index value` on each line, as programs and notebooks print them.
 
 use std::collections::BTreeMap;
 
-/// The numbers of a listing by what stands before them. Lines of another form are passed over.
+/// The numbers of a listing by the text before them. Lines of any other form are ignored.
 pub fn parse(text: &str) -> BTreeMap<String, f64> {
     let number = |line: &str| {
         let (key, value) = line.trim().rsplit_once(' ')?;
-        // `name index`, so that prose which ends in a number is not taken for one.
+        // Prose may end in a number too.
         let (_, index) = key.split_once(' ')?;
         index.parse::<usize>().ok()?;
         Some((key.to_string(), value.parse().ok()?))
@@ -14,7 +14,7 @@ pub fn parse(text: &str) -> BTreeMap<String, f64> {
     text.lines().filter_map(number).collect()
 }
 
-/// The largest difference between two listings, or what is wrong with them.
+/// The largest difference between two listings, or why they can't be compared.
 pub fn compare(one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>) -> Result<f64, String> {
     if one.is_empty() {
         return Err("the listing is empty".to_string());
@@ -25,7 +25,7 @@ pub fn compare(one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>) -> Re
         return Err(format!("only one of the listings has {key}"));
     }
     let differences = one.iter().map(|(key, value)| (value - other[key]).abs());
-    // NaN is larger than any difference: `max` of floats would drop it.
+    // `f64::max` would ignore a NaN, which must count as a difference.
     Ok(differences.fold(0.0, |largest, next| if next > largest || next.is_nan() { next } else { largest }))
 }
 

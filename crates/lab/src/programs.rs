@@ -27,9 +27,6 @@ pub fn cargo(repository: &Repository, arguments: &[&str]) -> Command {
 }
 
 /// Runs a cargo command that builds `what`, and returns the programs by their names.
-///
-/// # Errors
-/// Where cargo can't be started or something does not compile; then with `advice`.
 pub fn build(command: &mut Command, what: &str, advice: impl Into<String>) -> Result<BTreeMap<String, PathBuf>> {
     command.args(["--quiet", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
     let output = command.output().map_err(Error::start("cargo", INSTALL_RUST))?;
@@ -63,9 +60,6 @@ impl Example {
     }
 
     /// Compiles it, optimized, unless that is done already, and returns its path; with `cuda` for a GPU.
-    ///
-    /// # Errors
-    /// Where cargo can't be started, or it does not compile.
     pub fn build(self, repository: &Repository, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
         let mut command = cargo(repository, &self.arguments(cuda));
         let (target, takes) = match cuda {
@@ -86,9 +80,6 @@ impl Example {
 
     /// Builds it for the CPU and becomes it, with these arguments: what is run so takes seconds, and a build for a GPU a
     /// quarter of an hour.
-    ///
-    /// # Errors
-    /// As [`Self::build`], and where it can't be started.
     pub fn run(self, repository: &Repository, arguments: &[OsString]) -> Result<ExitCode> {
         let mut command = Command::new(self.build(repository, None)?);
         settings::forget_cargo_run(&mut command, repository);

@@ -204,7 +204,18 @@ fn chain(nodes: usize) -> Vec<(usize, usize)> {
 }
 
 fn node(title: &str, kind: &str, shape: &str, parameters: usize) -> GraphNode {
-    let group = LayerGroup::of(kind);
+    let group = match kind.split(' ').next().unwrap_or_default() {
+        "Input" => LayerGroup::Data,
+        "Conv2d" => LayerGroup::Convolution,
+        "BatchNorm2d" => LayerGroup::Normalization,
+        "ReLU" => LayerGroup::Activation,
+        "MaxPool2d" | "AvgPool2d" => LayerGroup::Pooling,
+        "Linear" => LayerGroup::Dense,
+        "Dropout" => LayerGroup::Regularization,
+        "Flatten" => LayerGroup::Reshape,
+        "Add" | "Concat" => LayerGroup::Combination,
+        _ => LayerGroup::Other,
+    };
     GraphNode { title: title.into(), kind: kind.into(), shape: shape.into(), parameters, group }
 }
 

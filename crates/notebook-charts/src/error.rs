@@ -52,8 +52,8 @@ pub enum PlotError {
         /// What it may be.
         wanted: &'static str,
     },
-    /// An edge of a graph names a node that isn't there.
-    #[error("edge {from} → {to} names a node that isn't there: the graph has {nodes} nodes, counted from 0")]
+    /// An edge of a graph doesn't lead from a node to a later one.
+    #[error("edge {from} → {to}: an edge leads from a node to a later one; there are {nodes}, counted from 0")]
     Edge {
         /// The node the edge leaves.
         from: usize,
@@ -61,14 +61,6 @@ pub enum PlotError {
         to: usize,
         /// How many nodes the graph has.
         nodes: usize,
-    },
-    /// The edges of a graph lead round in a circle; a forward pass never does.
-    #[error("the graph runs in a circle through node {node} ({title}): an edge must lead from a layer to a later one")]
-    Cycle {
-        /// A node on the circle.
-        node: usize,
-        /// Its title.
-        title: String,
     },
     /// A text given as a drawing isn't an SVG document with a size.
     #[error("not an SVG drawing: {reason}")]

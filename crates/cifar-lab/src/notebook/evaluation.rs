@@ -66,7 +66,7 @@ impl ConfusionMatrix {
         })
     }
 
-    /// The matrix as a picture.
+    /// The matrix as a figure.
     ///
     /// ```
     /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};

@@ -5,7 +5,7 @@ use notebook_charts::{Figure, HeatMaps};
 
 use crate::error::{Error, Result};
 
-/// Feature maps, filters, attention maps: each channel of a tensor as a picture, all on one scale around zero. Blue is
+/// Feature maps, filters, attention maps: each channel of a tensor as a figure, all on one scale around zero. Blue is
 /// above zero, orange below, white is zero, so a ReLU visibly takes the orange away. Set up, then
 /// [`draw`](FeatureMaps::draw).
 ///

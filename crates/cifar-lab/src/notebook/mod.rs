@@ -1,6 +1,6 @@
 //! What notebooks show and call: how values look, and everything that a notebook names.
 //!
-//! Only this storey draws. What a type of a lower storey shows (`Dataset::gallery`, `History::picture`, …) is written
+//! Only this storey draws. What a type of a lower storey shows (`Dataset::gallery`, `History::figure`, …) is written
 //! here, in the file named for it.
 
 mod dataset;

@@ -1,6 +1,6 @@
 //! How networks show themselves: the summary and the drawing of a forward pass.
 
-use candle_cnn::trace::LayerCall;
+use candle_cnn::trace::{LayerCall, Operation};
 use candle_core::{Tensor, TensorId};
 use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
 use std::collections::{HashMap, HashSet};
@@ -101,7 +101,7 @@ impl DryRun {
                     kind: if call.name.is_empty() { call.settings.clone() } else { describe_kind(call) },
                     shape: shape_text(&call.output),
                     parameters: call.parameters,
-                    group: LayerGroup::of(call.kind),
+                    group: group(&call.operation),
                 },
             );
             builder.connect(sources, node);
@@ -109,6 +109,19 @@ impl DryRun {
         // Where the last layer's output is not the network's, the rest becomes nodes too.
         builder.source(&self.output);
         builder.graph
+    }
+}
+
+fn group(operation: &Operation) -> LayerGroup {
+    match operation {
+        Operation::Conv2d { .. } => LayerGroup::Convolution,
+        Operation::BatchNorm2d { .. } => LayerGroup::Normalization,
+        Operation::Linear { .. } => LayerGroup::Dense,
+        Operation::MaxPool2d { .. } | Operation::AvgPool2d { .. } => LayerGroup::Pooling,
+        Operation::Relu => LayerGroup::Activation,
+        Operation::Flatten => LayerGroup::Reshape,
+        Operation::Dropout { .. } => LayerGroup::Regularization,
+        _ => LayerGroup::Other,
     }
 }
 
@@ -201,13 +214,17 @@ mod tests {
     fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
-        let graph = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?.graph();
+        let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
+        assert!(!run.figure()?.text().contains("list"));
+        let graph = run.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
         assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
         let mut edges = graph.edges.clone();
         edges.sort();
         assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
+        let groups: Vec<LayerGroup> = graph.nodes[2..5].iter().map(|node| node.group).collect();
+        assert_eq!(groups, [LayerGroup::Dense, LayerGroup::Activation, LayerGroup::Dense]);
         Ok(())
     }
 

@@ -44,6 +44,8 @@ pub use crate::model::{DryRun, Net, NetConfig, TestTimeFlip, dry_run, forward_tr
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
-pub use crate::training::{EpochRecord, History, Plan, Progress, RangeTest, Run, Trainer, Training, range_test};
+pub use crate::training::{
+    EpochRecord, History, Progress, RangeTest, RangeTestConfig, Run, Trainer, Training, range_test,
+};
 pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
 pub use notebook_charts::plotters;

@@ -1,4 +1,4 @@
-//! How the records of runs show themselves: all runs as a table and as a picture.
+//! How the records of runs show themselves: all runs as a table and as a figure.
 
 use notebook_charts::{Curves, Figure, Series, Table, View, text};
 use std::collections::BTreeSet;
@@ -15,13 +15,6 @@ const MOST_SETTINGS: usize = 5;
 impl RunRecords {
     /// A row for each run: its name, the settings in which the runs differ, how far it came, its last figures, how it
     /// ended. Where the runs are of several data sets, or of one that isn't CIFAR-10, each row names it.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// let runs = cifar_lab::run_records::RunRecords::read(folder.path())?;
-    /// assert!(runs.table().to_string().contains("test accuracy"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn table(&self) -> Table {
         let settings = self.differing_settings();
         let data = self.data();
@@ -59,12 +52,6 @@ impl RunRecords {
     }
 
     /// Accuracy on the test images by epoch, a line for each run. A run without an epoch keeps its place in the legend.
-    ///
-    /// ```no_run
-    /// let runs = cifar_lab::run_records::RunRecords::read(&cifar_lab::run_folder::runs_folder())?;
-    /// runs.figure()?.save("runs.svg")?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// Where no run has evaluated an epoch yet.
@@ -112,9 +99,12 @@ impl Show for RunRecords {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Cifar10;
     use crate::error::Error;
+    use crate::loader::DataLoader;
     use crate::run_records::{EpochRecord, TRAINING_FILE};
-    use crate::training::{Plan, Training};
+    use crate::training::{Run, Trainer};
+    use candle_core::Device;
     use serde_json::{Value, json};
     use std::path::Path;
 
@@ -190,16 +180,20 @@ mod tests {
     fn a_training_is_running_until_it_is_not() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let (send, wait) = std::sync::mpsc::channel::<()>();
-        let plan = || Plan::new("one", 1, 1).folder(folder.path());
-        let training = Training::start(plan(), move |_run| {
-            let _ = wait.recv();
-            Ok(())
-        })?;
-        assert_eq!(RunRecord::read(folder.path())?.state, RunState::Running);
-        assert!(matches!(Training::start(plan(), |_run| Ok(())), Err(Error::Setting { name: "folder", .. })));
+        let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 0).train, &Device::Cpu);
+        let trainer = |wait: Option<std::sync::mpsc::Receiver<()>>| {
+            let body = move |_run: &mut Run| {
+                wait.map(|wait| wait.recv());
+                Ok(())
+            };
+            Trainer::with_loop(&loader, body).folder(&folder)
+        };
+        let training = trainer(Some(wait)).start()?;
+        assert_eq!(RunRecord::read(&folder)?.state, RunState::Running);
+        assert!(matches!(trainer(None).start(), Err(Error::Setting { name: "folder", .. })));
         drop(send);
         training.wait()?;
-        assert_eq!(RunRecord::read(folder.path())?.state, RunState::Finished);
-        Training::start(plan(), |_run| Ok(()))?.wait()
+        assert_eq!(RunRecord::read(&folder)?.state, RunState::Finished);
+        trainer(None).start()?.wait()
     }
 }

@@ -44,19 +44,6 @@ impl History {
 impl Training {
     /// The curves of loss and accuracy so far.
     ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// let figure = training.figure()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// Where nothing has been recorded yet.
     pub fn figure(&self) -> Result<Figure> {

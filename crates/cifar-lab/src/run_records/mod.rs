@@ -43,6 +43,20 @@ impl Display for RunState {
 }
 
 /// One training, as its folder has it.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
+/// let training = Trainer::with_loop(&loader, |_run| Ok(())).name("nothing learned").folder(&folder);
+/// training.settings(json!({ "learning_rate": 0.1 })).start()?.wait()?;
+/// let run = RunRecord::read(&folder)?;
+/// assert_eq!((run.name.as_str(), &run.state), ("nothing learned", &RunState::Finished));
+/// assert_eq!((run.number("learning_rate"), run.setting("batch_size")), (Some(0.1), Some("32".to_string())));
+/// assert_eq!(run.test_accuracy(), None); // It did not do an epoch.
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RunRecord {
     /// Its folder.
@@ -72,21 +86,10 @@ pub struct RunRecord {
 impl RunRecord {
     /// Reads the record in `folder`.
     ///
-    /// ```
-    /// use cifar_lab::run_records::{RunRecord, RunState};
-    /// use cifar_lab::training::{Plan, Training};
-    ///
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let plan = Plan::new("nothing learnt", 1, 1).folder(folder.path());
-    /// Training::start(plan, |_run| Ok(()))?.wait()?;
-    /// let record = RunRecord::read(folder.path())?;
-    /// assert_eq!((record.name.as_str(), record.state), ("nothing learnt", RunState::Finished));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// [`Error::File`] where it cannot be read, or `training.json` is damaged; a damaged row is left out and counted.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         // Asked before the file is read: a training that ends in between has noted its end by then.
         let running = files::is_running(folder);
         let files::Record { file, rows, damaged } = files::read(folder)?;
@@ -113,15 +116,6 @@ impl RunRecord {
     }
 
     /// The setting called `name` as text; `None` where none was noted.
-    ///
-    /// ```
-    /// use cifar_lab::{run_records::RunRecord, training::{Plan, Training}};
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let plan = Plan::new("one", 1, 1).settings(serde_json::json!({ "batch_size": 32 })).folder(folder.path());
-    /// Training::start(plan, |_run| Ok(()))?.wait()?;
-    /// assert_eq!(RunRecord::read(folder.path())?.setting("batch_size").as_deref(), Some("32"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn setting(&self, name: &str) -> Option<String> {
         match self.settings.get(name)? {
             Value::Null => None,
@@ -131,41 +125,16 @@ impl RunRecord {
     }
 
     /// The setting called `name` as a number; `None` where it is none.
-    ///
-    /// ```
-    /// use cifar_lab::{run_records::RunRecord, training::{Plan, Training}};
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let plan = Plan::new("one", 1, 1).settings(serde_json::json!({ "learning_rate": 0.1 })).folder(folder.path());
-    /// Training::start(plan, |_run| Ok(()))?.wait()?;
-    /// assert_eq!(RunRecord::read(folder.path())?.number("learning_rate"), Some(0.1));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn number(&self, name: &str) -> Option<f64> {
         self.settings.get(name)?.as_f64()
     }
 
     /// Accuracy on the test images after its last epoch, in [0, 1]; `None` where it has none.
-    ///
-    /// ```
-    /// use cifar_lab::{run_records::RunRecord, training::{Plan, Training}};
-    /// let folder = tempfile::tempdir().unwrap();
-    /// Training::start(Plan::new("one", 1, 1).folder(folder.path()), |_run| Ok(()))?.wait()?;
-    /// assert_eq!(RunRecord::read(folder.path())?.test_accuracy(), None); // It did not do an epoch.
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn test_accuracy(&self) -> Option<f64> {
         self.rows.last()?.test_accuracy
     }
 
     /// What it recorded, for curves.
-    ///
-    /// ```
-    /// use cifar_lab::{run_records::RunRecord, training::{Plan, Training}};
-    /// let folder = tempfile::tempdir().unwrap();
-    /// Training::start(Plan::new("one", 1, 1).folder(folder.path()), |_run| Ok(()))?.wait()?;
-    /// assert!(RunRecord::read(folder.path())?.history().epochs.is_empty());
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn history(&self) -> History {
         History { data: self.data.clone(), steps: Vec::new(), epochs: self.rows.clone() }
     }
@@ -174,20 +143,20 @@ impl RunRecord {
 /// All runs below a folder, the earliest first. As a cell's last line it shows its table.
 ///
 /// ```
-/// use cifar_lab::run_records::{RunRecords, RunState};
-/// use cifar_lab::training::{Plan, Training};
+/// use cifar_lab::prelude::*;
 ///
 /// let folder = tempfile::tempdir().unwrap();
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
 /// for rate in [0.01, 0.1] {
-///     let settings = serde_json::json!({ "learning_rate": rate, "batch_size": 32 });
-///     let plan = Plan::new(&format!("rate {rate}"), 1, 1).settings(settings);
-///     let plan = plan.folder(&folder.path().join(rate.to_string()));
-///     Training::start(plan, move |_run| if rate > 0.05 { panic!("too fast") } else { Ok(()) })?.wait().ok();
+///     let body = move |_run: &mut Run| if rate > 0.05 { panic!("too fast") } else { Ok(()) };
+///     let trainer = Trainer::with_loop(&loader, body).name(format!("rate {rate}"));
+///     trainer.folder(folder.path().join(rate.to_string())).start()?.wait().ok();
 /// }
-/// let runs = RunRecords::read(folder.path())?;
-/// assert_eq!(runs.list()[0].state, RunState::Finished);
+/// let runs = RunRecords::read(&folder)?;
+/// assert_eq!(runs.list().len(), 2);
 /// assert!(runs.table().to_string().contains("failed: panicked: too fast"));
-/// # Ok::<(), cifar_lab::error::Error>(())
+/// assert_eq!(runs.only(|run| run.state == RunState::Finished).list()[0].name, "rate 0.01");
+/// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RunRecords {
@@ -200,15 +169,10 @@ impl RunRecords {
     /// Reads every record in `folder` and up to three folders below it. One that cannot be read is named below the
     /// table and does not stand in the way of the others.
     ///
-    /// ```
-    /// let folder = tempfile::tempdir().unwrap();
-    /// assert!(cifar_lab::run_records::RunRecords::read(folder.path())?.list().is_empty());
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// [`Error::File`] where `folder` itself cannot be read.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         std::fs::read_dir(folder).map_err(|source| Error::File {
             action: "reading the runs in",
             path: folder.to_path_buf(),
@@ -239,26 +203,13 @@ impl RunRecords {
     }
 
     /// Only the runs that `keep` says yes to.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # use cifar_lab::run_records::{RunRecords, RunState};
-    /// let done = RunRecords::read(folder.path())?.only(|run| run.state == RunState::Finished);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn only(mut self, keep: impl Fn(&RunRecord) -> bool) -> Self {
-        self.runs.retain(keep);
-        self
+    pub fn only(&self, keep: impl Fn(&RunRecord) -> bool) -> Self {
+        let mut kept = self.clone();
+        kept.runs.retain(keep);
+        kept
     }
 
     /// The runs, the earliest first.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// let runs = cifar_lab::run_records::RunRecords::read(folder.path())?;
-    /// assert_eq!(runs.list().len(), 0);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn list(&self) -> &[RunRecord] {
         &self.runs
     }

@@ -49,9 +49,6 @@ fn good(what: &'static str, found: impl Into<String>) -> Finding {
 }
 
 /// Prints the table. Returns whether all that is needed is there, or can be made.
-///
-/// # Errors
-/// Where the repository's own files can't be read.
 pub fn examine(repository: &Repository) -> Result<bool> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     let place = environment::place(repository, &wanted);

@@ -16,9 +16,6 @@ use crate::repository::{Repository, stem};
 use crate::steps::seconds;
 
 /// `cargo lab run`: executes `notebooks` one after another, each cell `twice` if wanted. Returns whether all passed.
-///
-/// # Errors
-/// Where a notebook or a setting is wrong, before anything is executed; where the client can't work.
 pub fn run(
     repository: &Repository,
     notebooks: &[String],

@@ -1,4 +1,4 @@
-//! The kernelspec `rust`, the launcher that it names, and the notebook client: what this program puts into an environment.
+//! What this program adds to an environment: the kernelspec `rust`, the launcher that it starts, the notebook client.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::execution::client::SCRIPT;
 use crate::kernel::installation::{client_script, kernelspecs, launcher};
 use crate::machine;
 
-/// The kernelspec's contents. The name stays evcxr's own, so that notebooks open with a plain evcxr too.
+/// The kernelspec's contents. It has the same name as evcxr's own, so that a plain evcxr opens the notebooks too.
 fn contents(environment: &Path, evcxr: &Path) -> Value {
     json!({
         "argv": [launcher(environment).to_string_lossy(), "kernel", "--evcxr", evcxr.to_string_lossy(), "{connection_file}"],
@@ -21,7 +21,7 @@ fn contents(environment: &Path, evcxr: &Path) -> Value {
     })
 }
 
-/// Whether kernelspec, launcher and client are there and as they would be written.
+/// Whether kernelspec, launcher and client are installed and up to date.
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     let spec = fs::read(kernelspecs(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
@@ -36,10 +36,7 @@ fn own_program() -> Result<Vec<u8>> {
     fs::read(&path).map_err(Error::file("read", &path))
 }
 
-/// Writes all three.
-///
-/// # Errors
-/// Where the environment can't be written.
+/// Installs all three.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let program = own_program()?;
     write_atomically(&launcher(environment), &program, 0o755)?;

@@ -1,10 +1,9 @@
-//! Set-up: what is missing is made, what is there is left alone. Each step can be repeated, and two set-ups at once
-//! wait for each other.
+//! Set-up: creates what is missing and leaves the rest alone. It can be repeated, and two set-ups take turns.
 //!
 //! - [`packages`]: environment.yml, the one list of packages.
 //! - [`python`]: Python and `.venv`.
 //! - [`evcxr`]: the Rust kernel.
-//! - [`kernelspec`]: how Jupyter finds it, through the launcher.
+//! - [`kernelspec`]: what tells Jupyter of the kernel.
 
 pub mod evcxr;
 pub mod kernelspec;
@@ -29,13 +28,14 @@ use crate::repository::Repository;
 use crate::steps;
 use packages::Environment;
 
-/// Where packages are, or will be: an activated conda environment made from environment.yml, else `.venv`.
+/// The environment, which may not exist yet: the active conda environment if it was made from environment.yml, or
+/// `.venv`.
 pub fn place(repository: &Repository, wanted: &Environment) -> PathBuf {
     let conda = std::env::var_os("CONDA_PREFIX").map(PathBuf::from);
     conda.filter(|prefix| is_made_from(prefix, wanted)).unwrap_or_else(|| repository.root().join(".venv"))
 }
 
-/// Whether conda installed every package of the list under `prefix`.
+/// Whether conda has installed every package of the list under `prefix`.
 fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
     let records: Vec<String> = fs::read_dir(prefix.join("conda-meta"))
         .into_iter()
@@ -50,16 +50,13 @@ fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
         .all(|package| records.iter().any(|record| record.rsplitn(3, '-').nth(2) == Some(package.name.as_str())))
 }
 
-/// Whether a program of this name is on PATH.
+/// Whether a program is on PATH.
 pub fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// Sets up what is missing, and says what it does.
-///
-/// # Errors
-/// Where something can't be found, fetched, compiled or written; the message says what to do.
+/// Sets up what is missing, and reports each step.
 pub fn set_up(repository: &Repository) -> Result<Installation> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     if !is_on_path("cc") {
@@ -67,7 +64,7 @@ pub fn set_up(repository: &Repository) -> Result<Installation> {
     }
     let folders = KernelFolders::of_user()?;
     let _lock = folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
-        println!("Another `cargo lab` is setting up; waiting for it.");
+        println!("Waiting for another `cargo lab` to finish its set-up.");
     })?;
     folders.sweep()?;
     let environment = place(repository, &wanted);
@@ -86,11 +83,11 @@ pub fn set_up(repository: &Repository) -> Result<Installation> {
     Ok(installation)
 }
 
-/// The cells that a folder is prepared with: what every notebook begins with, and a `let` without a type.
+/// The cells that prepare a folder: the first cell of every notebook, and a `let` without a type.
 const WARMING: [&str; 2] =
     [":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;", "let warm = 1 + 1;"];
 
-/// Prepares a kernel folder for the repository as it is, unless there is one.
+/// Prepares a kernel folder for the repository as it is now, unless there is one.
 fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -> Result<()> {
     let build = Build::of_machine();
     let key = Key::of(repository, &build)?;
@@ -99,16 +96,16 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
     }
     println!("Notebooks are compiled for {build}.");
     let usual = match build {
-        Build::Cpu(_) => "3 minutes on 2 cores the first time, half a minute later",
-        Build::Cuda(_) => "10 minutes or more on 2 cores the first time: nvcc takes most of it",
+        Build::Cpu(_) => "3 minutes on 2 cores the first time, then half a minute",
+        Build::Cuda(_) => "10 minutes or more on 2 cores the first time, mostly nvcc",
     };
     let step = steps::begin(
-        "Kernel folder: candle and the crates compiled for notebooks, once for each change of theirs",
+        "Preparing the kernel: compiling candle and the crates for notebooks, once for each change",
         usual,
     );
     let live = installation.folders.create(&format!("preparing-{}", std::process::id()))?;
     installation.folders.fill(&live, repository, &key)?;
-    // evcxr itself, without the launcher, works in the folder that is to be kept.
+    // evcxr without the launcher, which would delete the folder.
     let mut command = Command::new(evcxr);
     settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment));
     let variables = command
@@ -135,8 +132,8 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
         return Err(Error::step(
             "preparing the kernel",
             execution::describe("warming", &request.notebook, *cell, failure),
-            "If a crate could not be fetched: check the network and run the same command again.\n\
-             If a crate does not compile: `cargo check --workspace` says more.",
+            "If a crate couldn't be downloaded, check the network and run the same command again.\n\
+             If a crate doesn't compile, `cargo check --workspace` says more.",
         ));
     }
     for extra in [kernel_dirs, request.folder] {

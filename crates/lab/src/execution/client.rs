@@ -109,9 +109,6 @@ impl Orders {
 
 impl Client {
     /// Starts `job` with `python`, which has nbclient, and [`SCRIPT`] at `script`.
-    ///
-    /// # Errors
-    /// Where Python can't be started.
     pub fn start(python: &Path, script: &Path, job: &Job, repository: &Repository) -> Result<Self> {
         let variables: serde_json::Map<String, Value> =
             job.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -151,9 +148,6 @@ impl Client {
     }
 
     /// Waits for the next event; nothing when the client is gone.
-    ///
-    /// # Errors
-    /// Where the pipe breaks or what comes is no event.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let mut line = String::new();
         let read = self.events.read_line(&mut line).map_err(Error::file("read from", "the notebook client"))?;

@@ -12,9 +12,6 @@ pub struct Interrupts(Arc<Mutex<(bool, Vec<Orders>)>>);
 impl Interrupts {
     /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
     /// client then sees its input close, and ends the kernel.
-    ///
-    /// # Errors
-    /// Where the signals can't be caught.
     pub fn watch() -> Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let own = Self::default();

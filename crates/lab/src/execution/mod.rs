@@ -107,9 +107,6 @@ impl Request {
 }
 
 /// Executes one notebook and leaves its executed copy, complete or up to where it stopped.
-///
-/// # Errors
-/// Where the client can't work or files can't be written; a failing cell is no error but an [`Outcome`].
 pub fn execute(
     repository: &Repository,
     installation: &Installation,
@@ -120,9 +117,6 @@ pub fn execute(
 }
 
 /// As [`execute`]; behind each code cell, counted from 1, the kernel is left alone while `between` runs.
-///
-/// # Errors
-/// As [`execute`].
 pub fn execute_with(
     repository: &Repository,
     installation: &Installation,

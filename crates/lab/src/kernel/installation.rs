@@ -1,20 +1,18 @@
-//! Where set-up puts things in an environment, and where they are found again.
+//! Where set-up installs things in an environment.
 
 use std::path::{Path, PathBuf};
 
 use super::folder::KernelFolders;
 
-/// What a finished set-up has made.
+/// The result of a set-up.
 #[derive(Clone, Debug)]
 pub struct Installation {
     /// `.venv`, or the conda environment.
     pub environment: PathBuf,
-    /// All kernel folders.
     pub folders: KernelFolders,
 }
 
 impl Installation {
-    /// Its Python.
     pub fn python(&self) -> PathBuf {
         self.environment.join("bin/python")
     }

@@ -89,9 +89,6 @@ fn names_rustc(argument: &OsStr) -> bool {
 }
 
 /// Becomes `rustc`; where it is to compile a cell, its source is added to before.
-///
-/// # Errors
-/// Where rustc can't be started.
 pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], report: &Path) -> Result<std::convert::Infallible> {
     if let Some(source) = cell_source(arguments) {
         let said = match add_to(source, report) {

@@ -25,9 +25,6 @@ pub struct Notebook(Value);
 
 impl Notebook {
     /// Reads the notebook at `path`.
-    ///
-    /// # Errors
-    /// [`Error::BadNotebook`] where it is no notebook of format 4, or not of Rust.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
         Self::parse(&bytes).map_err(|reason| Error::BadNotebook { path: path.to_path_buf(), reason })
@@ -56,9 +53,6 @@ impl Notebook {
     }
 
     /// Writes the notebook as Jupyter does: sorted keys, one space of indentation.
-    ///
-    /// # Errors
-    /// Where the file can't be written; then the old one is still there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
@@ -129,9 +123,6 @@ impl Notebook {
 
     /// Takes over outputs and execution counts from an executed copy of this notebook; cells that were injected there
     /// are left out. Nothing else changes.
-    ///
-    /// # Errors
-    /// The reason, where the copy's cells are not this notebook's.
     pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
         let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, INJECTED)).collect();
         let same = theirs.len() == self.cells().len()

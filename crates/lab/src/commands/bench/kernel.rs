@@ -24,9 +24,6 @@ const MARK: &str = "// %%";
 type Rates = BTreeMap<String, Vec<f64>>;
 
 /// Measures `rounds` times in the kernel and, between, in the program, and reports both.
-///
-/// # Errors
-/// Where a cell or the program fails.
 pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Report) -> Result<()> {
     let rounds = if quick { 2 } else { 7 };
     let source = repository.root().join(format!("crates/cifar-lab/examples/{PROGRAM}.rs"));

@@ -49,9 +49,6 @@ impl Options {
 }
 
 /// Measures, prints, and saves where that is wanted.
-///
-/// # Errors
-/// Where a program can't be compiled or fails, or the report can't be written.
 pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
     let mut report = Report::begin(repository, &options.command());
     if options.kernel {

@@ -36,9 +36,6 @@ impl Report {
     }
 
     /// Writes what was said.
-    ///
-    /// # Errors
-    /// Where the file can't be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         fs::write(path, &self.0).map_err(Error::file("write", path))
     }

@@ -32,9 +32,6 @@ const SCRIPTS: [&str; 2] =
     ["crates/candle-cnn/examples/bench_pytorch.py", "crates/cifar-lab/examples/train_pytorch.py"];
 
 /// Builds and packs it, and says how large its parts are.
-///
-/// # Errors
-/// Where there is no CUDA toolkit, something does not compile, or a file can't be written.
 pub fn bundle(repository: &Repository) -> Result<()> {
     let started = Instant::now();
     let cuda = CudaBuild::for_many_gpus().map_err(Error::NoCuda)?;

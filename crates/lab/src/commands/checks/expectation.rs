@@ -43,9 +43,6 @@ pub struct Trial {
 
 impl Trial {
     /// Reads the notebook at `path`.
-    ///
-    /// # Errors
-    /// [`Error::BadNotebook`], [`Error::BadExpectation`], and where a setting does not fit.
     pub fn read(path: &Path) -> Result<Self> {
         let mut notebook = Notebook::read(path)?;
         let settings = test_settings(&notebook, path)?;

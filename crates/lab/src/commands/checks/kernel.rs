@@ -328,9 +328,6 @@ fn own_library(folder: &Path) -> Option<SystemTime> {
 }
 
 /// Measures some starts, and says how long each took; returns whether all were within the bounds.
-///
-/// # Errors
-/// Where set-up or a cell fails.
 pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
     let laboratory = Laboratory::set_up(repository, folder.path().to_path_buf(), Duration::ZERO)?;

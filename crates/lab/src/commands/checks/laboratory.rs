@@ -30,9 +30,6 @@ pub struct Laboratory {
 
 impl Laboratory {
     /// Sets up what is missing.
-    ///
-    /// # Errors
-    /// Where set-up fails.
     pub fn set_up(repository: &Repository, folder: PathBuf, idle: Duration) -> Result<Self> {
         let installation = environment::set_up(repository)?;
         Ok(Self { repository: repository.clone(), installation, interrupts: Interrupts::watch()?, folder, idle })

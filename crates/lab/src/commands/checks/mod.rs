@@ -69,9 +69,6 @@ pub struct Options {
 }
 
 /// Runs the stages, up to the first failure; returns whether all passed.
-///
-/// # Errors
-/// Where set-up fails.
 pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
     let started = Instant::now();

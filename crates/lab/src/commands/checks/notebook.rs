@@ -17,9 +17,6 @@ use crate::repository::stem;
 const TWICE_BELOW: Duration = Duration::from_secs(120);
 
 /// Executes the notebook at `path`, and checks its outputs.
-///
-/// # Errors
-/// The cell that failed, or all that is wrong with the outputs.
 pub fn check(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let said = |error: crate::error::Error| error.to_string();
     let name = stem(path);

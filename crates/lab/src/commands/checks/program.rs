@@ -14,9 +14,6 @@ use crate::kernel::settings;
 use crate::repository::stem;
 
 /// Exports the notebook at `path` at its test settings, runs it as a program and in the kernel, and compares.
-///
-/// # Errors
-/// What differs first, or what failed.
 pub fn compare(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let said = |error: crate::error::Error| error.to_string();
     let (repository, name) = (&laboratory.repository, stem(path));

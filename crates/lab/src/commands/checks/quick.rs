@@ -35,9 +35,6 @@ struct Package {
 }
 
 /// Makes the checks, up to the first that fails; returns whether all passed.
-///
-/// # Errors
-/// Where cargo can't name the workspace's crates.
 pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     let packages = packages(repository)?;
     let (files, since) = match changed_files(repository) {

@@ -165,9 +165,6 @@ pub struct Cell {
 
 impl Cell {
     /// Takes a cell's text apart.
-    ///
-    /// # Errors
-    /// [`CellError`] where it can't be a part of a program.
     pub fn parse(source: &str) -> Result<Self, CellError> {
         let mut cell = Self::default();
         let begin = cell.read_commands(source)?;

@@ -18,9 +18,6 @@ pub fn package_name(notebook: &str) -> String {
 }
 
 /// A line of `[dependencies]`: the crate's name and what stands for it, paths from the root of the file system.
-///
-/// # Errors
-/// [`CellError::Dependency`] where a path leads to no crate.
 pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, String), CellError> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"path *= *"([^"]+)""#).expect("valid"));
     let Dependency { line, name, config } = dependency;

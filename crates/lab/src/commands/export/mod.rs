@@ -51,9 +51,6 @@ pub struct Exported {
 }
 
 /// `cargo lab export`: writes the crate, compiles it and says where it is.
-///
-/// # Errors
-/// As [`export`].
 pub fn run(repository: &Repository, options: &Options) -> Result<()> {
     let Exported { folder, program, left_out } = export(repository, options)?;
     if !left_out.is_empty() {
@@ -69,10 +66,6 @@ pub fn run(repository: &Repository, options: &Options) -> Result<()> {
 }
 
 /// Writes a notebook's cells as a crate, and compiles it where that is wanted.
-///
-/// # Errors
-/// Where the notebook or a setting is wrong, a cell can't be a part of a program ([`Error::Cell`]), a file can't be
-/// written, or the program does not compile.
 pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     let path = repository.find_notebook(&options.notebook)?;
     let notebook_name = stem(&path);

@@ -29,9 +29,6 @@ pub enum Content {
 }
 
 /// Writes the program of the notebook with this name.
-///
-/// # Errors
-/// The number of the cell that can't become a part of it, and why.
 pub fn write(notebook: &str, parts: &[Part]) -> Result<String, (usize, CellError)> {
     let attributes: BTreeSet<&String> = codes(parts).flat_map(|(_, cell, _)| &cell.attributes).collect();
     let attributes: String = attributes.into_iter().map(|attribute| format!("{attribute}\n")).collect();
@@ -175,9 +172,6 @@ impl Scopes {
 }
 
 /// The program's dependencies, each once.
-///
-/// # Errors
-/// As [`write()`], where two cells say different things of one crate.
 pub fn dependencies(parts: &[Part]) -> Result<Vec<(usize, Dependency)>, (usize, CellError)> {
     let mut found: Vec<(usize, Dependency)> = Vec::new();
     for (number, cell, _) in codes(parts) {

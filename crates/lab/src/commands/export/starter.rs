@@ -27,9 +27,6 @@ exec "$program" "$@"
 "#;
 
 /// Writes the script beside the program called `name` in `folder`, and returns its path.
-///
-/// # Errors
-/// Where it can't be written.
 pub fn write(folder: &Path, name: &str, build: &CudaBuild) -> Result<PathBuf> {
     let path = folder.join(format!("{name}.sh"));
     let (with, least) = match &build.toolkit {
