@@ -83,7 +83,7 @@ enum Selection {
     List(Arc<[usize]>),
 }
 
-/// Labelled images, held once in memory as bytes, [N, C, H, W] with values 0 to 255.
+/// Labeled images, held once in memory as bytes, [N, C, H, W] with values 0 to 255.
 ///
 /// A clone, [`first`](Self::first), [`subset`](Self::subset) and [`split_at`](Self::split_at) share the pixels.
 ///
