@@ -242,6 +242,6 @@ mod tests {
         assert!(refused(&[(f32::NEG_INFINITY, true)], 10).contains("-inf"));
         let nothing = Prediction { index: 0, label: 1, predicted: None, probability: 0.0 };
         let error = Calibration::new(&[nothing], 15).unwrap_err().to_string();
-        assert!(error.starts_with("predictions = 1 of 1 without a class cannot be: "), "{error}");
+        assert!(error.starts_with("predictions = 1 of 1 without a class is not possible: "), "{error}");
     }
 }

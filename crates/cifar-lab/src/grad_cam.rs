@@ -235,7 +235,7 @@ mod tests {
         let refused =
             |layer: &str, classes: &[usize]| grad_cam(&network, &images, layer, classes).unwrap_err().to_string();
         assert!(refused("conv9", &[0, 0]).contains("conv1, bn1"), "{}", refused("conv9", &[0, 0]));
-        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" cannot be"));
+        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" is not possible"));
         assert!(refused("conv1", &[0]).contains("each of the 2 images"));
         assert!(refused("conv1", &[0, 5]).contains("tells 5 classes"));
         Ok(())

@@ -215,7 +215,7 @@ fn parts_of_a_set_hold_what_was_asked_for() {
     assert_eq!((five.class_counts(), subset.class_counts()), (vec![3, 2], vec![2, 1]));
     assert!(five.first(0).unwrap().is_empty());
     assert_eq!(five.first(5).unwrap().len(), 5);
-    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 pictures of 1×1×2 in 2 classes)");
+    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 images of 1×1×2 in 2 classes)");
 
     assert!(five.gallery(usize::MAX).unwrap_err().to_string().contains("the set has 5"));
     assert!(matches!(five.first(6), Err(DatasetError::Count { asked: 6, length: 5 })));
