@@ -1,7 +1,7 @@
 //! How an evaluation shows itself: predictions with their pictures, confusion matrix, calibration.
 
 use notebook_charts::{
-    Figure, Gallery, ReliabilityBin, Table, confusion_matrix_with_unclassified, reliability_diagram, text,
+    Figure, Gallery, ReliabilityBin, Table, confusion_matrix_with_unclassified, numbers, reliability_diagram,
 };
 
 use crate::calibration::{Calibration, ConfidenceBin};
