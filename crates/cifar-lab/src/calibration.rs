@@ -4,7 +4,7 @@
 //! (<https://arxiv.org/abs/1706.04599>). A prediction's confidence is the probability of the
 //! predicted class; bins are intervals of equal width that include their upper end.
 
-use notebook_charts::text;
+use notebook_charts::numbers;
 use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl Display for Calibration {
         write!(
             f,
             "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
-            text::grouped(self.images() as u128),
+            numbers::grouped(self.images() as u128),
             100.0 * self.mean_confidence(),
             100.0 * self.accuracy(),
             100.0 * self.expected_error()

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
-use notebook_charts::text::bytes;
+use notebook_charts::numbers;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use ureq::http::{Response, Uri};
 
@@ -167,7 +167,7 @@ impl ArchiveSource {
             if idle_tries >= IDLE_TRIES {
                 return Err(DatasetError::Download { url: self.url.clone(), route, reason, kept });
             }
-            report(&format!("The download broke off at {} ({reason}): trying again.", bytes(kept)));
+            report(&format!("The download broke off at {} ({reason}): trying again.", numbers::bytes(kept)));
             thread::sleep(RETRY_PAUSE);
         }
         Ok(())
@@ -502,8 +502,9 @@ impl Progress {
         (self.last_line, self.last_bytes) = (Instant::now(), have);
         let rate = (have - self.first) as f64 / self.begin.elapsed().as_secs_f64().max(1e-3);
         let percent = have * 100 / self.total.max(1);
-        let mut line = format!("Downloading CIFAR-10: {} of {} ({percent} %)", bytes(have), bytes(self.total));
-        line += &format!(", {}/s", bytes(rate as u64));
+        let mut line =
+            format!("Downloading CIFAR-10: {} of {} ({percent} %)", numbers::bytes(have), numbers::bytes(self.total));
+        line += &format!(", {}/s", numbers::bytes(rate as u64));
         if have < self.total {
             line += &format!(", {:.0} s left", (self.total - have) as f64 / rate.max(1.0));
         }

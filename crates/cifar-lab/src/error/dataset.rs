@@ -1,6 +1,6 @@
 //! What can go wrong with data, from the file to the batch.
 
-use notebook_charts::text::bytes;
+use notebook_charts::numbers::bytes;
 use std::ops::Range;
 use std::path::PathBuf;
 

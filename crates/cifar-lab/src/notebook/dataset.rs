@@ -1,6 +1,6 @@
 //! How data sets and loaders show themselves.
 
-use notebook_charts::{Figure, Gallery, Table, View, text};
+use notebook_charts::{Figure, Gallery, Table, View, numbers};
 
 use super::show::Show;
 use super::tensor::{Range, summary};
@@ -36,7 +36,7 @@ impl Show for Cifar10 {
             let (channels, height, width) = set.image_shape();
             let bytes = set.len() * set.image_length();
             let shape = format!("{channels} × {height} × {width}");
-            [set.split().to_string(), text::grouped(set.len() as u128), shape, text::bytes(bytes as u64)]
+            [set.split().to_string(), numbers::grouped(set.len() as u128), shape, numbers::bytes(bytes as u64)]
         };
         let table = Table::new(["part", "images", "shape", "in memory"]).row(row(&self.train)).row(row(&self.test));
         table.caption(self.train.name()).into()
@@ -50,10 +50,10 @@ impl Show for Dataset {
         let counts = self.class_counts();
         let rows = self.class_names().iter().zip(counts).enumerate();
         let table = rows.fold(Table::new(header), |table, (label, (name, count))| {
-            let share = text::percent(count as f64 / self.len() as f64);
-            table.row([label.to_string(), name.clone(), text::grouped(count as u128), share])
+            let share = numbers::percent(count as f64 / self.len() as f64);
+            table.row([label.to_string(), name.clone(), numbers::grouped(count as u128), share])
         });
-        table.caption(self.to_string()).footer(["", "all", &text::grouped(self.len() as u128), ""]).into()
+        table.caption(self.to_string()).footer(["", "all", &numbers::grouped(self.len() as u128), ""]).into()
     }
 }
 
@@ -108,7 +108,7 @@ impl Show for DataLoader {
 impl Show for Batch {
     fn view(&self) -> View {
         let range =
-            |range: Range| format!("from {} to {}", text::measured(range.least), text::measured(range.greatest));
+            |range: Range| format!("from {} to {}", numbers::measured(range.least), numbers::measured(range.greatest));
         let values = Range::of(&self.images).map_or("–".to_string(), range);
         let first = |numbers: Vec<String>| {
             let more = if numbers.len() > MOST_LABELS { ", …" } else { "" };

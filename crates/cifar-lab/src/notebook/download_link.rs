@@ -1,6 +1,6 @@
 //! A link by which JupyterLab hands out a file, such as saved weights, to the computer that the browser runs on.
 
-use notebook_charts::{View, text};
+use notebook_charts::{View, numbers, text};
 use std::fmt::{self, Display, Formatter};
 use std::path::{Component, Path, PathBuf};
 
@@ -74,7 +74,7 @@ impl DownloadLink {
             Some(address) => format!("<a href=\"{}\" download>{name}</a>", text::escape(address)),
             None => name,
         };
-        format!("<div style=\"padding:2px 10px\">Download {link} ({}), here {shown}</div>", text::bytes(self.bytes))
+        format!("<div style=\"padding:2px 10px\">Download {link} ({}), here {shown}</div>", numbers::bytes(self.bytes))
     }
 }
 
@@ -86,7 +86,7 @@ impl Show for DownloadLink {
 
 impl Display for DownloadLink {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.name, text::bytes(self.bytes), self.shown)
+        write!(f, "{} ({}): {}", self.name, numbers::bytes(self.bytes), self.shown)
     }
 }
 

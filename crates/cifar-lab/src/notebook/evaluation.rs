@@ -1,7 +1,7 @@
 //! How an evaluation shows itself: predictions with their images, confusion matrix, calibration.
 
 use notebook_charts::{
-    Figure, Gallery, ReliabilityBin, Table, View, confusion_matrix_with_unclassified, reliability_diagram, text,
+    Figure, Gallery, ReliabilityBin, Table, View, confusion_matrix_with_unclassified, numbers, reliability_diagram,
 };
 
 use super::show::Show;
@@ -54,7 +54,7 @@ impl ConfusionMatrix {
         let table = Table::new(header).caption(self.data.clone());
         self.per_class().into_iter().enumerate().fold(table, |table, (class, (name, share))| {
             let images = self.images(class);
-            let percent = if images == 0 { "–".to_string() } else { text::percent(share) };
+            let percent = if images == 0 { "–".to_string() } else { numbers::percent(share) };
             let mut row = vec![name, images.to_string(), self.counts()[class][class].to_string(), percent];
             row.extend((!all_classified).then(|| self.unclassified()[class].to_string()));
             table.row(row)

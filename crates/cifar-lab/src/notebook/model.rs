@@ -2,7 +2,7 @@
 
 use candle_cnn::trace::{LayerCall, Operation};
 use candle_core::{Tensor, TensorId};
-use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
+use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, numbers};
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
@@ -20,7 +20,7 @@ impl DryRun {
     /// Layers, output shapes, parameters and multiply-adds, like torchinfo's summary of a PyTorch network.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
-        let number = |value: u64| if value == 0 { "–".to_string() } else { text::grouped(value.into()) };
+        let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
         let mut counted = HashSet::new();
         let (mut parameters, mut multiply_adds) = (0, 0);
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
@@ -42,7 +42,7 @@ impl DryRun {
         table.footer(total).caption(format!(
             "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
             shape_text(&self.input),
-            text::bytes(4 * parameters)
+            numbers::bytes(4 * parameters)
         ))
     }
 
@@ -186,7 +186,7 @@ impl Show for ModelCard {
             .row(["normalized with", &format!("mean {mean:?}, standard deviation {std:?}")])
             .row(["network", &network])
             .row(["trained on", &self.data])
-            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), text::percent)]);
+            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), numbers::percent)]);
         for (name, value) in self.settings.as_object().into_iter().flatten() {
             table = table.row([name.clone(), value.to_string()]);
         }

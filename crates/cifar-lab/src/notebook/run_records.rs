@@ -1,13 +1,12 @@
 //! How the records of runs show themselves: all runs as a table and as a figure.
 
-use notebook_charts::{Curves, Figure, Series, Table, View, text};
+use notebook_charts::{Curves, Figure, Series, Table, View, numbers};
 use std::collections::BTreeSet;
 
 use super::show::Show;
 use crate::error::Result;
 use crate::paths::show_path;
 use crate::run_records::{EPOCHS_FILE, RunRecord, RunRecords, RunState};
-use crate::training::duration_text;
 
 /// A table gets at most so many columns of settings; beyond it no longer fits on a screen.
 const MOST_SETTINGS: usize = 5;
@@ -36,9 +35,9 @@ impl RunRecords {
             }
             let done = run.rows.last().map_or(0, |row| row.epoch);
             let loss = run.rows.last().map_or("–".into(), |row| format!("{:.3}", row.train_loss));
-            let accuracy = run.test_accuracy().map_or("–".into(), text::percent);
+            let accuracy = run.test_accuracy().map_or("–".into(), numbers::percent);
             let seconds: f64 = run.rows.iter().map(|row| row.seconds).sum();
-            let time = std::time::Duration::try_from_secs_f64(seconds).map_or("–".into(), duration_text);
+            let time = std::time::Duration::try_from_secs_f64(seconds).map_or("–".into(), numbers::duration);
             row.extend([format!("{done} of {}", run.epochs), loss, accuracy, time, run.state.to_string()]);
             table = table.row(row);
         }

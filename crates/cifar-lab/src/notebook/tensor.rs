@@ -4,7 +4,7 @@ use super::show::Show;
 use crate::error::without_backtrace;
 use candle_cnn::parameters::{Parameters, is_buffer};
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
-use notebook_charts::{Table, View, text};
+use notebook_charts::{Table, View, numbers};
 
 /// So many rows and columns of a tensor's values are shown.
 const CORNER: (usize, usize) = (4, 8);
@@ -69,7 +69,7 @@ fn corner(tensor: &Tensor) -> Result<Table> {
     }
     let columns = shown.last().copied().unwrap_or(1);
     let values = inner.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let values = text::measured_alike(&values);
+    let values = numbers::measured_alike(&values);
     let mut header: Vec<String> = (0..columns).map(|column| column.to_string()).collect();
     header.insert(0, String::new());
     let rows = values.chunks(columns.max(1)).enumerate();
@@ -85,21 +85,25 @@ fn view(tensor: &Tensor) -> Result<View> {
     let count = tensor.elem_count();
     if tensor.rank() == 0 {
         let value = tensor.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        return Ok(View::line(format!("Tensor {}: {}", summary(tensor), text::measured(value))));
+        return Ok(View::line(format!("Tensor {}: {}", summary(tensor), numbers::measured(value))));
     }
     let bytes = count * tensor.dtype().size_in_bytes();
     let values = if count == 1 { "value" } else { "values" };
-    let line =
-        format!("Tensor {}: {} {values}, {}", summary(tensor), text::grouped(count as u128), text::bytes(bytes as u64));
+    let line = format!(
+        "Tensor {}: {} {values}, {}",
+        summary(tensor),
+        numbers::grouped(count as u128),
+        numbers::bytes(bytes as u64)
+    );
     if count == 0 {
         return Ok(View::line(line));
     }
     let range = Range::of(tensor)?;
     let mut header = vec!["least", "mean", "greatest", "standard deviation"];
-    let mut row = text::measured_alike(&[range.least, range.mean, range.greatest, range.deviation]);
+    let mut row = numbers::measured_alike(&[range.least, range.mean, range.greatest, range.deviation]);
     if range.not_finite > 0 {
         header.push("not finite");
-        row.push(text::grouped(range.not_finite as u128));
+        row.push(numbers::grouped(range.not_finite as u128));
     }
     Ok(View::tables(line, &[Table::new(header).row(row), corner(tensor)?]))
 }
@@ -126,16 +130,16 @@ impl Show for Parameters {
         let buffers = named.iter().filter(|(name, _)| is_buffer(name)).count();
         let table = named.iter().fold(Table::new(header), |table, (name, var)| {
             let numbers = match Range::of(var) {
-                Ok(range) => [range.least, range.mean, range.greatest, range.deviation].map(text::measured),
+                Ok(range) => [range.least, range.mean, range.greatest, range.deviation].map(numbers::measured),
                 Err(_) => ["–"; 4].map(String::from),
             };
             let shape = format!("{:?}", var.dims());
-            let row = [name.clone(), shape, text::grouped(var.elem_count() as u128)];
+            let row = [name.clone(), shape, numbers::grouped(var.elem_count() as u128)];
             table.row(row.into_iter().chain(numbers))
         });
         let caption =
             format!("{} tensors, {buffers} of them batch norm's own statistics; seed {}", named.len(), self.seed());
-        table.caption(caption).footer(["to train", "", &text::grouped(self.count() as u128)]).into()
+        table.caption(caption).footer(["to train", "", &numbers::grouped(self.count() as u128)]).into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! How trainings show themselves: progress, curves of one or several trainings, the range test.
 
 use notebook_charts::{
-    Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, text,
+    Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, numbers,
 };
 
 use super::show::Show;
@@ -85,10 +85,10 @@ impl Show for History {
             table.row([
                 row.epoch.to_string(),
                 format!("{:.3}", row.train_loss),
-                text::percent(row.train_accuracy),
+                numbers::percent(row.train_accuracy),
                 or_none(row.test_loss.map(|loss| format!("{loss:.3}"))),
-                or_none(row.test_accuracy.map(text::percent)),
-                or_none(row.learning_rate.map(text::measured)),
+                or_none(row.test_accuracy.map(numbers::percent)),
+                or_none(row.learning_rate.map(numbers::measured)),
                 format!("{:.1} s", row.seconds),
             ])
         });

@@ -1,11 +1,12 @@
 //! The side of a training that the notebook holds.
 
 use candle_nn::ModuleT;
+use notebook_charts::numbers::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::progress::{Progress, Status, duration_text, epochs_text};
+use super::progress::{Progress, Status, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
@@ -145,7 +146,7 @@ impl Training {
                 estimated = true;
                 println!(
                     "about {} for {} on this machine",
-                    duration_text(left),
+                    duration(left),
                     epochs_text(progress.epochs - progress.first_epoch)
                 );
             }
