@@ -164,7 +164,7 @@ impl ModelCard {
         if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
             let shape = self.image_shape;
             return Err(format!(
-                "pictures of shape {shape:?}: there are 1 channel (grey) or 3, and at least one pixel"
+                "pictures of shape {shape:?}: they need 1 channel (gray) or 3, and at least one pixel"
             ));
         }
         if classes == 0 {

@@ -19,16 +19,6 @@ impl GradCam {
     /// Each of `images` `[N, 3, H, W]` (values from 0 to 1) above the same under the light of its map: as bright as it
     /// is where the map is highest, dark where nothing speaks for the class.
     ///
-    /// ```
-    /// # use cifar_lab::{grad_cam::grad_cam, model::Net};
-    /// # use candle_core::{DType, Device, Tensor};
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
-    /// let figure = grad_cam(&net, &images, "conv4", &[0])?.figure(&images, &["plane 12 %"])?;
-    /// assert!(figure.text().contains("plane 12 %"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// Where there are not as many images and labels as maps, or they cannot be drawn.
     pub fn figure(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {

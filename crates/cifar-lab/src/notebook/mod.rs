@@ -22,7 +22,6 @@ mod show;
 mod solutions;
 mod tensor;
 mod training;
-mod values;
 
 pub use evaluation::prediction_gallery;
 pub use training::overlay;

@@ -1,4 +1,4 @@
-//! How networks show themselves: the summary and the drawing of a forward pass.
+//! How networks show themselves: the summary and the drawing of a forward pass, the model card.
 
 use candle_cnn::trace::{LayerCall, Operation};
 use candle_core::{Tensor, TensorId};
@@ -6,8 +6,10 @@ use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
+use crate::checkpoint::ModelCard;
 use crate::error::Result;
 use crate::model::{DryRun, Net, NetConfig, dry_run, title};
+use crate::transform::Normalize;
 
 /// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
 fn shape_text(tensor: &Tensor) -> String {
@@ -15,16 +17,7 @@ fn shape_text(tensor: &Tensor) -> String {
 }
 
 impl DryRun {
-    /// What torchinfo prints of a PyTorch network: layers, output shapes, parameters, multiply-adds.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let summary = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.summary();
-    /// assert!(summary.to_string().contains("981,130"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Layers, output shapes, parameters and multiply-adds, like torchinfo's summary of a PyTorch network.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
         let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
@@ -32,7 +25,7 @@ impl DryRun {
         let (mut parameters, mut multiply_adds) = (0, 0);
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
         for call in self.calls() {
-            // A layer that is called twice has its parameters once.
+            // A layer that is called twice has its parameters only once.
             let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
             let own = if first_call { call.parameters as u64 } else { 0 };
             parameters += own;
@@ -53,33 +46,16 @@ impl DryRun {
         ))
     }
 
-    /// The drawing of what ran, from the input to the output: what torchviz gave the original.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let figure = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The drawing of the forward pass from input to output, like torchviz's in the original notebook.
     ///
     /// # Errors
-    /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
+    /// If the graph can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         Ok(network_graph(&self.graph())?)
     }
 
-    /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
-    /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let graph = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.graph();
-    /// assert_eq!(graph.nodes[1].title, "conv1");
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The graph of the forward pass, a node for each layer's call. Operations between layers that report nothing (such as
+    /// an addition) are found in candle's graph and become a node `operation`.
     pub fn graph(&self) -> Graph {
         let mut builder = GraphBuilder::default();
         builder.produce(
@@ -106,7 +82,7 @@ impl DryRun {
             );
             builder.connect(sources, node);
         }
-        // Where the last layer's output is not the network's, the rest becomes nodes too.
+        // If the network's output is not the last layer's, the rest becomes nodes too.
         builder.source(&self.output);
         builder.graph
     }
@@ -129,7 +105,7 @@ fn describe_kind(call: &LayerCall) -> String {
     format!("{} {}", call.kind, call.settings).trim_end().to_string()
 }
 
-/// Joins the calls of a record into a graph: who gave the tensor that a call received?
+/// Joins calls into a graph by finding the call that produced each input.
 #[derive(Default)]
 struct GraphBuilder {
     graph: Graph,
@@ -152,13 +128,13 @@ impl GraphBuilder {
         }
     }
 
-    /// The nodes that `tensor` comes from. If no reported call gave it, candle's record of it is searched for the
-    /// nearest ones that did, and a node for what lies between is added.
+    /// The node that produced `tensor`. If no reported call did, candle's graph is searched for the nearest ones, and a node
+    /// is added for the operations between.
     fn source(&mut self, tensor: &Tensor) -> Option<usize> {
         if let Some(&index) = self.producers.get(&tensor.id()) {
             return Some(index);
         }
-        // Each reported output is a variable, where candle's record of `tensor` ends: what it names is nearest.
+        // Each reported output is a variable, so candle's graph of `tensor` ends there and names only the nearest.
         let nodes = tensor.sorted_nodes();
         let nearest: Vec<usize> = nodes.iter().filter_map(|node| self.producers.get(&node.id()).copied()).collect();
         if nearest.is_empty() {
@@ -179,6 +155,12 @@ impl GraphBuilder {
     }
 }
 
+impl Show for DryRun {
+    fn view(&self) -> View {
+        self.summary().into()
+    }
+}
+
 impl Show for Net {
     /// The summary of a dry run.
     fn view(&self) -> View {
@@ -190,16 +172,39 @@ impl Show for Net {
     }
 }
 
+impl Show for ModelCard {
+    fn view(&self) -> View {
+        let (channels, height, width) = self.image_shape;
+        let Normalize { mean, std } = &self.normalize;
+        let network = self.network.as_ref().map_or("not described".to_string(), |net| {
+            let batch_norm = if net.batch_norm { "with" } else { "without" };
+            format!("channels {:?}, dense {:?}, {batch_norm} batch norm", net.channels, net.dense)
+        });
+        let mut table = Table::new(["model card", ""])
+            .row(["classes", &self.class_names.join(" ")])
+            .row(["images", &format!("{channels} × {height} × {width}")])
+            .row(["normalized with", &format!("mean {mean:?}, standard deviation {std:?}")])
+            .row(["network", &network])
+            .row(["trained on", &self.data])
+            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), numbers::percent)]);
+        for (name, value) in self.settings.as_object().into_iter().flatten() {
+            table = table.row([name.clone(), value.to_string()]);
+        }
+        table.row(["written by cifar-lab", &self.version]).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notebook::show::assert_shows;
     use candle_cnn::layers::{Linear, linear};
     use candle_cnn::ops::relu;
     use candle_cnn::parameters::Parameters;
     use candle_core::Device;
     use candle_nn::ModuleT;
 
-    /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
+    /// A residual block with candle's own addition, which reports nothing.
     struct Residual(Linear, Linear);
 
     impl ModuleT for Residual {
@@ -235,5 +240,10 @@ mod tests {
         let text = Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?.view().text().to_string();
         assert!(text.contains("Input 1 × 1 × 16 × 16") && text.contains("fc1"), "{text}");
         Ok(())
+    }
+
+    #[test]
+    fn a_model_card_shows_its_figures() {
+        assert_shows(&ModelCard::default().accuracy(0.757).view(), &["plane car bird", "75.7 %"]);
     }
 }

@@ -35,7 +35,7 @@ impl RunRecords {
             }
             let done = run.rows.last().map_or(0, |row| row.epoch);
             let loss = run.rows.last().map_or("–".into(), |row| format!("{:.3}", row.train_loss));
-            let accuracy = run.test_accuracy().map_or("–".into(), |share| format!("{:.1} %", 100.0 * share));
+            let accuracy = run.test_accuracy().map_or("–".into(), numbers::percent);
             let seconds: f64 = run.rows.iter().map(|row| row.seconds).sum();
             let time = std::time::Duration::try_from_secs_f64(seconds).map_or("–".into(), numbers::duration);
             row.extend([format!("{done} of {}", run.epochs), loss, accuracy, time, run.state.to_string()]);
