@@ -24,7 +24,7 @@
 //! | networks | [`grad_cam`](mod@grad_cam) | where the network looked |
 //! | | [`calibration`] | whether the network is as often right as it says |
 //! | | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
-//! | | [`model`] | the original's network; a dry run of any network |
+//! | | [`model`] | the original's network; any network's forward pass, recorded |
 //! | data | [`loader`] | shuffled batches, prepared while the network computes |
 //! | | [`transform`] | normalization, random flip, random crop |
 //! | | [`dataset`] | CIFAR-10 from a folder, the cache or the net; the generated stand-in; your own pictures |

@@ -25,4 +25,5 @@ mod training;
 mod values;
 
 pub use evaluation::prediction_gallery;
+pub use model::summary;
 pub use training::overlay;

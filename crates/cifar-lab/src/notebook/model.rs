@@ -1,30 +1,38 @@
 //! How networks show themselves: the summary and the drawing of a forward pass.
 
 use candle_cnn::trace::{LayerCall, Operation};
-use candle_core::{Tensor, TensorId};
+use candle_core::{DType, Device, Shape, Tensor, TensorId};
+use candle_nn::ModuleT;
 use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
 use crate::error::Result;
-use crate::model::{DryRun, Net, NetConfig, dry_run, title};
+use crate::model::{ForwardTrace, Net, NetConfig, forward_trace, title};
 
 /// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
 fn shape_text(tensor: &Tensor) -> String {
     tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-impl DryRun {
-    /// What torchinfo prints of a PyTorch network: layers, output shapes, parameters, multiply-adds.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let summary = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.summary();
-    /// assert!(summary.to_string().contains("981,130"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, `(1, 3, 32, 32)` for
+/// instance: what torchinfo's function of that name prints of a PyTorch network.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+/// let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// assert!(summary(&net, (1, 3, 32, 32), &Device::Cpu)?.to_string().contains("981,130"));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// As [`forward_trace`].
+pub fn summary(network: &impl ModuleT, input: impl Into<Shape>, device: &Device) -> Result<Table> {
+    Ok(forward_trace(network, &Tensor::zeros(input, DType::F32, device)?)?.summary())
+}
+
+impl ForwardTrace {
+    /// A row for each layer's call: its output's shape, its parameters, its multiply-adds.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
         let number = |value: u64| if value == 0 { "–".to_string() } else { text::grouped(value.into()) };
@@ -56,14 +64,6 @@ impl DryRun {
 
     /// The drawing of what ran, from the input to the output: what torchviz gave the original.
     ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let figure = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
@@ -72,15 +72,6 @@ impl DryRun {
 
     /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
     /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let graph = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.graph();
-    /// assert_eq!(graph.nodes[1].title, "conv1");
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn graph(&self) -> Graph {
         let mut builder = GraphBuilder::default();
         builder.produce(
@@ -181,11 +172,11 @@ impl GraphBuilder {
 }
 
 impl Show for Net {
-    /// The summary of a dry run.
+    /// The [`summary`].
     fn view(&self) -> View {
         let &NetConfig { in_channels, image_size, .. } = self.config();
-        match dry_run(self, [1, in_channels, image_size, image_size], self.device()) {
-            Ok(run) => run.view(),
+        match summary(self, (1, in_channels, image_size, image_size), self.device()) {
+            Ok(table) => table.into(),
             Err(error) => View::line(format!("Net {:?}, which fails: {error}", self.config())),
         }
     }
@@ -197,8 +188,6 @@ mod tests {
     use candle_cnn::layers::{Linear, linear};
     use candle_cnn::ops::relu;
     use candle_cnn::parameters::Parameters;
-    use candle_core::Device;
-    use candle_nn::ModuleT;
 
     /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
     struct Residual(Linear, Linear);
@@ -215,9 +204,9 @@ mod tests {
     fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
-        let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
-        assert!(!run.figure()?.text().contains("list"));
-        let graph = run.graph();
+        let trace = forward_trace(&network, &Tensor::zeros((1, 3, 2, 2), DType::F32, &Device::Cpu)?)?;
+        assert!(!trace.figure()?.text().contains("list"));
+        let graph = trace.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
         assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);

@@ -7,7 +7,7 @@ use crate::checkpoint::ModelCard;
 use crate::dataset::{ChannelStatistics, Cifar10, Dataset};
 use crate::evaluate::{ConfusionMatrix, Evaluation};
 use crate::loader::Batch;
-use crate::model::DryRun;
+use crate::model::ForwardTrace;
 use crate::training::{History, Progress, Training};
 use crate::transform::Normalize;
 use notebook_charts::{Table, View, text};
@@ -87,7 +87,7 @@ impl Show for Batch {
     }
 }
 
-impl Show for DryRun {
+impl Show for ForwardTrace {
     fn view(&self) -> View {
         self.summary().into()
     }

@@ -49,8 +49,8 @@ struct Prepared {
 }
 
 impl Predictor {
-    /// A network of any kind whose parameters lie on `device`, with what `card` says of it. A dry run on a black picture
-    /// shows whether the two fit.
+    /// A network of any kind whose parameters lie on `device`, with what `card` says of it. A black picture shows
+    /// whether the two fit.
     ///
     /// # Errors
     /// [`Error::ModelCard`] where the card contradicts itself or names another number of classes than the network has;
