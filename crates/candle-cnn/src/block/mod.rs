@@ -15,13 +15,13 @@ use crate::batch_norm2d::running::update;
 use crate::check::{self, Backend};
 use crate::conv2d::cpu as cv;
 use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
-use crate::conv2d::pack::{pack, pack_all, unpack};
+use crate::conv2d::pack::{Pack, Unpack, pack_all};
 use crate::element::{tensor, values};
 use crate::error::Error;
-use crate::simd::in_pool;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::{Whole, in_pool};
 use crate::trace;
-use cpu::{self as norm, Affine, Slope};
+use cpu::{Affine, Moments, Normalize, PooledSums, Slope, Spread};
 use inputs::{BlockInputs, Convolution, Normalization, separate};
 use lineage::{ConvCall, NormCall};
 
@@ -132,23 +132,19 @@ fn pooled(sizes: &Sizes) -> (usize, usize) {
     (sizes.oh / 2, sizes.ow / 2)
 }
 
-/// Normalizes and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
-///
-/// # Safety
-/// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
-unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut u8, output: &mut [f32]) {
+/// Normalizes and pools the blocks of one picture into `[O, OH / 2, OW / 2]`; `winners`, where wanted, are those of the
+/// picture.
+fn finish(y: &[Lane], affines: &[Affine], sizes: &Sizes, mut winners: Option<&mut [u8]>, output: &mut [f32]) {
     let (ph, pw) = pooled(sizes);
     let mut blocks = Buffer::new(affines.len() * ph * pw);
-    for (b, affine) in affines.iter().enumerate() {
-        let winners = if winners.is_null() { winners } else { winners.wrapping_add(b * ph * pw * LANES) };
-        let blocks = &mut blocks[b * ph * pw..];
-        // SAFETY: the caller's promise, and `blocks` has this block and those after it.
-        unsafe {
-            norm::normalize(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
-        }
+    for (b, (affine, (pooled, y))) in
+        affines.iter().zip(blocks.chunks_exact_mut(ph * pw).zip(y.chunks_exact(sizes.pixels()))).enumerate()
+    {
+        let winners = winners.as_deref_mut().map(|winners| &mut winners[b * ph * pw * LANES..]);
+        let pooled = floats_mut(pooled);
+        Normalize { y: floats(y), rows: sizes.oh, columns: sizes.ow, affine, pooled, winners }.call();
     }
-    // SAFETY: as above.
-    unsafe { unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+    Unpack { src: floats(&blocks), c: sizes.o, plane: ph * pw, dst: output }.call();
 }
 
 fn forward_eval(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Result<Tensor> {
@@ -172,13 +168,10 @@ fn forward_eval(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Resu
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
             let mut y = Buffer::new(pictures * blocks);
-            // SAFETY: the buffers have the lengths that the functions ask for.
-            unsafe {
-                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
-                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
-                for (i, output) in output.chunks_exact_mut(y_picture).enumerate() {
-                    finish(floats(&y[i * blocks..]), &affines, &sizes, std::ptr::null_mut(), output);
-                }
+            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
+            for (y, output) in y.chunks_exact(blocks).zip(output.chunks_exact_mut(y_picture)) {
+                finish(y, &affines, &sizes, None, output);
             }
         });
     }
@@ -193,13 +186,9 @@ fn forward_eval(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Resu
 }
 
 /// Packs the pictures in `x` one after another.
-///
-/// # Safety
-/// `packed` must have room for them.
-unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
-    for (i, x) in x.chunks_exact(x_picture).enumerate() {
-        // SAFETY: `x` is one picture; the caller's promise for `packed`.
-        unsafe { pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
+fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
+    for (x, packed) in x.chunks_exact(x_picture).zip(floats_mut(packed).chunks_exact_mut(frame.picture())) {
+        Pack { src: x, h: sizes.h, w: sizes.w, frame, dst: packed }.call();
     }
 }
 
@@ -235,14 +224,10 @@ fn forward_train(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Res
         tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
-            // SAFETY: the buffers have the lengths that the functions ask for.
-            unsafe {
-                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
-                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
-            }
+            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
             for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
-                // SAFETY: `y` is one block of pixels.
-                unsafe { norm::moments(floats(y), sizes.pixels(), mean.0.as_mut_ptr(), squares.0.as_mut_ptr()) }
+                Moments { y: floats(y), mean, squares }.call();
             }
         });
     }
@@ -267,8 +252,7 @@ fn forward_train(inputs: BlockInputs, n: Normalization<'_>, sizes: Sizes) -> Res
         .zip(winners.par_chunks_mut(obs * ph * pw * LANES))
         .zip(y.par_chunks(blocks))
         .for_each(|((output, winners), y)| {
-            // SAFETY: each is one picture.
-            unsafe { finish(floats(y), &affines, &sizes, winners.as_mut_ptr(), output) }
+            finish(y, &affines, &sizes, Some(winners), output);
         });
     let list = inputs.clone();
     let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
@@ -322,11 +306,9 @@ impl Saved {
         let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
         winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
             let mut blocks = Buffer::new(ph * pw);
-            // SAFETY: each is one block of one picture.
-            unsafe {
-                let blocks = floats_mut(&mut blocks);
-                norm::normalize(floats(y), sizes.oh, sizes.ow, &affines[i % obs], blocks, winners.as_mut_ptr())
-            }
+            let (affine, pooled) = (&affines[i % obs], floats_mut(&mut blocks));
+            let (rows, columns, winners) = (sizes.oh, sizes.ow, Some(winners));
+            Normalize { y: floats(y), rows, columns, affine, pooled, winners }.call();
         });
         Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
     }
@@ -351,21 +333,19 @@ impl Saved {
             .zip(self.y.par_chunks(obs * pixels))
             .zip(self.winners.par_chunks(window * LANES))
             .for_each(|((((pooled, sums), grad), y), winners)| {
-                // SAFETY: each slice is one picture.
-                unsafe {
-                    pack(grad.as_ptr(), ph, pw, floats_mut(pooled), &dense);
-                    for (b, [total, product]) in sums.iter_mut().enumerate() {
-                        norm::pooled_sums(
-                            floats(&y[b * pixels..]),
-                            sizes.oh,
-                            sizes.ow,
-                            &means[b],
-                            floats(&pooled[b * ph * pw..]),
-                            winners[b * ph * pw * LANES..].as_ptr(),
-                            total.0.as_mut_ptr(),
-                            product.0.as_mut_ptr(),
-                        );
+                Pack { src: grad, h: ph, w: pw, frame: &dense, dst: floats_mut(pooled) }.call();
+                for (b, [total, product]) in sums.iter_mut().enumerate() {
+                    PooledSums {
+                        y: floats(&y[b * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        mean: &means[b],
+                        grad: floats(&pooled[b * ph * pw..]),
+                        winners: &winners[b * ph * pw * LANES..],
+                        total,
+                        product,
                     }
+                    .call();
                 }
             });
         let sum = |which: usize, c: usize| -> f64 {
@@ -398,20 +378,18 @@ impl Saved {
                 }
                 for (b, slope) in slopes.iter().enumerate() {
                     let at = picture * window + b * ph * pw;
-                    // SAFETY: `dy` is one picture; the other slices are indexed, so checked.
-                    unsafe {
-                        norm::spread(
-                            floats(&self.y[(picture * obs + b) * pixels..]),
-                            sizes.oh,
-                            sizes.ow,
-                            slope,
-                            floats(&pooled_grad[at..]),
-                            self.winners[at * LANES..].as_ptr(),
-                            floats_mut(dy).add(b * layout.block + layout.offset),
-                            layout.row,
-                            layout.pixel,
-                        );
+                    Spread {
+                        y: floats(&self.y[(picture * obs + b) * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        slope,
+                        grad: floats(&pooled_grad[at..]),
+                        winners: &self.winners[at * LANES..],
+                        output: &mut floats_mut(dy)[b * layout.block + layout.offset..],
+                        output_row: layout.row,
+                        output_pixel: layout.pixel,
                     }
+                    .call();
                 }
             }
         };
@@ -426,12 +404,9 @@ impl Saved {
                     let pictures = dx.len() / x_picture;
                     let blocks = sizes.input_blocks() * plane;
                     let mut output = Buffer::new(pictures * blocks);
-                    // SAFETY: the buffers have the lengths that the functions ask for.
-                    unsafe {
-                        cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
-                        for (i, dx) in dx.chunks_exact_mut(x_picture).enumerate() {
-                            unpack(floats(&output[i * blocks..]), sizes.c, plane, dx.as_mut_ptr());
-                        }
+                    cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
+                    for (output, dx) in output.chunks_exact(blocks).zip(dx.chunks_exact_mut(x_picture)) {
+                        Unpack { src: floats(output), c: sizes.c, plane, dst: dx }.call();
                     }
                 });
         } else {
