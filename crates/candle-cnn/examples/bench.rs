@@ -1,8 +1,6 @@
 //! Training and inference speed of one network in this crate, plain candle and PyTorch, side by side, as Markdown:
 //!
-//! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [--rounds N] [--batches 32,128,512]
-//! [--modes training,inference] [--only NAME,…] [--tables full,avx2] [--threads N] [--device cpu]
-//! [--precisions f32,tf32,bf16] [--pytorch-script PATH] [--pytorch-device cpu]`
+//! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [OPTION…]` (`--help` lists them)
 //!
 //! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
 //! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
@@ -23,6 +21,7 @@ use candle_cnn::step_graph::StepGraph;
 use candle_cnn::{backward, ops, optim, parameters::Parameters, random};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, ModuleT, Optimizer, VarBuilder, VarMap};
+use clap::Parser;
 use rand::Rng;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -216,38 +215,22 @@ fn side(device: &Device) -> usize {
 /// Values of the vector of [`COPY`], 1 GiB: more than any cache holds.
 const COPIED: usize = 1 << 28;
 
-/// The device that is measured.
-fn device() -> Result<Device, Error> {
-    match argument("--device").as_deref() {
-        Some("cpu") => Ok(Device::Cpu),
-        Some(other) => Err(format!("--device {other}: only cpu can be asked for").into()),
-        None => Ok(Device::cuda_if_available(0)?),
-    }
-}
-
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
-
-/// The precision with this name.
-fn precision_called(name: &str) -> Result<Precision, Error> {
-    let known = PRECISIONS.into_iter().find(|precision| precision.to_string() == name);
-    known.ok_or_else(|| format!("--precisions {name}: wanted f32, tf32 or bf16").into())
-}
-
 /// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
-fn work(name: &str) -> Result<(), Error> {
-    let device = device()?;
-    set_precision(argument("--precision").map_or(Ok(Precision::F32), |name| precision_called(&name))?);
+fn work(name: &str, options: &Options) -> Result<(), Error> {
+    let device = &options.device;
+    // A worker is given one.
+    set_precision(options.precisions.first().copied().unwrap_or(Precision::F32));
     let mut contender: Option<Box<dyn Contender>> = match name {
-        PLAIN => Some(Box::new(Plain::new(&device)?)),
-        FUSED => Some(Box::new(Ours::new(FUSED, &device)?)),
-        SEPARATE => Some(Box::new(Ours::new(SEPARATE, &device)?)),
-        CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, &device)?)),
-        CAPTURED => Some(Box::new(Captured::new(&device)?)),
+        PLAIN => Some(Box::new(Plain::new(device)?)),
+        FUSED => Some(Box::new(Ours::new(FUSED, device)?)),
+        SEPARATE => Some(Box::new(Ours::new(SEPARATE, device)?)),
+        CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, device)?)),
+        CAPTURED => Some(Box::new(Captured::new(device)?)),
         _ => None,
     };
     let yardstick = match name {
-        PRODUCT => Some(Tensor::randn(0f32, 1., (side(&device), side(&device)), &device)?),
-        COPY => Some(Tensor::zeros(COPIED, DType::F32, &device)?),
+        PRODUCT => Some(Tensor::randn(0f32, 1., (side(device), side(device)), device)?),
+        COPY => Some(Tensor::zeros(COPIED, DType::F32, device)?),
         _ => None,
     };
     let mut data: Option<(Tensor, Tensor)> = None;
@@ -260,8 +243,8 @@ fn work(name: &str) -> Result<(), Error> {
             let mut random = random::stream(0, "bench", &[batch as u64]);
             let pixels: Vec<f32> = (0..batch * 3 * 32 * 32).map(|_| random.random_range(-1.0..1.0)).collect();
             let labels: Vec<u32> = (0..batch as u32).map(|i| i % CLASSES).collect();
-            let images = Tensor::from_vec(pixels, (batch, 3, 32, 32), &device)?;
-            data = Some((images, Tensor::from_vec(labels, batch, &device)?));
+            let images = Tensor::from_vec(pixels, (batch, 3, 32, 32), device)?;
+            data = Some((images, Tensor::from_vec(labels, batch, device)?));
         }
         let Some((images, labels)) = &data else { continue };
         device.synchronize()?;
@@ -376,48 +359,69 @@ impl Drop for Worker {
     }
 }
 
-/// What is to be measured.
+/// Measures training and inference of one network in candle-cnn, plain candle and PyTorch, side by side
+#[derive(Parser)]
 struct Options {
-    threads: usize,
-    rounds: usize,
-    batches: Vec<usize>,
-    modes: Vec<String>,
-    only: Option<Vec<String>>,
-    tables: Option<Vec<String>>,
-    precisions: Vec<Precision>,
+    /// A Python that has PyTorch; without one, PyTorch is left out
+    #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
+    /// Rounds to take the median of
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    rounds: usize,
+    /// Batch sizes
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32,128,512")]
+    batches: Vec<usize>,
+    /// What to measure
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "training,inference")]
+    #[arg(value_parser = ["training", "inference"])]
+    modes: Vec<String>,
+    /// Contenders, by the names in the table [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    only: Vec<String>,
+    /// CPU only: with all instruction sets, without AVX-512
+    #[arg(long, value_name = "TABLE,…", value_delimiter = ',', default_value = "full,avx2")]
+    #[arg(value_parser = ["full", "avx2"])]
+    tables: Vec<String>,
+    /// Threads of each contender
+    #[arg(long, value_name = "N", default_value_t = std::thread::available_parallelism().map_or(1, Into::into))]
+    threads: usize,
+    /// GPU only: one table for each
+    #[arg(long, value_name = "PRECISION,…", value_delimiter = ',', default_value = "f32,tf32,bf16")]
+    #[arg(value_parser = precision_called)]
+    precisions: Vec<Precision>,
+    /// PyTorch's side of the comparison
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py"))]
     pytorch_script: String,
-    /// Where the GPU is a simulated one, which PyTorch knows nothing of.
-    pytorch_on_cpu: bool,
+    /// Where PyTorch computes: auto, or cpu if the GPU is a simulated one that it can't see
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = ["auto", "cpu"])]
+    pytorch_device: String,
+    /// Where to measure: auto, or cpu even if there is a GPU
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device_called)]
     device: Device,
+    /// Be a contender, told on standard input what to measure: lines of "mode batch steps"
+    #[arg(long, value_name = "NAME", hide = true)]
+    worker: Option<String>,
+}
+
+/// The precision with this name.
+fn precision_called(name: &str) -> Result<Precision, String> {
+    let known =
+        [Precision::F32, Precision::Tf32, Precision::Bf16].into_iter().find(|precision| precision.to_string() == name);
+    known.ok_or_else(|| "expected f32, tf32 or bf16".to_string())
+}
+
+/// The device with this name.
+fn device_called(name: &str) -> Result<Device, String> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Device::cuda_if_available(0).map_err(|error| error.to_string()),
+        _ => Err("expected auto or cpu".to_string()),
+    }
 }
 
 impl Options {
-    fn read() -> Result<Self, Error> {
-        let list = |name| argument(name).map(|text| text.split(',').map(str::to_string).collect::<Vec<_>>());
-        let threads = argument("--threads").map_or(Ok(std::thread::available_parallelism()?.get()), |n| n.parse())?;
-        let batches = list("--batches").unwrap_or_else(|| ["32", "128", "512"].map(str::to_string).to_vec());
-        Ok(Self {
-            threads,
-            rounds: argument("--rounds").map_or(Ok(11), |n| n.parse())?,
-            batches: batches.iter().map(|batch| batch.parse()).collect::<Result<_, _>>()?,
-            modes: list("--modes").unwrap_or_else(|| ["training", "inference"].map(str::to_string).to_vec()),
-            only: list("--only"),
-            tables: list("--tables"),
-            precisions: match list("--precisions") {
-                Some(names) => names.iter().map(|name| precision_called(name)).collect::<Result<_, _>>()?,
-                None => PRECISIONS.to_vec(),
-            },
-            python: argument("--python"),
-            pytorch_script: argument("--pytorch-script")
-                .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py").to_string()),
-            pytorch_on_cpu: argument("--pytorch-device").is_some_and(|device| device == "cpu"),
-            device: device()?,
-        })
-    }
-
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only.iter().any(|own| own == name))
+        self.only.is_empty() || self.only.iter().any(|own| own == name)
     }
 
     /// Starts all contenders that compute in `precision`, each with `variables` in its environment.
@@ -431,7 +435,7 @@ impl Options {
         let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact));
         for name in yardsticks.chain(ours).filter(|name| self.wants(name)) {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--worker", name, "--precision", &called]);
+            command.args(["--worker", name, "--precisions", &called]);
             command.env("RAYON_NUM_THREADS", self.threads.to_string());
             if !on_gpu {
                 command.args(["--device", "cpu"]);
@@ -443,7 +447,7 @@ impl Options {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
                 let mut command = Command::new(python);
                 command.args([&self.pytorch_script, kind, &self.threads.to_string()]);
-                command.args([if self.pytorch_on_cpu || !on_gpu { "cpu" } else { "cuda" }, &called]);
+                command.args([if self.pytorch_device == "cpu" || !on_gpu { "cpu" } else { "cuda" }, &called]);
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
@@ -535,11 +539,6 @@ fn median(values: &[f64]) -> f64 {
     spread(values).1
 }
 
-fn argument(name: &str) -> Option<String> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != name);
-    arguments.next().and_then(|_| arguments.next())
-}
-
 fn has_avx512() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f");
@@ -583,11 +582,11 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
 }
 
 fn main() -> Result<(), Error> {
-    if let Some(name) = argument("--worker") {
-        return work(&name);
+    let options = Options::parse();
+    if let Some(name) = &options.worker {
+        return work(name, &options);
     }
-    let options = Options::read()?;
-    let wants = |table: &str| options.tables.as_ref().is_none_or(|tables| tables.iter().any(|own| own == table));
+    let wants = |table: &str| options.tables.iter().any(|own| own == table);
     println!(
         "Median of {} rounds in which the contenders took turns, {} threads each; candle 0.11.1.",
         options.rounds, options.threads

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::autograd::graph::node;
+use crate::capturing;
 use crate::element::{Element, tensor, values};
 use crate::error::Error;
 use crate::random::stream;
-use crate::step_graph;
 use crate::trace::{self, LayerCall, Operation};
 
 /// Dropout (Srivastava et al., 2014): in training each value is set to 0 with a probability, and the others are
@@ -65,7 +65,7 @@ impl ModuleT for Dropout {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let drops = train && self.probability > 0.0;
         let y = if drops {
-            step_graph::refuse("dropout draws its mask on the host")?;
+            capturing::refuse("dropout draws its mask on the host")?;
             let mut random = stream(self.seed, "dropout", &[self.calls.fetch_add(1, Ordering::Relaxed)]);
             let kept = (1.0 / (1.0 - self.probability)) as f32;
             let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn dropout_is_refused_in_a_capture() -> Result<()> {
         let (dropout, x) = (Dropout::new(0.5, 1)?, Tensor::ones(4, DType::F32, &Device::Cpu)?);
-        let capturing = step_graph::Capturing::begin();
+        let capturing = capturing::Capturing::begin();
         let error = dropout.forward_t(&x, true).unwrap_err().to_string();
         assert!(error.contains("dropout draws its mask on the host"), "{error}");
         dropout.forward_t(&x, false)?;

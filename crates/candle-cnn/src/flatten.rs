@@ -1,9 +1,10 @@
 //! Flattening.
 
-use candle_core::{Result, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{Result, Storage, Tensor};
 use candle_nn::Module;
 
-use crate::block::lineage::{self, Lineage};
+use crate::autograd::graph::node_of;
 use crate::check;
 use crate::trace::{self, LayerCall, Operation};
 
@@ -24,7 +25,7 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         1 => x.unsqueeze(1)?,
         _ => x.flatten_from(1)?,
     };
-    lineage::note(&y, Lineage::Flat(x.clone()));
+    let y = if x.track_op() { own_node(x, &y)? } else { y };
     trace::report(y, |y| LayerCall {
         name: String::new(),
         kind: "Flatten",
@@ -35,6 +36,20 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         parameters: 0,
         multiply_adds: 0,
     })
+}
+
+/// `flat`, the same values as `x`, as a node of this crate's, which [`backward`](crate::backward) goes through: a copy,
+/// since a node of candle's must own its values.
+fn own_node(x: &Tensor, flat: &Tensor) -> Result<Tensor> {
+    let flat = flat.detach().force_contiguous()?;
+    let (storage, layout) = flat.storage_and_layout();
+    let values = match &*storage {
+        Storage::Cpu(values) => Storage::Cpu(values.clone()),
+        Storage::Cuda(values) => Storage::Cuda(values.try_clone(layout)?),
+        Storage::Metal(values) => Storage::Metal(values.try_clone(layout)?),
+    };
+    let shape = x.shape().clone();
+    node_of("flatten", &[x], values, flat.dims(), move |grad| Ok(vec![Some(grad.detach().reshape(&shape)?)]))
 }
 
 /// [`ops::flatten`](crate::ops::flatten) as a layer.

@@ -7,7 +7,7 @@
 
 pub use crate::activation::layer::Relu;
 pub use crate::batch_norm2d::layer::{BatchNorm2d, batch_norm2d};
-pub use crate::block::layer::{ConvBlock, conv_bn_relu_max_pool};
+pub use crate::block::ConvBlock;
 pub use crate::config::{BatchNormConfig, Conv2dConfig};
 pub use crate::conv2d::layer::{Conv2d, conv2d, conv2d_no_bias};
 pub use crate::dropout::Dropout;

@@ -22,6 +22,8 @@ mod activation;
 mod autograd;
 mod batch_norm2d;
 mod block;
+mod capturing;
+mod chain;
 mod check;
 mod config;
 mod conv2d;

@@ -8,8 +8,6 @@
 pub use crate::activation::relu;
 pub use crate::batch_norm2d::batch_norm2d;
 pub use crate::batch_norm2d::running::RunningStatistics;
-pub use crate::block::conv_batch_norm_relu_max_pool;
-pub use crate::block::inputs::{Convolution, Normalization};
 pub use crate::config::{BatchNormConfig, Conv2dConfig};
 pub use crate::conv2d::conv2d;
 pub use crate::cross_entropy::count_correct::count_correct;

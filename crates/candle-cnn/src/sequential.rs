@@ -1,24 +1,10 @@
 use candle_core::{Result, Tensor};
 use candle_nn::ModuleT;
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::activation::layer::Relu;
-use crate::batch_norm2d::layer::BatchNorm2d;
-use crate::block::layer::conv_bn_relu_max_pool;
-use crate::conv2d::layer::Conv2d;
-use crate::pool2d::layer::MaxPool2d;
-use crate::trace;
-
-/// A layer that can be asked for its type, so that neighbors that can run as one are recognized.
-trait Layer: ModuleT + Any + Send + Sync {}
-
-impl<M: ModuleT + Any + Send + Sync> Layer for M {}
-
-/// Layers one after another. Convolution, batch norm, ReLU and 2×2 max-pool in a row run as one operation
-/// ([`ConvBlock`](crate::layers::ConvBlock)) unless [`trace`] records. Takes any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included; a clone
-/// shares the layers.
+/// Layers one after another: any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included. A clone shares the
+/// layers.
 ///
 /// ```
 /// use candle_cnn::{layers::*, parameters::Parameters};
@@ -40,7 +26,7 @@ impl<M: ModuleT + Any + Send + Sync> Layer for M {}
 /// ```
 #[derive(Clone, Default)]
 pub struct Sequential {
-    layers: Vec<Arc<dyn Layer>>,
+    layers: Vec<Arc<dyn ModuleT + Send + Sync>>,
 }
 
 impl Sequential {
@@ -73,42 +59,19 @@ impl fmt::Debug for Sequential {
     }
 }
 
-/// Convolution, batch norm, ReLU, max-pool.
-const BLOCK_LAYERS: usize = 4;
-
-/// The convolution and the batch norm where `layers` begin with what runs as one operation.
-fn block(layers: &[Arc<dyn Layer>]) -> Option<(&Conv2d, &BatchNorm2d)> {
-    fn get<T: 'static>(layer: &Arc<dyn Layer>) -> Option<&T> {
-        let layer: &dyn Any = layer.as_ref();
-        layer.downcast_ref()
-    }
-    let [conv, bn, relu, pool, ..] = layers else { return None };
-    get::<Relu>(relu)?;
-    get::<MaxPool2d>(pool).filter(|pool| (pool.kernel(), pool.stride()) == (2, 2))?;
-    Some((get(conv)?, get(bn)?))
-}
-
 impl ModuleT for Sequential {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let (mut x, mut rest) = (x.clone(), self.layers.as_slice());
-        while let [layer, others @ ..] = rest {
-            (x, rest) = match block(rest) {
-                Some((conv, bn)) if !trace::is_recording() => {
-                    (conv_bn_relu_max_pool(conv, bn, &x, train)?, &rest[BLOCK_LAYERS..])
-                }
-                _ => (layer.forward_t(&x, train)?, others),
-            };
-        }
-        Ok(x)
+        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward_t(&x, train))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activation::layer::Relu;
     use crate::autograd::graph::{backward, is_own};
     use crate::batch_norm2d::layer::batch_norm2d;
-    use crate::block::layer::ConvBlock;
+    use crate::block::ConvBlock;
     use crate::config::{BatchNormConfig, Conv2dConfig};
     use crate::conv2d::layer::conv2d;
     use crate::cross_entropy::cross_entropy;

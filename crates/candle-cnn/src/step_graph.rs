@@ -7,11 +7,12 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::Optimizer;
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
 use crate::autograd::graph::backward;
+#[cfg(feature = "cuda")]
+use crate::capturing::Capturing;
 use crate::cross_entropy::count_correct::count_correct;
 use crate::optim::capturable::Capturable;
 
@@ -28,35 +29,6 @@ use candle_core::{CudaDevice, DType, Device, Var};
 /// the small tables that candle's kernels read (shapes and strides) come to the device.
 #[cfg(feature = "cuda")]
 const WARM_UP_STEPS: usize = 3;
-
-thread_local! {
-    /// Whether this thread captures a step.
-    static CAPTURING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Refuses what a graph would get wrong without a word: it would repeat what was computed on the host once.
-pub(crate) fn refuse(reason: &'static str) -> Result<()> {
-    if CAPTURING.get() { candle_core::bail!("{reason}") } else { Ok(()) }
-}
-
-/// Sets [`CAPTURING`] as long as it lives.
-#[cfg(any(feature = "cuda", test))]
-pub(crate) struct Capturing;
-
-#[cfg(any(feature = "cuda", test))]
-impl Capturing {
-    pub(crate) fn begin() -> Self {
-        CAPTURING.set(true);
-        Self
-    }
-}
-
-#[cfg(any(feature = "cuda", test))]
-impl Drop for Capturing {
-    fn drop(&mut self) {
-        CAPTURING.set(false);
-    }
-}
 
 /// What a step gives; its tensors are copies, which no later step changes.
 #[derive(Debug, Clone)]

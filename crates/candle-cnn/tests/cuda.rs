@@ -3,8 +3,8 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig};
-use candle_cnn::ops::{self, Convolution, Normalization, Placement, RunningStatistics, conv_batch_norm_relu_max_pool};
+use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock};
+use candle_cnn::ops::{self, Placement, RunningStatistics};
 use candle_cnn::optim::{AdamW, AdamWConfig, Capturable, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
@@ -231,14 +231,9 @@ fn conv_block() -> Result<()> {
         let mut all = Vec::new();
         for train in [true, false] {
             let close = closest_choice(&x, &weight, &bias, &gamma, &beta, &running, train)? < 1e-3;
-            let convolution = Convolution { weight: &weight, bias: Some(&bias), config };
-            let normalization = Normalization {
-                running: &running,
-                weight: Some(&gamma),
-                bias: Some(&beta),
-                config: BatchNormConfig::default(),
-            };
-            let y = conv_batch_norm_relu_max_pool(&x, convolution, normalization, train)?;
+            let [w, b, scale, shift] = [&weight, &bias, &gamma, &beta].map(|var| var.as_tensor().clone());
+            let bn = BatchNorm2d::new(running.clone(), Some(scale), Some(shift), BatchNormConfig::default())?;
+            let y = ConvBlock::new(Conv2d::new(w, Some(b), config), bn).forward_t(&x, train)?;
             let results = inputs.gradients(y, &[&x, &weight, &gamma, &beta])?;
             // Where rounding decides what the pool or ReLU chooses, only the values are the same.
             all.extend(results.into_iter().take(if close { 1 } else { 5 }));

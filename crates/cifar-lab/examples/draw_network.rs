@@ -6,7 +6,7 @@ use cifar_lab::prelude::*;
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "network.svg".to_string());
     let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
-    dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.picture()?.save(&path)?;
+    dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?.save(&path)?;
     println!("drawn to {path}");
     Ok(())
 }

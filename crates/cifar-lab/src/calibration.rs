@@ -4,17 +4,31 @@
 //! (<https://arxiv.org/abs/1706.04599>). The confidence of a prediction is the probability that the network gives to
 //! the class it says; bins are intervals of equal width, each with its upper end.
 
+use notebook_charts::numbers;
 use std::fmt::{Display, Formatter};
 
-use crate::display::Figure;
 use crate::error::{Error, Result};
-use crate::evaluate::Prediction;
-use crate::plot::{self, ReliabilityBin};
+use crate::evaluate::{Evaluation, Prediction};
 
 /// More bins than a diagram can show say nothing.
 const MOST_BINS: usize = 100;
 
-/// Confidence and accuracy, bin by bin; [`Evaluation::calibration`](crate::evaluate::Evaluation::calibration) gives it.
+/// The images whose confidence lies in one interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConfidenceBin {
+    /// The interval's lower end, in [0, 1]; it does not belong to it.
+    pub from: f64,
+    /// Its upper end, in [0, 1]; it belongs to it.
+    pub to: f64,
+    /// The number of images in it.
+    pub images: usize,
+    /// Their mean confidence, in [0, 1]; NaN where there are none.
+    pub confidence: f64,
+    /// The share of them that was classified correctly, in [0, 1]; NaN where there are none.
+    pub accuracy: f64,
+}
+
+/// Confidence and accuracy, bin by bin; [`Evaluation::calibration`] gives it.
 ///
 /// ```
 /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
@@ -26,9 +40,9 @@ const MOST_BINS: usize = 100;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    bins: Vec<ReliabilityBin>,
+    bins: Vec<ConfidenceBin>,
     /// The data set's name, for titles.
-    data: String,
+    pub(crate) data: String,
 }
 
 impl Calibration {
@@ -72,7 +86,7 @@ impl Calibration {
             *right += usize::from(prediction.is_right());
         }
         let edge = |index: usize| index as f64 / bins as f64;
-        let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ReliabilityBin {
+        let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ConfidenceBin {
             from: edge(index),
             to: edge(index + 1),
             images,
@@ -80,11 +94,6 @@ impl Calibration {
             accuracy: right as f64 / images as f64,
         };
         Ok(Self { bins: sums.into_iter().enumerate().map(bin).collect(), data: String::new() })
-    }
-
-    /// The same with the data set's name, which pictures then show.
-    pub(crate) fn of(self, data: &str) -> Self {
-        Self { data: data.to_string(), ..self }
     }
 
     /// The bins, from confidence 0 to 1.
@@ -95,7 +104,7 @@ impl Calibration {
     /// assert_eq!(Calibration::new(&[sure], 10)?.bins()[8].accuracy, 1.0);
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
-    pub fn bins(&self) -> &[ReliabilityBin] {
+    pub fn bins(&self) -> &[ConfidenceBin] {
         &self.bins
     }
 
@@ -105,7 +114,7 @@ impl Calibration {
     }
 
     /// The mean of `value` over all predictions.
-    fn mean(&self, value: impl Fn(&ReliabilityBin) -> f64) -> f64 {
+    fn mean(&self, value: impl Fn(&ConfidenceBin) -> f64) -> f64 {
         let filled = self.bins.iter().filter(|bin| bin.images > 0);
         filled.map(|bin| bin.images as f64 * value(bin)).sum::<f64>() / self.images() as f64
     }
@@ -146,21 +155,25 @@ impl Calibration {
     pub fn accuracy(&self) -> f64 {
         self.mean(|bin| bin.accuracy)
     }
+}
 
-    /// The reliability diagram; see [`plot::reliability_diagram`].
+impl Evaluation {
+    /// How often the network is right at each confidence, in `bins` intervals.
     ///
     /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert!(Calibration::new(&[sure], 10)?.picture()?.text().contains("75.0 %"));
+    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
+    /// # use candle_core::Device;
+    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
+    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
+    /// let evaluation = evaluate(&net, &loader)?;
+    /// assert!((0.0..=1.0).contains(&evaluation.calibration(15)?.expected_error()));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Where it cannot be drawn; see [`plot::PlotError`].
-    pub fn picture(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
-        Ok(plot::reliability_diagram(&format!("Calibration{of}"), &self.bins, &[self.to_string()])?)
+    /// As [`Calibration::new`].
+    pub fn calibration(&self, bins: usize) -> Result<Calibration> {
+        Ok(Calibration { data: self.data.clone(), ..Calibration::new(self.predictions(), bins)? })
     }
 }
 
@@ -169,7 +182,7 @@ impl Display for Calibration {
         write!(
             f,
             "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
-            plot::text::grouped(self.images() as u128),
+            numbers::grouped(self.images() as u128),
             100.0 * self.mean_confidence(),
             100.0 * self.accuracy(),
             100.0 * self.expected_error()
@@ -227,5 +240,8 @@ mod tests {
         assert!(refused(&[(0.5, true)], 101).contains("bins = 101"));
         assert!(refused(&[(f32::NAN, true)], 10).contains("probability = NaN"));
         assert!(refused(&[(f32::NEG_INFINITY, true)], 10).contains("-inf"));
+        let nothing = Prediction { index: 0, label: 1, predicted: None, probability: 0.0 };
+        let error = Calibration::new(&[nothing], 15).unwrap_err().to_string();
+        assert!(error.starts_with("predictions = 1 of 1 without a class is not possible: "), "{error}");
     }
 }

@@ -8,12 +8,8 @@ use candle_nn::ModuleT;
 use std::fmt::{Display, Formatter};
 use std::time::{Duration, Instant};
 
-use crate::calibration::Calibration;
-use crate::dataset::Dataset;
-use crate::display::{Figure, Table};
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
-use crate::plot;
 
 /// What the network said of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +49,7 @@ pub struct Evaluation {
     loss: f64,
     predictions: Vec<Prediction>,
     class_names: Vec<String>,
-    data: String,
+    pub(crate) data: String,
     took: Duration,
 }
 
@@ -222,24 +218,6 @@ impl Evaluation {
         ConfusionMatrix { data: self.data.clone(), ..ConfusionMatrix::new(&self.predictions, &self.class_names) }
     }
 
-    /// How often the network is right at each confidence, in `bins` intervals.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert!((0.0..=1.0).contains(&evaluation.calibration(15)?.expected_error()));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Calibration::new`].
-    pub fn calibration(&self, bins: usize) -> Result<Calibration> {
-        Ok(Calibration::new(&self.predictions, bins)?.of(&self.data))
-    }
-
     /// The wrong predictions, those first of which the network was surest; last come those without a class.
     ///
     /// ```
@@ -278,48 +256,14 @@ impl Display for Evaluation {
     }
 }
 
-/// The pictures behind `predictions` in `columns` columns, each with what the network said of it, its probability
-/// and, where it is wrong, the true class.
-///
-/// ```
-/// use cifar_lab::{dataset::Cifar10, evaluate::{Prediction, prediction_gallery}};
-/// let data = Cifar10::stand_in(0, 10, 10).test;
-/// let said = Prediction { index: 3, label: data.label(3)?, predicted: Some(0), probability: 0.7 };
-/// let figure = prediction_gallery(&data, &[said], 8)?;
-/// # Ok::<(), cifar_lab::error::Error>(())
-/// ```
-///
-/// # Errors
-/// Where an index is not in `data`, or the pictures cannot be drawn.
-pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: usize) -> Result<Figure> {
-    let class = |class: usize| data.class_names().get(class).map_or("?", String::as_str);
-    let (mut pictures, mut labels, mut correct) = (Vec::new(), Vec::new(), Vec::new());
-    for prediction in predictions {
-        let right = prediction.is_right();
-        let said = match prediction.predicted {
-            Some(predicted) => format!("{} {:.0} %", class(predicted), 100.0 * prediction.probability),
-            None => NO_CLASS.to_string(),
-        };
-        labels.push(if right { said } else { format!("{said}\ntrue: {}", class(prediction.label)) });
-        pictures.push(data.picture(prediction.index)?);
-        correct.push(right);
-    }
-    Ok(plot::Gallery::new(pictures)
-        .title(format!("What the network says: {}, {}", data.name(), data.split()))
-        .labels(&labels)
-        .correct(&correct)
-        .columns(columns)
-        .draw()?)
-}
-
 /// How often images of each true class were taken for each class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     counts: Vec<Vec<u64>>,
     unclassified: Vec<u64>,
-    class_names: Vec<String>,
+    pub(crate) class_names: Vec<String>,
     /// The data set's name, for titles.
-    data: String,
+    pub(crate) data: String,
 }
 
 impl ConfusionMatrix {
@@ -359,7 +303,7 @@ impl ConfusionMatrix {
     }
 
     /// The number of images of a true class.
-    fn images(&self, class: usize) -> u64 {
+    pub(crate) fn images(&self, class: usize) -> u64 {
         self.counts[class].iter().sum::<u64>() + self.unclassified[class]
     }
 
@@ -391,52 +335,12 @@ impl ConfusionMatrix {
         };
         self.counts.iter().enumerate().map(recall).collect()
     }
-
-    /// Each class with its images and its accuracy, as a table; with those that were taken for no class, if there are any.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.per_class_table().to_string().contains("100.0 %"));
-    /// ```
-    pub fn per_class_table(&self) -> Table {
-        let all_classified = self.unclassified.iter().all(|&count| count == 0);
-        let mut header = vec!["class", "images", "right", "accuracy"];
-        header.extend((!all_classified).then_some("no class"));
-        let table = Table::new(header).caption(self.data.clone());
-        self.per_class().into_iter().enumerate().fold(table, |table, (class, (name, share))| {
-            let images = self.images(class);
-            let percent = if images == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * share) };
-            let mut row = vec![name, images.to_string(), self.counts[class][class].to_string(), percent];
-            row.extend((!all_classified).then(|| self.unclassified[class].to_string()));
-            table.row(row)
-        })
-    }
-
-    /// The matrix as a picture.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.picture()?.text().contains("dog"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where it cannot be drawn; see [`plot::PlotError`].
-    pub fn picture(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
-        let title = format!("Confusion matrix{of}");
-        Ok(plot::confusion_matrix_of(&title, &self.counts, &self.unclassified, &self.class_names)?)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Cifar10;
+    use crate::dataset::{Cifar10, Dataset};
     use candle_core::{Device, Tensor};
 
     /// Always says class `.0`, as surely as `.1` tells.
@@ -542,8 +446,6 @@ mod tests {
         let line = evaluation.to_string();
         assert!(line.contains("8 test images: 12.50 %  (loss NaN; "), "{line}");
         assert!(line.ends_with("; 6 of 8 outputs are not numbers (NaN or infinite): counted as wrong"), "{line}");
-        use crate::display::Show;
-        assert!(evaluation.view().text().contains("6 of 8 outputs are not numbers"), "{}", evaluation.view().text());
         // The wrong one first: of the others the network was sure of nothing.
         let mistakes = evaluation.surest_mistakes();
         assert_eq!((mistakes.len(), mistakes[0].index), (7, 7));
@@ -556,27 +458,13 @@ mod tests {
             let right = if class == data.label(6)? { 1.0 } else { 0.0 };
             assert!(if images == 0 { accuracy.is_nan() } else { accuracy == right / images as f64 }, "{class}");
         }
-        assert!(matrix.per_class_table().to_string().contains("no class"));
-        let text = matrix.picture()?.text().to_string();
-        assert!(text.contains("1 of 8 right (12.5 %); 6 were taken for none of these classes"), "{text}");
-
-        let gallery = prediction_gallery(&data, evaluation.predictions(), 4)?.text().to_string();
-        assert_eq!(gallery.matches("not a number, true: ").count(), 6, "{gallery}");
-        assert_eq!((gallery.matches("(wrong)").count(), gallery.matches("(right)").count()), (7, 1), "{gallery}");
-        assert!(!gallery.contains("NaN") && !gallery.contains("inf"), "{gallery}");
-
-        let error = evaluation.calibration(15).unwrap_err().to_string();
-        assert!(error.starts_with("predictions = 6 of 8 without a class cannot be: "), "{error}");
         Ok(())
     }
 
     #[test]
     fn an_evaluation_of_numbers_says_nothing_of_them_and_one_is_one() -> Result<()> {
         let (_, all) = evaluation(&[|label| row(label, 0, 1.0)])?;
-        assert!(
-            !all.to_string().contains("number")
-                && !all.confusion_matrix().per_class_table().to_string().contains("no class")
-        );
+        assert!(!all.to_string().contains("number"), "{all}");
         let (_, one) = evaluation(&[|label| row(label, 0, 1.0), |_| [f32::NAN; 10]])?;
         let line = one.to_string();
         assert!(line.ends_with("; 1 of 2 outputs is not a number (NaN or infinite): counted as wrong"), "{line}");

@@ -8,24 +8,14 @@
 use candle_cnn::trace::{self, LayerCall};
 use candle_core::{D, DType, Tensor};
 use candle_nn::ModuleT;
-use image::{Rgb, RgbImage, imageops};
 
-use crate::display::Figure;
 use crate::error::{Error, Result};
-use crate::plot::{Gallery, PlotError, pictures};
-
-/// What a picture keeps of its brightness where the map is zero: enough to see what lies there.
-const DARKEST: f32 = 0.15;
-/// About how long a picture's longer side becomes, in pixels; as in a gallery.
-const SIDE: u32 = 96;
-/// The space between a picture and its map, in pixels.
-const GAP: u32 = 4;
 
 /// Maps of what speaks for a class, one for each image; [`grad_cam`] makes them.
 #[derive(Clone, Debug)]
 pub struct GradCam {
     maps: Tensor,
-    layer: String,
+    pub(crate) layer: String,
 }
 
 /// The Grad-CAM maps of `images` `[N, C, H, W]`, normalised as in training: where the feature maps of `layer` speak for
@@ -131,56 +121,6 @@ impl GradCam {
     pub fn maps(&self) -> &Tensor {
         &self.maps
     }
-
-    /// Each of `images` `[N, 3, H, W]` (values from 0 to 1) above the same under the light of its map: as bright as it
-    /// is where the map is highest, dark where nothing speaks for the class.
-    ///
-    /// ```
-    /// # use cifar_lab::{grad_cam::grad_cam, model::Net};
-    /// # use candle_core::{DType, Device, Tensor};
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
-    /// let figure = grad_cam(&net, &images, "conv4", &[0])?.picture(&images, &["plane 12 %"])?;
-    /// assert!(figure.text().contains("plane 12 %"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where there are not as many images and labels as maps, or they cannot be drawn.
-    pub fn picture(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {
-        let (count, height, width) = self.maps.dims3()?;
-        let pictures = pictures(images)?;
-        if pictures.len() != count {
-            return Err(PlotError::Length { what: "images", found: pictures.len(), of: "maps", expected: count }.into());
-        }
-        let values = self.maps.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let maps = values.chunks(height * width);
-        let pairs = pictures.iter().zip(maps).map(|(picture, map)| pair(picture, map, (width as u32, height as u32)));
-        let title = format!("Grad-CAM at {}", self.layer);
-        Ok(Gallery::new(pairs.collect()).title(title).labels(labels).draw()?)
-    }
-}
-
-/// `picture` above its lit copy, both enlarged by the same whole factor.
-fn pair(picture: &RgbImage, map: &[f32], (width, height): (u32, u32)) -> RgbImage {
-    let (w, h) = picture.dimensions();
-    let highest = map.iter().copied().fold(0.0, f32::max);
-    let light = image::ImageBuffer::<image::Luma<f32>, _>::from_fn(width, height, |x, y| {
-        let value = map[(y * width + x) as usize];
-        image::Luma([if highest > 0.0 { value / highest } else { 0.0 }])
-    });
-    // Bilinear, as the paper enlarges its maps.
-    let light = imageops::resize(&light, w, h, imageops::FilterType::Triangle);
-    let lit = RgbImage::from_fn(w, h, |x, y| {
-        let share = DARKEST + (1.0 - DARKEST) * light.get_pixel(x, y).0[0].clamp(0.0, 1.0);
-        Rgb(picture.get_pixel(x, y).0.map(|byte| (f32::from(byte) * share).round() as u8))
-    });
-    let scale = (SIDE / w.max(h)).max(1);
-    let enlarge = |picture: &RgbImage| imageops::resize(picture, scale * w, scale * h, imageops::FilterType::Nearest);
-    let mut both = RgbImage::from_pixel(scale * w, 2 * scale * h + GAP, Rgb([255; 3]));
-    imageops::replace(&mut both, &enlarge(picture), 0, 0);
-    imageops::replace(&mut both, &enlarge(&lit), 0, i64::from(scale * h + GAP));
-    both
 }
 
 #[cfg(test)]
@@ -295,7 +235,7 @@ mod tests {
         let refused =
             |layer: &str, classes: &[usize]| grad_cam(&network, &images, layer, classes).unwrap_err().to_string();
         assert!(refused("conv9", &[0, 0]).contains("conv1, bn1"), "{}", refused("conv9", &[0, 0]));
-        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" cannot be"));
+        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" is not possible"));
         assert!(refused("conv1", &[0]).contains("each of the 2 images"));
         assert!(refused("conv1", &[0, 5]).contains("tells 5 classes"));
         Ok(())
@@ -317,18 +257,5 @@ mod tests {
         let error = check(&(images / 0.0)?, image).unwrap_err().to_string();
         assert!(error.starts_with("the map of image 0 is NaN: "), "{error}");
         Ok(())
-    }
-
-    #[test]
-    fn light_falls_where_the_map_is_high() {
-        let picture = RgbImage::from_pixel(4, 4, Rgb([200; 3]));
-        // High on the left, zero on the right.
-        let both = pair(&picture, &[2.0, 0.0, 2.0, 0.0], (2, 2));
-        assert_eq!(both.dimensions(), (96, 2 * 96 + GAP));
-        let below = |x: u32| both.get_pixel(x, 96 + GAP + 50).0[0];
-        assert_eq!((both.get_pixel(95, 50).0[0], below(0), below(95)), (200, 200, 30));
-        assert!(below(95) < below(50) && below(50) < below(0));
-        let dark = pair(&picture, &[0.0; 4], (2, 2));
-        assert_eq!(dark.get_pixel(0, 96 + GAP).0[0], 30);
     }
 }

@@ -1,4 +1,4 @@
-//! Batches: shuffled, changed, normalised, prepared on a background thread while the model computes.
+//! Batches: shuffled, augmented, normalized, and prepared on a background thread while the network computes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,41 +12,38 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
-use crate::display::{Show, Table, View};
 use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
 
 /// The original's batch size.
 const BATCH_SIZE: usize = 32;
-/// One batch in the making and two ready: enough to smooth out a slow one, and memory for three batches only.
+/// Two batches ready and one in preparation: enough to smooth out a slow one, with memory for three.
 const PREFETCH: usize = 2;
 
-/// A batch of pictures on the training device.
+/// A batch of images on the training device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The pictures, f32 [B, C, H, W]: normalised if the loader normalises, else in [0, 1].
+    /// The images, f32 [B, C, H, W], normalized if the loader normalizes, else in [0, 1].
     pub images: Tensor,
-    /// The numbers of their classes, u32 `[B]`.
+    /// Their classes, u32 `[B]`.
     pub labels: Tensor,
-    /// Their numbers in the data set.
+    /// Their indices in the data set.
     pub indices: Vec<usize>,
 }
 
-/// Gives the pictures of a data set in batches, epoch after epoch.
+/// Serves the images of a data set in batches, epoch after epoch.
 ///
-/// On an NVIDIA GPU the pictures are put into its memory once, as bytes, and batches are made there, with the values that
-/// the CPU gives; so far that has not run on a GPU. Where they would take more than a quarter of its free memory, batches
-/// are brought there one by one.
+/// On an NVIDIA GPU the images are copied into its memory once, as bytes, and batches are made there, with the same
+/// values as on the CPU. If they would take more than a quarter of its free memory, batches are copied one by one.
 ///
-/// A loader is settings and a shared handle on the data: cheap to clone, and each epoch is an iterator of its own. The
-/// same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+/// A loader holds settings and a shared handle on the data: it is cheap to clone, and each epoch is an iterator of its
+/// own. The same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
 ///
 /// ```
-/// use cifar_lab::candle_core::Device;
+/// use candle_core::Device;
 /// use cifar_lab::dataset::Cifar10;
 /// use cifar_lab::loader::DataLoader;
 /// use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let data = Cifar10::stand_in(0, 100, 10);
 /// let loader = DataLoader::new(&data.train, &Device::Cpu)
 ///     .batch_size(32)
@@ -59,24 +56,25 @@ pub struct Batch {
 ///     let batch = batch?;
 ///     assert_eq!(batch.images.dims()[1..], [3, 32, 32]);
 /// }
-/// # Ok(())
-/// # }
+/// assert_eq!(loader.augmentation(), "flip, crop 4");
+/// assert!(loader.batch_size(0).check().is_err());
+/// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct DataLoader {
     dataset: Dataset,
     device: Device,
     batch_size: usize,
-    shuffle: bool,
+    pub(crate) shuffle: bool,
     seed: u64,
-    drop_last: bool,
+    pub(crate) drop_last: bool,
     normalize: Option<Normalize>,
-    augment: Vec<Augment>,
+    pub(crate) augment: Vec<Augment>,
     prefetch: usize,
 }
 
 impl DataLoader {
-    /// A loader of batches of 32 on `device`, in the order of the data set, values in [0, 1].
+    /// A loader of batches of 32 on `device`, in the data set's order, with values in [0, 1].
     pub fn new(dataset: &Dataset, device: &Device) -> Self {
         Self {
             dataset: dataset.clone(),
@@ -91,32 +89,32 @@ impl DataLoader {
         }
     }
 
-    /// So many pictures a batch; the last of an epoch may have fewer.
+    /// Sets the number of images in a batch; an epoch's last batch may have fewer.
     pub fn batch_size(self, batch_size: usize) -> Self {
         Self { batch_size, ..self }
     }
 
-    /// Another order in each epoch, from this seed, which the random changes use too.
+    /// Shuffles each epoch anew, from this seed, which the random changes use too.
     pub fn shuffle(self, seed: u64) -> Self {
         Self { shuffle: true, seed, ..self }
     }
 
-    /// The seed of the random changes (and of the order, if it is shuffled); 0 otherwise.
+    /// Sets the seed of the random changes (and of the order, if shuffled); 0 by default.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Whether to leave out the last batch of an epoch when it is not full.
+    /// Sets whether to leave out an epoch's last batch if it is not full.
     pub fn drop_last(self, drop_last: bool) -> Self {
         Self { drop_last, ..self }
     }
 
-    /// Normalises the pictures.
+    /// Normalizes the images.
     pub fn normalize(self, normalize: Normalize) -> Self {
         Self { normalize: Some(normalize), ..self }
     }
 
-    /// Adds a random change of each picture; the changes happen in the order in which they were added.
+    /// Adds a random change of each image; changes apply in the order in which they are added.
     pub fn augment(mut self, augment: impl Into<Augment>) -> Self {
         self.augment.push(augment.into());
         self
@@ -132,12 +130,12 @@ impl DataLoader {
         self.augment(crop)
     }
 
-    /// So many batches are kept ready by a background thread; 0 prepares each when it is asked for, without a thread.
+    /// Sets how many batches a background thread keeps ready; 0 prepares each on request, without a thread.
     pub fn prefetch(self, prefetch: usize) -> Self {
         Self { prefetch, ..self }
     }
 
-    /// The batches of an epoch; 0 with the batch size 0, which [`check`](Self::check) names as an error.
+    /// The number of batches in an epoch; 0 for batch size 0, which [`check`](Self::check) reports as an error.
     pub fn len(&self) -> usize {
         match (self.batch_size, self.drop_last) {
             (0, _) => 0,
@@ -161,12 +159,12 @@ impl DataLoader {
         &self.device
     }
 
-    /// The most pictures of a batch.
+    /// The most images in a batch.
     pub fn max_batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// How the pictures are normalised, if they are.
+    /// The normalization, if there is one.
     pub fn normalization(&self) -> Option<&Normalize> {
         self.normalize.as_ref()
     }
@@ -177,13 +175,6 @@ impl DataLoader {
     }
 
     /// The random changes in words, for a record: `flip, crop 4`, or `none`.
-    ///
-    /// ```
-    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader, transform::RandomCrop};
-    /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).train, &Device::Cpu);
-    /// assert_eq!(loader.augmentation(), "none");
-    /// assert_eq!(loader.random_crop(RandomCrop { padding: 4 }).augmentation(), "crop 4");
-    /// ```
     pub fn augmentation(&self) -> String {
         let words = self.augment.iter().map(|augment| match augment {
             Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
@@ -194,24 +185,10 @@ impl DataLoader {
         if words.is_empty() { "none".to_string() } else { words.join(", ") }
     }
 
-    /// Whether the settings make sense. An epoch begins with this, and gives the error as its only item.
+    /// Checks the settings. An epoch checks them first, and yields an error as its only item.
     ///
     /// # Errors
-    /// When the batch size is 0, or normalising or a random change does not fit the pictures.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::Device;
-    /// use cifar_lab::dataset::Cifar10;
-    /// use cifar_lab::loader::DataLoader;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = Cifar10::stand_in(0, 10, 10);
-    /// let loader = DataLoader::new(&data.train, &Device::Cpu).batch_size(0);
-    /// assert!(loader.check().is_err());
-    /// assert!(loader.epoch(0).next().is_some_and(|batch| batch.is_err()));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the batch size is 0, or the normalization or a random change doesn't fit the images.
     pub fn check(&self) -> Result<()> {
         if self.batch_size == 0 {
             return Err(DatasetError::BatchSize);
@@ -225,42 +202,19 @@ impl DataLoader {
 
     /// The first batch of the first epoch, to look at or to try a network on.
     ///
-    /// ```
-    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader};
-    /// let data = Cifar10::stand_in(0, 100, 10);
-    /// let batch = DataLoader::new(&data.train, &Device::Cpu).first_batch()?;
-    /// assert_eq!(batch.images.dims(), [32, 3, 32, 32]);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// As [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] where an epoch has no batch.
+    /// Like [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] if an epoch has no batch.
     pub fn first_batch(&self) -> Result<Batch> {
         let too_few = DatasetError::Count { asked: self.batch_size, length: self.dataset.len() };
         self.epoch(0).next().unwrap_or(Err(too_few))
     }
 
-    /// The batches of one epoch, counted from 0: it decides the order and the random changes.
+    /// The batches of one epoch. Its number, from 0, decides the order and the random changes.
     pub fn epoch(&self, epoch: usize) -> Epoch {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of one epoch from batch `first_batch` on, the same as in the whole epoch: to go on after a stop.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::Device;
-    /// use cifar_lab::dataset::Cifar10;
-    /// use cifar_lab::loader::DataLoader;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = Cifar10::stand_in(0, 100, 10);
-    /// let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(1);
-    /// let whole = loader.epoch(3).collect::<Result<Vec<_>, _>>()?;
-    /// let rest = loader.epoch_from(3, 2).collect::<Result<Vec<_>, _>>()?;
-    /// assert_eq!((rest.len(), &rest[0].indices), (2, &whole[2].indices));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The batches of one epoch from `first_batch` on, the same as in the whole epoch: to resume after a stop.
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
         let batches = self.len();
         let checked = self.check().and_then(|()| match first_batch > batches {
@@ -297,45 +251,20 @@ impl DataLoader {
 }
 
 impl DataLoader {
-    /// The data set's pictures on a GPU, where batches are then made of them; `None` for the CPU, for a set too large, and
-    /// for changes that [`Augment::place`] can't put together.
+    /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
+    /// changes that [`Augment::place`] can't combine.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
         let serves = self.device.is_cuda() && self.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
     }
 
-    /// For each channel, what each byte becomes.
+    /// The value of each byte in each channel.
     fn tables(&self) -> Vec<[f32; 256]> {
         let channels = self.dataset.image_shape().0;
         match &self.normalize {
             Some(normalize) => normalize.tables(),
             None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
         }
-    }
-}
-
-impl Show for DataLoader {
-    fn view(&self) -> View {
-        let yes_or_no = |yes: bool| if yes { "yes" } else { "no" };
-        let order = if self.shuffle {
-            format!("another in each epoch, from seed {}", self.seed)
-        } else {
-            "the data set's".into()
-        };
-        let changes: Vec<String> = self.augment.iter().map(Augment::describe).collect();
-        let changes = if changes.is_empty() { "none".to_string() } else { changes.join(", then ") };
-        let values = self.normalize.as_ref().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
-            format!("normalised with mean {mean:.4?}, standard deviation {std:.4?}")
-        });
-        Table::new(["a loader of batches", ""])
-            .row(["data set", &self.dataset.to_string()])
-            .row(["batch size", &self.batch_size.to_string()])
-            .row(["batches in an epoch", &self.len().to_string()])
-            .row(["last one left out if not full", yes_or_no(self.drop_last)])
-            .row(["order", &order])
-            .row(["random changes", &changes])
-            .row(["values", &values])
-            .into()
     }
 }
 
@@ -350,13 +279,13 @@ impl fmt::Debug for DataLoader {
             write!(f, ", {}", augment.describe())?;
         }
         if let Some(Normalize { mean, std }) = &self.normalize {
-            write!(f, ", normalised with mean {mean:?} and standard deviation {std:?}")?;
+            write!(f, ", normalized with mean {mean:?} and standard deviation {std:?}")?;
         }
         f.write_str(")")
     }
 }
 
-/// What a batch is made of before it is tensors.
+/// A batch before it becomes tensors.
 struct Raw {
     pixels: Pixels,
     labels: Vec<u32>,
@@ -364,13 +293,13 @@ struct Raw {
 }
 
 enum Pixels {
-    /// Values as the network gets them: for the CPU they are made along with the gathering.
+    /// Values as the network gets them: for the CPU they are computed while gathering.
     Values(Vec<f32>),
-    /// Bytes: to another device they go as such, a quarter of the transfer.
+    /// Bytes: another device gets these, for a quarter of the transfer.
     Bytes(Vec<u8>),
 }
 
-/// All that is needed to prepare an epoch's batches, without the loader.
+/// Everything needed to prepare an epoch's batches, without the loader.
 struct Preparation {
     dataset: Dataset,
     order: Vec<usize>,
@@ -379,7 +308,7 @@ struct Preparation {
     augment: Arc<[Augment]>,
     seed: u64,
     epoch: u64,
-    /// For the CPU: what each byte becomes, for each channel.
+    /// For the CPU: the value of each byte in each channel.
     tables: Option<Vec<[f32; 256]>>,
 }
 
@@ -428,7 +357,7 @@ impl Preparation {
         Ok(Raw { pixels, labels, indices })
     }
 
-    /// Hands on the bytes of each of these pictures, [C, H, W], randomly changed as this epoch changes them.
+    /// Passes the bytes [C, H, W] of each of these images to `take`, with this epoch's random changes.
     fn each_picture(&self, indices: &[usize], mut take: impl FnMut(&[u8])) -> Result<()> {
         let mut changed = vec![0; self.dataset.image_length()];
         for &index in indices {
@@ -448,18 +377,18 @@ impl Preparation {
     }
 }
 
-/// An epoch out of pictures that lie on the device: what was drawn for it is brought there at once, and each batch is then
-/// one launch.
+/// An epoch of images that are on the device: its random draws are copied there once, and each batch is then one
+/// launch.
 struct Stored {
     pictures: Tensor,
-    /// From the first batch on: where each sample comes from, i64 [n, 4]; its label, u32 `[n]`; its number in the set.
+    /// For each sample from the first batch on: its place, i64 [n, 4]; its label, u32 `[n]`; its index in the set.
     places: Tensor,
     labels: Tensor,
     indices: Vec<usize>,
-    /// What each byte becomes, f32 [C, 256].
+    /// The value of each byte, f32 [C, 256].
     table: Tensor,
     batch_size: usize,
-    /// Samples given so far.
+    /// Samples served so far.
     given: usize,
 }
 
@@ -499,18 +428,18 @@ impl Stored {
     }
 }
 
-/// A thread at work, and what it has ready.
+/// A thread at work, and the batches it has ready.
 struct Running {
     batches: Option<Receiver<Result<Raw>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts preparing the batches from `first` on; the thread ends with the last, or when no one receives any more.
+/// Starts preparing the batches from `first` on. The thread ends with the last one, or when nobody receives any more.
 fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
     let (sender, receiver) = sync_channel(prefetch);
     let work = move || {
         for batch in first..preparation.batches {
-            // The training that waits for this batch is to hear why it does not come.
+            // The training that waits for this batch must learn why it doesn't come.
             let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
                 let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -523,16 +452,16 @@ fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Runn
         }
     };
     let thread = thread::Builder::new().name("batches".into()).spawn(work);
-    let thread = thread.map_err(|error| DatasetError::Thread(format!("could not be started: {error}")))?;
+    let thread = thread.map_err(|error| DatasetError::Thread(format!("couldn't start: {error}")))?;
     Ok(Running { batches: Some(receiver), thread: Some(thread) })
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First the receiver, so that the thread finds no one to send to, then wait for it: at most one batch's time.
+        // Without a receiver the thread stops; this waits for one batch at most.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // Its panics were caught and handed over as errors.
+            // Its panics were caught and passed on as errors.
             let _ = thread.join();
         }
     }
@@ -545,22 +474,20 @@ enum State {
     Failed(Option<DatasetError>),
 }
 
-/// The batches of one epoch, in order; dropped early, it stops the thread that prepares them.
-///
-/// After an error it is at its end.
+/// The batches of one epoch, in order. An error ends it; dropping it stops the thread that prepares the batches.
 pub struct Epoch {
     device: Device,
-    /// Of a picture: (channels, height, width).
+    /// An image's shape: (channels, height, width).
     shape: (usize, usize, usize),
-    /// What is left to be done on the device.
+    /// The normalization, if the device still has to do it.
     normalize: Option<Normalize>,
     remaining: usize,
     state: State,
 }
 
 impl Epoch {
-    /// Brings a batch to the device. In the thread that asks for it: candle's CUDA work belongs to the stream of the
-    /// thread that started it.
+    /// Copies a batch to the device, on the thread that asks for it: candle's CUDA work belongs to the stream of the thread
+    /// that started it.
     fn finish(&self, raw: Raw) -> Result<Batch> {
         let count = raw.indices.len();
         let (channels, height, width) = self.shape;

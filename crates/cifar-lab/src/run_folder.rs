@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::paths::folder_of_the_run;
 
-/// The folder that `cargo lab run` names for the notebook it runs.
-const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
+pub use crate::paths::{runs_folder, show_path};
 
-/// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC:
-/// `runs/20261124-101500-name`. Under `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
-/// Where there is one of that name already, from a second before or from another notebook, a number follows: no two
-/// trainings write into one folder.
+/// Makes a new folder for a training called `name`: `runs/20261124-101500-name` in the repository (the time is UTC), or
+/// under `cargo lab run` the folder `name` beside the executed copy of the notebook. If the name is taken, a number is
+/// added, so no two trainings write into one folder.
 ///
 /// ```
 /// # let temporary = tempfile::tempdir().unwrap();
@@ -21,18 +20,18 @@ const RUN_FOLDER: &str = "CIFAR_LAB_RUN_DIR";
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] for a name that is no plain file name, [`Error::File`] where the folder cannot be made.
+/// [`Error::Setting`] if `name` is not a plain file name, [`Error::File`] if the folder can't be made.
 pub fn run_folder(name: &str) -> Result<PathBuf> {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
     if !plain {
         return Err(Error::Setting {
             name: "name",
             value: format!("{name:?}"),
-            reason: "letters, digits, spaces, - and _ make a folder's name".into(),
+            reason: "a folder's name consists of letters, digits, spaces, - and _".into(),
         });
     }
-    match std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty()) {
-        Some(run) => new_folder(Path::new(&run), name),
+    match folder_of_the_run() {
+        Some(run) => new_folder(&run, name),
         None => {
             let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
             new_folder(&runs_folder(), &format!("{now}-{name}"))
@@ -40,7 +39,7 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Makes a folder that was not there before: `name`, or `name-2` and so on.
+/// Makes a folder that did not exist before: `name`, or `name-2` and so on.
 fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -58,50 +57,6 @@ fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
             }
             Err(error) => return Err(failed(&folder)(error)),
         }
-    }
-}
-
-/// The folder that all runs are in, whether it is there already or not: `runs/` at the repository's root. For an
-/// exported notebook on a machine without the repository it is `runs/` in the current folder.
-///
-/// ```
-/// assert!(cifar_lab::run_folder::runs_folder().ends_with("runs"));
-/// ```
-pub fn runs_folder() -> PathBuf {
-    repository().join("runs")
-}
-
-/// The folder that the notebook lies in: the process's own, or that of the copy that `cargo lab run` executes.
-pub(crate) fn notebook_folder() -> PathBuf {
-    let of_the_copy = std::env::var_os(RUN_FOLDER).filter(|folder| !folder.is_empty());
-    of_the_copy.map_or_else(|| PathBuf::from("."), PathBuf::from)
-}
-
-/// The repository that this crate was compiled in, or, for a program that runs on a machine without it, the current
-/// folder.
-pub(crate) fn repository() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize();
-    repository.or_else(|_| std::env::current_dir()).unwrap_or_else(|_| PathBuf::from("."))
-}
-
-/// `path` as a notebook shows it: from the repository's root, or from `~`, so that a saved notebook names nobody's home
-/// folder.
-///
-/// ```
-/// use std::path::Path;
-/// assert_eq!(cifar_lab::run_folder::show_path(Path::new("elsewhere/a.svg")), "elsewhere/a.svg");
-/// if let Some(home) = std::env::home_dir() {
-///     assert_eq!(cifar_lab::run_folder::show_path(&home.join("a.svg")), "~/a.svg");
-/// }
-/// ```
-pub fn show_path(path: &Path) -> String {
-    if let Ok(inside) = path.strip_prefix(repository()) {
-        return inside.display().to_string();
-    }
-    let home = std::env::home_dir().filter(|home| home.parent().is_some());
-    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)) {
-        Some(inside) => Path::new("~").join(inside).display().to_string(),
-        None => path.display().to_string(),
     }
 }
 

@@ -39,9 +39,9 @@ fn a_training_that_does_not_fit_ends_with_what_to_do() -> Result<()> {
         let data = Cifar10::stand_in(3, pictures, 0);
         let parameters = Parameters::new(3);
         let net = Net::new(&config, parameters.var_builder(&gpu))?;
-        let optimiser = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        let optimizer = SGD::new(parameters.trainable(), SgdConfig::default())?;
         let loader = DataLoader::new(&data.train, &gpu).batch_size(pictures);
-        Trainer::new(net, optimiser, loader).epochs(1).start()
+        Trainer::new(net, optimizer, &loader).epochs(1).start()
     };
     let large = train(NetConfig { channels: vec![channels, 1], dense: vec![1], ..NetConfig::default() }, pictures)?;
     let error = large.wait().expect_err("no GPU has that much").to_string();

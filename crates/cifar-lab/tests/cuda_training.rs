@@ -15,7 +15,7 @@ use cifar_lab::dataset::Cifar10;
 use cifar_lab::error::Result;
 use cifar_lab::loader::{Batch, DataLoader};
 use cifar_lab::model::{Net, NetConfig};
-use cifar_lab::training::{Plan, Status, Trainer, Training};
+use cifar_lab::training::{Status, Trainer};
 use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
 use support::gpu;
 
@@ -50,8 +50,8 @@ fn train(device: &Device, by_graph: bool) -> Result<(Vec<f64>, Vec<f32>)> {
     let net = Net::new(&config, parameters.var_builder(device))?;
     let settings = SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, ..SgdConfig::default() };
     let loader = DataLoader::new(&data.train, device).batch_size(16).shuffle(3).random_flip(Default::default());
-    let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, loader).epochs(2);
-    let trainer = trainer.schedule(|step| 0.05 / (step + 1) as f64).test(DataLoader::new(&data.test, device));
+    let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(2);
+    let trainer = trainer.schedule(|step| 0.05 / (step + 1) as f64).test(&DataLoader::new(&data.test, device));
     let training = trainer.step_graph(by_graph).start()?;
     training.wait()?;
     assert_eq!(training.progress().status, Status::Finished);
@@ -85,7 +85,7 @@ fn a_network_that_can_t_be_captured_trains_without_a_graph() -> Result<()> {
             .add(linear(16, 10, vb.pp("fc2"))?);
         let loader = DataLoader::new(&data.train, &gpu).batch_size(16);
         let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 0.05, ..SgdConfig::default() })?;
-        Trainer::new(net, sgd, loader).step_graph(by_graph).start()?.wait()?;
+        Trainer::new(net, sgd, &loader).step_graph(by_graph).start()?.wait()?;
         Ok(parameters.state_dict()?["fc2.bias"].to_vec1()?)
     };
     assert_eq!(train(true)?, train(false)?);
@@ -103,7 +103,8 @@ fn a_training_finds_and_leaves_what_was_computed() -> Result<()> {
     let (logits, labels) = (Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?, Tensor::new(&[1u32], &Device::Cpu)?);
     let found = Arc::new(Mutex::new(None));
     let (own_sum, own_steps, own_found) = (sum.clone(), steps.clone(), found.clone());
-    let training = Training::start(Plan::new("sums", 1, 1_000_000), move |run| {
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &Device::Cpu);
+    let training = Trainer::with_loop(&loader, move |run| {
         // Read after the training: here it would be waiting for the sum.
         *own_found.lock().expect("no panic") = Some(own_sum.as_detached_tensor().copy()?);
         loop {
@@ -114,7 +115,8 @@ fn a_training_finds_and_leaves_what_was_computed() -> Result<()> {
                 return Ok(());
             }
         }
-    })?;
+    });
+    let training = training.start()?;
     let wanted = || 2.0 + steps.load(Ordering::Acquire) as f32;
     let paused = training.pause();
     assert_eq!(sum.to_vec0::<f32>()?, wanted(), "in a pause");

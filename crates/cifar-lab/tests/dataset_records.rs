@@ -215,7 +215,7 @@ fn parts_of_a_set_hold_what_was_asked_for() {
     assert_eq!((five.class_counts(), subset.class_counts()), (vec![3, 2], vec![2, 1]));
     assert!(five.first(0).unwrap().is_empty());
     assert_eq!(five.first(5).unwrap().len(), 5);
-    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 pictures of 1×1×2 in 2 classes)");
+    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 images of 1×1×2 in 2 classes)");
 
     assert!(five.gallery(usize::MAX).unwrap_err().to_string().contains("the set has 5"));
     assert!(matches!(five.first(6), Err(DatasetError::Count { asked: 6, length: 5 })));
@@ -262,11 +262,11 @@ fn pictures_have_the_planes_as_colours() {
     let set = |shape, pixels, count| {
         Dataset::new(Source::Named("t".into()), Split::Test, shape, names.clone(), pixels, vec![0; count]).unwrap()
     };
-    let colour = set((3, 1, 2), pixels.clone(), 1).picture(0).unwrap();
+    let colour = set((3, 1, 2), pixels.clone(), 1).image(0).unwrap();
     assert_eq!((colour.dimensions(), colour.as_raw().as_slice()), ((2, 1), [1, 11, 21, 2, 12, 22].as_slice()));
-    let grey = set((1, 3, 2), pixels.clone(), 1).picture(0).unwrap();
+    let grey = set((1, 3, 2), pixels.clone(), 1).image(0).unwrap();
     assert_eq!((grey.dimensions(), &grey.as_raw()[..6]), ((2, 3), [1, 1, 1, 2, 2, 2].as_slice()));
-    assert!(matches!(set((2, 3, 1), pixels, 1).picture(0), Err(DatasetError::Channels(2))));
+    assert!(matches!(set((2, 3, 1), pixels, 1).image(0), Err(DatasetError::Channels(2))));
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn child() -> Result<()> {
     let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
     let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
     let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    let training: Training = Trainer::new(net, sgd, DataLoader::new(&data.train, &Device::Cpu))
-        .test(DataLoader::new(&data.test, &Device::Cpu))
+    let training: Training = Trainer::new(net, sgd, &DataLoader::new(&data.train, &Device::Cpu))
+        .test(&DataLoader::new(&data.test, &Device::Cpu))
         .epochs(epochs)
         .name(&name)
         .folder(&folder)

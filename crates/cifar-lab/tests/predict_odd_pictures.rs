@@ -1,7 +1,6 @@
-//! Pictures of odd kinds, made here: the predictor takes them, or refuses them by name; so does the `predict` program.
+//! Pictures of odd kinds, made here: the predictor takes them, or refuses them by name.
 
 use std::path::Path;
-use std::process::Command;
 
 use candle_cnn::parameters::Parameters;
 use cifar_lab::candle_core::{Device, Result as CandleResult, Tensor};
@@ -208,7 +207,7 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
         let predictor = Predictor::from_file(folder.path().join(name), &Device::Cpu)?;
         assert_eq!(predictor.card(), &card);
         for prediction in evaluation.predictions() {
-            let likeliest = predictor.predict(data.picture(prediction.index)?)?.classes()[0].clone();
+            let likeliest = predictor.predict(data.image(prediction.index)?)?.classes()[0].clone();
             assert_eq!(Some(&likeliest.class), prediction.predicted.map(|class| &data.class_names()[class]));
             assert!((likeliest.probability - prediction.probability).abs() < 1e-5);
         }
@@ -248,36 +247,6 @@ fn cards_and_weights_that_do_not_fit_are_refused() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_program_prints_a_table() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let (weights, pictures) = (folder.path().join("net.pth"), folder.path().join("pictures"));
-    std::fs::create_dir(&pictures).unwrap();
-    let parameters = Parameters::new(0);
-    Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
-    save_pth(&parameters, &weights, &ModelCard::default().accuracy(0.757))?;
-    let odd = write_odd_pictures(&pictures);
-    let predict = |arguments: &[&std::ffi::OsStr]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_predict")).args(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
-    let (code, table, errors) = predict(&["--top".as_ref(), "2".as_ref(), weights.as_ref(), pictures.as_ref()]);
-    assert_eq!((code, errors.as_str()), (Some(0), ""));
-    assert!(table.contains("trained on CIFAR-10, 75.7 % of its test images right"), "{table}");
-    // Caption, header and rule, then a line a picture.
-    assert_eq!(table.lines().count(), 3 + odd.len(), "{table}");
-    std::fs::write(pictures.join("bad.png"), "no picture").unwrap();
-    let bad = pictures.join("bad.png");
-    let (code, table, errors) = predict(&[weights.as_ref(), bad.as_ref(), pictures.join("tiny.png").as_ref()]);
-    assert_eq!(code, Some(1));
-    assert!(table.contains("bad.png") && table.contains("tiny.png") && errors.contains("bad.png"), "{table}{errors}");
-    assert_eq!(predict(&[weights.as_ref()]).0, Some(2));
-    let (code, _, errors) = predict(&[bad.as_ref(), bad.as_ref()]);
-    assert!(code == Some(1) && errors.contains("bad.png"), "{errors}");
-    Ok(())
-}
-
 /// Says NaN of every picture whose middle is mostly red.
 struct NanOfRed;
 
@@ -312,26 +281,5 @@ fn an_output_that_is_no_number_names_no_class() -> Result<()> {
     assert!(table.contains("red.png   not a number") && table.contains("blue.png  blue "), "{table}");
     assert!(both.figure()?.svg().contains("not a number") && both.view().text().contains("not a number"));
     assert!(!both.to_string().contains("NaN"), "{both}");
-    Ok(())
-}
-
-#[test]
-fn the_program_says_of_a_diverged_network_that_it_says_nothing() -> Result<()> {
-    let folder = tempfile::tempdir().unwrap();
-    let (weights, picture) = (folder.path().join("net.pth"), folder.path().join("tiny.png"));
-    slope(5, 3, 2).save(&picture).unwrap();
-    let parameters = Parameters::new(0);
-    Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
-    let named = parameters.named();
-    let (_, bias) = named.iter().find(|(name, _)| name == "fc2.bias").unwrap();
-    bias.set(&(bias.zeros_like()? / 0.0)?)?;
-    save_pth(&parameters, &weights, &ModelCard::default())?;
-    let output = Command::new(env!("CARGO_BIN_EXE_predict")).args([&weights, &picture]).output().unwrap();
-    let (table, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert_eq!(output.status.code(), Some(1));
-    assert!(table.contains("tiny.png  not a number") && !table.contains('%'), "{table}");
-    let said = "tiny.png: the network's output is not a number (NaN or infinite): are the weights those of a training that \
-                diverged?\n";
-    assert_eq!(errors, said);
     Ok(())
 }

@@ -10,9 +10,6 @@ use crate::error::{Error, Result};
 /// Writes a file in one step: whoever opens it meanwhile sees the old or the new one, and so does everybody after a kill,
 /// a full disk or a power cut. Missing folders are made; what a link leads to is replaced, not the link. `mode` is for a
 /// new file; one that is there keeps its own, unless `mode` lets it be executed.
-///
-/// # Errors
-/// Where it can't be written; then the old file is still there.
 pub fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let failed = || Error::file("write", path);

@@ -1,27 +1,30 @@
 //! Verbs and options.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::acceptance::{self, Selection};
-use crate::bench;
-use crate::bundle;
-use crate::check::kernel::{self, Laboratory};
+use crate::commands::checks::{self, Stage};
+use crate::commands::{bench, bundle, doctor, export, open, run};
 use crate::cuda::CudaBuild;
-use crate::doctor;
 use crate::environment;
 use crate::error::{Error, Result};
-use crate::export;
-use crate::kernel::{launcher, report, settings};
+use crate::kernel::{launcher, report};
 use crate::notebook::parameters::Setting;
-use crate::programs::Program;
+use crate::programs::Example;
 use crate::repository::Repository;
-use crate::run;
+
+/// The options of a program that a verb starts, from the program's own folder.
+#[path = "../../cifar-lab/examples/predict/options.rs"]
+#[allow(dead_code)]
+mod predict;
+/// The same.
+#[path = "../../cifar-lab/examples/runs/options.rs"]
+#[allow(dead_code)]
+mod runs;
 
 /// Without a verb: sets up what is missing and opens JupyterLab on the notebooks.
 #[derive(Parser)]
@@ -67,9 +70,12 @@ enum Verb {
     },
     /// Run all checks: format, lints, tests, notebooks, kernel
     Test {
-        /// One stage: format, lints, tests, notebooks or kernel; export and cuda run only when named
+        /// One stage instead of all checks
         #[arg(long, value_name = "STAGE")]
-        only: Option<String>,
+        only: Option<Stage>,
+        /// Format, lints and unit tests of the crates that changed and of those that depend on them
+        #[arg(long, conflicts_with_all = ["only", "filter"])]
+        quick: bool,
         /// Of notebooks, kernel tests and exports, only those whose name contains this
         #[arg(long, value_name = "TEXT", default_value = "")]
         filter: String,
@@ -113,31 +119,10 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         save: Option<PathBuf>,
     },
-    /// List all trainings in runs/, and draw their test accuracies
-    Runs {
-        /// Another folder than runs/
-        folder: Option<PathBuf>,
-        /// Only those with this in their name or folder
-        #[arg(long, value_name = "TEXT")]
-        name: Option<String>,
-        /// Draw their test accuracies by epoch
-        #[arg(long, value_name = "FILE.svg")]
-        plot: Option<PathBuf>,
-    },
-    /// Say what a saved network sees on pictures
-    Predict {
-        /// How many classes to name for each picture
-        #[arg(long, value_name = "K", default_value_t = 3)]
-        top: usize,
-        /// What to compute on: auto, cpu, cuda:0
-        #[arg(long, value_name = "NAME", default_value = "auto")]
-        device: String,
-        /// A .pth with its .json beside it, or a .safetensors
-        weights: PathBuf,
-        /// JPEG or PNG files of any size, or folders of them
-        #[arg(required = true, value_name = "PICTURE")]
-        pictures: Vec<PathBuf>,
-    },
+    /// List all trainings in runs/, and plot their test accuracies
+    Runs(runs::Options),
+    /// Name what a saved network sees in pictures
+    Predict(predict::Options),
     /// Measure how long a kernel takes to start, a few times
     #[command(hide = true)]
     MeasureStart {
@@ -160,24 +145,26 @@ enum Verb {
 }
 
 /// Reads the arguments and does what they ask.
-///
-/// # Errors
-/// Whatever went wrong.
 pub fn main() -> Result<ExitCode> {
     if let Some((rustc, arguments, report)) = report::called_by_cargo() {
         match report::wrap_rustc(&rustc, &arguments, &report)? {}
     }
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    // Their options have been checked; the program reads them again.
+    let program = |name| {
+        let own: Vec<OsString> = std::env::args_os().skip(2).collect();
+        Example { package: "cifar-lab", name }.run(&Repository::current()?, &own)
+    };
     let arguments = Arguments::parse();
     match arguments.verb {
-        None => open(&Repository::current()?, &arguments.jupyter),
+        None => open::open(&Repository::current()?, &arguments.jupyter),
         Some(Verb::Run { notebooks, settings, twice, write_back }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
             run::run(&Repository::current()?, &notebooks, &settings, twice, write_back).map(code)
         }
-        Some(Verb::Test { only, filter, idle_seconds }) => {
-            let selection = Selection { only, filter };
-            acceptance::test(&Repository::current()?, &selection, Duration::from_secs(idle_seconds)).map(code)
+        Some(Verb::Test { only, quick, filter, idle_seconds }) => {
+            let options = checks::Options { only, quick, filter, idle: Duration::from_secs(idle_seconds) };
+            checks::run(&Repository::current()?, &options).map(code)
         }
         Some(Verb::Export { notebook, out, settings, cuda, no_build }) => {
             let settings: Vec<Setting> = settings.iter().map(|text| Setting::parse(text)).collect::<Result<_>>()?;
@@ -191,77 +178,13 @@ pub fn main() -> Result<ExitCode> {
             let options = bench::Options { python, quick, kernel, save };
             bench::bench(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS)
         }
-        Some(Verb::Runs { folder, name, plot }) => {
-            let mut arguments: Vec<OsString> = folder.map(PathBuf::into_os_string).into_iter().collect();
-            arguments.extend(name.into_iter().flat_map(|name| ["--name".into(), name.into()]));
-            arguments.extend(plot.into_iter().flat_map(|plot| ["--plot".into(), plot.into_os_string()]));
-            Program::Binary("runs").run(&Repository::current()?, &arguments)
-        }
-        Some(Verb::Predict { top, device, weights, pictures }) => {
-            let mut arguments: Vec<OsString> =
-                vec!["--top".into(), top.to_string().into(), "--device".into(), device.into(), "--".into()];
-            arguments.push(weights.into());
-            arguments.extend(pictures.into_iter().map(PathBuf::into_os_string));
-            Program::Binary("predict").run(&Repository::current()?, &arguments)
-        }
-        Some(Verb::MeasureStart { times }) => measure_start(&Repository::current()?, times).map(code),
+        Some(Verb::Runs(_)) => program("runs"),
+        Some(Verb::Predict(_)) => program("predict"),
+        Some(Verb::MeasureStart { times }) => checks::kernel::measure_starts(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),
         Some(Verb::Guard { folder }) => launcher::guard(&folder).map(|()| ExitCode::SUCCESS),
     }
-}
-
-/// Measures starts; returns whether each was within the bounds.
-fn measure_start(repository: &Repository, times: usize) -> Result<bool> {
-    let ready = environment::set_up(repository)?;
-    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
-    let interrupts = run::Interrupts::watch()?;
-    let laboratory = Laboratory {
-        repository,
-        ready: &ready,
-        interrupts: &interrupts,
-        folder: folder.path().to_path_buf(),
-        idle: Duration::ZERO,
-    };
-    let mut all_fast = true;
-    for _ in 0..times {
-        let (remark, fast) = kernel::measure_start(&laboratory).map_err(|reason| Error::Step {
-            step: "measuring a start".to_string(),
-            reason,
-            advice: "`cargo lab doctor` says what is missing.".to_string(),
-        })?;
-        println!("{remark}{}", if fast { "" } else { " (too slow)" });
-        all_fast &= fast;
-    }
-    Ok(all_fast)
-}
-
-/// Becomes JupyterLab, with `options` for it.
-fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
-    let ready = environment::set_up(repository)?;
-    let mut command = Command::new(ready.environment.join("bin/jupyter-lab"));
-    settings::forget_cargo_run(&mut command, repository);
-    // In front of whatever kernelspec called `rust` the user may have.
-    let own = ready.environment.join("share/jupyter");
-    let others = std::env::var_os("JUPYTER_PATH").unwrap_or_default();
-    let path = [own].into_iter().chain(std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()));
-    if let Ok(path) = std::env::join_paths(path) {
-        command.env("JUPYTER_PATH", path);
-    }
-    println!("Opening JupyterLab on the notebooks; Ctrl-C in this terminal ends it.");
-    // The whole repository can be browsed, runs/ among it; a kernel's working directory is its notebook's folder.
-    command.arg(format!("--ServerApp.root_dir={}", repository.root().display()));
-    command.arg("--LabApp.default_url=/lab/tree/notebooks");
-    // Jupyter refuses to work for root, which in a container is who one is. It listens on this machine only.
-    if rustix::process::geteuid().is_root() {
-        command.arg("--allow-root");
-    }
-    command.args(options).current_dir(repository.root());
-    Err(Error::Start {
-        program: "jupyter-lab".to_string(),
-        source: command.exec(),
-        advice: "Deleting .venv makes the next run set it up anew.",
-    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::machine::succeeded;
-use crate::repository::parse_version;
+use crate::machine::{parse_version, succeeded};
 
 /// The variable that overrides what is found: `0` for the CPU, `1` for CUDA whatever is missing.
 const OVERRIDE: &str = "CIFAR_LAB_CUDA";
@@ -200,9 +199,6 @@ pub struct CudaBuild {
 
 impl CudaBuild {
     /// How programs are compiled for a GPU here: with the toolkit alone, since they may run elsewhere.
-    ///
-    /// # Errors
-    /// What is missing of the toolkit, or that the compute capability is nowhere said.
     pub fn of_toolkit() -> Result<Self, Reason> {
         let places = Places::of_process();
         Self::of_toolkit_in(&places, || find_gpus(&places).first().and_then(capability_of))
@@ -210,9 +206,6 @@ impl CudaBuild {
 
     /// How programs are compiled that run on any GPU with units for TF32 and bf16: `CUDA_COMPUTE_CAP` overrides it. The
     /// driver compiles what is for an older GPU when it loads it.
-    ///
-    /// # Errors
-    /// What is missing of the toolkit.
     pub fn for_many_gpus() -> Result<Self, Reason> {
         const AMPERE: &str = "80";
         Self::of_toolkit_in(&Places::of_process(), || Some(AMPERE.to_string()))
@@ -389,10 +382,8 @@ pub fn find_driver(places: &Places) -> Option<Driver> {
         let line = list.lines().find(|line| line.trim_start().starts_with(DRIVER))?;
         Some(PathBuf::from(line.split("=> ").nth(1)?)).filter(|library| library.exists())
     })?;
-    static CUDA: LazyLock<Regex> = LazyLock::new(|| {
-        // A constant pattern; a wrong one fails the first test.
-        Regex::new(r"CUDA (?:UMD )?Version: ([0-9]+\.[0-9]+)").unwrap_or_else(|error| panic!("{error}"))
-    });
+    static CUDA: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"CUDA (?:UMD )?Version: ([0-9]+\.[0-9]+)").expect("valid"));
     let said = places.output("nvidia-smi", &[]).unwrap_or_default();
     let cuda = CUDA.captures(&said).and_then(|captures| parse_version(&captures[1]));
     Some(Driver { library, cuda })

@@ -1,217 +1,142 @@
-//! Everything that can go wrong, with the value at fault and what to do next.
+//! Errors: what went wrong, with which value, and what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::cuda::Reason as CudaReason;
-use crate::export::cells::CellError;
-use crate::kernel::settings::EVCXR_VERSION;
 
 /// A result whose error is [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Each message is one or two lines and says what to do.
+/// Advice if cargo or rustc can't be started.
+pub const INSTALL_RUST: &str = "Install Rust from rustup.rs, or with conda (packages rust and rust-src).";
+/// Advice if a step fails, perhaps because something it needs is missing.
+pub const ASK_THE_DOCTOR: &str = "Run `cargo lab doctor` to see what is missing.";
+/// Advice if a program of the environment can't be started.
+pub const DELETE_VENV: &str = "Delete .venv and try again: it will be set up from scratch.";
+/// Advice if a program that cargo has just built can't be started.
+pub const CHECK_THE_DISK: &str = "It has just been compiled: is the disk full?";
+/// Advice if a part of the kernel can't be started.
+pub const REINSTALL: &str = "Run `cargo lab` to install it again.";
+
+/// What went wrong. A message has one or two lines, and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, written, copied or removed.
     #[error("can't {action} {}: {source}", path.display())]
     File {
-        /// What was tried: "read", "write".
+        /// "read", "write", …
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
         source: io::Error,
     },
     /// A program could not be started.
     #[error("can't start {program}: {source}\n{advice}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the operating system says.
-        source: io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// The command was called outside of the repository.
-    #[error("{} is not inside the repository: no folder above it holds environment.yml and crates/cifar-lab", .0.display())]
+    Start { program: String, source: io::Error, advice: &'static str },
+    /// The command was run outside the repository.
+    #[error("{} is not in the repository: neither it nor any folder above it has environment.yml and crates/cifar-lab", .0.display())]
     OutsideRepository(PathBuf),
-    /// Neither XDG_CACHE_HOME nor HOME says where caches go.
-    #[error("neither XDG_CACHE_HOME nor HOME is set: set one of them, prepared kernels are kept there")]
+    /// No variable says where caches go.
+    #[error("neither XDG_CACHE_HOME nor HOME is set: set one of them to say where prepared kernels are kept")]
     NoCacheFolder,
     /// No notebook matches what was asked for.
-    #[error("no notebook is called {asked}; there {} {}", if known.len() == 1 { "is" } else { "are" }, list(known))]
-    NoSuchNotebook {
-        /// What was asked for.
-        asked: String,
-        /// The names of those that exist.
-        known: Vec<String>,
-    },
+    #[error("no notebook is called {asked}; available: {}", known.join(", "))]
+    NoSuchNotebook { asked: String, known: Vec<String> },
     /// More than one notebook matches what was asked for.
-    #[error("{asked} fits more than one notebook: {}; write more of the name", list(fitting))]
-    AmbiguousNotebook {
-        /// What was asked for.
-        asked: String,
-        /// The names that fit.
-        fitting: Vec<String>,
-    },
-    /// A file is not a notebook that can be run.
-    #[error("{} is not a notebook that can be run: {reason}", path.display())]
-    BadNotebook {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("{asked} matches more than one notebook: {}; type more of the name", fitting.join(", "))]
+    AmbiguousNotebook { asked: String, fitting: Vec<String> },
+    /// A file is no Rust notebook.
+    #[error("can't run {}: {reason}", path.display())]
+    BadNotebook { path: PathBuf, reason: String },
     /// `--set` without a name and a value.
-    #[error("--set wants name=value, for example --set epochs=2, not {0:?}")]
-    BadSetting(String),
+    #[error("expected name=value, for example --set epochs=2")]
+    BadSetting,
     /// `--set` on a notebook without a cell tagged `parameters`.
-    #[error("{notebook} has no cell tagged `parameters`, so nothing can be set in it")]
-    NoParameters {
-        /// The notebook.
-        notebook: String,
-    },
+    #[error("{notebook} has no cell tagged `parameters`, so it has nothing to set")]
+    NoParameters { notebook: String },
     /// `--set` with a name that the parameters cell lacks.
-    #[error("{notebook} has no parameter called {name}; it has {}", list(known))]
-    UnknownParameter {
-        /// The notebook.
-        notebook: String,
-        /// The name that was given.
-        name: String,
-        /// The parameters that there are, with their types.
-        known: Vec<String>,
-    },
+    #[error("{notebook} has no parameter called {name}; its parameters are {}", known.join(", "))]
+    UnknownParameter { notebook: String, name: String, known: Vec<String> },
     /// `--set` with a value that the parameter's type can't hold.
-    #[error("{name} = {value:?}: {name} is {kind}, so it wants {wanted}")]
-    IllTypedParameter {
-        /// The parameter.
-        name: String,
-        /// The value that was given.
-        value: String,
-        /// The declared type.
-        kind: String,
-        /// What the type takes.
-        wanted: String,
-    },
+    #[error("can't set {name} to {value:?}: it is of type {kind}, expected {expected}")]
+    IllTypedParameter { name: String, value: String, kind: String, expected: String },
     /// `metadata.cifar_lab` of a notebook is malformed.
     #[error("{}: metadata.cifar_lab.{field}: {reason}", path.display())]
-    BadExpectation {
-        /// The notebook.
-        path: PathBuf,
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
+    BadExpectation { path: PathBuf, field: &'static str, reason: String },
     /// environment.yml does not have the form that both conda and this command read.
     #[error("{}: {reason}", path.display())]
-    BadEnvironment {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    BadEnvironment { path: PathBuf, reason: String },
     /// No Python was found.
     #[error(
-        "Python {wanted} or later is needed, for JupyterLab, and none was found on PATH{found}\n\
-         Install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python; or python.org) and run this again."
+        "JupyterLab needs Python {least} or later, and there is none on PATH{found}\n\
+         Install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python; or python.org) and try again."
     )]
-    NoPython {
-        /// The least version.
-        wanted: String,
-        /// What was found instead, or nothing.
-        found: String,
-    },
+    NoPython { least: String, found: String },
     /// Python lacks the modules that a virtual environment needs.
     #[error(
-        "{} can't make virtual environments (its module {module} is missing)\n\
-         Debian, Ubuntu: apt install python3-venv; then run this again.",
+        "{} can't create virtual environments: it lacks the module {module}\n\
+         Install it (Debian, Ubuntu: apt install python3-venv) and try again.",
         python.display()
     )]
-    NoVenv {
-        /// The Python.
-        python: PathBuf,
-        /// The module that is missing.
-        module: String,
-    },
-    /// The Python that a comparison was to be made with has no PyTorch.
-    #[error("{} can't import PyTorch, or is no Python; `pip install torch` there, or leave --python out", .0.display())]
+    NoVenv { python: PathBuf, module: String },
+    /// The Python given for a comparison has no PyTorch.
+    #[error("{} can't import torch, or isn't Python; run `pip install torch` there, or omit --python", .0.display())]
     NoPyTorch(PathBuf),
     /// No C linker was found.
     #[error(
-        "no C linker: `cc` is not on PATH, and Rust needs it to link each cell\n\
-         Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install; conda: c-compiler."
+        "no C linker: Rust needs `cc` on PATH to link each cell\n\
+         Install one (Debian, Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install; conda: c-compiler)."
     )]
     NoLinker,
-    /// A step of the set-up failed.
+    /// A step failed.
     #[error("{step} failed: {reason}\n{advice}")]
-    Step {
-        /// The step.
-        step: String,
-        /// The last that the program said.
-        reason: String,
-        /// What to do.
-        advice: String,
-    },
-    /// The program that talks to the kernel ended without having finished.
-    #[error(
-        "the notebook client stopped early: {0}\nRun `cargo lab doctor`; deleting .venv makes the next run set it up anew."
-    )]
+    Step { step: String, reason: String, advice: String },
+    /// The program that talks to the kernel ended before it had finished.
+    #[error("the notebook client stopped early: {0}\nRun `cargo lab doctor`, or delete .venv to have it set up again.")]
     Client(String),
-    /// The kernel can't be asked how a cell ended.
+    /// The kernel doesn't say how a cell ended.
     #[error(
-        "the kernel does not report how cells end: {0}\n\
-         That works with evcxr_jupyter {EVCXR_VERSION}; `cargo lab doctor` names the one that was found."
+        "the kernel does not report how cells end: {reason}\n\
+         evcxr_jupyter {supported} is supported; `cargo lab doctor` says which one was found."
     )]
-    NoReport(String),
-    /// Outputs hold a path of this machine, so they must not be written back.
-    #[error("{notebook}: cell {cell} prints {path}, a path of this machine; outputs were not written back")]
+    NoReport { reason: String, supported: &'static str },
+    /// Outputs contain a path of this machine, which must not be committed.
+    #[error("{notebook}: the outputs were not written back, because cell {cell} shows {path}, a path of this machine")]
     PrivatePath {
-        /// The notebook.
         notebook: String,
-        /// The code cell, counted from 1.
+        /// Counted from 1.
         cell: usize,
-        /// The path.
         path: String,
     },
-    /// A cell can't become a part of a program.
+    /// A cell can't become part of a program.
     #[error("{notebook}: cell {number} {problem}")]
     Cell {
-        /// The notebook.
         notebook: String,
-        /// The code cell, counted from 1.
+        /// Counted from 1.
         number: usize,
-        /// Why.
-        problem: Box<CellError>,
+        problem: String,
     },
-    /// Something can't be compiled with CUDA on this machine.
+    /// CUDA code can't be compiled on this machine.
     #[error("can't compile with CUDA: {0}")]
     NoCuda(CudaReason),
-    /// An unknown stage was asked for.
-    #[error("there is no stage called {asked}; there are {}", list(known))]
-    NoSuchStage {
-        /// What was asked for.
-        asked: String,
-        /// The stages.
-        known: Vec<String>,
-    },
 }
 
 impl Error {
-    /// For `map_err`: what was tried on which file.
+    /// For `map_err`: what couldn't be done with which file.
     pub fn file(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::File { action, path, source }
     }
-}
 
-/// "a, b and c".
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "none".to_string(),
-        [one] => one.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    /// For `map_err`: which program couldn't be started, and what to do.
+    pub fn start(program: impl Into<String>, advice: &'static str) -> impl FnOnce(io::Error) -> Error {
+        let program = program.into();
+        move |source| Error::Start { program, source, advice }
+    }
+
+    /// The step that failed, why, and what to do.
+    pub fn step(step: impl Into<String>, reason: impl Into<String>, advice: impl Into<String>) -> Error {
+        Error::Step { step: step.into(), reason: reason.into(), advice: advice.into() }
     }
 }
 
@@ -223,7 +148,7 @@ mod tests {
     fn messages_are_at_most_two_lines() {
         let errors = [
             Error::NoSuchNotebook { asked: "07".into(), known: vec!["00_pipeline".into()] },
-            Error::NoPython { wanted: "3.10".into(), found: String::new() },
+            Error::NoPython { least: "3.10".into(), found: String::new() },
             Error::NoLinker,
             Error::UnknownParameter {
                 notebook: "00".into(),
@@ -234,11 +159,5 @@ mod tests {
         for error in errors {
             assert!(error.to_string().lines().count() <= 2, "{error}");
         }
-    }
-
-    #[test]
-    fn lists_read_as_sentences() {
-        assert_eq!(list(&[]), "none");
-        assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

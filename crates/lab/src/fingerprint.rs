@@ -1,17 +1,17 @@
-//! A hash that names things on disk, so it is the same with every compiler; std's promises no such thing.
+//! A hash for the names of folders, which must not change with the compiler, as that of the standard library may.
 
-/// FNV-1a with 64 bits, by Fowler, Noll and Vo (draft-eastlake-fnv). It tells apart what nobody tries to make alike.
+/// 64-bit FNV-1a by Fowler, Noll and Vo (draft-eastlake-fnv). It is no protection against forgery.
 pub struct Fingerprint(u64);
 
 impl Default for Fingerprint {
-    /// Of nothing: the offset basis.
+    /// The offset basis.
     fn default() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 }
 
 impl Fingerprint {
-    /// Adds a part; two parts are not the same as one that is both.
+    /// Adds a part, with its length: "ab", "c" is not "a", "bc".
     pub fn add(&mut self, part: &[u8]) {
         for &byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

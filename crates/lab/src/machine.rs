@@ -1,20 +1,35 @@
-//! What this machine is: its processor and its memory.
+//! This machine: its processor, its memory, and what its programs print.
 
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
-/// What a program prints, if it can be started and succeeds.
+/// What a program prints, if it succeeds.
 pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
     succeeded(Command::new(program).args(arguments))
 }
 
-/// The same of a command.
+/// The same for a command.
 pub fn succeeded(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     String::from_utf8(output.stdout).ok().map(|text| text.trim().to_string())
 }
 
-/// The processor's name, as its maker has it.
+/// "1.95.0 (…)" as (1, 95).
+pub fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The file of this program. On Linux it is the running program itself, even if `cargo lab test` has had `lab` rebuilt
+/// meanwhile.
+pub fn own_program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
+/// The processor's name.
 pub fn processor() -> Option<String> {
     let linux = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -23,7 +38,7 @@ pub fn processor() -> Option<String> {
     linux.or_else(|| output("sysctl", &["-n", "machdep.cpu.brand_string"]))
 }
 
-/// Cores that this program may use.
+/// The number of cores that this program may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }

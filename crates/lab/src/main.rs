@@ -1,44 +1,38 @@
 //! `cargo lab`: sets up, opens, runs and checks the notebooks. It knows files and programs only, neither candle nor
 //! cifar-lab, so that it is built in seconds.
 //!
+//! From the top down; each imports only what stands below it:
+//!
 //! - [`cli`]: verbs and options.
-//! - [`repository`]: where things are.
+//! - [`commands`]: what each verb does.
 //! - [`environment`]: set-up: Python packages, evcxr, kernelspec, prepared kernel folder.
+//! - [`execution`]: notebooks executed headless.
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
-//! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
-//! - [`run`]: executing notebooks headless.
-//! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
-//! - [`export`]: a notebook's cells as a plain Rust program.
-//! - [`check`]: what notebooks and kernel are checked for.
-//! - [`acceptance`]: `cargo lab test`.
-//! - [`mod@bench`]: `cargo lab bench`.
-//! - [`bundle`]: `cargo lab bundle`, for a GPU elsewhere.
 //! - [`programs`]: programs of the other crates.
-//! - [`doctor`]: what is found and what is missing.
-//! - [`machine`]: its processor and memory.
-//! - [`atomic_file`]: files that are written whole or not at all.
-//! - [`fingerprint`]: the hash that names prepared folders.
+//! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
+//! - [`repository`]: where things are.
 //! - [`steps`]: announcing what takes time.
+//! - [`atomic_file`]: files that are written whole or not at all.
 //! - [`error`]: everything that can go wrong.
+//! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
+//! - [`machine`]: its processor and memory, and what its programs say.
+//! - [`fingerprint`]: the hash that names prepared folders.
+//! - [`listing`]: numbers that a program and a notebook print.
 
-mod acceptance;
 mod atomic_file;
-mod bench;
-mod bundle;
-mod check;
 mod cli;
+mod commands;
 mod cuda;
-mod doctor;
 mod environment;
 mod error;
-mod export;
+mod execution;
 mod fingerprint;
 mod kernel;
+mod listing;
 mod machine;
 mod notebook;
 mod programs;
 mod repository;
-mod run;
 mod steps;
 
 fn main() -> std::process::ExitCode {

@@ -1,15 +1,16 @@
-//! Programs of the other crates: what needs candle is theirs, and this starts it through cargo.
+//! Programs of the other crates. What needs candle can't be a part of `lab`, which is to be compiled in seconds: it is an
+//! example of its crate, and this starts it through cargo.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 
 use crate::cuda::CudaBuild;
-use crate::error::{Error, Result};
+use crate::error::{ASK_THE_DOCTOR, CHECK_THE_DISK, Error, INSTALL_RUST, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 use crate::steps;
@@ -17,78 +18,50 @@ use crate::steps;
 /// Where programs for a GPU are built, since libcifar_lab.so has the same name in both builds.
 pub const CUDA_TARGET: &str = "target/cuda";
 
-/// Makes cargo say what [`run_cargo`] reads.
-pub const MESSAGES: &str = "--message-format=json-render-diagnostics";
+/// cargo, in the repository's folder.
+pub fn cargo(repository: &Repository, arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(repository.root());
+    settings::forget_cargo_run(&mut command, repository);
+    command
+}
 
-/// Runs cargo with [`MESSAGES`]: the programs that it has built, by their names, and how it ended.
-///
-/// # Errors
-/// Where it can't be started.
-pub fn run_cargo(command: &mut Command) -> Result<(BTreeMap<String, PathBuf>, ExitStatus)> {
-    let output = command.output().map_err(|source| Error::Start {
-        program: "cargo".to_string(),
-        source,
-        advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-    })?;
+/// Runs a cargo command that builds `what`, and returns the programs by their names.
+pub fn build(command: &mut Command, what: &str, advice: impl Into<String>) -> Result<BTreeMap<String, PathBuf>> {
+    command.args(["--quiet", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = command.output().map_err(Error::start("cargo", INSTALL_RUST))?;
+    if !output.status.success() {
+        let reason = format!("cargo ended with {}, see above", output.status);
+        return Err(Error::step(format!("compiling {what}"), reason, advice));
+    }
     let messages = String::from_utf8_lossy(&output.stdout);
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let program = |message: Value| {
         Some((message["target"]["name"].as_str()?.to_string(), PathBuf::from(message["executable"].as_str()?)))
     };
-    Ok((messages.filter_map(program).collect(), output.status))
+    Ok(messages.filter_map(program).collect())
 }
 
-/// What cargo builds.
+/// An example of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// A binary of cifar-lab.
-    Binary(&'static str),
-    /// An example of a package.
-    Example(&'static str, &'static str),
+pub struct Example {
+    /// The package.
+    pub package: &'static str,
+    /// The example.
+    pub name: &'static str,
 }
 
-impl Program {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Binary(name) | Self::Example(_, name) => name,
-        }
+impl Example {
+    /// The arguments by which cargo compiles it.
+    fn arguments(self, cuda: Option<&CudaBuild>) -> Vec<&'static str> {
+        let mut arguments = vec!["build", "--release", "--package", self.package, "--example", self.name];
+        arguments.extend(cuda.into_iter().flat_map(|cuda| ["--features", cuda.feature()]));
+        arguments
     }
 
-    /// What selects it on cargo's command line.
-    fn selection(self) -> [&'static str; 4] {
-        match self {
-            Self::Binary(name) => ["--package", "cifar-lab", "--bin", name],
-            Self::Example(package, name) => ["--package", package, "--example", name],
-        }
-    }
-
-    /// The command that compiles it.
-    fn cargo(self, cuda: Option<&CudaBuild>) -> Command {
-        let mut command = Command::new("cargo");
-        command.args(["build", "--release", "--quiet", MESSAGES]);
-        command.args(self.selection());
-        if let Some(cuda) = cuda {
-            command.args(["--features", cuda.feature()]);
-        }
-        command
-    }
-
-    /// Where cargo puts it.
-    fn path(self, target: &Path) -> PathBuf {
-        match self {
-            Self::Binary(name) => target.join("release").join(name),
-            Self::Example(_, name) => target.join("release/examples").join(name),
-        }
-    }
-
-    /// Compiles it, optimised, where that is still to be done, and returns its path; with `cuda` for a GPU.
-    ///
-    /// # Errors
-    /// Where cargo can't be started, or it does not compile.
+    /// Compiles it, optimized, unless that is done already, and returns its path; with `cuda` for a GPU.
     pub fn build(self, repository: &Repository, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
-        let mut command = self.cargo(cuda);
-        command.current_dir(repository.root()).stderr(Stdio::inherit());
-        settings::forget_cargo_run(&mut command, repository);
+        let mut command = cargo(repository, &self.arguments(cuda));
         let (target, takes) = match cuda {
             None => ("target", "3 minutes on 2 cores, once"),
             Some(cuda) => {
@@ -97,30 +70,20 @@ impl Program {
                 (CUDA_TARGET, "15 minutes on 2 cores, once")
             }
         };
-        let is_new = !self.path(&repository.root().join(target)).exists();
-        let step = is_new.then(|| steps::begin(&format!("Compiling {}", self.name()), takes));
-        let (mut programs, status) = run_cargo(&mut command)?;
+        let is_new = !repository.root().join(target).join("release/examples").join(self.name).exists();
+        let step = is_new.then(|| steps::begin(&format!("Compiling {}", self.name), takes));
+        let programs = build(&mut command, self.name, ASK_THE_DOCTOR)?;
         step.into_iter().for_each(steps::Step::end);
-        programs.remove(self.name()).filter(|_| status.success()).ok_or_else(|| Error::Step {
-            step: format!("compiling {}", self.name()),
-            reason: format!("cargo ended with {status}, see above"),
-            advice: "`cargo lab doctor` says what is missing.".to_string(),
-        })
+        let missing = || Error::step(format!("compiling {}", self.name), "cargo built no such program", ASK_THE_DOCTOR);
+        programs.get(self.name).cloned().ok_or_else(missing)
     }
 
     /// Builds it for the CPU and becomes it, with these arguments: what is run so takes seconds, and a build for a GPU a
     /// quarter of an hour.
-    ///
-    /// # Errors
-    /// As [`Self::build`], and where it can't be started.
     pub fn run(self, repository: &Repository, arguments: &[OsString]) -> Result<ExitCode> {
         let mut command = Command::new(self.build(repository, None)?);
         settings::forget_cargo_run(&mut command, repository);
-        Err(Error::Start {
-            program: self.name().to_string(),
-            source: command.args(arguments).exec(),
-            advice: "It was compiled just before; is the disk full?",
-        })
+        Err(Error::start(self.name, CHECK_THE_DISK)(command.args(arguments).exec()))
     }
 }
 
@@ -130,12 +93,9 @@ mod tests {
 
     #[test]
     fn a_build_for_a_gpu_turns_on_its_feature() {
-        let arguments = |cuda| {
-            let command = Program::Example("candle-cnn", "bench").cargo(cuda);
-            command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>()
-        };
+        let arguments = |cuda| Example { package: "candle-cnn", name: "bench" }.arguments(cuda);
         let cuda = CudaBuild { toolkit: None, capability: None };
-        assert!(!arguments(None).contains(&"--features".to_string()));
-        assert_eq!(arguments(Some(&cuda)), [arguments(None), vec!["--features".into(), "cuda".into()]].concat());
+        assert!(!arguments(None).contains(&"--features"));
+        assert_eq!(arguments(Some(&cuda)), [arguments(None), vec!["--features", "cuda"]].concat());
     }
 }

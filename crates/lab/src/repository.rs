@@ -1,22 +1,20 @@
-//! The repository: where it is, its notebooks, its minimum Rust version, and a fingerprint of its sources.
+//! The repository: its folders, notebooks, minimum Rust version, and a fingerprint of its sources.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::machine::parse_version;
 
-/// The repository that a folder lies in.
+/// A clone of the repository.
 #[derive(Clone, Debug)]
 pub struct Repository {
     root: PathBuf,
 }
 
 impl Repository {
-    /// The repository around `folder`: the nearest folder upwards with environment.yml and crates/cifar-lab.
-    ///
-    /// # Errors
-    /// [`Error::OutsideRepository`] where there is none.
+    /// The repository that contains `folder`: the closest ancestor with environment.yml and crates/cifar-lab.
     pub fn around(folder: &Path) -> Result<Self> {
         let folder = folder.canonicalize().map_err(Error::file("read", folder))?;
         folder
@@ -26,28 +24,22 @@ impl Repository {
             .ok_or(Error::OutsideRepository(folder))
     }
 
-    /// The repository around the current folder.
-    ///
-    /// # Errors
-    /// As [`Self::around`].
+    /// The repository that contains the current folder.
     pub fn current() -> Result<Self> {
         Self::around(&std::env::current_dir().map_err(Error::file("read", "."))?)
     }
 
-    /// Its topmost folder.
+    /// Its top folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder of the notebooks, which is the kernel's working directory.
+    /// The notebooks' folder, which is the kernel's working directory.
     pub fn notebooks(&self) -> PathBuf {
         self.root.join("notebooks")
     }
 
-    /// Every notebook, in reading order (they are numbered).
-    ///
-    /// # Errors
-    /// Where the folder can't be read.
+    /// All notebooks, in the order of their numbers.
     pub fn list_notebooks(&self) -> Result<Vec<PathBuf>> {
         let folder = self.notebooks();
         let mut notebooks = Vec::new();
@@ -61,10 +53,7 @@ impl Repository {
         Ok(notebooks)
     }
 
-    /// The notebook that `asked` means: a path, a name, or the beginning of a name (`00`).
-    ///
-    /// # Errors
-    /// [`Error::NoSuchNotebook`] with those that exist, [`Error::AmbiguousNotebook`] with those that fit.
+    /// The notebook called `asked`, which may be a path, a name, or the start of a name (`00`).
     pub fn find_notebook(&self, asked: &str) -> Result<PathBuf> {
         let path = Path::new(asked);
         if path.is_file() {
@@ -91,23 +80,17 @@ impl Repository {
         }
     }
 
-    /// The minimum Rust version, `rust-version` of the workspace's Cargo.toml, as (major, minor).
-    ///
-    /// # Errors
-    /// Where Cargo.toml can't be read or states none.
+    /// The minimum version of Rust, from the workspace's Cargo.toml, as (major, minor).
     pub fn rust_version(&self) -> Result<(u32, u32)> {
         let path = self.root.join("Cargo.toml");
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         text.lines()
             .filter_map(|line| line.trim().strip_prefix("rust-version"))
             .find_map(|rest| parse_version(rest.trim_start_matches([' ', '=', '"'])))
-            .ok_or(Error::BadEnvironment { path, reason: "states no rust-version".to_string() })
+            .ok_or(Error::BadEnvironment { path, reason: "it has no rust-version".to_string() })
     }
 
-    /// A fingerprint of all that goes into the compiled crate: lock file, manifests and sources, `lab` left out.
-    ///
-    /// # Errors
-    /// Where a file can't be read.
+    /// A fingerprint of everything that notebooks compile: lock file, manifests and sources of all crates but `lab`.
     pub fn source_fingerprint(&self) -> Result<u64> {
         let mut files = vec![self.root.join("Cargo.lock"), self.root.join("Cargo.toml")];
         let crates = self.root.join("crates");
@@ -129,10 +112,7 @@ impl Repository {
         Ok(fingerprint.finish())
     }
 
-    /// The names of the repository's own library crates as rustc writes them (`cifar_lab`).
-    ///
-    /// # Errors
-    /// Where the folder can't be read.
+    /// The names of the repository's crates as rustc writes them (`cifar_lab`).
     pub fn crate_names(&self) -> Result<Vec<String>> {
         let crates = self.root.join("crates");
         let mut names = Vec::new();
@@ -144,15 +124,9 @@ impl Repository {
     }
 }
 
-/// A notebook's name without folder and ending.
+/// A file's name without folder and extension.
 pub fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// "1.95.0 (…)" as (1, 95).
-pub fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -202,7 +176,7 @@ mod tests {
         assert_eq!(found(&repository.notebooks().join("01_data.ipynb").to_string_lossy()).unwrap(), "01_data");
         assert!(matches!(found("01"), Err(Error::AmbiguousNotebook { .. })));
         let error = found("7").unwrap_err().to_string();
-        assert!(error.contains("00_pipeline, 01_data and 01_data_more"), "{error}");
+        assert!(error.contains("00_pipeline, 01_data, 01_data_more"), "{error}");
         assert!(matches!(found(""), Err(Error::NoSuchNotebook { .. })));
     }
 

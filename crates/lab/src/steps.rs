@@ -1,30 +1,30 @@
-//! Steps that take time: each says what it does, how long it usually takes, and how long it took.
+//! Announcing steps that take time: what is done, how long it usually takes, how long it took.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// A step that has begun.
+/// A step under way.
 #[must_use]
 pub struct Step {
     started: Instant,
 }
 
-/// Announces a step; `usual` is how long it usually takes.
+/// Announces a step, and the time it usually takes.
 pub fn begin(what: &str, usual: &str) -> Step {
     println!("→ {what} (usually {usual})");
     Step { started: Instant::now() }
 }
 
 impl Step {
-    /// Says how long it took.
+    /// Prints how long it took.
     pub fn end(self) {
         println!("  done in {}", seconds(self.started.elapsed()));
     }
 }
 
-/// A duration as people say it: `0.4 s`, `12 s`, `2 min 5 s`, `1 h 2 min`.
+/// A duration for people: `0.4 s`, `12 s`, `2 min 5 s`, `1 h 2 min`.
 pub fn seconds(duration: Duration) -> String {
     let whole = duration.as_secs();
     match whole {
@@ -35,38 +35,27 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
-fn start_error(command: &Command, advice: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    let program = command.get_program().to_string_lossy().into_owned();
-    move |source| Error::Start { program, source, advice }
-}
-
-/// Runs a program in silence.
-///
-/// # Errors
-/// Where it can't be started or fails; then with the last line it said and `advice`.
+/// Runs a program silently. If it fails, the error has the line of its output that says most, and `advice`.
 pub fn run(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(start_error(command, advice))?;
+    let output = command.stdin(Stdio::null()).output().map_err(Error::start(name(command), advice))?;
     if output.status.success() {
         return Ok(());
     }
     let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Err(failed(step, &telling_line(&said, &output.status.to_string()), advice))
+    Err(Error::step(step, telling_line(&said, &output.status.to_string()), advice))
 }
 
-/// Runs a program whose messages go to the terminal.
-///
-/// # Errors
-/// Where it can't be started or fails.
+/// Runs a program whose output goes to the terminal.
 pub fn show(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
-    let status = command.status().map_err(start_error(command, advice))?;
-    if status.success() { Ok(()) } else { Err(failed(step, &format!("it ended with {status}, see above"), advice)) }
+    let status = command.status().map_err(Error::start(name(command), advice))?;
+    if status.success() { Ok(()) } else { Err(Error::step(step, format!("it ended with {status}, see above"), advice)) }
 }
 
-fn failed(step: &str, reason: &str, advice: &str) -> Error {
-    Error::Step { step: step.to_string(), reason: reason.to_string(), advice: advice.to_string() }
+fn name(command: &Command) -> std::borrow::Cow<'_, str> {
+    command.get_program().to_string_lossy()
 }
 
-/// The last line that speaks of an error, else the last line, else `otherwise`.
+/// The last line that mentions an error, or else the last line, or `otherwise`.
 fn telling_line(said: &str, otherwise: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().rfind(|line| line.to_lowercase().contains("error"));

@@ -1,4 +1,4 @@
-//! Lists the tensors of a file of torch.save: `cargo run -p pth --example list FILE`.
+//! Lists the tensors in a file written by torch.save: `cargo run -p pth --example list FILE`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: list FILE")?;

@@ -1,4 +1,4 @@
-//! Reads each `.pth` of a folder and writes it into another one under the same name, for `tests/with_pytorch.py`:
+//! Reads each `.pth` in one folder and writes it to another under the same name, for `tests/with_pytorch.py`:
 //! `cargo run -p pth --example rewrite FROM TO`.
 
 use std::path::Path;
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if path.extension().is_none_or(|extension| extension != "pth") {
             continue;
         }
-        let name = path.file_stem().and_then(|name| name.to_str()).ok_or("a name that is not UTF-8")?;
+        let name = path.file_stem().and_then(|name| name.to_str()).ok_or("the file name is not UTF-8")?;
         let file = std::fs::read(&path)?;
         let state = pth::StateDict::read(&file).map_err(|error| format!("{}: {error}", path.display()))?;
         let target = Path::new(to).join(format!("{name}.pth"));

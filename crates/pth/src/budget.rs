@@ -1,13 +1,13 @@
-//! The memory that reading a file may take.
+//! Limits the memory that reading a file may take.
 
 use crate::error::{Error, Result};
 
-/// What reading may take beside twice the file's length, in bytes. The description of a tensor takes ten times the bytes
-/// that it has in the file, and a view may show one number as often as it likes: what people save stays far below.
+/// The bytes of memory that reading may take on top of twice the file's length. A tensor's description takes ten times
+/// its bytes in the file, and a view may repeat one number any number of times; real checkpoints stay far below.
 #[allow(unexpected_cfgs)]
 pub const MEMORY_FLOOR: usize = if cfg!(fuzzing) { 1 << 24 } else { 1 << 30 };
 
-/// Counts the bytes taken on account of a file.
+/// Counts the bytes allocated for a file.
 pub(crate) struct Budget {
     limit: usize,
     left: usize,
@@ -28,12 +28,12 @@ impl Budget {
         Ok(())
     }
 
-    /// Makes room for `more` items in `items`. While it moves, old and new memory are both counted.
+    /// Makes room for `more` items. During reallocation both the old and the new memory count.
     pub(crate) fn reserve<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<()> {
         let wanted = items.len().saturating_add(more);
         if wanted > items.capacity() {
             let old = items.capacity();
-            // Twice the old, so that pushing one by one takes linear time.
+            // Doubling keeps repeated pushes linear.
             let new = wanted.max(old.saturating_mul(2)).max(4);
             self.take(new.saturating_mul(size_of::<T>()))?;
             items.reserve_exact(new - items.len());

@@ -1,8 +1,8 @@
-//! The types of a tensor's elements.
+//! The element types of tensors.
 
 use std::fmt;
 
-/// The type of a tensor's elements: those for which PyTorch has a storage class in its state dicts.
+/// A tensor's element type: those with a storage class in PyTorch's state dicts.
 ///
 /// ```
 /// assert_eq!(pth::DType::BF16.size(), 2);
@@ -15,9 +15,9 @@ pub enum DType {
     F32,
     /// 64-bit float.
     F64,
-    /// 16-bit float of IEEE 754.
+    /// IEEE 754 16-bit float.
     F16,
-    /// The upper 16 bits of a 32-bit float.
+    /// bfloat16: the upper 16 bits of a 32-bit float.
     BF16,
     /// 64-bit integer.
     I64,
@@ -27,9 +27,9 @@ pub enum DType {
     I16,
     /// 8-bit integer.
     I8,
-    /// 8-bit integer without sign.
+    /// Unsigned 8-bit integer.
     U8,
-    /// A byte, 0 or 1.
+    /// One byte, 0 or 1.
     Bool,
 }
 
@@ -38,7 +38,7 @@ impl DType {
     pub const ALL: [Self; 10] =
         [Self::F32, Self::F64, Self::F16, Self::BF16, Self::I64, Self::I32, Self::I16, Self::I8, Self::U8, Self::Bool];
 
-    /// The bytes of an element.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -48,11 +48,7 @@ impl DType {
         }
     }
 
-    /// The name of PyTorch's class of storages of this type, in the module `torch`.
-    ///
-    /// ```
-    /// assert_eq!(pth::DType::F16.storage_class(), "HalfStorage");
-    /// ```
+    /// The name of PyTorch's storage class for this type, in the module `torch`: `HalfStorage` for [`Self::F16`].
     pub fn storage_class(self) -> &'static str {
         match self {
             Self::F32 => "FloatStorage",

@@ -1,11 +1,11 @@
-//! What can be wrong with a file or with what is to be written.
+//! What can go wrong when reading or writing a state dict.
 
-use crate::DType;
+use crate::dtype::DType;
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a file or with what is to be written, each with the offending value.
+/// What can go wrong when reading or writing a state dict, each with the offending value.
 ///
 /// ```
 /// let error = pth::StateDict::read(b"GIF89a").unwrap_err();
@@ -19,18 +19,18 @@ pub enum Error {
     Write(#[from] std::io::Error),
 
     /// Neither a zip archive nor a pickle.
-    #[error("this is not a file of torch.save: {found}")]
+    #[error("not a file written by torch.save: {found}")]
     UnknownFormat {
-        /// What it is instead, as far as its first bytes tell, and what to do about it.
+        /// What it is instead, judging by its first bytes, and what to do about it.
         found: String,
     },
 
-    /// The file ends too early, or a length or an offset in it is wrong.
-    #[error("{what} at byte {position} needs {needed} bytes, and {left} are left: the file was cut or is damaged")]
+    /// The file ends too early, or a length or offset in it is wrong.
+    #[error("{what} at byte {position} needs {needed} bytes, but {left} are left: the file is truncated or damaged")]
     Truncated {
         /// What was being read.
         what: &'static str,
-        /// Where, counted from the start of the file or of the pickle.
+        /// Where, from the start of the file or pickle.
         position: usize,
         /// The bytes needed.
         needed: usize,
@@ -38,11 +38,11 @@ pub enum Error {
         left: usize,
     },
 
-    /// The archive's directory, which lies at its end, was not found.
-    #[error("the archive's directory is missing: the file was cut")]
+    /// The archive's directory, which is at its end, was not found.
+    #[error("the archive's directory is missing: the file is truncated")]
     NoDirectory,
 
-    /// The archive's directory points to something else than what it says.
+    /// The archive's directory points to the wrong place.
     #[error("there is no {what} at byte {position}: the archive is damaged")]
     Signature {
         /// What should be there.
@@ -51,38 +51,40 @@ pub enum Error {
         position: u64,
     },
 
-    /// A record is compressed; torch.save never does that.
-    #[error("the record {record} is compressed (method {method}), which torch.save never does: save it again with it")]
+    /// A record is compressed, which `torch.save` never does.
+    #[error(
+        "record {record} is compressed (method {method}): save the file again with torch.save, which never compresses"
+    )]
     Compressed {
         /// The record's name.
         record: String,
-        /// Zip's number of the method.
+        /// Zip's number for the method.
         method: u16,
     },
 
     /// A record is encrypted.
-    #[error("the record {record} is encrypted")]
+    #[error("record {record} is encrypted: decrypt the archive first")]
     Encrypted {
         /// The record's name.
         record: String,
     },
 
-    /// A record that a state dict has is not in the archive.
-    #[error("the archive has no record {record}: it is no state dict, or a part of it is lost")]
+    /// A record that every state dict has is missing.
+    #[error("the archive has no record {record}: it is not a state dict, or part of it is lost")]
     MissingRecord {
         /// The record's name, without the archive's.
         record: String,
     },
 
-    /// Two records have one name.
-    #[error("the archive has two records of the name {record}")]
+    /// Two records have the same name.
+    #[error("the archive has two records named {record}")]
     DuplicateRecord {
         /// The record's name.
         record: String,
     },
 
     /// A record's bytes are not those that were written.
-    #[error("the record {record} is damaged: its checksum is {found:08x}, and should be {expected:08x}")]
+    #[error("record {record} is damaged: its checksum is {found:08x}, expected {expected:08x}")]
     Checksum {
         /// The record's name.
         record: String,
@@ -93,7 +95,7 @@ pub enum Error {
     },
 
     /// The record `byteorder` says neither `little` nor `big`.
-    #[error("the byte order is {found:?}, and should be \"little\" or \"big\"")]
+    #[error("the byte order is {found:?}, expected \"little\" or \"big\"")]
     ByteOrder {
         /// What it says.
         found: String,
@@ -101,19 +103,19 @@ pub enum Error {
 
     /// A compiled model, which holds code.
     #[error(
-        "this is a TorchScript archive, which holds code: load it in Python, and save its state_dict() with torch.save"
+        "this is a TorchScript archive, which holds code: load it in Python and save its state_dict() with torch.save"
     )]
     TorchScript,
 
-    /// The format's version.
-    #[error("the file's version of the format is {found}, and 1001 is the one of torch.save's older format")]
+    /// An unknown version of the older format.
+    #[error("the file's format version is {found}, but torch.save's older format is version 1001")]
     LegacyVersion {
         /// The version found.
         found: String,
     },
 
-    /// A pickle with an instruction that no data of a state dict has.
-    #[error("instruction {opcode:#04x} at byte {position} of the pickle is unknown or not needed for tensors")]
+    /// An instruction that no state dict has.
+    #[error("instruction {opcode:#04x} at byte {position} of the pickle is unknown or not used for tensors")]
     Opcode {
         /// The instruction.
         opcode: u8,
@@ -121,15 +123,15 @@ pub enum Error {
         position: usize,
     },
 
-    /// A pickle of a protocol that is not known.
-    #[error("the pickle has protocol {found}, and 5 is the latest")]
+    /// An unknown pickle protocol.
+    #[error("the pickle has protocol {found}, but 5 is the latest known: save it with pickle_protocol=2")]
     Protocol {
         /// The protocol.
         found: u8,
     },
 
-    /// An instruction does not find what it works on.
-    #[error("instruction {opcode:#04x} at byte {position} of the pickle needs {needed}, and does not find it")]
+    /// An instruction lacks its operand.
+    #[error("instruction {opcode:#04x} at byte {position} of the pickle needs {needed}: the file is damaged")]
     Operand {
         /// The instruction.
         opcode: u8,
@@ -139,49 +141,49 @@ pub enum Error {
         needed: &'static str,
     },
 
-    /// A text is not UTF-8.
-    #[error("the text at byte {position} of the pickle is not UTF-8")]
+    /// A string is not UTF-8.
+    #[error("the string at byte {position} of the pickle is not UTF-8")]
     Text {
         /// Where in the pickle.
         position: usize,
     },
 
-    /// The file's content would take more memory than its length justifies.
-    #[error("the file's content would take more than {limit} bytes of memory, twice its length and 1 GiB: refused")]
+    /// The content would take more memory than the file's length justifies.
+    #[error("the content would take more than {limit} bytes of memory, twice the file's length plus 1 GiB")]
     Memory {
         /// The limit in bytes.
         limit: usize,
     },
 
     /// There are no named tensors.
-    #[error("{at} is {found}, not a dict of tensors{hint}")]
+    #[error("{at} is {found}, expected a dict of tensors{hint}")]
     NoStateDict {
         /// Which part of the file.
         at: String,
         /// What was found there.
         found: String,
-        /// What is there, and what can be done about it; or nothing.
+        /// What the file holds and what to do about it, or empty.
         hint: String,
     },
 
-    /// There is nothing under the keys that were asked for.
-    #[error("there is no {keys} in the file{}", if there.is_empty() { String::new() } else { format!("; there is {there}") })]
+    /// A requested key is missing.
+    #[error("the file has no {keys}{}", if there.is_empty() { String::new() } else { format!("; it has {there}") })]
     NoSuchKey {
         /// The keys, up to the first that is missing.
         keys: String,
-        /// What lies where that should be.
+        /// What is there instead.
         there: String,
     },
 
     /// More than one dict of named tensors, none of them under a usual key.
-    #[error("the file has several state dicts: {keys}; name the one that is meant by its keys")]
+    #[error("the file has several state dicts: {keys}; choose one by its keys")]
     SeveralStateDicts {
         /// Where they are.
         keys: String,
     },
 
-    /// A name of the state dict does not belong to a tensor.
-    #[error("{name} is {found}, and should be a tensor")]
+    /// A value of the state dict is not a tensor.
+    #[error("{name} is {found}, expected a tensor")]
     NotATensor {
         /// The name.
         name: String,
@@ -189,19 +191,19 @@ pub enum Error {
         found: String,
     },
 
-    /// A tensor of a kind or a type that is not read.
-    #[error("{tensor} is {found}, which is not read here: in Python, save {advice} in its place")]
+    /// A tensor of an unsupported kind or type.
+    #[error("{tensor} is {found}, which is not supported: in Python, save {advice} instead")]
     UnsupportedTensor {
         /// The tensor's name.
         tensor: String,
         /// What it is.
         found: String,
-        /// What to save in its place.
+        /// What to save instead.
         advice: String,
     },
 
     /// A tensor's description is not what PyTorch writes.
-    #[error("{tensor}: {what} is {found}, and should be {expected}")]
+    #[error("{tensor}: {what} is {found}, expected {expected}")]
     Description {
         /// The tensor's name.
         tensor: String,
@@ -213,10 +215,9 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// A tensor lies outside of its storage.
+    /// A tensor extends beyond its storage.
     #[error(
-        "{tensor}: shape {shape:?} with strides {strides:?} from element {offset} on leaves its storage of {length} \
-         elements"
+        "{tensor}: shape {shape:?} with strides {strides:?} and offset {offset} exceeds its storage of {length} elements"
     )]
     OutsideStorage {
         /// The tensor's name.
@@ -225,18 +226,18 @@ pub enum Error {
         shape: Vec<usize>,
         /// Its strides, in elements.
         strides: Vec<usize>,
-        /// Its first element.
+        /// The index of its first element.
         offset: usize,
         /// The storage's length in elements.
         length: usize,
     },
 
-    /// A storage's record has another length than its tensors say.
-    #[error("the storage {key} has {found} bytes, and should have {elements} elements of type {dtype}")]
+    /// A storage's record has the wrong length.
+    #[error("storage {key} has {found} bytes, expected {elements} elements of type {dtype}")]
     StorageLength {
         /// The storage's key.
         key: String,
-        /// Its elements, as the pickle says.
+        /// Its number of elements, according to the pickle.
         elements: usize,
         /// Their type.
         dtype: DType,
@@ -244,15 +245,15 @@ pub enum Error {
         found: usize,
     },
 
-    /// Two tensors have one name.
-    #[error("two tensors have the name {name}")]
+    /// Two tensors have the same name.
+    #[error("two tensors are named {name}")]
     DuplicateName {
         /// The name.
         name: String,
     },
 
-    /// Bytes and shape do not fit together.
-    #[error("a tensor of type {dtype} and shape {shape:?} does not have {found} bytes")]
+    /// The number of bytes does not match the shape.
+    #[error("{found} bytes do not match a tensor of type {dtype} and shape {shape:?}")]
     DataLength {
         /// The type.
         dtype: DType,
@@ -262,21 +263,21 @@ pub enum Error {
         found: usize,
     },
 
-    /// More than a zip archive holds without its extension for large files.
-    #[error("the archive would have more than 4 GiB, which this crate does not write: split the state dict")]
+    /// More than a zip archive holds without zip64.
+    #[error("the archive would exceed 4 GiB, the most this crate writes: split the state dict")]
     TooLargeToWrite,
 
-    /// The name of the archive's folder.
-    #[error("an archive cannot be called {name:?}: the name has 1 to 200 bytes and no slash")]
+    /// An invalid name for the archive.
+    #[error("{name:?} is not a valid archive name: use 1 to 200 bytes without a slash")]
     ArchiveName {
         /// The name given.
         name: String,
     },
 }
 
-/// A name from a file for an error: short, and with what a terminal might act on written out.
+/// A name from a file, shortened and escaped for an error message.
 pub(crate) fn excerpt(text: &[u8]) -> String {
-    // Longer names fill a screen and say no more.
+    // A longer name fills the screen and says no more.
     const LONGEST: usize = 80;
     let cut = &text[..text.len().min(LONGEST)];
     let mut shown: String = String::from_utf8_lossy(cut).chars().flat_map(char::escape_debug).collect();

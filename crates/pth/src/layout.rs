@@ -1,15 +1,15 @@
-//! Where a tensor's elements lie in its storage.
+//! How a tensor's elements lie in its storage.
 
 use std::borrow::Cow;
 
-use crate::DType;
 use crate::budget::Budget;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 
 /// PyTorch's own limit.
 pub(crate) const MOST_DIMENSIONS: usize = 64;
 
-/// The number of elements; None where it overflows. A dimension of size 0 makes all of it 0.
+/// The number of elements, or `None` on overflow. A dimension of size 0 makes it 0.
 pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     if shape.contains(&0) {
         return Some(0);
@@ -17,25 +17,25 @@ pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
 }
 
-/// The number of bytes; None where it overflows.
+/// The number of bytes, or `None` on overflow.
 pub(crate) fn byte_count(dtype: DType, shape: &[usize]) -> Option<usize> {
     element_count(shape)?.checked_mul(dtype.size())
 }
 
-/// A tensor's place in a storage.
+/// A tensor's layout in its storage.
 pub(crate) struct Layout<'s> {
     pub(crate) dtype: DType,
     pub(crate) shape: &'s [usize],
-    /// In elements, as many as `shape` has.
+    /// In elements, one per dimension.
     pub(crate) strides: &'s [usize],
-    /// The first element.
+    /// The index of the first element.
     pub(crate) offset: usize,
     pub(crate) big_endian: bool,
 }
 
 impl Layout<'_> {
-    /// The elements in row-major order, little-endian: the storage's own bytes where they lie so, else a copy.
-    /// All of them are counted against the budget, since a hostile file has the same bytes in many tensors.
+    /// The elements in row-major order, little-endian: borrowed if the storage has them so, else a copy. Borrowed ones
+    /// count toward the budget too, because many tensors of a hostile file may share the same bytes.
     pub(crate) fn gather<'a>(&self, name: &[u8], storage: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>> {
         let size = self.dtype.size();
         let outside = || Error::OutsideStorage {
@@ -59,7 +59,7 @@ impl Layout<'_> {
         let bytes = count.checked_mul(size).ok_or_else(outside)?;
         budget.take(bytes)?;
         if self.is_contiguous() && (!self.big_endian || size == 1) {
-            // In bounds: without gaps the last element is offset + count − 1, which was checked above.
+            // In bounds: the last element of a contiguous tensor is offset + count − 1, checked above.
             return Ok(Cow::Borrowed(&storage[self.offset * size..][..count * size]));
         }
         let mut data = Vec::with_capacity(bytes);
@@ -72,7 +72,7 @@ impl Layout<'_> {
             } else {
                 data.extend_from_slice(element);
             }
-            // Counts up as an odometer does, the last dimension fastest.
+            // Counts up like an odometer, the last dimension fastest.
             for dimension in (0..self.shape.len()).rev() {
                 index[dimension] += 1;
                 if index[dimension] < self.shape[dimension] {
@@ -89,7 +89,7 @@ impl Layout<'_> {
     fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(self.strides).rev().all(|(&length, &stride)| {
-            // A dimension of size 1 is never stepped along: its stride means nothing.
+            // The stride of a dimension of size 1 is never used.
             let fits = length == 1 || stride == expected;
             expected *= length;
             fits

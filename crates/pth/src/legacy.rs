@@ -1,16 +1,16 @@
-//! The format of torch.save before PyTorch 1.6: five pickles (a magic number, the version, facts about the system, the
-//! object, the storages' keys), then each storage's length and bytes. Source: `_legacy_save` in `torch/serialization.py`.
+//! The format of `torch.save` before PyTorch 1.6: five pickles (magic number, version, system info, the object, the
+//! storages' keys), then each storage's length and bytes. Source: `_legacy_save` in `torch/serialization.py`.
 
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Pickle;
 use crate::storage::{Elements, StorageId};
-use crate::zip_read::Cursor;
 
-/// The magic number 0x1950a86a20f9469cfc6c, as its bytes in the pickle and, in protocols 0 and 1, as its digits.
+/// The magic number 0x1950a86a20f9469cfc6c as little-endian bytes and, for protocols 0 and 1, as decimal digits.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const MAGIC_DIGITS: &str = "119547037146038801333356";
-/// The only version there has been since.
+/// The only version ever used.
 const VERSION: i64 = 1001;
 
 pub(crate) struct Legacy<'a> {
@@ -31,7 +31,7 @@ impl<'a> Legacy<'a> {
         let magic = next(budget)?;
         if !magic.root().is_big_integer(&MAGIC, MAGIC_DIGITS) {
             let found =
-                format!("it is a pickle of {}, made by pickle.dump or another program", magic.root().describe());
+                format!("it is a pickle of {}, written by pickle.dump or another program", magic.root().describe());
             return Err(Error::UnknownFormat { found });
         }
         let version = next(budget)?;
@@ -43,7 +43,7 @@ impl<'a> Legacy<'a> {
         let big_endian = system.root().get("little_endian").and_then(|value| value.as_bool()) == Some(false);
         let object = next(budget)?;
         let keys = next(budget)?;
-        // A storage's length is in elements, whose type only the object's pickle knows.
+        // A storage's length is in elements, whose size only the object's pickle tells.
         let mut types: Vec<(&str, Elements)> = Vec::new();
         for id in object.persistent_ids().filter(|id| StorageId::is_one(*id)) {
             let id = StorageId::read(id)?;

@@ -1,9 +1,9 @@
-//! PyTorch state dicts, written and read without PyTorch.
+//! Reads and writes PyTorch state dicts without PyTorch.
 //!
-//! `torch.save(net.state_dict(), "net.pth")` makes a zip archive: a pickle that describes the tensors, and a record of
-//! raw bytes for each storage. This crate writes that archive as PyTorch 2 lays it out, and reads it and the format
-//! that came before it. Reading executes nothing: a pickle is a program, and here its instructions build a description
-//! (the name of a function and its arguments), which is then looked at. What is no tensor is stepped over.
+//! `torch.save(net.state_dict(), "net.pth")` writes a zip archive: a pickle that describes the tensors, and one record
+//! of raw bytes per storage. This crate writes the layout of PyTorch 2, and reads it and the older format that preceded
+//! it. Reading executes nothing: a pickle is a program, but here a call is only recorded (the function's name and its
+//! arguments) and then inspected. Anything that is not a tensor is skipped.
 //!
 //! ```
 //! use pth::{DType, StateDict, Tensor};
@@ -20,23 +20,24 @@
 //! # Ok::<(), pth::Error>(())
 //! ```
 //!
-//! | module | what it holds |
+//! | item | what it is |
 //! |---|---|
-//! | [`StateDict`] | named tensors in order: the crate's two verbs, `read` and `write` |
-//! | [`Tensor`], [`DType`] | bytes with a shape and a type |
-//! | [`pickle`] | the reader of pickles, for other data than state dicts |
-//! | [`numpy`] | arrays of NumPy inside a pickle |
+//! | [`StateDict`] | named tensors in order, with `read` and `write` |
+//! | [`Tensor`], [`DType`] | bytes with a shape and an element type |
+//! | [`pickle`] | the pickle reader, for data other than state dicts |
+//! | [`numpy`] | NumPy arrays in a pickle |
 //! | [`Error`] | what can be wrong with a file |
 //!
 //! # What a hostile file can do
-//! It gives an error. No function calls itself, so no nesting exhausts the stack; every loop takes at least a byte of
-//! the file a turn; and all memory that is taken on account of the file, that of all tensors included, is counted
-//! against a limit of twice its length and [`MEMORY_FLOOR`]. Tensors borrow the file's bytes where they lie there as
-//! they are, and are copied, once for each view, only where they have strides or the other byte order.
+//! Cause an error, and no more. Nothing is recursive, so deep nesting can't overflow the stack; every loop consumes at
+//! least one byte of the file per iteration; and all memory allocated for the file, tensors included, counts toward a
+//! limit of twice its length plus [`MEMORY_FLOOR`]. Tensors borrow the file's bytes; only strided or big-endian ones are
+//! copied, once per view.
 
 #![forbid(unsafe_code)]
 
 mod budget;
+mod cursor;
 mod dtype;
 mod error;
 mod format;

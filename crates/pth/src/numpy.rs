@@ -1,18 +1,19 @@
-//! Arrays and numbers of NumPy inside a pickle, as in the python layout of CIFAR-10.
+//! NumPy arrays and scalars in a pickle, as in CIFAR-10's Python layout.
 //!
-//! An array is pickled as a call of `_reconstruct`, whose state holds the shape, the type and the bytes; since protocol 5
-//! as a call of `_frombuffer`; a number as a call of `scalar`. Source: `array_reduce`, `array_reduce_ex_picklebuffer`,
+//! An array is pickled as a call to `_reconstruct` whose state holds shape, type and bytes, or in protocol 5 as a call to
+//! `_frombuffer`; a scalar is a call to `scalar`. Source: `array_reduce`, `array_reduce_ex_picklebuffer`,
 //! `arraydescr_reduce` and `gentype_reduce` in NumPy's C sources.
 
 use std::borrow::Cow;
 
 use crate::budget::Budget;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::layout::{self, Layout};
 use crate::pickle::Node;
-use crate::{DType, Tensor};
+use crate::tensor::Tensor;
 
-/// An array: its bytes are borrowed where they lie in row-major order and little-endian.
+/// The NumPy array `node`. Row-major little-endian data is borrowed, anything else copied.
 ///
 /// ```
 /// use pth::pickle::Pickle;
@@ -28,7 +29,8 @@ use crate::{DType, Tensor};
 /// ```
 ///
 /// # Errors
-/// Where the value is no array, or one of another type than [`DType`] has; `name` is for the message.
+/// [`Error::Description`] or [`Error::DataLength`] if the value is not an array of a [`DType`]; `name` appears in the
+/// message.
 pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
     let wrong = |what: &'static str, found: String, expected: &'static str| Error::Description {
         tensor: name.to_string(),
@@ -53,7 +55,7 @@ pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
         _ => None,
     };
     let (shape, dtype, column_major, data) =
-        parts.ok_or_else(|| wrong("the value", node.describe(), "an array of NumPy"))?;
+        parts.ok_or_else(|| wrong("the value", node.describe(), "a NumPy array"))?;
     let sizes = shape.items().filter(|sizes| sizes.len() <= layout::MOST_DIMENSIONS);
     let shape: Option<Vec<usize>> = sizes.and_then(|sizes| sizes.map(|size| size.as_usize()).collect());
     let shape = shape.ok_or_else(|| wrong("the shape", "something else".into(), "a tuple of at most 64 sizes"))?;
@@ -78,11 +80,11 @@ pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
     for place in 0..shape.len() {
         let dimension = if column_major { place } else { shape.len() - 1 - place };
         strides[dimension] = step;
-        // No overflow matters: an array with a size of 0 has no elements to step to.
+        // Overflow is harmless: an array with a size of 0 has no elements to reach.
         step = step.saturating_mul(shape[dimension]);
     }
     let layout = Layout { dtype, shape: &shape, strides: &strides, offset: 0, big_endian };
-    // A copy has as many bytes as the array has in the file.
+    // A copy takes as many bytes as the array has in the file.
     let mut budget = Budget::new(data.len());
     let data = match data {
         Cow::Borrowed(data) => layout.gather(name.as_bytes(), data, &mut budget)?,
@@ -91,7 +93,7 @@ pub fn array<'a>(node: Node<'_, 'a>, name: &str) -> Result<Tensor<'a>> {
     Tensor::new(dtype, shape, data)
 }
 
-/// An integer: Python's own, or a number of NumPy of at most 64 bits.
+/// An integer: Python's own, or a NumPy integer of at most 64 bits. `None` for anything else.
 ///
 /// ```
 /// use pth::pickle::Pickle;
@@ -123,7 +125,7 @@ pub fn integer(node: Node) -> Option<i64> {
     }
 }
 
-/// A type's code, as `u1`, and whether its numbers are big-endian.
+/// A dtype's code, such as `u1`, and whether it is big-endian.
 fn type_code<'a>(dtype: Node<'_, 'a>) -> Option<(&'a str, bool)> {
     let call = dtype.call().filter(|call| call.module == "numpy" && call.name == "dtype")?;
     let code = call.arguments.items()?.next()?.as_text()?;
@@ -131,11 +133,11 @@ fn type_code<'a>(dtype: Node<'_, 'a>) -> Option<(&'a str, bool)> {
     Some((code, order == Some(">")))
 }
 
-/// Bytes, also as Python 3 writes them in protocols that have none: a text with a character for each.
+/// Bytes, also as Python 3 writes them in protocols without a bytes type: a string with one character per byte.
 fn bytes<'a>(node: Node<'_, 'a>) -> Option<Cow<'a, [u8]>> {
     if let Some(bytes) = node.as_bytes() {
         return Some(Cow::Borrowed(bytes));
     }
-    let bytes = node.encoded()?.chars().map(|character| u8::try_from(character).ok());
+    let bytes = node.latin1()?.chars().map(|character| u8::try_from(character).ok());
     Some(Cow::Owned(bytes.collect::<Option<_>>()?))
 }

@@ -1,35 +1,36 @@
-//! The pickle of a state dict, byte for byte as Python's pickler writes it in protocol 2: each text and tuple is given
-//! a number in the order in which they come, and what came before is called up by its number.
+//! The pickle of a state dict, byte for byte as Python's pickler writes it in protocol 2: each new object gets the next
+//! memo index, and what was written before is recalled by its index.
 
+use std::collections::HashMap;
+
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::{DType, StateDict};
+use crate::tensor::Tensor;
 
-/// As many entries as Python's pickler sets in one go.
+/// The most entries that Python's pickler sets at once.
 const BATCH: usize = 1000;
 
 #[derive(Default)]
 struct Pickler {
     out: Vec<u8>,
-    kept: u32,
-    ordered_dict: Option<u32>,
-    rebuild: Option<u32>,
-    storage: Option<u32>,
-    cpu: Option<u32>,
-    classes: [Option<u32>; DType::ALL.len()],
+    /// The next memo index.
+    next: u32,
+    /// The memo index of each name that is written only once.
+    known: HashMap<&'static str, u32>,
 }
 
-/// The pickle of an `OrderedDict` of these tensors, with the position as each storage's key.
-pub(crate) fn state_dict(state: &StateDict) -> Result<Vec<u8>> {
+/// The pickle of an `OrderedDict` of these tensors; a tensor's position is its storage's key.
+pub(crate) fn state_dict<'t>(tensors: impl Iterator<Item = (&'t str, &'t Tensor<'t>)>) -> Result<Vec<u8>> {
     let mut to = Pickler::default();
     to.out.extend([0x80, 2]);
     to.empty_ordered_dict();
-    let entries: Vec<_> = state.iter().enumerate().collect();
+    let entries: Vec<_> = tensors.enumerate().collect();
     for batch in entries.chunks(BATCH) {
         if batch.len() > 1 {
             to.out.push(b'(');
         }
         for &(key, (name, tensor)) in batch {
-            to.text(name)?;
+            to.text(name);
             to.tensor(tensor.dtype(), tensor.shape(), key, tensor.data().len())?;
         }
         to.out.push(if batch.len() > 1 { b'u' } else { b's' });
@@ -39,15 +40,15 @@ pub(crate) fn state_dict(state: &StateDict) -> Result<Vec<u8>> {
 }
 
 impl Pickler {
-    /// Gives what was just written its number.
-    fn keep(&mut self) -> u32 {
-        let index = self.kept;
-        self.kept += 1;
-        self.numbered(b'q', b'r', index);
+    /// Gives what was just written the next memo index.
+    fn memoize(&mut self) -> u32 {
+        let index = self.next;
+        self.next += 1;
+        self.indexed(b'q', b'r', index);
         index
     }
 
-    fn numbered(&mut self, short: u8, long: u8, index: u32) {
+    fn indexed(&mut self, short: u8, long: u8, index: u32) {
         match u8::try_from(index) {
             Ok(index) => self.out.extend([short, index]),
             Err(_) => {
@@ -57,35 +58,34 @@ impl Pickler {
         }
     }
 
-    /// Calls up what has a number, or writes it and gives it one.
-    fn once(&mut self, known: Option<u32>, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<Option<u32>> {
-        match known {
-            Some(index) => self.numbered(b'h', b'j', index),
-            None => {
-                write(self)?;
-                return Ok(Some(self.keep()));
-            }
+    /// Recalls `name`, or writes and memoizes it.
+    fn once(&mut self, name: &'static str, write: impl FnOnce(&mut Self)) {
+        if let Some(&index) = self.known.get(name) {
+            return self.indexed(b'h', b'j', index);
         }
-        Ok(known)
+        write(self);
+        let index = self.memoize();
+        self.known.insert(name, index);
     }
 
-    fn global(&mut self, module: &str, name: &str) -> Result<()> {
-        self.out.extend(format!("c{module}\n{name}\n").as_bytes());
-        Ok(())
+    fn global(&mut self, module: &str, name: &'static str) {
+        self.once(name, |to| to.out.extend(format!("c{module}\n{name}\n").as_bytes()));
     }
 
-    fn raw_text(&mut self, text: &str) -> Result<()> {
-        let length = u32::try_from(text.len()).map_err(|_| Error::TooLargeToWrite)?;
+    fn constant(&mut self, text: &'static str) {
+        self.once(text, |to| to.raw_text(text));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.raw_text(text);
+        self.memoize();
+    }
+
+    fn raw_text(&mut self, text: &str) {
         self.out.push(b'X');
-        self.out.extend(length.to_le_bytes());
+        // A text of 4 GiB makes a pickle that the archive refuses.
+        self.out.extend((text.len() as u32).to_le_bytes());
         self.out.extend(text.as_bytes());
-        Ok(())
-    }
-
-    fn text(&mut self, text: &str) -> Result<()> {
-        self.raw_text(text)?;
-        self.keep();
-        Ok(())
     }
 
     fn integer(&mut self, value: usize) {
@@ -98,7 +98,7 @@ impl Pickler {
             self.out.push(b'J');
             self.out.extend(value.to_le_bytes());
         } else {
-            // As few bytes as hold it, and one more where the last would look like a sign.
+            // The fewest bytes that hold it, and a zero where the last would read as a minus sign.
             let bytes = (value as u64).to_le_bytes();
             let length = 8 - value.leading_zeros() as usize / 8;
             let sign = usize::from(bytes[length - 1] >= 0x80);
@@ -120,33 +120,27 @@ impl Pickler {
         values.iter().for_each(|&value| self.integer(value));
         // TUPLE1 to TUPLE3, or TUPLE from the mark on.
         self.out.push(if values.len() > 3 { b't' } else { 0x84 + values.len() as u8 });
-        self.keep();
+        self.memoize();
     }
 
     fn empty_ordered_dict(&mut self) {
-        let known = self.ordered_dict;
-        // Writing a name cannot fail.
-        self.ordered_dict = self.once(known, |to| to.global("collections", "OrderedDict")).unwrap_or(known);
+        self.global("collections", "OrderedDict");
         self.out.extend(b")R");
-        self.keep();
+        self.memoize();
     }
 
     fn tensor(&mut self, dtype: DType, shape: &[usize], key: usize, bytes: usize) -> Result<()> {
-        let known = self.rebuild;
-        self.rebuild = self.once(known, |to| to.global("torch._utils", "_rebuild_tensor_v2"))?;
+        self.global("torch._utils", "_rebuild_tensor_v2");
         self.out.extend(b"((");
-        let known = self.storage;
-        self.storage = self.once(known, |to| to.raw_text("storage"))?;
-        let class = dtype as usize;
-        let known = self.classes[class];
-        self.classes[class] = self.once(known, |to| to.global("torch", dtype.storage_class()))?;
-        self.text(&key.to_string())?;
-        let known = self.cpu;
-        self.cpu = self.once(known, |to| to.raw_text("cpu"))?;
+        self.constant("storage");
+        self.global("torch", dtype.storage_class());
+        self.text(&key.to_string());
+        self.constant("cpu");
         self.integer(bytes / dtype.size());
         self.out.push(b't');
-        self.keep();
+        self.memoize();
         self.out.push(b'Q');
+        // The offset.
         self.integer(0);
         self.integers(shape);
         let mut strides = vec![1; shape.len()];
@@ -156,13 +150,13 @@ impl Pickler {
             strides[dimension - 1] = stride.ok_or(Error::TooLargeToWrite)?;
         }
         self.integers(&strides);
-        // requires_grad, and the hooks of the backward pass.
+        // requires_grad, then the hooks of the backward pass.
         self.out.push(0x89);
         self.empty_ordered_dict();
         self.out.push(b't');
-        self.keep();
+        self.memoize();
         self.out.push(b'R');
-        self.keep();
+        self.memoize();
         Ok(())
     }
 }

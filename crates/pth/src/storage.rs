@@ -1,15 +1,15 @@
-//! What a pickle says of a storage, the stretch of memory that one or more tensors lie in:
+//! How a pickle names a storage, the memory that one or more tensors share:
 //! `('storage', torch.FloatStorage, '0', 'cpu', 6)`.
 
-use crate::DType;
+use crate::dtype::DType;
 use crate::error::{Error, Result, excerpt};
 use crate::pickle::Node;
 
-/// PyTorch's keys are small numbers (a few more digits in the older format).
+/// PyTorch's keys are small integers, with a few more digits in the older format.
 const LONGEST_KEY: usize = 255;
 
-/// Storages of types that [`DType`] lacks: class, name of the type, bytes of an element. Those of a file in the older
-/// format have to be stepped over.
+/// Storage classes of types that [`DType`] lacks: class, type name, bytes per element. In the older format these have to
+/// be skipped.
 const OTHER_CLASSES: [(&str, &str, usize); 8] = [
     ("ComplexFloatStorage", "complex64", 8),
     ("ComplexDoubleStorage", "complex128", 16),
@@ -25,7 +25,7 @@ const OTHER_CLASSES: [(&str, &str, usize); 8] = [
 #[derive(Clone, Copy)]
 pub(crate) enum Elements {
     Of(DType),
-    /// A type that is not read: its name and its bytes.
+    /// An unsupported type: its name and bytes per element.
     Other(&'static str, usize),
 }
 
@@ -37,7 +37,7 @@ impl Elements {
             .or_else(|| other().map(|&(_, name, size)| Self::Other(name, size)))
     }
 
-    /// The bytes of an element.
+    /// Bytes per element.
     pub(crate) fn size(self) -> usize {
         match self {
             Self::Of(dtype) => dtype.size(),
@@ -46,26 +46,25 @@ impl Elements {
     }
 }
 
-/// A storage by its key.
+/// A reference to a storage.
 pub(crate) struct StorageId<'a> {
     pub(crate) elements: Elements,
     pub(crate) key: &'a str,
     pub(crate) count: usize,
-    /// The part of it that the tensor's own storage is, as first element and count; files from before PyTorch 0.4 have
-    /// such storages.
+    /// The part of it that is the tensor's own storage: first element and count. Written before PyTorch 0.4.
     pub(crate) part: Option<(usize, usize)>,
 }
 
 impl<'a> StorageId<'a> {
     /// # Errors
-    /// [`Error::Description`] where `id` is something else.
+    /// [`Error::Description`] if `id` is something else.
     pub(crate) fn read(id: Node<'_, 'a>) -> Result<Self> {
         let mut fields = id.items().into_iter().flatten();
         let mut next = || fields.next();
         let (kind, class, key, _device, count, view) = (next(), next(), next(), next(), next(), next());
         let wrong = |found: String| Error::Description {
-            tensor: "a storage's id".into(),
-            what: "it",
+            tensor: "a storage".into(),
+            what: "its id",
             found,
             expected: "a tuple ('storage', class, key, device, number of elements)",
         };
@@ -78,7 +77,7 @@ impl<'a> StorageId<'a> {
         let key = key.and_then(|key| key.as_text()).filter(|key| key.len() <= LONGEST_KEY);
         let count = count.and_then(|count| count.as_usize());
         let (Some(elements), Some(key), Some(count)) = (elements, key, count) else {
-            return Err(wrong("one with another class, key or length".into()));
+            return Err(wrong("a tuple with another class, key or length".into()));
         };
         let part = match view.filter(|view| !view.is_none()) {
             None => None,
@@ -90,16 +89,16 @@ impl<'a> StorageId<'a> {
         Ok(Self { elements, key, count, part })
     }
 
-    /// Whether the id is of a storage. In the older format, a whole module's classes have ids too.
+    /// Whether this is a storage's id. In the older format, a pickled module's classes have ids too.
     pub(crate) fn is_one(id: Node<'_, '_>) -> bool {
         let kind = id.items().and_then(|mut fields| fields.next());
         kind.and_then(|kind| kind.as_text()) == Some("storage")
     }
 
-    /// The tensor's storage among the `bytes` of the one with its key.
+    /// The tensor's storage, given the `bytes` of the record with its key.
     ///
     /// # Errors
-    /// Where they are not as many as they should be, or the part lies outside.
+    /// [`Error::StorageLength`] if the number of bytes is wrong or the part lies outside them.
     pub(crate) fn of<'b>(&self, dtype: DType, bytes: &'b [u8]) -> Result<&'b [u8]> {
         let size = dtype.size();
         let wrong = || Error::StorageLength {

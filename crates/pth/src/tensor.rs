@@ -1,13 +1,14 @@
-//! Bytes with a shape and a type.
+//! Bytes with a shape and an element type.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::{DType, layout};
+use crate::layout;
 
-/// A tensor's elements as bytes, in row-major order without gaps, little-endian.
+/// A tensor's elements as contiguous, row-major, little-endian bytes.
 ///
 /// ```
 /// use pth::{DType, Tensor};
@@ -24,7 +25,7 @@ pub struct Tensor<'a> {
     data: Bytes<'a>,
 }
 
-/// Bytes that a clone shares.
+/// Bytes, shared between clones.
 #[derive(Clone, Debug, Eq)]
 enum Bytes<'a> {
     Borrowed(&'a [u8]),
@@ -49,10 +50,10 @@ impl PartialEq for Bytes<'_> {
 }
 
 impl<'a> Tensor<'a> {
-    /// A tensor from its bytes, borrowed or owned. A tensor without dimensions (`shape` empty) has one element.
+    /// A tensor from its bytes, borrowed or owned. A scalar (empty `shape`) has one element.
     ///
     /// # Errors
-    /// [`Error::DataLength`] where the bytes are not as many as the shape and the type say.
+    /// [`Error::DataLength`] if the number of bytes does not match shape and type.
     pub fn new(dtype: DType, shape: Vec<usize>, data: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
         let data = match data.into() {
             Cow::Borrowed(bytes) => Bytes::Borrowed(bytes),
@@ -66,11 +67,6 @@ impl<'a> Tensor<'a> {
 
     /// A tensor of 32-bit floats.
     ///
-    /// ```
-    /// assert_eq!(pth::Tensor::from_f32(&[], &[1.0])?.data(), [0, 0, 0x80, 0x3f]);
-    /// # Ok::<(), pth::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// As [`Self::new`].
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Result<Tensor<'static>> {
@@ -78,17 +74,17 @@ impl<'a> Tensor<'a> {
         Tensor::new(DType::F32, shape.to_vec(), data)
     }
 
-    /// The elements' type.
+    /// The element type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The size of each dimension; empty for a tensor without dimensions.
+    /// The size of each dimension; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements' bytes. Tensors of a file that are the same view of the same storage have them at the same place.
+    /// The elements' bytes. Tensors read from the same view of the same storage share one address.
     pub fn data(&self) -> &[u8] {
         &self.data
     }

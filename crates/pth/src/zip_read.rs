@@ -1,9 +1,10 @@
-//! The records of a zip archive of stored (not compressed) files, in place.
+//! The records of a zip archive of stored (uncompressed) files, in place.
 //!
-//! Own code and not a zip library, because records are handed out as slices of the file, and a hostile directory must
-//! not cost more memory than the file has. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
+//! Not a zip library, because records are returned as slices of the file, and a hostile directory must not take more
+//! memory than the file. Source: PKWARE's APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.3.
 
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result, excerpt};
 
 const LOCAL_HEADER: u32 = 0x0403_4b50;
@@ -11,63 +12,22 @@ const DIRECTORY_HEADER: u32 = 0x0201_4b50;
 const END: u32 = 0x0605_4b50;
 const END_64: u32 = 0x0606_4b50;
 const END_64_LOCATOR: u32 = 0x0706_4b50;
-/// The end record's length without its comment.
+/// The length of the end record, without its comment.
 const END_LENGTH: usize = 22;
-/// A comment's length has 16 bits.
+/// A comment's length is a 16-bit number.
 const LONGEST_COMMENT: usize = u16::MAX as usize;
-/// A record's entry in the directory, without its name.
+/// The length of a directory entry, without its name.
 const DIRECTORY_ENTRY: usize = 46;
-/// The extra field that holds what does not fit into 32 bits.
+/// The extra field for numbers that don't fit in 32 bits.
 const EXTRA_64: u16 = 1;
 
-/// A fuzzer that had to find right checksums would see nothing behind them.
+/// Off under the fuzzer, which would not find valid checksums.
 #[allow(unexpected_cfgs)]
 const CHECK_SUMS: bool = !cfg!(fuzzing);
 
-/// Bytes that are read one after the other.
-#[derive(Clone, Copy)]
-pub(crate) struct Cursor<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    pub(crate) fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8]> {
-        let left = self.bytes.len().saturating_sub(self.at);
-        if length > left {
-            return Err(Error::Truncated { what, position: self.at, needed: length, left });
-        }
-        let taken = &self.bytes[self.at..][..length];
-        self.at += length;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N]> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N, what)?);
-        Ok(array)
-    }
-
-    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8> {
-        Ok(self.array::<1>(what)?[0])
-    }
-
-    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16> {
-        self.array(what).map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64> {
-        self.array(what).map(u64::from_le_bytes)
-    }
-}
-
 #[derive(Debug)]
 struct Record<'a> {
-    /// Without the archive's name and the slash.
+    /// Without the archive's name and slash.
     name: &'a [u8],
     header: u64,
     length: u64,
@@ -90,14 +50,14 @@ impl<'a> Records<'a> {
     pub(crate) fn open(file: &'a [u8], budget: &mut Budget) -> Result<Self> {
         let (count, start) = find_directory(file)?;
         let mut cursor = Cursor { bytes: file, at: usize::try_from(start).unwrap_or(usize::MAX) };
-        // Each entry takes bytes of the file: a count that is too large ends in an error before much is reserved.
+        // An entry takes bytes of the file, so the file's length bounds what a false count can reserve.
         let possible = file.len().saturating_sub(cursor.at) / DIRECTORY_ENTRY;
         let mut records = Vec::new();
         budget.reserve(&mut records, usize::try_from(count).unwrap_or(usize::MAX).min(possible))?;
         let mut folder: Option<&[u8]> = None;
         for _ in 0..count {
             let mut record = directory_entry(&mut cursor)?;
-            // The archive's name is what stands before the first slash of the first record, as PyTorch has it.
+            // As in PyTorch, the archive's name is what precedes the first slash of the first record.
             let folder = *folder.get_or_insert_with(|| {
                 &record.name[..record.name.iter().position(|&byte| byte == b'/').map_or(0, |slash| slash + 1)]
             });
@@ -113,7 +73,7 @@ impl<'a> Records<'a> {
         Ok(Self { file, records })
     }
 
-    /// Whether there is a record of this name.
+    /// Whether a record has this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.records.binary_search_by_key(&name.as_bytes(), |record| record.name).is_ok()
     }
@@ -136,12 +96,12 @@ impl<'a> Records<'a> {
         if cursor.u32(what)? != LOCAL_HEADER {
             return Err(Error::Signature { what, position: record.header });
         }
-        // What lies between is in the directory too.
+        // These fields are in the directory too.
         cursor.take(22, what)?;
         let (name_length, extra_length) = (cursor.u16(what)?, cursor.u16(what)?);
         cursor.take(usize::from(name_length) + usize::from(extra_length), what)?;
         let bytes = cursor.take(usize::try_from(record.length).unwrap_or(usize::MAX), "a record")?;
-        // Once only: many tensors may share a record.
+        // Only once: many tensors may share a record.
         if !record.checked && CHECK_SUMS {
             let found = crc32fast::hash(bytes);
             if found != record.checksum {
@@ -154,7 +114,7 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The number of records and where the directory starts.
+/// The number of records and the start of the directory.
 fn find_directory(file: &[u8]) -> Result<(u64, u64)> {
     let last = file.len().checked_sub(END_LENGTH).ok_or(Error::NoDirectory)?;
     let first = last.saturating_sub(LONGEST_COMMENT);
@@ -167,7 +127,7 @@ fn find_directory(file: &[u8]) -> Result<(u64, u64)> {
     if count < u16::MAX && start < u32::MAX {
         return Ok((count.into(), start.into()));
     }
-    // The larger numbers are in another record, whose place is in a third one just before this.
+    // Larger numbers are in the 64-bit end record; its locator comes right before this one.
     let what = "the directory's 64-bit end record";
     let locator = end.checked_sub(20).ok_or(Error::NoDirectory)?;
     let mut cursor = Cursor { bytes: file, at: locator };
@@ -187,7 +147,7 @@ fn find_directory(file: &[u8]) -> Result<(u64, u64)> {
 }
 
 fn directory_entry<'a>(cursor: &mut Cursor<'a>) -> Result<Record<'a>> {
-    let what = "an entry of the directory";
+    let what = "a directory entry";
     let position = cursor.at as u64;
     if cursor.u32(what)? != DIRECTORY_HEADER {
         return Err(Error::Signature { what, position });
@@ -215,10 +175,10 @@ fn directory_entry<'a>(cursor: &mut Cursor<'a>) -> Result<Record<'a>> {
             }
         }
     }
-    // Bit 0 is encryption. A stored record has one length.
+    // Bit 0 means encrypted. A stored record's two lengths are equal.
     let encrypted = flags & 1 == 1;
     let method = if method == 0 && compressed != length && !encrypted {
-        return Err(Error::Signature { what: "stored record of one length", position });
+        return Err(Error::Signature { what: "stored record with equal lengths", position });
     } else {
         method
     };

@@ -1,11 +1,11 @@
-//! Writes a zip archive byte for byte as PyTorch's writer does (`caffe2/serialize/inline_container.cc`): records are
-//! stored, start at multiples of 64 bytes, and carry their lengths behind them.
+//! Writes a zip archive byte for byte as PyTorch does (`caffe2/serialize/inline_container.cc`): records are stored
+//! uncompressed, start at multiples of 64 bytes, and are followed by their lengths.
 
 use std::io::Write;
 
 use crate::error::{Error, Result};
 
-/// Where a record's bytes start: at a multiple of this, so that a mapped file can be used as it is.
+/// A record's bytes start at a multiple of this, so that a memory-mapped file can be used in place.
 pub(crate) const ALIGNMENT: usize = 64;
 /// Names are UTF-8.
 const FLAG_UTF8: u16 = 1 << 11;
@@ -26,7 +26,7 @@ pub(crate) struct Archive<'n, W> {
     name: &'n str,
     at: usize,
     entries: Vec<Entry>,
-    /// Of the checksums of all records that are not empty, as PyTorch combines them.
+    /// The checksums of all non-empty records, combined as PyTorch does.
     checksums: u64,
 }
 
@@ -47,14 +47,14 @@ impl<'n, W: Write> Archive<'n, W> {
         let length = u32::try_from(bytes.len()).map_err(|_| Error::TooLargeToWrite)?;
         let checksum = crc32fast::hash(bytes);
         let flags = if bytes.is_empty() { FLAG_UTF8 } else { FLAG_UTF8 | FLAG_DESCRIPTOR };
-        // A local header has 30 bytes, its extra field's own header 4.
+        // A local header takes 30 bytes, the extra field's header 4.
         let padding = (self.at + 30 + name.len() + 4).wrapping_neg() % ALIGNMENT;
         let mut head = Vec::with_capacity(2 * ALIGNMENT + name.len());
         head.extend(b"PK\x03\x04\0\0");
         head.extend(flags.to_le_bytes());
-        // Method, time, date, and the checksum and lengths that follow behind.
+        // Method, time and date, and the checksum and lengths, which follow the record.
         head.extend([0; 18]);
-        // The archive's name is bounded, so is the record's.
+        // Fits: the archive's name has at most 200 bytes.
         head.extend((name.len() as u16).to_le_bytes());
         head.extend((padding as u16 + 4).to_le_bytes());
         head.extend(name.as_bytes());
@@ -74,15 +74,15 @@ impl<'n, W: Write> Archive<'n, W> {
         Ok(())
     }
 
-    /// A fingerprint of the records' names and bytes, 40 digits. PyTorch hashes the names by a function of its C++
-    /// library in the order of its hash table, so its first half differs from system to system, and from this one.
+    /// A fingerprint of the records' names and bytes, 40 digits. PyTorch's first half depends on its C++ library's hash
+    /// function and hash table, so it differs between systems, and from this one.
     pub(crate) fn fingerprint(&self) -> String {
         let names =
             self.entries.iter().fold(0, |seed, entry| combine(seed, crc32fast::hash(entry.name.as_bytes()).into()));
         format!("{names:020}{:020}", self.checksums)
     }
 
-    /// Writes the directory.
+    /// Writes the directory and the end records.
     pub(crate) fn finish(mut self) -> Result<()> {
         let start = self.at;
         for entry in std::mem::take(&mut self.entries) {
@@ -104,10 +104,10 @@ impl<'n, W: Write> Archive<'n, W> {
         let (end, length) = (self.at, self.at - start);
         let start_32 = u32::try_from(start).map_err(|_| Error::TooLargeToWrite)?;
         let length_32 = u32::try_from(length).map_err(|_| Error::TooLargeToWrite)?;
-        // The 64-bit end record, its locator, and the end record, as PyTorch always writes all three.
+        // PyTorch always writes all three: the 64-bit end record, its locator and the end record.
         self.put(b"PK\x06\x06")?;
         self.put(&44u64.to_le_bytes())?;
-        // Made by version 3.0 on Unix; needs 4.5; disks 0 and 0.
+        // Made by version 3.0 on Unix; needs version 4.5; disk numbers 0 and 0.
         self.put(&[0x1e, 3, 0x2d, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
         for number in [count, count, length, start] {
             self.put(&(number as u64).to_le_bytes())?;
@@ -116,7 +116,7 @@ impl<'n, W: Write> Archive<'n, W> {
         self.put(&(end as u64).to_le_bytes())?;
         self.put(&1u32.to_le_bytes())?;
         self.put(b"PK\x05\x06\0\0\0\0")?;
-        // More records than 16 bits hold are counted in the 64-bit record only.
+        // A count beyond 16 bits stands only in the 64-bit record.
         let count = u16::try_from(count).unwrap_or(u16::MAX);
         self.put(&count.to_le_bytes())?;
         self.put(&count.to_le_bytes())?;

@@ -1,4 +1,4 @@
-//! Files that PyTorch and NumPy wrote (`fixtures/make_fixtures.py`).
+//! Files written by PyTorch and NumPy (`fixtures/make_fixtures.py`).
 
 mod support;
 
@@ -13,15 +13,15 @@ fn floats(state: &StateDict, name: &str) -> Vec<f32> {
 }
 
 #[test]
-fn what_is_written_again_is_the_same_file() {
+fn rewriting_a_file_reproduces_it() {
     let file = fixture("plain.pth");
     let state = StateDict::read(&file).unwrap();
     assert_eq!(state.len(), 32);
     let mut written = Vec::new();
     state.write("plain", &mut written).unwrap();
     assert_eq!(written.len(), file.len());
-    // All but the first half of the fingerprint, whose hash is of PyTorch's C++ library, and its checksum (two times 4
-    // bytes, behind the record and in the directory).
+    // Except the first half of the fingerprint, which depends on PyTorch's C++ library, and its checksum (4 bytes each
+    // after the record and in the directory).
     let different: Vec<usize> = (0..file.len()).filter(|&at| file[at] != written[at]).collect();
     let name = b"plain/.data/serialization_id";
     let header = file.windows(name.len()).position(|window| window == name).unwrap();
@@ -33,7 +33,7 @@ fn what_is_written_again_is_the_same_file() {
 }
 
 #[test]
-fn all_types_are_read() {
+fn reads_all_types() {
     let file = fixture("plain.pth");
     let state = StateDict::read(&file).unwrap();
     for dtype in DType::ALL {
@@ -49,7 +49,7 @@ fn all_types_are_read() {
 }
 
 #[test]
-fn both_formats_and_a_later_protocol_hold_the_same() {
+fn both_formats_and_a_later_protocol_read_the_same() {
     let (new, old, later) = (fixture("module.pth"), fixture("legacy.pth"), fixture("protocol4.pth"));
     let state = StateDict::read(&new).unwrap();
     assert_eq!(state, StateDict::read(&old).unwrap());
@@ -81,38 +81,38 @@ fn a_checkpoint_is_searched_for_its_state_dict() {
     let error = StateDict::read_under(&file, &["epoch"]).unwrap_err();
     assert!(matches!(&error, Error::NoStateDict { found, .. } if found == "an integer"), "{error}");
     let error = StateDict::read_under(&file, &["ema"]).unwrap_err().to_string();
-    assert!(error.starts_with("there is no [\"ema\"] in the file; there is"), "{error}");
+    assert!(error.starts_with("the file has no [\"ema\"]; it has"), "{error}");
     assert!(error.contains("epoch (an integer)") && error.contains("model_state_dict (a state dict)"), "{error}");
     let error = StateDict::read_under(&file, &["optimizer"]).unwrap_err();
     assert!(error.to_string().contains("param_groups") || error.to_string().contains("state"), "{error}");
 }
 
 #[test]
-fn what_is_no_state_dict_is_refused_by_name() {
+fn refuses_what_is_not_a_state_dict_and_names_it() {
     let refused = |name: &str| StateDict::read(&fixture(name)).unwrap_err();
     let error = refused("whole.pth");
     assert!(error.to_string().contains("torch.nn.modules.container.Sequential"), "{error}");
-    assert!(error.to_string().contains("save model.state_dict() and not the model"), "{error}");
+    assert!(error.to_string().contains("save model.state_dict() instead of the model"), "{error}");
     assert!(matches!(refused("script.pth"), Error::TorchScript));
     let error = refused("tensor.pth");
     assert!(matches!(&error, Error::NoStateDict { found, .. } if found == "a tensor"), "{error}");
     let error = refused("arrays.pickle").to_string();
-    assert!(error.contains("a pickle of a dict, made by pickle.dump"), "{error}");
+    assert!(error.contains("a pickle of a dict, written by pickle.dump"), "{error}");
 }
 
 #[test]
 fn other_byte_order() {
-    // A little-endian file that says it is big-endian: each element's bytes come reversed.
+    // A little-endian file that claims to be big-endian: each element's bytes are reversed.
     let mut pickle = support::tensor_pickle(6, 1, &[2], &[1]);
     let storage: Vec<u8> = (0..24).collect();
     let file = support::zip(&[("data.pkl", &pickle), ("byteorder", b"big"), ("data/0", &storage)]);
     assert_eq!(StateDict::read(&file).unwrap().get("t").unwrap().data(), [7, 6, 5, 4, 11, 10, 9, 8]);
     let file = support::zip(&[("data.pkl", &pickle), ("byteorder", b"middle"), ("data/0", &storage)]);
     assert!(matches!(StateDict::read(&file), Err(Error::ByteOrder { .. })));
-    // Without the record, as before PyTorch 2.1.
+    // Without the record, as written before PyTorch 2.1.
     let file = support::zip(&[("data.pkl", &pickle), ("data/0", &storage)]);
     assert_eq!(StateDict::read(&file).unwrap().get("t").unwrap().data(), &storage[4..12]);
-    pickle.extend(b"what follows the end is not looked at");
+    pickle.extend(b"what follows the end is ignored");
     assert!(StateDict::read(&support::archive(&pickle)).is_ok());
 }
 
@@ -143,31 +143,31 @@ fn arrays_of_numpy_2() {
 }
 
 #[test]
-fn what_lies_beside_the_weights_is_stepped_over() {
-    // Schedulers, optimizers, namespaces, sets, bytes, NumPy's numbers, sparse and complex tensors; under a key of one's own.
+fn skips_everything_but_the_weights() {
+    // Schedulers, optimizers, namespaces, sets, bytes, NumPy scalars, sparse and complex tensors; an unusual key.
     let file = fixture("beside.pth");
     let state = StateDict::read(&file).unwrap();
     assert_eq!(state.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["weight", "bias"]);
     assert_eq!(floats(&state, "weight"), [0., 1., 2., 3., 4., 5.]);
     assert_eq!(StateDict::read_under(&file, &["net"]).unwrap(), state);
     let error = StateDict::read_under(&file, &["args"]).unwrap_err().to_string();
-    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, not a dict of tensors");
+    assert_eq!(error, "[\"args\"] is an object of argparse.Namespace, expected a dict of tensors");
     let error = StateDict::read_under(&file, &["scheduler", "milestones"]).unwrap_err();
     assert!(matches!(error, Error::NotATensor { .. }), "{error}");
-    // Both of these hold other types, whose storages lie before that of the weights.
+    // Holds other types, whose storages precede the weights'.
     let file = fixture("legacy_other_types.pth");
     assert_eq!(StateDict::read(&file).unwrap(), state);
 }
 
 #[test]
-fn of_several_state_dicts_none_is_guessed() {
+fn several_state_dicts_are_an_error() {
     let file = fixture("several.pth");
     let error = StateDict::read(&file).unwrap_err().to_string();
-    let wanted = "the file has several state dicts: [\"generator\"], [\"discriminator\"][\"critic\"]; name the one that is \
-                  meant by its keys";
+    let wanted =
+        "the file has several state dicts: [\"generator\"], [\"discriminator\"][\"critic\"]; choose one by its keys";
     assert_eq!(error, wanted);
     assert_eq!(StateDict::read_under(&file, &["discriminator", "critic"]).unwrap().len(), 2);
-    // A list's items have their numbers for keys.
+    // A list's items have their index as key.
     let file = fixture("list.pth");
     assert_eq!(StateDict::read(&file).unwrap(), StateDict::read_under(&file, &["0"]).unwrap());
 }
@@ -177,15 +177,18 @@ fn advice_fits_what_was_found() {
     let refused = |name: &str| StateDict::read(&fixture(name)).unwrap_err().to_string();
     assert_eq!(
         refused("whole_inside.pth"),
-        "the file's content is a dict, not a dict of tensors; it holds epoch (an integer), model (an \
+        "the file's content is a dict, expected a dict of tensors; it holds epoch (an integer), model (an \
          object of torch.nn.modules.container.Sequential), history (a list): model is a whole module; in Python, save \
-         model.state_dict() and not model"
+         model.state_dict() instead of model"
     );
     let whole = refused("whole_legacy.pth");
     assert!(whole.starts_with("the file's content is an object of __main__.Own"), "{whole}");
-    assert!(whole.ends_with("that is a whole module; in Python, save model.state_dict() and not the model"), "{whole}");
-    assert!(refused("optimizer.pth").ends_with("that is an optimizer's state; in Python, save model.state_dict()"));
-    assert_eq!(refused("mixed.pth"), "epoch is an integer, and should be a tensor");
+    assert!(
+        whole.ends_with("this is a whole module; in Python, save model.state_dict() instead of the model"),
+        "{whole}"
+    );
+    assert!(refused("optimizer.pth").ends_with("this is an optimizer's state; in Python, save model.state_dict()"));
+    assert_eq!(refused("mixed.pth"), "epoch is an integer, expected a tensor");
 }
 
 #[test]
@@ -200,16 +203,16 @@ fn the_older_format_in_each_protocol() {
 }
 
 #[test]
-fn python_2_gave_the_entries_to_the_constructor() {
+fn python_2_passed_the_entries_to_the_constructor() {
     let file = fixture("python2.pth");
     let state = StateDict::read(&file).unwrap();
     assert_eq!(floats(&state, "weight"), [0., 1., 2., 3., 4., 5.]);
-    // A storage that is a part of another one.
+    // A storage that is part of another.
     assert_eq!(floats(&state, "part"), [2., 3., 4.]);
 }
 
 #[test]
-fn tensors_with_attributes_or_of_a_class_of_their_own() {
+fn tensors_with_attributes_or_of_a_subclass() {
     let file = fixture("attributes.pth");
     let state = StateDict::read(&file).unwrap();
     for name in ["attributes", "parameter", "special", "buffer"] {
@@ -218,27 +221,27 @@ fn tensors_with_attributes_or_of_a_class_of_their_own() {
 }
 
 #[test]
-fn tensors_that_are_not_read_are_refused_by_name() {
+fn unsupported_tensors_are_refused_by_name() {
     for (file, found, advice) in [
-        ("complex64", "of the type complex64", "torch.view_as_real(tensor)"),
-        ("complex128", "of the type complex128", "torch.view_as_real(tensor)"),
-        ("complex32", "of the type complex32", "torch.view_as_real(tensor)"),
+        ("complex64", "of type complex64", "torch.view_as_real(tensor)"),
+        ("complex128", "of type complex128", "torch.view_as_real(tensor)"),
+        ("complex32", "of type complex32", "torch.view_as_real(tensor)"),
         ("sparse", "a sparse tensor", "tensor.to_dense()"),
         ("csr", "a sparse tensor", "tensor.to_dense()"),
         ("quantized", "a quantized tensor", "tensor.dequantize()"),
-        ("float8", "of the type float8_e4m3fn", "tensor.float()"),
-        ("uint16", "of the type uint16", "tensor.float()"),
-        ("uint64", "of the type uint64", "tensor.float()"),
+        ("float8", "of type float8_e4m3fn", "tensor.float()"),
+        ("uint16", "of type uint16", "tensor.float()"),
+        ("uint64", "of type uint64", "tensor.float()"),
         ("meta", "a tensor without values (on the device meta)", "the tensor that has them"),
-        ("neg", "a view whose values are still to be changed (neg)", "tensor.clone()"),
+        ("neg", "a lazy view with the neg bit set", "tensor.clone()"),
     ] {
         let error = StateDict::read(&fixture(&format!("refused_{file}.pth"))).unwrap_err().to_string();
-        assert_eq!(error, format!("t is {found}, which is not read here: in Python, save {advice} in its place"));
+        assert_eq!(error, format!("t is {found}, which is not supported: in Python, save {advice} instead"));
     }
 }
 
 #[test]
-fn other_files_are_told_what_they_are() {
+fn other_files_are_recognized() {
     let refused = |file: &[u8]| StateDict::read(file).unwrap_err().to_string();
     for (file, found) in [
         (&b""[..], "it is empty"),
@@ -246,14 +249,14 @@ fn other_files_are_told_what_they_are() {
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"\x1f\x8b\x08\0", "gzip"),
         (b"\x60\0\0\0\0\0\0\0{\"fc.bias\":", "a safetensors file"),
-        // A header's length that begins as a pickle does.
+        // A header's length that starts like a pickle.
         (b"\x80\x02\0\0\0\0\0\0{\"fc.bias\":", "a safetensors file"),
         (b"\x89HDF\r\n\x1a\n", "Keras"),
         (b"GIF89a", "it starts with [47, 49, 46, 38, 39, 61]"),
     ] {
         assert!(!pth::is_pth(file));
         let error = refused(file);
-        assert!(error.starts_with("this is not a file of torch.save: ") && error.contains(found), "{error}");
+        assert!(error.starts_with("not a file written by torch.save: ") && error.contains(found), "{error}");
     }
     let mut tar = vec![b'a'; 512];
     tar[257..262].copy_from_slice(b"ustar");
@@ -278,7 +281,7 @@ fn batches_of_cifar10_that_python_3_pickled() {
 fn module_versions() {
     let file = fixture("module.pth");
     let state = StateDict::read(&file).unwrap();
-    // The second module is a batch norm, whose second version has num_batches_tracked.
+    // The second module is a batch norm, which has num_batches_tracked since version 2.
     assert_eq!(
         (state.module_version("0"), state.module_version("1"), state.module_version("2")),
         (Some(1), Some(2), None)

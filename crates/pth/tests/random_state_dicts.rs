@@ -1,4 +1,4 @@
-//! What is written is read again, whatever it is.
+//! Random state dicts survive a round trip.
 
 use proptest::prelude::*;
 use pth::{DType, Error, StateDict, Tensor};
@@ -15,7 +15,7 @@ fn tensor() -> impl Strategy<Value = Tensor<'static>> {
 fn state_dict() -> impl Strategy<Value = StateDict<'static>> {
     prop::collection::btree_map(any::<String>(), tensor(), 0..40).prop_map(|entries| {
         let mut state = StateDict::new();
-        // Not in the names' order, which would be kept by a sorted map too.
+        // Not sorted by name, so that a sorted map would fail.
         entries.into_iter().rev().for_each(|(name, tensor)| state.push(name, tensor));
         state
     })
@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn what_is_written_is_read(state in state_dict()) {
+    fn round_trip(state in state_dict()) {
         let mut file = Vec::new();
         state.write("net", &mut file).unwrap();
         prop_assert_eq!(StateDict::read(&file).unwrap(), state);
@@ -42,7 +42,7 @@ proptest! {
 #[test]
 fn many_tensors_and_a_large_one() {
     let mut state = StateDict::new();
-    // More than 16 bits count, and more than Python's pickler sets in one go.
+    // More than 16 bits count, and more than one batch of Python's pickler.
     for index in 0..70_000u32 {
         let value = index.to_le_bytes().to_vec();
         state.push(format!("layer{index}.num_batches_tracked"), Tensor::new(DType::I32, vec![], value).unwrap());
@@ -54,7 +54,7 @@ fn many_tensors_and_a_large_one() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn refuses_what_cannot_be_written() {
     let one = || Tensor::from_f32(&[], &[1.0]).unwrap();
     let mut state = StateDict::new();
     state.push("a", one());

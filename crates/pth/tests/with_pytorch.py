@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Checks crates/pth against PyTorch, both ways: python3 crates/pth/tests/with_pytorch.py  (needs torch and cargo)
 
-Writes 200 random state dicts with torch.save, lets `examples/rewrite.rs` read each and write it again, and compares
-what torch.load(weights_only=True) gives with the original, bit for bit; files of plain OrderedDicts are compared byte
-for byte too. The other formats (older one, later protocols, views) are written as well, and read by both.
+Writes 200 random state dicts with torch.save, has `examples/rewrite.rs` read and rewrite each, and compares the result
+of torch.load(weights_only=True) with the original, bit for bit; files of plain OrderedDicts are also compared byte for
+byte. The older format, later protocols and views are covered too.
 """
 import collections
 import os
@@ -82,7 +82,7 @@ def main():
         for index in range(COUNT):
             name = f"net{index}.pth"
             ours = torch.load(os.path.join(second, name), weights_only=True)
-            # Its own reader of weights takes protocol 2 only.
+            # PyTorch's weights-only reader accepts protocol 2 only.
             theirs = torch.load(os.path.join(first, name), weights_only=index % 5 != 3)
             theirs = theirs.get("state_dict", theirs.get("model", theirs))
             assert isinstance(ours, collections.OrderedDict) and list(ours) == list(theirs), name
@@ -100,8 +100,8 @@ def main():
                     assert archives[0].read(a) == archives[1].read(b), (name, a.filename)
                 else:
                     assert archives[0].read(a)[20:] == archives[1].read(b)[20:], name
-    print(f"PyTorch {torch.__version__}: {COUNT} state dicts, {tensors} tensors, {len(seen)} types: the same bit for bit;")
-    print(f"{len(plain)} files written by both: the same byte for byte but for the fingerprint's first half")
+    print(f"PyTorch {torch.__version__}: {COUNT} state dicts, {tensors} tensors, {len(seen)} types: identical bit for bit;")
+    print(f"{len(plain)} files written by both: identical but for the fingerprint's first half")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,18 @@ use rayon::prelude::*;
 mod cuda;
 pub(crate) mod layer;
 
-use crate::autograd::graph::node;
-use crate::block::lineage::{self, Lineage};
+use crate::autograd::graph::{node, note, set_note};
+use crate::batch_norm2d::BatchNormNote;
 use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
 use crate::trace::{self, LayerCall, Operation};
 
 /// Elements that one thread takes at a time: 64 KiB of `f32`, which stays in its cache.
 const CHUNK: usize = 1 << 14;
+
+/// How a ReLU's output was computed from a batch norm's.
+#[derive(Clone)]
+pub(crate) struct ReluNote(pub BatchNormNote);
 
 /// max(x, 0), element by element, for a tensor of any shape. The gradient at 0 is 0 and NaN stays NaN, as in PyTorch
 /// (candle's own `relu` has the gradient 1 at 0).
@@ -54,7 +58,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 }
 
 fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
-    let lineage = lineage::take(x);
+    let batch_norm = note::<BatchNormNote>(x);
     let x = x.contiguous()?;
     // Written so that NaN, which no comparison holds for, passes.
     let y: Vec<T> = map(&values::<T>(&x)?, |&x| if x <= T::zero() { T::zero() } else { x });
@@ -70,8 +74,8 @@ fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
         });
         Ok(vec![Some(tensor(dx, input.dims())?)])
     })?;
-    if let Some(Lineage::Norm(call)) = lineage {
-        lineage::note(&y, Lineage::Relu(call));
+    if let Some(batch_norm) = batch_norm {
+        set_note(&y, ReluNote(batch_norm));
     }
     Ok(y)
 }

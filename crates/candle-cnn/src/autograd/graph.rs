@@ -11,6 +11,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
 };
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -40,6 +41,8 @@ impl Slot {
 struct Step {
     inputs: Vec<TensorId>,
     backward: Box<Backward>,
+    /// What the operation tells the one that takes its output: see [`set_note`].
+    note: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// The nodes and carriers whose outputs live.
@@ -224,7 +227,8 @@ pub(crate) fn node_of(
         return Ok(Tensor::from_storage(output, shape, BackpropOp::none(), false));
     }
     let given = inputs;
-    let step = Step { inputs: inputs.iter().map(|input| input.id()).collect(), backward: Box::new(backward) };
+    let inputs_of_step = inputs.iter().map(|input| input.id()).collect();
+    let step = Step { inputs: inputs_of_step, backward: Box::new(backward), note: OnceLock::new() };
     let slot = Arc::new(Slot::default());
     // From the last inputs to the first: the node itself takes two and a carrier, or three.
     let mut inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
@@ -263,6 +267,27 @@ fn apply(
     }?;
     entry.set(output.id(), known);
     Ok(output)
+}
+
+/// Notes how `output`, a node, was computed, for an operation that takes it and can go back through both at once. The
+/// note must not hold `output` itself, which would never be freed then. A tensor that is no node carries no note.
+pub(crate) fn set_note<T: Any + Send + Sync>(output: &Tensor, note: T) {
+    if let Some(step) = step_of(output) {
+        // Set once: by the operation that has just made the node.
+        let _ = step.note.set(Box::new(note));
+    }
+}
+
+/// The note about a tensor, if it is of this type.
+pub(crate) fn note<T: Any + Clone>(tensor: &Tensor) -> Option<T> {
+    step_of(tensor)?.note.get()?.downcast_ref().cloned()
+}
+
+fn step_of(tensor: &Tensor) -> Option<Arc<Step>> {
+    match lock(&LIVING).get(&tensor.id())? {
+        Known::Node(step) => step.upgrade(),
+        Known::Carrier => None,
+    }
 }
 
 /// The gradients of `loss` with respect to the variables that it was computed from, as `loss.backward()` gives them, and
@@ -402,6 +427,10 @@ mod tests {
         let ids = [first.id(), second.id()];
         drop(first);
         assert!(ids.into_iter().all(living), "the second holds the first");
+        // A note is kept as long as its node.
+        set_note(&second, a.as_tensor().clone());
+        assert_eq!(note::<Tensor>(&second).map(|note| note.id()), Some(a.id()));
+        assert!(note::<u8>(&second).is_none() && note::<Tensor>(&a).is_none());
         drop(second);
         assert!(!ids.into_iter().any(living));
         Ok(())

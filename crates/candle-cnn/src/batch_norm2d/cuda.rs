@@ -4,10 +4,10 @@ use candle_core::{DType, Result, Tensor};
 
 use super::running::RunningStatistics;
 use crate::autograd::graph::{Gradients, node_of};
+use crate::capturing;
 use crate::config::BatchNormConfig;
 use crate::cuda::launch::{Channels, Normalizer, Running};
 use crate::cuda::{Gpu, Memory, address, address_or_null};
-use crate::step_graph;
 
 /// Mean and 1 / √(var + eps) of each channel.
 pub(crate) struct Statistics {
@@ -48,7 +48,7 @@ impl Statistics {
                 if batches.device().same_device(running.mean.device()) && batches.dtype() == DType::I64 {
                     moved.batches = address::<i64>(batches)?;
                 } else {
-                    step_graph::refuse("batch norm counts its batches on another device")?;
+                    capturing::refuse("batch norm counts its batches on another device")?;
                     batches.set(&(batches.as_detached_tensor() + batches.ones_like()?)?)?;
                 }
             }

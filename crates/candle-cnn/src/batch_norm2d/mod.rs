@@ -7,17 +7,29 @@ pub(crate) mod running;
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+use std::sync::Arc;
 
-use crate::autograd::graph::{Gradients, node};
-use crate::block::lineage::{self, Lineage, NormCall};
+use crate::autograd::graph::{Gradients, node, note, set_note};
 use crate::check::{self, Backend};
 use crate::config::BatchNormConfig;
+use crate::conv2d::Conv2dNote;
 use crate::element::{Element, tensor, values};
 use crate::error::Error;
 use crate::sums::{dot, sum, sum_of};
 use running::{RunningStatistics, update};
 
 const NAME: &str = "batch_norm2d";
+
+/// How a training batch norm's output was computed from a convolution's, its arguments contiguous.
+#[derive(Clone)]
+pub(crate) struct BatchNormNote {
+    pub conv: Conv2dNote,
+    pub x: Tensor,
+    pub gamma: Option<Tensor>,
+    pub beta: Option<Tensor>,
+    /// Mean and 1 / √(var + eps) of each channel.
+    pub normalizer: Arc<[(f64, f64)]>,
+}
 
 /// Normalizes each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
 /// `bias` of `[C]` (1 and 0 where `None`). Differentiable in `x`, `weight` and `bias`.
@@ -139,7 +151,7 @@ fn on_cpu<T: Element>(
     config: BatchNormConfig,
     train: bool,
 ) -> Result<Tensor> {
-    let lineage = lineage::take(x);
+    let conv = note::<Conv2dNote>(x);
     let x = x.contiguous()?;
     let (n, c, h, w) = x.dims4()?;
     let plane = h * w;
@@ -232,9 +244,9 @@ fn on_cpu<T: Element>(
     };
     drop(x_values);
     let y = node(NAME, &inputs, output, &[n, c, h, w], backward)?;
-    if let (Some(Lineage::Conv(conv)), true) = (lineage, train) {
+    if let (Some(conv), true) = (conv, train) {
         let normalizer = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
-        lineage::note(&y, Lineage::Norm(NormCall { conv, gamma: weight, beta: bias, normalizer }));
+        set_note(&y, BatchNormNote { conv, x, gamma: weight, beta: bias, normalizer });
     }
     Ok(y)
 }

@@ -2,15 +2,15 @@
 
 use candle_core::{Result, Tensor};
 
-use super::inputs::{BlockInputs, Normalization};
+use super::separate::gradients_in_inference;
 use crate::autograd::graph::{Gradients, node_of};
 use crate::batch_norm2d::cuda::Statistics;
+use crate::batch_norm2d::layer::BatchNorm2d;
+use crate::chain::{Inputs, NAME};
 use crate::conv2d::cuda::{self, convolve, gradients};
 use crate::conv2d::geometry::Geometry;
 use crate::cuda::launch::{Block, Channels};
 use crate::cuda::{Gpu, address};
-
-const NAME: &str = "conv_batch_norm_relu_max_pool";
 
 pub(crate) fn serves(g: &Geometry) -> bool {
     cuda::serves(g) && g.oh >= 2 && g.ow >= 2
@@ -24,12 +24,12 @@ fn shape(g: &Geometry) -> [usize; 4] {
     [g.n, g.o, g.oh / 2, g.ow / 2]
 }
 
-pub(crate) fn train(inputs: BlockInputs, n: Normalization<'_>, g: Geometry) -> Result<Tensor> {
+pub(crate) fn train(inputs: Inputs, bn: &BatchNorm2d, g: Geometry) -> Result<Tensor> {
     let (gpu, block) = (Gpu::of(&inputs.x)?, block(&g));
     // Without the convolution's bias: the batch's mean would take it out again.
     let y = convolve(&gpu, &inputs.x, &inputs.weight, None, &g)?.into_tensor(&[g.n, g.o, g.oh, g.ow]);
     let channels = Channels::new(g.n, g.o, g.oh * g.ow);
-    let statistics = Statistics::of_batch(&gpu, &y, channels, Some(n.running), inputs.bias.as_ref(), n.config)?;
+    let statistics = Statistics::of_batch(&gpu, &y, channels, Some(bn.running()), inputs.bias.as_ref(), bn.config())?;
     let normalizer = statistics.normalizer(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let count = shape(&g).iter().product();
     let (pooled, winners) = (gpu.empty::<f32>(count)?, gpu.empty::<u8>(count)?);
@@ -60,16 +60,16 @@ pub(crate) fn train(inputs: BlockInputs, n: Normalization<'_>, g: Geometry) -> R
     })
 }
 
-pub(crate) fn infer(inputs: BlockInputs, n: Normalization<'_>, g: Geometry) -> Result<Tensor> {
+pub(crate) fn infer(inputs: Inputs, bn: &BatchNorm2d, g: Geometry) -> Result<Tensor> {
     let (gpu, block) = (Gpu::of(&inputs.x)?, block(&g));
     let y = convolve(&gpu, &inputs.x, &inputs.weight, inputs.bias.as_ref(), &g)?;
     let channels = Channels::new(g.n, g.o, g.oh * g.ow);
-    let statistics = Statistics::of_running(&gpu, channels, n.running, n.config.eps)?;
+    let statistics = Statistics::of_running(&gpu, channels, bn.running(), bn.config().eps)?;
     let normalizer = statistics.normalizer(inputs.gamma.as_ref(), inputs.beta.as_ref())?;
     let pooled = gpu.empty::<f32>(shape(&g).iter().product())?;
     gpu.run(block.forward(y.at(), &normalizer, pooled.at(), 0))?;
-    let (saved, running, config) = (inputs.clone(), n.running.clone(), n.config);
+    let (saved, bn) = (inputs.clone(), bn.clone());
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| {
-        saved.gradients_in_inference(&running, config, grad)
+        gradients_in_inference(&saved, &bn, grad)
     })
 }

@@ -15,14 +15,22 @@ pub(crate) mod pack;
 mod reference;
 mod winograd;
 
-use crate::autograd::graph::{Gradients, node};
-use crate::block::lineage::{self, ConvCall, Lineage};
+use crate::autograd::graph::{Gradients, node, set_note};
 use crate::check::{self, Backend};
 use crate::config::Conv2dConfig;
 use crate::element::{Element, tensor, values};
 use crate::simd::in_pool;
 use crate::sums::sum;
 use geometry::{Geometry, NAME};
+
+/// How a convolution's output was computed, its arguments contiguous.
+#[derive(Clone)]
+pub(crate) struct Conv2dNote {
+    pub x: Tensor,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub geometry: Geometry,
+}
 
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C / groups, KH, KW]` and adds `bias` `[O]`; gives `[N, O, OH, OW]`
 /// with OH = (H + 2 · padding − dilation · (KH − 1) − 1) / stride + 1, rounded down. As
@@ -50,8 +58,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
             let (x, weight) = (x.contiguous()?, weight.contiguous()?);
             let bias = bias.map(Tensor::contiguous).transpose()?;
             let y = on_cpu(&x, &weight, bias.as_ref(), geometry, blocked_forward, blocked_backward)?;
-            let call = ConvCall { x, weight, bias, geometry, y: y.clone() };
-            lineage::note(&y, Lineage::Conv(call));
+            set_note(&y, Conv2dNote { x, weight, bias, geometry });
             Ok(y)
         }
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, reference::forward, reference::backward),

@@ -5,8 +5,7 @@ use candle_core::{Result, Tensor};
 use crate::autograd::graph::{Gradients, node_of};
 use crate::cuda::{Gpu, address, channel_gradient, launch};
 
-/// `origin` is what the gradient of `x` goes to: `x`, or the same values in another shape.
-pub(crate) fn linear([x, origin]: [&Tensor; 2], weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let (outputs, inputs) = weight.dims2()?;
@@ -17,14 +16,14 @@ pub(crate) fn linear([x, origin]: [&Tensor; 2], weight: &Tensor, bias: Option<&T
     if let Some(bias) = &bias {
         gpu.run(launch::add_bias(y.at(), address::<f32>(bias)?, [rows, outputs, 1]))?;
     }
-    let mut arguments = vec![origin, &weight];
+    let mut arguments = vec![&x, &weight];
     arguments.extend(&bias);
     let tracked: Vec<bool> = arguments.iter().map(|argument| argument.track_op()).collect();
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let dims = origin.dims().to_vec();
+    let dims = x.dims().to_vec();
     node_of("linear", &arguments, y.into_storage(), &shape, move |grad| -> Result<Gradients> {
         let dy = grad.detach().reshape((rows, outputs))?;
         let mut gradients = vec![None, None];

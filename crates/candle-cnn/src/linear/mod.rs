@@ -8,7 +8,6 @@ mod cuda;
 pub(crate) mod layer;
 
 use crate::autograd::graph::{Gradients, node};
-use crate::block::lineage::{self, Lineage};
 use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
 use crate::simd::in_pool;
@@ -42,11 +41,6 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if let Some(bias) = bias {
         check::argument(NAME, "the bias", bias, &[outputs], x)?;
     }
-    // What x was before it was flattened has the same values, and takes their gradient.
-    let origin = match lineage::take(x) {
-        Some(Lineage::Flat(origin)) => origin,
-        _ => x.clone(),
-    };
     match check::backend(x) {
         Backend::CpuF32 => {
             let forward: Forward<f32> = |x, weight, bias, n, inputs| {
@@ -67,11 +61,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
                     [dx, dw]
                 })
             };
-            on_cpu([x, &origin], weight, bias, forward, backward)
+            on_cpu(x, weight, bias, forward, backward)
         }
-        Backend::CpuF64 => on_cpu::<f64>([x, &origin], weight, bias, general_forward, general_backward),
+        Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, general_forward, general_backward),
         #[cfg(feature = "cuda")]
-        Backend::CudaF32 => cuda::linear([x, &origin], weight, bias),
+        Backend::CudaF32 => cuda::linear(x, weight, bias),
         Backend::Candle => check::by_candle("linear", x, || {
             let y = x.broadcast_matmul(&weight.t()?)?;
             bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
@@ -85,9 +79,8 @@ type Forward<T> = fn(&[T], &[T], Option<&[T]>, usize, usize) -> Vec<T>;
 /// only where wanted.
 type Backward<T> = fn(&[T], &[T], &[T], usize, usize, [bool; 2]) -> [Option<Vec<T>>; 2];
 
-/// `origin` is what the gradient of `x` goes to: `x`, or the same values in another shape.
 fn on_cpu<T: Element>(
-    [x, origin]: [&Tensor; 2],
+    x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
     forward: Forward<T>,
@@ -101,14 +94,14 @@ fn on_cpu<T: Element>(
         let bias = bias.as_ref().map(values::<T>).transpose()?;
         forward(&values::<T>(&x)?, &values::<T>(&weight)?, bias.as_deref(), n, inputs)
     };
-    let mut arguments = vec![origin, &weight];
+    let mut arguments = vec![&x, &weight];
     arguments.extend(&bias);
     let tracked: Vec<bool> = arguments.iter().map(|argument| argument.track_op()).collect();
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let (saved_x, saved_weight, dims) = (x.clone(), weight.clone(), origin.dims().to_vec());
+    let (saved_x, saved_weight, dims) = (x.clone(), weight.clone(), x.dims().to_vec());
     let backward = move |grad: &Tensor| -> Result<Gradients> {
         let dy = values::<T>(grad)?;
         let wanted = [tracked[0], tracked[1]];

@@ -9,9 +9,9 @@ mod cuda;
 pub(crate) mod layer;
 mod windows;
 
-use crate::autograd::graph::node;
-use crate::block;
-use crate::block::lineage::{self, Lineage};
+use crate::activation::ReluNote;
+use crate::autograd::graph::{node, note};
+use crate::chain;
 use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
 use crate::simd::Whole;
@@ -107,17 +107,13 @@ fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
 
 /// The usual 2×2 windows, side by side.
 fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
-    let lineage = lineage::take(x);
     let x = x.contiguous()?;
     let [_, _, rows, columns] = windows.dims;
     let (plane, pixels) = (windows.plane(), windows.pixels());
     let count = windows.dims[0] * windows.dims[1] * pixels;
     let mut y = vec![0f32; count];
-    let chain = match lineage {
-        Some(Lineage::Relu(call)) if block::serves(&call.conv.geometry) => Some(call),
-        _ => None,
-    };
-    let mut winners = vec![0u8; if x.track_op() && chain.is_none() { count } else { 0 }];
+    let whole_chain = note(&x).map(|ReluNote(batch_norm)| batch_norm).filter(|note| chain::serves(&note.conv.geometry));
+    let mut winners = vec![0u8; if x.track_op() && whole_chain.is_none() { count } else { 0 }];
     {
         let input = values::<f32>(&x)?;
         let input: &[f32] = &input;
@@ -130,8 +126,8 @@ fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
             planes.for_each(|((y, winners), x)| Halve { x, rows, columns, y, winners: Some(winners) }.call());
         }
     }
-    if let Some(call) = chain {
-        return block::node_of_chain(call, y);
+    if let Some(note) = whole_chain {
+        return chain::node_of_chain(note, y);
     }
     node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
         let grad = values::<f32>(grad)?;

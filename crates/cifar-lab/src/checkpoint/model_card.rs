@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-use super::weights::{Format, read_metadata, weights_format};
+use super::file::{Format, read_metadata, weights_format};
 use crate::atomic_file::write_atomically;
 use crate::dataset::CIFAR10_CLASSES;
 use crate::error::{Error, Result};

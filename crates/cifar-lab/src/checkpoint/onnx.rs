@@ -11,8 +11,7 @@ use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::ModelCard;
-use super::model_card::METADATA_KEY;
+use super::model_card::{METADATA_KEY, ModelCard};
 use super::onnx_format::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto, attribute_type, dimension,

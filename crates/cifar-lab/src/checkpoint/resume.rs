@@ -1,4 +1,4 @@
-//! Checkpoints: parameters, buffers and the optimiser's state in one safetensors file, so that a training goes on as if
+//! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that a training goes on as if
 //! it had never been interrupted.
 
 use candle_cnn::optim::{AdamW, SGD};
@@ -9,10 +9,10 @@ use candle_nn::Optimizer;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::weights::{damaged, read_metadata, read_safetensors, save_tensors};
+use super::file::{damaged, read_metadata, read_safetensors, save_tensors};
 use crate::error::Result;
 
-/// An optimiser whose state can be saved and put back.
+/// An optimizer whose state can be saved and put back.
 pub trait ResumableOptimizer: Optimizer {
     /// The state as named tensors (copies), momentum buffers for example.
     ///
@@ -23,10 +23,10 @@ pub trait ResumableOptimizer: Optimizer {
     /// Puts back what [`Self::state`] gave.
     ///
     /// # Errors
-    /// Where it does not fit the optimiser's parameters; then nothing has been changed.
+    /// Where it does not fit the optimizer's parameters; then nothing has been changed.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()>;
 
-    /// A training step by a graph, or `None` from an optimiser that knows nothing of graphs.
+    /// A training step by a graph, or `None` from an optimizer that knows nothing of graphs.
     ///
     /// # Errors
     /// Those of [`StepGraph::run`].
@@ -71,7 +71,7 @@ const PARTS: [&str; 2] = ["model.", "optimizer."];
 /// The note that counts a checkpoint's finished epochs.
 const EPOCHS_DONE: &str = "epochs_done";
 
-/// Writes a checkpoint to `path`: parameters, buffers, the optimiser's state and the number of epochs done, whole or
+/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of epochs done, whole or
 /// not at all.
 ///
 /// ```
@@ -84,16 +84,16 @@ const EPOCHS_DONE: &str = "epochs_done";
 /// let parameters = Parameters::new(0);
 /// candle_nn::linear(4, 2, parameters.var_builder(&candle_core::Device::Cpu))?;
 /// let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-/// save_checkpoint(&path, &parameters, &sgd, 3, &[])?;
-/// assert_eq!(load_checkpoint(&path, &parameters, &mut sgd)?, 3);
+/// save_checkpoint(&parameters, &path, &sgd, 3, &[])?;
+/// assert_eq!(load_checkpoint(&parameters, &path, &mut sgd)?, 3);
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
 /// [`Error::File`] where the file cannot be written.
 pub fn save_checkpoint(
-    path: &Path,
     parameters: &Parameters,
+    path: impl AsRef<Path>,
     optimizer: &impl ResumableOptimizer,
     epochs_done: usize,
     notes: &[(&str, &str)],
@@ -104,25 +104,21 @@ pub fn save_checkpoint(
     }
     let epochs_done = epochs_done.to_string();
     let notes: Vec<(&str, &str)> = notes.iter().copied().chain([(EPOCHS_DONE, epochs_done.as_str())]).collect();
-    save_tensors(tensors, path, &notes)
+    save_tensors(tensors, path.as_ref(), &notes)
 }
 
-/// Sets parameters, buffers and the optimiser's state from a checkpoint, and returns the number of epochs done: the
+/// Sets parameters, buffers and the optimizer's state from a checkpoint, and returns the number of epochs done: the
 /// next epoch's number, counted from 0.
-///
-/// ```
-/// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-/// use candle_nn::Optimizer;
-/// let (parameters, nowhere) = (Parameters::new(0), std::path::Path::new("no-such-file"));
-/// let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-/// assert!(cifar_lab::checkpoint::load_checkpoint(nowhere, &parameters, &mut sgd).is_err());
-/// # Ok::<(), cifar_lab::error::Error>(())
-/// ```
 ///
 /// # Errors
 /// As [`load_safetensors`], [`Error::Weights`] for a file that holds weights only, and candle's where the state is not
-/// this optimiser's. Then nothing has been changed.
-pub fn load_checkpoint(path: &Path, parameters: &Parameters, optimizer: &mut impl ResumableOptimizer) -> Result<usize> {
+/// this optimizer's. Then nothing has been changed.
+pub fn load_checkpoint(
+    parameters: &Parameters,
+    path: impl AsRef<Path>,
+    optimizer: &mut impl ResumableOptimizer,
+) -> Result<usize> {
+    let path = path.as_ref();
     let notes = read_metadata(path)?;
     let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
     let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it holds weights, but is no checkpoint"))?;
@@ -131,7 +127,7 @@ pub fn load_checkpoint(path: &Path, parameters: &Parameters, optimizer: &mut imp
         match PARTS.map(|part| name.strip_prefix(part).map(str::to_string)) {
             [Some(name), _] => model.insert(name, tensor),
             [_, Some(name)] => state.insert(name, tensor),
-            _ => return Err(damaged(path, &format!("{name} belongs to neither model nor optimiser"))),
+            _ => return Err(damaged(path, &format!("{name} belongs to neither model nor optimizer"))),
         };
     }
     // Each changes nothing where it fails; together they are to change nothing either.
@@ -186,13 +182,13 @@ mod tests {
         let tensors = saved.state_dict()?.into_iter().map(|(name, tensor)| (format!("model.{name}"), tensor));
         let states = state.into_iter().map(|(name, tensor)| (format!("optimizer.{name}"), tensor));
         save_tensors(tensors.chain(states).collect(), &path, &[(EPOCHS_DONE, "3")])?;
-        assert!(load_checkpoint(&path, &mine, &mut sgd).unwrap_err().to_string().contains("exp_avg.0"));
+        assert!(load_checkpoint(&mine, &path, &mut sgd).unwrap_err().to_string().contains("exp_avg.0"));
         assert_eq!((values(&mine.state_dict()?)?, values(&sgd.state()?)?), before);
         // The state fits, and the weights have another name.
         let other = Parameters::new(3);
         candle_nn::linear(3, 2, other.var_builder(&Device::Cpu).pp("head"))?;
-        save_checkpoint(&path, &other, &stepped(&other)?, 3, &[])?;
-        assert!(load_checkpoint(&path, &mine, &mut sgd).is_err());
+        save_checkpoint(&other, &path, &stepped(&other)?, 3, &[])?;
+        assert!(load_checkpoint(&mine, &path, &mut sgd).is_err());
         assert_eq!((values(&mine.state_dict()?)?, values(&sgd.state()?)?), before);
         Ok(())
     }

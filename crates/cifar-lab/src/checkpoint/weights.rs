@@ -5,14 +5,11 @@ use candle_core::{DType, Device, Tensor};
 use pth::StateDict;
 use safetensors::View;
 use std::collections::{HashMap, hash_map::Entry};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use super::ModelCard;
-use super::model_card::METADATA_KEY;
-use crate::atomic_file::write_atomically;
-use crate::error::{Error, Result};
+use super::file::{Format, damaged, read_as, read_safetensors, save_tensors, weights_format, write};
+use super::model_card::{METADATA_KEY, ModelCard};
+use crate::error::Result;
 
 /// Writes all parameters and buffers to `path`, as PyTorch's `torch.save(net.state_dict(), path)` does, and `card` into
 /// a JSON file beside it. In Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the two files
@@ -169,48 +166,6 @@ pub fn load_safetensors(parameters: &Parameters, path: impl AsRef<Path>) -> Resu
     Ok(parameters.load_state_dict(&read_safetensors(path.as_ref())?)?)
 }
 
-/// The two formats of weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    Pth,
-    Safetensors,
-}
-
-/// The format of the file at `path`, by its first bytes and not by its name.
-///
-/// # Errors
-/// [`Error::Weights`] with what it is instead, where it is of neither.
-pub(crate) fn weights_format(path: &Path) -> Result<Format> {
-    /// Enough for both: safetensors has its header's length in 8 bytes, then JSON.
-    const START: u64 = 512;
-    let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
-    let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(START).read_to_end(&mut start)).map_err(failed)?;
-    if pth::is_pth(&start) {
-        return Ok(Format::Pth);
-    }
-    if start.get(8) == Some(&b'{') {
-        return Ok(Format::Safetensors);
-    }
-    match StateDict::read(&start) {
-        Err(pth::Error::UnknownFormat { found }) => {
-            Err(damaged(path, &format!("{found}; neither .pth nor .safetensors")))
-        }
-        _ => Err(damaged(path, &"it is neither a .pth nor a .safetensors")),
-    }
-}
-
-/// The bytes of a file of this format.
-fn read_as(path: &Path, wanted: Format) -> Result<Vec<u8>> {
-    match (weights_format(path)?, wanted) {
-        (Format::Pth, Format::Safetensors) => Err(damaged(path, &"it is a file of torch.save: load it with load_pth")),
-        (Format::Safetensors, Format::Pth) => {
-            Err(damaged(path, &"it is a safetensors file: load it with load_safetensors"))
-        }
-        _ => std::fs::read(path).map_err(|source| Error::File { action: "reading", path: path.to_path_buf(), source }),
-    }
-}
-
 /// Reads the named tensors of the file at `path`, of either format.
 pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     match weights_format(path)? {
@@ -271,37 +226,12 @@ fn pth_dtype(dtype: DType) -> Option<pth::DType> {
     })
 }
 
-/// Writes named tensors to `path` in the safetensors format, with `notes` in the metadata.
-pub(crate) fn save_tensors(tensors: HashMap<String, Tensor>, path: &Path, notes: &[(&str, &str)]) -> Result<()> {
-    let notes = notes.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-    let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|error| damaged(path, &error))?;
-    write(path, &bytes)
-}
-
-pub(super) fn read_safetensors(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = read_as(path, Format::Safetensors)?;
-    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(path, &Error::from(error)))
-}
-
-/// What a safetensors file says beside its tensors.
-pub(super) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
-    let bytes = read_as(path, Format::Safetensors)?;
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
-    Ok(metadata.metadata().clone().unwrap_or_default())
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomically(path, bytes).map_err(|source| Error::File { action: "writing", path: path.to_path_buf(), source })
-}
-
-pub(super) fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
-    Error::Weights { path: path.to_path_buf(), reason: reason.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::model::{Net, NetConfig};
+    use std::fs::File;
     use std::path::PathBuf;
 
     type Save = fn(&Parameters, PathBuf, &ModelCard) -> Result<()>;

@@ -4,19 +4,16 @@
 //! summary and the drawing of the network are made from that record, so they cannot disagree with the code.
 
 use candle_cnn::trace::{self, LayerCall};
-use candle_core::{DType, Device, Tensor, TensorId, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::ModuleT;
-use std::collections::{HashMap, HashSet};
 
-use crate::display::{Figure, Table};
 use crate::error::{Error, Result};
-use crate::plot::{self, Graph, GraphNode, LayerGroup};
 
 /// The record of one forward pass: over a dummy image ([`dry_run`]) or over given ones ([`forward_trace`]).
 #[derive(Clone, Debug)]
 pub struct DryRun {
-    input: Tensor,
-    output: Tensor,
+    pub(crate) input: Tensor,
+    pub(crate) output: Tensor,
     calls: Vec<LayerCall>,
 }
 
@@ -75,26 +72,8 @@ pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<DryRun> 
 }
 
 /// `conv1`, or the kind of a layer that has no parameters.
-fn title(call: &LayerCall) -> &str {
+pub(crate) fn title(call: &LayerCall) -> &str {
     if call.name.is_empty() { call.kind } else { &call.name }
-}
-
-/// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
-fn shape_text(tensor: &Tensor) -> String {
-    tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
-}
-
-/// 1234567 as `1,234,567`.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 impl DryRun {
@@ -124,204 +103,26 @@ impl DryRun {
     pub fn output_shape(&self) -> &[usize] {
         self.output.dims()
     }
-
-    /// What torchinfo prints of a PyTorch network: layers, output shapes, parameters, multiply-adds.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let summary = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.summary();
-    /// assert!(summary.to_string().contains("981,130"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn summary(&self) -> Table {
-        let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
-        let number = |value: u64| if value == 0 { "–".to_string() } else { with_thousands(value) };
-        let mut counted = HashSet::new();
-        let (mut parameters, mut multiply_adds) = (0, 0);
-        let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
-        for call in &self.calls {
-            // A layer that is called twice has its parameters once.
-            let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
-            let own = if first_call { call.parameters as u64 } else { 0 };
-            parameters += own;
-            multiply_adds += call.multiply_adds;
-            let kind = if call.settings.is_empty() {
-                call.kind.to_string()
-            } else {
-                format!("{} {}", call.kind, call.settings)
-            };
-            let name = if call.name.is_empty() { String::new() } else { call.name.clone() };
-            table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
-        }
-        let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
-        // f32 parameters take 4 bytes each; 1e6 bytes are a megabyte.
-        let megabytes = parameters as f64 * 4.0 / 1e6;
-        table.footer(total).caption(format!(
-            "Input {}; the parameters take {megabytes:.1} MB as f32. Multiply-adds are those of one forward pass.",
-            shape_text(&self.input)
-        ))
-    }
-
-    /// The drawing of what ran, from the input to the output: what torchviz gave the original.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let picture = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.picture()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where the graph cannot be drawn; see [`plot::PlotError`].
-    pub fn picture(&self) -> Result<Figure> {
-        Ok(plot::network_graph(&self.graph())?)
-    }
-
-    /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
-    /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
-    ///
-    /// ```
-    /// # use candle_core::Device;
-    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
-    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
-    /// let graph = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.graph();
-    /// assert_eq!(graph.nodes[1].title, "conv1");
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn graph(&self) -> Graph {
-        let mut builder = GraphBuilder::default();
-        builder.produce(
-            &self.input,
-            GraphNode {
-                title: "input".into(),
-                kind: "images".into(),
-                shape: shape_text(&self.input),
-                parameters: 0,
-                group: LayerGroup::Data,
-            },
-        );
-        for call in &self.calls {
-            let sources: Vec<usize> = call.inputs.iter().flat_map(|input| builder.source(input)).collect();
-            let node = builder.produce(
-                &call.output,
-                GraphNode {
-                    title: title(call).to_string(),
-                    kind: if call.name.is_empty() { call.settings.clone() } else { describe_kind(call) },
-                    shape: shape_text(&call.output),
-                    parameters: call.parameters,
-                    group: LayerGroup::of(call.kind),
-                },
-            );
-            builder.connect(sources, node);
-        }
-        // Where the last layer's output is not the network's, the rest becomes nodes too.
-        builder.source(&self.output);
-        builder.graph
-    }
-}
-
-fn describe_kind(call: &LayerCall) -> String {
-    format!("{} {}", call.kind, call.settings).trim_end().to_string()
-}
-
-/// Joins the calls of a record into a graph: who gave the tensor that a call received?
-#[derive(Default)]
-struct GraphBuilder {
-    graph: Graph,
-    producers: HashMap<TensorId, usize>,
-}
-
-impl GraphBuilder {
-    fn produce(&mut self, output: &Tensor, node: GraphNode) -> usize {
-        self.graph.nodes.push(node);
-        let index = self.graph.nodes.len() - 1;
-        self.producers.insert(output.id(), index);
-        index
-    }
-
-    fn connect(&mut self, sources: Vec<usize>, node: usize) {
-        for source in sources {
-            if source != node && !self.graph.edges.contains(&(source, node)) {
-                self.graph.edges.push((source, node));
-            }
-        }
-    }
-
-    /// The nodes that `tensor` comes from. If no reported call gave it, candle's record of it is searched for the
-    /// nearest ones that did, and a node for what lies between is added.
-    fn source(&mut self, tensor: &Tensor) -> Option<usize> {
-        if let Some(&index) = self.producers.get(&tensor.id()) {
-            return Some(index);
-        }
-        // Each reported output is a variable, where candle's record of `tensor` ends: what it names is nearest.
-        let nodes = tensor.sorted_nodes();
-        let nearest: Vec<usize> = nodes.iter().filter_map(|node| self.producers.get(&node.id()).copied()).collect();
-        if nearest.is_empty() {
-            return None;
-        }
-        let node = self.produce(
-            tensor,
-            GraphNode {
-                title: "operation".into(),
-                kind: "of candle's own".into(),
-                shape: shape_text(tensor),
-                parameters: 0,
-                group: LayerGroup::Other,
-            },
-        );
-        self.connect(nearest, node);
-        Some(node)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_cnn::layers::{Linear, linear};
+    use candle_cnn::layers::linear;
     use candle_cnn::ops::relu;
     use candle_cnn::parameters::Parameters;
-
-    /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
-    struct Residual(Linear, Linear);
-
-    impl ModuleT for Residual {
-        fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-            let x = x.flatten_from(1)?;
-            let y = relu(&self.0.forward_t(&x, train)?)?;
-            relu(&(self.1.forward_t(&y, train)? + y)?)
-        }
-    }
-
-    #[test]
-    fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
-        let vb = Parameters::new(0).var_builder(&Device::Cpu);
-        let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
-        let graph = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?.graph();
-        let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
-        // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
-        assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
-        let mut edges = graph.edges.clone();
-        edges.sort();
-        assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
-        Ok(())
-    }
+    use candle_nn::func_t;
 
     #[test]
     fn a_wrong_shape_is_explained() -> Result<()> {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
-        let network = Residual(linear(12, 5, vb.pp("a"))?, linear(6, 5, vb.pp("b"))?);
+        let (a, b) = (linear(12, 5, vb.pp("a"))?, linear(6, 5, vb.pp("b"))?);
+        let network = func_t(move |x, train| {
+            let x = relu(&a.forward_t(&x.flatten_from(1)?, train)?)?;
+            b.forward_t(&x, train)
+        });
         let message = dry_run(&network, [1, 3, 2, 2], &Device::Cpu).unwrap_err().to_string();
         assert!(message.contains("after ReLU, which gave [1, 5]"), "{message}");
         Ok(())
-    }
-
-    #[test]
-    fn thousands_are_separated() {
-        assert_eq!(with_thousands(981_130), "981,130");
-        assert_eq!(with_thousands(12), "12");
-        assert_eq!(with_thousands(1_000), "1,000");
     }
 }

@@ -6,8 +6,6 @@ use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_nn::{ModuleT, VarBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::dry_run::dry_run;
-use crate::display::{Show, View};
 use crate::error::{Error, Result};
 
 /// A [`Net`]'s sizes; the default is the original's: channels 3→32→64→128→256 on 32×32 pictures, then 512, 128 and
@@ -172,17 +170,10 @@ impl Net {
     pub fn config(&self) -> &NetConfig {
         &self.config
     }
-}
 
-impl Show for Net {
-    /// The summary of a dry run.
-    fn view(&self) -> View {
-        let NetConfig { in_channels, image_size, .. } = self.config;
-        let device = self.dense.first().map_or(&Device::Cpu, |layer| layer.weight().device());
-        match dry_run(self, [1, in_channels, image_size, image_size], device) {
-            Ok(run) => run.view(),
-            Err(error) => View::line(format!("Net {:?}, which fails: {error}", self.config)),
-        }
+    /// Where its parameters lie.
+    pub(crate) fn device(&self) -> &Device {
+        self.dense.first().map_or(&Device::Cpu, |layer| layer.weight().device())
     }
 }
 
@@ -229,15 +220,6 @@ mod tests {
         found.sort();
         wanted.sort();
         assert_eq!(found, wanted);
-        Ok(())
-    }
-
-    #[test]
-    fn it_shows_its_layers() -> Result<()> {
-        let config =
-            NetConfig { image_size: 16, in_channels: 1, channels: vec![4], dense: vec![], ..NetConfig::default() };
-        let text = Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?.view().text().to_string();
-        assert!(text.contains("Input 1 × 1 × 16 × 16") && text.contains("fc1"), "{text}");
         Ok(())
     }
 

@@ -9,8 +9,6 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::MOST_BYTES;
-
 /// Ones that a decoder meets where a scan's data should go on. No Huffman code consists of ones alone (annex C.2), so
 /// data that end too early run into a code that does not exist, where the decoder would make up zeros. Eight bytes: the
 /// rest of a value (up to 16 bits) and a code (16), and as much again for what is read ahead. A zero follows each 0xFF
@@ -40,7 +38,7 @@ pub(super) enum Refusal {
 }
 
 /// The pixels of a JPEG, grey or RGB, and how to turn them.
-pub(super) fn decode(file: &[u8]) -> Result<(DynamicImage, Orientation), Refusal> {
+pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orientation), Refusal> {
     let guarded = guarded(file)?;
     // The format's own bound on a side, 65,535; the pixels are bounded below.
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(1 << 16).set_max_height(1 << 16);
@@ -53,7 +51,7 @@ pub(super) fn decode(file: &[u8]) -> Result<(DynamicImage, Orientation), Refusal
         _ => (ColorSpace::RGB, 3),
     };
     let bytes = u64::from(width) * u64::from(height) * channels;
-    if bytes > MOST_BYTES {
+    if bytes > most_bytes {
         return Err(Refusal::TooLarge { width, height, bytes });
     }
     decoder.set_options(options.jpeg_set_out_colorspace(colors));
@@ -124,6 +122,8 @@ fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
 mod tests {
     use super::*;
 
+    const MOST: u64 = 1 << 20;
+
     const BASELINE: &[u8] = include_bytes!("../../tests/fixtures/baseline.jpg");
     const RESTARTS: &[u8] = include_bytes!("../../tests/fixtures/restarts.jpg");
     /// `make_fixtures.py` beside them made them.
@@ -138,7 +138,7 @@ mod tests {
     ];
 
     fn pixels(file: &[u8]) -> Option<DynamicImage> {
-        decode(file).ok().map(|(picture, _)| picture)
+        decode(file, MOST).ok().map(|(picture, _)| picture)
     }
 
     /// Where the last marker of a kind is.
@@ -160,7 +160,11 @@ mod tests {
     fn a_file_cut_anywhere_is_refused() {
         for (kind, file) in KINDS {
             for length in 2..file.len() {
-                assert!(matches!(decode(&file[..length]), Err(Refusal::Cut)), "{kind}: {length} of {}", file.len());
+                assert!(
+                    matches!(decode(&file[..length], MOST), Err(Refusal::Cut)),
+                    "{kind}: {length} of {}",
+                    file.len()
+                );
             }
         }
     }
@@ -193,7 +197,7 @@ mod tests {
             let mut file = file.to_vec();
             let middle = (last(&file, SOS) + file.len()) / 2;
             file[middle..][..16].copy_from_slice(&ONES);
-            assert!(matches!(decode(&file), Err(Refusal::Damaged(_))), "{kind}");
+            assert!(matches!(decode(&file, MOST), Err(Refusal::Damaged(_))), "{kind}");
         }
     }
 
@@ -218,10 +222,10 @@ mod tests {
         let mut file = BASELINE.to_vec();
         let frame = last(&file, 0xc0);
         file[frame + 1] = 0xc9;
-        assert!(matches!(decode(&file), Err(Refusal::Kind(kind)) if kind.contains("baseline")));
+        assert!(matches!(decode(&file, MOST), Err(Refusal::Kind(kind)) if kind.contains("baseline")));
         // The scan a second time.
         let (scan, end) = (last(BASELINE, SOS), BASELINE.len() - 2);
         let file = [&BASELINE[..end], &BASELINE[scan..]].concat();
-        assert!(matches!(decode(&file), Err(Refusal::Kind(kind)) if kind.contains("scan for each color")));
+        assert!(matches!(decode(&file, MOST), Err(Refusal::Kind(kind)) if kind.contains("scan for each color")));
     }
 }

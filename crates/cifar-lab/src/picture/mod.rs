@@ -16,68 +16,15 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::run_folder::show_path;
+pub use crate::error::PictureError;
 
 /// The most bytes of pixels that a file may hold, unpacked: a photograph of 170 megapixels.
 const MOST_BYTES: u64 = 512 << 20;
 
 /// What is wrong with a file that has not all of its picture.
 const CUT: &str = "the file was cut, and the end of the picture is missing";
-
-/// What can be wrong with a picture.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PictureError {
-    /// The file cannot be read.
-    #[error("reading the picture {}: {source}", show_path(path))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is of a kind that is not read.
-    #[error("{} is {found}, and pictures are JPEG or PNG: save it as one of these", show_path(path))]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        found: String,
-    },
-    /// The file is cut or damaged.
-    #[error("the picture {} is damaged: {reason}; get the file again, or delete it", show_path(path))]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The picture would need more memory than is given to one.
-    #[error(
-        "the picture {} of {width}×{height} pixels takes {} MiB unpacked, and at most {} are read: make it smaller",
-        show_path(path), bytes.div_ceil(1 << 20), MOST_BYTES >> 20
-    )]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its width in pixels.
-        width: u32,
-        /// Its height in pixels.
-        height: u32,
-        /// The bytes that its pixels take.
-        bytes: u64,
-    },
-    /// A picture without pixels.
-    #[error("a picture of {width}×{height} pixels has nothing to look at")]
-    Empty {
-        /// Its width in pixels.
-        width: u32,
-        /// Its height in pixels.
-        height: u32,
-    },
-}
 
 /// Endings of pictures that the decoder's crate does not know at all, and of JPEG that it does not know by these.
 const OTHER_ENDINGS: [&str; 8] = ["heic", "heif", "j2k", "jp2", "jpe", "jif", "jxl", "svg"];
@@ -98,12 +45,13 @@ pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
     let failed = |source| PictureError::File { path: path(), source };
     let other = |found: String| PictureError::Format { path: path(), found };
     let damaged = |reason: String| PictureError::Damaged { path: path(), reason };
-    let too_large = |width, height, bytes| PictureError::TooLarge { path: path(), width, height, bytes };
+    let too_large =
+        |width, height, bytes| PictureError::TooLarge { path: path(), width, height, bytes, most: MOST_BYTES };
     let (mut picture, orientation) = match reader.format() {
         Some(ImageFormat::Jpeg) => {
             let mut file = Vec::new();
             reader.into_inner().read_to_end(&mut file).map_err(failed)?;
-            jpeg::decode(&file).map_err(|refusal| match refusal {
+            jpeg::decode(&file, MOST_BYTES).map_err(|refusal| match refusal {
                 jpeg::Refusal::Cut => damaged(CUT.into()),
                 jpeg::Refusal::Damaged(reason) => damaged(reason),
                 jpeg::Refusal::Kind(kind) => other(kind.into()),

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `predictor.rs` | [`Predictor`]: a network with all that it takes to ask it |
-//! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`]: what it says, as text, table and picture |
+//! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`]: what it says |
 //!
 //! How a picture is brought to the network's size is told in [`Predictor::predict`].
 
@@ -11,4 +11,5 @@ mod prediction;
 mod predictor;
 
 pub use prediction::{ClassProbability, PicturePrediction, PicturePredictions, Refused};
+pub(crate) use prediction::{NAMED, fitted};
 pub use predictor::Predictor;

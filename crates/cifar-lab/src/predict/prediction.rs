@@ -1,19 +1,14 @@
-//! What a network says of pictures, as text, table and picture.
+//! What a network says of pictures.
 
 use image::{RgbImage, imageops};
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use crate::display::{Figure, Show, Table, View};
-use crate::error::Result;
 use crate::evaluate::{NO_CLASS, are_numbers};
 use crate::picture::{self, PictureError};
-use crate::plot::{Gallery, picture_with_bars};
 
 /// The classes that are named in a line of text or a row of a table.
-const NAMED: usize = 3;
-/// The classes that get a bar.
-const BARS: usize = 5;
+pub(crate) const NAMED: usize = 3;
 /// The side in pixels of the square in which a picture is shown.
 const SHOWN: u32 = 160;
 
@@ -40,7 +35,7 @@ impl Display for ClassProbability {
 pub struct PicturePrediction {
     name: String,
     /// What of the picture was looked at, as it is shown.
-    shown: Arc<RgbImage>,
+    pub(crate) shown: Arc<RgbImage>,
     input: Arc<RgbImage>,
     classes: Arc<[ClassProbability]>,
 }
@@ -73,7 +68,7 @@ impl PicturePrediction {
     /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
     /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
     /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
-    /// let prediction = predictor.predict(data.test.picture(0)?)?.named("the first test picture");
+    /// let prediction = predictor.predict(data.test.image(0)?)?.named("the first test picture");
     /// assert!(prediction.to_string().starts_with("the first test picture: "));
     /// # Ok::<(), cifar_lab::error::Error>(())
     /// ```
@@ -95,34 +90,10 @@ impl PicturePrediction {
     pub fn input(&self) -> &RgbImage {
         &self.input
     }
-
-    /// The picture, what the network sees of it, and a bar for each of the five likeliest classes.
-    ///
-    /// # Errors
-    /// Where it cannot be drawn.
-    pub fn figure(&self) -> Result<Figure> {
-        let top = self.top(BARS);
-        let names: Vec<&str> = top.iter().map(|class| class.class.as_str()).collect();
-        let values: Vec<f64> = top.iter().map(|class| class.probability.into()).collect();
-        let (width, height) = self.input.dimensions();
-        let pictures = [
-            (&*self.shown, "the picture's middle".to_string()),
-            (&fitted(&self.input), format!("the network sees {width}×{height}")),
-        ];
-        let title = if self.classes.is_empty() { self.to_string() } else { self.name.clone() };
-        Ok(picture_with_bars(&title, &pictures, &names, &values)?.with_text(self.to_string()))
-    }
-}
-
-impl Show for PicturePrediction {
-    /// The [`figure`](PicturePrediction::figure).
-    fn view(&self) -> View {
-        self.figure().map_or_else(|_| View::line(self.to_string()), View::from)
-    }
 }
 
 /// `picture` in the size in which it is shown: scaled down, or its pixels enlarged as squares.
-fn fitted(picture: &RgbImage) -> RgbImage {
+pub(crate) fn fitted(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height).max(1);
     if longest > SHOWN {
@@ -171,43 +142,6 @@ impl PicturePredictions {
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
-
-    /// The pictures as the network sees them, each with its likeliest class.
-    ///
-    /// # Errors
-    /// Where there are none, or too many to be shown.
-    pub fn figure(&self) -> Result<Figure> {
-        let label = |prediction: &PicturePrediction| {
-            let class = prediction.top(1).first().map_or(NO_CLASS.to_string(), ClassProbability::to_string);
-            format!("{class}\n{}", prediction.name)
-        };
-        let labels: Vec<String> = self.predictions.iter().map(label).collect();
-        let pictures = self.predictions.iter().map(|prediction| prediction.input().clone()).collect();
-        let title = format!("What the network says of {} pictures", self.predictions.len());
-        Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?.with_text(self.to_string()))
-    }
-
-    /// A row for each picture with its `k` likeliest classes, and below them the refused files.
-    pub fn table(&self, k: usize) -> Table {
-        let ranks = (1..=k).map(|rank| if rank == 1 { "likeliest".to_string() } else { format!("{rank}.") });
-        let mut table = Table::new(["picture".to_string()].into_iter().chain(ranks));
-        for prediction in &self.predictions {
-            let classes = prediction.top(k).iter().map(ClassProbability::to_string);
-            let nothing = prediction.classes.is_empty().then(|| NO_CLASS.to_string());
-            table = table.row([prediction.name.clone()].into_iter().chain(classes).chain(nothing));
-        }
-        for refused in &self.refused {
-            table = table.row([refused.name.clone(), "refused".to_string()]);
-        }
-        table
-    }
-}
-
-impl Show for PicturePredictions {
-    /// The [`figure`](PicturePredictions::figure), or the table where there are too many pictures, or none.
-    fn view(&self) -> View {
-        self.figure().map_or_else(|_| View::from(self.table(NAMED)), View::from)
-    }
 }
 
 impl FromIterator<PicturePredictions> for PicturePredictions {
@@ -218,13 +152,5 @@ impl FromIterator<PicturePredictions> for PicturePredictions {
             all.refused.extend(part.refused);
             all
         })
-    }
-}
-
-impl Display for PicturePredictions {
-    /// The table, and below it why files were refused.
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.table(NAMED))?;
-        self.refused.iter().try_for_each(|refused| write!(f, "\n{}", refused.reason))
     }
 }

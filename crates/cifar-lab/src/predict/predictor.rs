@@ -27,7 +27,7 @@ const BATCH: usize = 64;
 /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
 /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
 /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
-/// let prediction = predictor.predict(data.test.picture(0)?)?;
+/// let prediction = predictor.predict(data.test.image(0)?)?;
 /// println!("{prediction}");
 /// assert_eq!(prediction.classes().len(), 10);
 /// # Ok::<(), cifar_lab::error::Error>(())

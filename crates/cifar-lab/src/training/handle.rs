@@ -1,45 +1,43 @@
 //! The side of a training that the notebook holds.
 
 use candle_nn::ModuleT;
+use notebook_charts::numbers::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::curves::History;
-use super::progress::{Progress, Status, duration_text, epochs_text};
+use super::progress::{Progress, Status, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
-use crate::display::Figure;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::DataLoader;
+use crate::run_records::History;
 
 /// Time between two lines of [`Training::wait`] while an epoch goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A training that runs, or ran, on a thread of its own. A clone is another handle on the same training; dropping all
-/// handles does not stop it.
+/// A training that runs, or ran, on a thread of its own; [`Trainer`](super::Trainer) starts it. A clone is another
+/// handle on the same training; dropping all handles does not stop it.
 ///
 /// ```
-/// use candle_core::{Device, Tensor};
-/// use cifar_lab::training::{Plan, Status, Training};
+/// use cifar_lab::{prelude::*, training::Status};
 ///
-/// let training = Training::start(Plan::new("a loop", 2, 3), |run| {
-///     for _epoch in run.epochs() {
-///         for _batch in 0..3 {
-///             // Forward, loss, backward and step would stand here.
-///             let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-///             let (labels, loss) = (Tensor::new(&[1u32], &Device::Cpu)?, Tensor::new(0.4f32, &Device::Cpu)?);
-///             run.step(&loss, &logits, &labels)?;
-///         }
-///         run.end_epoch(None)?;
-///     }
-///     Ok(())
-/// })?;
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 10).train, &Device::Cpu);
+/// let parameters = Parameters::new(0);
+/// let config = NetConfig { channels: vec![2], dense: vec![], ..NetConfig::default() };
+/// let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+/// let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+/// let training = Trainer::new(net.clone(), sgd, &loader).epochs(1_000_000).start()?;
+/// training.watch(0.1)?; // Prints how it gets on, then lets it go on.
+/// {
+///     let paused = training.pause();
+///     assert_eq!(paused.progress().status, Status::Paused);
+/// } // Here it goes on.
+/// println!("{}", training.evaluate(&net, &loader)?);
+/// assert_eq!(training.stop().status, Status::Stopped);
 /// training.wait()?;
-/// assert_eq!(training.progress().status, Status::Finished);
-/// assert_eq!(training.history().epochs[1].train_accuracy, 1.0);
-/// # Ok::<(), cifar_lab::error::Error>(())
+/// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Training {
@@ -48,23 +46,7 @@ pub struct Training {
 
 impl Training {
     /// Runs `body`, the training's loop, on a thread of its own and returns at once.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a plan without epochs or steps, or a folder that another training writes into;
-    /// [`Error::File`] where its folder cannot be written.
-    pub fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+    pub(super) fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
         let record = plan.start()?;
         let shared = Arc::new(Shared::new(plan, record));
         let training = Self { shared: shared.clone() };
@@ -103,77 +85,17 @@ impl Training {
     }
 
     /// Where the training stands; as a cell's last line it prints one line.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// assert!(training.progress().to_string().contains("finished"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn progress(&self) -> Progress {
         self.shared.progress(&self.shared.lock())
     }
 
     /// Everything recorded so far.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// assert_eq!(training.history().steps.len(), 1);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn history(&self) -> History {
         self.shared.lock().history.clone()
     }
 
-    /// Loss and accuracy so far, as a picture.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// let figure = training.curves()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Where nothing has been recorded yet.
-    pub fn curves(&self) -> Result<Figure> {
-        self.history().picture()
-    }
-
-    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learnt.
+    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learned.
     /// A training that has ended already stays as it is.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
-    /// training.stop();
-    /// training.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn stop(&self) -> Progress {
         let mut state = self.shared.lock();
         state.stop = true;
@@ -186,18 +108,6 @@ impl Training {
 
     /// Prints a line now and then, and one for each epoch, until the training ends.
     ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// [`Error::Training`] where it failed. A stopped training is no error.
     pub fn wait(&self) -> Result<()> {
@@ -205,19 +115,6 @@ impl Training {
     }
 
     /// As [`Self::wait`], for `seconds` at most: the cell ends, the training goes on.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
-    /// training.watch(0.1)?;
-    /// training.stop();
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// [`Error::Training`] where it failed; [`Error::Setting`] for a time that is no time.
@@ -249,7 +146,7 @@ impl Training {
                 estimated = true;
                 println!(
                     "about {} for {} on this machine",
-                    duration_text(left),
+                    duration(left),
                     epochs_text(progress.epochs - progress.first_epoch)
                 );
             }
@@ -287,23 +184,6 @@ impl Training {
 
     /// Holds the training between two steps until the guard is dropped. In between, its network's parameters belong
     /// together and can be read. A training that has ended is not held; its guard says so.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
-    /// let step = {
-    ///     let paused = training.pause();
-    ///     paused.progress().step
-    /// };
-    /// training.stop();
-    /// assert!(training.progress().step >= step);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn pause(&self) -> Paused {
         let mut state = self.shared.lock();
         state.pauses += 1;
@@ -317,22 +197,6 @@ impl Training {
 
     /// Evaluates `network` on `loader`'s images, also while the training runs: it is held meanwhile, and the line
     /// printed says of which moment the figures are.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::Net};
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
-    /// println!("{}", training.evaluate(&net, &loader)?);
-    /// training.stop();
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// As [`evaluate`].
@@ -360,19 +224,6 @@ pub struct Paused {
 
 impl Paused {
     /// Where the training was held.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("endless", 1, 1_000_000), |run| loop { step(run)? })?;
-    /// println!("held at {}", training.pause().progress());
-    /// training.stop();
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -443,7 +294,7 @@ mod tests {
             path: "a temporary folder".into(),
             source,
         })?;
-        let plan = Plan::new("stop file", 1_000_000, 10).folder(folder.path());
+        let plan = Plan { folder: Some(folder.path().into()), ..Plan::new("stop file", 1_000_000, 10) };
         let training = Training::start(plan, |run| {
             loop {
                 std::thread::sleep(Duration::from_millis(5));
@@ -512,7 +363,7 @@ mod tests {
     fn a_failure_names_its_epoch_and_step_counted_from_1() -> Result<()> {
         // The step with this number, counted from 0 over all epochs, fails: before it is reported, and by its loss.
         let failing = |number: usize, first_epoch: usize, in_loss: bool| {
-            failed_at(Plan::new("failing", 5, 3).first_epoch(first_epoch), move |run| {
+            failed_at(Plan { first_epoch: first_epoch, ..Plan::new("failing", 5, 3) }, move |run| {
                 let mut steps = 0..;
                 for _ in run.epochs() {
                     for _ in 0..3 {
@@ -552,7 +403,7 @@ mod tests {
         let weights = folder.path().join("last.safetensors");
         std::fs::create_dir_all(weights.join("in the way")).unwrap();
         let parameters = candle_cnn::parameters::Parameters::new(0);
-        let plan = Plan::new("full", 3, 1).folder(folder.path()).save_weights(&parameters);
+        let plan = Plan { folder: Some(folder.path().into()), weights: Some(parameters), ..Plan::new("full", 3, 1) };
         let recording = |run: &mut Run| {
             report(run, 0.5)?;
             run.end_epoch(None)
@@ -583,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_resumed_training_counts_its_own_epochs() -> Result<()> {
-        let training = Training::start(Plan::new("resumed", 5, 1).first_epoch(3), |run| {
+        let training = Training::start(Plan { first_epoch: 3, ..Plan::new("resumed", 5, 1) }, |run| {
             for _ in run.epochs() {
                 report(run, 0.5)?;
                 run.end_epoch(None)?;
@@ -594,17 +445,22 @@ mod tests {
         assert_eq!(training.progress().to_string(), "finished: 5 epochs, the last 2 in 0 s");
         let rows: Vec<usize> = training.history().epochs.iter().map(|row| row.epoch).collect();
         assert_eq!(rows, [4, 5]);
-        let refused = |epochs, first| Training::start(Plan::new("none", epochs, 1).first_epoch(first), |_| Ok(()));
-        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 cannot be: a training has at least 1");
+        let refused =
+            |epochs, first| Training::start(Plan { first_epoch: first, ..Plan::new("none", epochs, 1) }, |_| Ok(()));
+        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training has at least 1");
         let message = refused(5, 5).unwrap_err().to_string();
-        assert_eq!(message, "epochs = 5 cannot be: 5 epochs are done already, so a training that goes on needs more");
+        assert_eq!(
+            message,
+            "epochs = 5 is not possible: 5 epochs are done already, so a training that goes on needs more"
+        );
         Ok(())
     }
 
     #[test]
     fn an_epoch_without_a_step_leaves_a_record_that_reads() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
-        let training = Training::start(Plan::new("none", 2, 1).folder(folder.path()), |run| {
+        let plan = Plan { folder: Some(folder.path().into()), ..Plan::new("none", 2, 1) };
+        let training = Training::start(plan, |run| {
             run.end_epoch(None)?;
             report(run, 0.5)?;
             run.end_epoch(None)
@@ -618,7 +474,9 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_be_are_errors() {
-        for plan in [Plan::new("none", 0, 5), Plan::new("none", 5, 0), Plan::new("over", 5, 5).first_epoch(5)] {
+        for plan in
+            [Plan::new("none", 0, 5), Plan::new("none", 5, 0), Plan { first_epoch: 5, ..Plan::new("over", 5, 5) }]
+        {
             assert!(matches!(Training::start(plan, |_| Ok(())), Err(Error::Setting { .. })));
         }
     }

@@ -5,17 +5,15 @@ use candle_cnn::parameters::Parameters;
 use candle_core::{DType, Tensor};
 use serde_json::Value;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::curves::{EpochRecord, History, StepRecord};
 use super::progress::{Progress, Status, epochs_text};
-use super::record::{RecordWriter, TrainingFile};
-use crate::dataset::Dataset;
 use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
+use crate::run_records::{EpochRecord, History, RecordWriter, StepRecord, TrainingFile};
 
 /// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
 const STOP_FILE: &str = "stop";
@@ -35,31 +33,21 @@ const ESTIMATE_FROM: Duration = Duration::from_secs(3);
 /// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
 
-/// What a training is to be: its name, its length, where its records go.
-///
-/// ```
-/// use cifar_lab::training::Plan;
-/// let plan = Plan::new("first try", 20, 1_563).settings(serde_json::json!({ "learning_rate": 1e-3 }));
-/// ```
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub(super) name: String,
-    pub(super) epochs: usize,
-    pub(super) first_epoch: usize,
-    pub(super) steps: usize,
-    pub(super) data: String,
-    pub(super) settings: Value,
-    pub(super) folder: Option<PathBuf>,
-    pub(super) weights: Option<Parameters>,
+/// What a training is to be: its name, its length, where its records go. [`Trainer`](super::Trainer) makes it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub name: String,
+    pub epochs: usize,
+    pub first_epoch: usize,
+    pub steps: usize,
+    pub data: String,
+    pub settings: Value,
+    pub folder: Option<PathBuf>,
+    pub weights: Option<Parameters>,
 }
 
 impl Plan {
     /// A training called `name` of `epochs` epochs with `steps` steps each.
-    ///
-    /// ```
-    /// # use cifar_lab::training::Plan;
-    /// let plan = Plan::new("first try", 20, 1_563);
-    /// ```
     pub fn new(name: &str, epochs: usize, steps: usize) -> Self {
         Self {
             name: name.to_string(),
@@ -73,67 +61,8 @@ impl Plan {
         }
     }
 
-    /// The data set trained on; records, curves and saved weights carry its name, so that a stand-in's numbers are
-    /// never taken for CIFAR-10's.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, training::Plan};
-    /// let plan = Plan::new("first try", 20, 125).data(&Cifar10::stand_in(0, 100, 10).train);
-    /// ```
-    pub fn data(mut self, dataset: &Dataset) -> Self {
-        self.data = dataset.name().to_string();
-        self
-    }
-
-    /// Notes settings for the record, as a JSON object; they change nothing.
-    ///
-    /// ```
-    /// # use cifar_lab::training::Plan;
-    /// let plan = Plan::new("first try", 20, 1_563).settings(serde_json::json!({ "seed": 0 }));
-    /// ```
-    pub fn settings(mut self, settings: Value) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Writes records into `folder`: `training.json` with the settings and how it ended, `epochs.jsonl` with a row for
-    /// each epoch; [`RunRecords`](crate::run_records::RunRecords) reads them. An empty file called `stop` laid there ends the training after the step it is in.
-    ///
-    /// ```
-    /// # use cifar_lab::training::Plan;
-    /// let plan = Plan::new("first try", 20, 1_563).folder(std::path::Path::new("runs/first try"));
-    /// ```
-    pub fn folder(mut self, folder: &Path) -> Self {
-        self.folder = Some(folder.to_path_buf());
-        self
-    }
-
-    /// Saves the weights into the folder after each epoch (`last.safetensors`), so that a dead kernel loses at most
-    /// one epoch.
-    ///
-    /// ```
-    /// # use cifar_lab::training::Plan;
-    /// # let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// let plan = Plan::new("first try", 20, 1_563).save_weights(&parameters);
-    /// ```
-    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
-        self.weights = Some(parameters.clone());
-        self
-    }
-
-    /// Starts at `epoch` (counted from 0) instead of 0, for a training that goes on.
-    ///
-    /// ```
-    /// # use cifar_lab::training::Plan;
-    /// let plan = Plan::new("goes on", 20, 1_563).first_epoch(10);
-    /// ```
-    pub fn first_epoch(mut self, epoch: usize) -> Self {
-        self.first_epoch = epoch;
-        self
-    }
-
     /// Checks the plan and begins its record, if it has a folder.
-    pub(super) fn start(&self) -> Result<Option<RecordWriter>> {
+    pub fn start(&self) -> Result<Option<RecordWriter>> {
         if self.epochs <= self.first_epoch {
             let reason = match self.first_epoch {
                 0 => "a training has at least 1".to_string(),
@@ -277,7 +206,12 @@ impl Shared {
     pub(super) fn end(&self, status: Status, failed_at: Option<(usize, usize)>) {
         if let Some(record) = self.record().take() {
             // A disk that is full by now does not make a finished training a failed one.
-            let _ = record.end(&status);
+            let _ = match &status {
+                Status::Finished => record.end("finished", ""),
+                Status::Stopped => record.end("stopped", ""),
+                Status::Failed(message) => record.end("failed", message),
+                Status::Running | Status::Paused => Ok(()),
+            };
         }
         let mut state = self.lock();
         if matches!(status, Status::Failed(_)) {
@@ -358,6 +292,31 @@ impl Shared {
 
 /// The side of a training that its loop sees: it asks for the epochs, reports each step and each epoch, and is stopped
 /// or held between two steps through it.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 64, 10).train, &Device::Cpu);
+/// let batches = loader.clone();
+/// let training = Trainer::with_loop(&loader, move |run| {
+///     for epoch in run.epochs() {
+///         for batch in batches.epoch(epoch) {
+///             let Batch { images, labels, .. } = batch?;
+///             // Forward, loss, backward and step would stand here.
+///             let logits = images.flatten_from(1)?.narrow(1, 0, 10)?;
+///             run.step(&cross_entropy(&logits, &labels)?, &logits, &labels)?;
+///         }
+///         run.log_learning_rate(1e-3);
+///         run.end_epoch(None)?;
+///     }
+///     Ok(())
+/// });
+/// let training = training.name("a loop of my own").epochs(3).first_epoch(1).start()?;
+/// training.wait()?;
+/// let epochs: Vec<usize> = training.history().epochs.iter().map(|row| row.epoch).collect();
+/// assert_eq!(epochs, [2, 3]);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Run {
     pub(super) shared: Arc<Shared>,
@@ -374,45 +333,12 @@ impl Run {
     }
 
     /// The epochs to run, counted from 0.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("epochs", 20, 1).first_epoch(17), |run| {
-    ///     assert_eq!(run.epochs(), 17..20);
-    ///     Ok(())
-    /// })?;
-    /// training.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn epochs(&self) -> Range<usize> {
         self.shared.plan.first_epoch..self.shared.plan.epochs
     }
 
     /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while the
     /// training is paused.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| {
-    ///     let logits = Tensor::new(&[[0.1f32, 0.9], [0.8, 0.2]], &Device::Cpu)?;
-    ///     let labels = Tensor::new(&[1u32, 1], &Device::Cpu)?;
-    ///     run.step(&Tensor::new(0.7f32, &Device::Cpu)?, &logits, &labels)?;
-    ///     run.end_epoch(None)
-    /// })?;
-    /// training.wait()?;
-    /// assert_eq!(training.history().epochs[0].train_accuracy, 0.5);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// [`Error::Stopped`] where somebody asked the training to stop (`?` then ends the loop),
@@ -452,19 +378,6 @@ impl Run {
     }
 
     /// Reports the end of an epoch, with the evaluation on the test images if there was one.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| { step(run)?; run.end_epoch(None) })?;
-    /// training.wait()?;
-    /// assert_eq!(training.history().epochs.len(), 1);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// As [`Run::step`]; and [`Error::File`] where the record cannot be written.
@@ -529,24 +442,7 @@ impl Run {
     }
 
     /// Notes the learning rate for the epoch's record.
-    ///
-    /// ```
-    /// # use cifar_lab::training::{Plan, Training};
-    /// # use candle_core::{Device, Tensor};
-    /// # fn step(run: &mut cifar_lab::training::Run) -> cifar_lab::error::Result<()> {
-    /// #     let logits = Tensor::new(&[[0.1f32, 0.9]], &Device::Cpu)?;
-    /// #     run.step(&Tensor::new(0.4f32, &Device::Cpu)?, &logits, &Tensor::new(&[1u32], &Device::Cpu)?)
-    /// # }
-    /// let training = Training::start(Plan::new("one step", 1, 1), |run| {
-    ///     step(run)?;
-    ///     run.learning_rate(1e-3);
-    ///     run.end_epoch(None)
-    /// })?;
-    /// training.wait()?;
-    /// assert_eq!(training.history().epochs[0].learning_rate, Some(1e-3));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn learning_rate(&mut self, learning_rate: f64) {
+    pub fn log_learning_rate(&mut self, learning_rate: f64) {
         self.learning_rate = Some(learning_rate);
     }
 
@@ -602,7 +498,7 @@ mod tests {
 
     #[test]
     fn losses_that_are_read_together_name_the_step_that_failed() -> Result<()> {
-        let shared = Arc::new(Shared::new(Plan::new("on a GPU", 3, 9).first_epoch(1), None));
+        let shared = Arc::new(Shared::new(Plan { first_epoch: 1, ..Plan::new("on a GPU", 3, 9) }, None));
         let mut run = Run::new(shared.clone());
         // As on a GPU: steps 3 to 5 wait to be read, and the second of them failed.
         for loss in [0.5, f32::NAN, 0.5] {

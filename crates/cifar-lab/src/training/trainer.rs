@@ -1,14 +1,14 @@
-//! The loop, ready made.
+//! How a training is set up: what is trained, for how long, and where its records go.
 
 use candle_cnn::parameters::Parameters;
 use candle_cnn::precision::{Precision, precision};
+use candle_cnn::schedule::Schedule;
 use candle_cnn::step_graph::{StepGraph, StepResult, plain_step};
 use candle_core::Tensor;
 use candle_nn::{ModuleT, Optimizer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::handle::Training;
 use super::run::{Plan, Run};
@@ -18,17 +18,282 @@ use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
 
+/// Sets up a training: of any network with any optimizer ([`Trainer::new`]), or by a loop of your own
+/// ([`Trainer::with_loop`]). One epoch, unless said otherwise.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let data = Cifar10::stand_in(0, 64, 32);
+/// let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
+/// let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+/// let parameters = Parameters::new(0);
+/// let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+/// let sgd = SGD::new(parameters.trainable(), SgdConfig { momentum: 0.9, ..SgdConfig::default() })?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let training = Trainer::new(net, sgd, &train)
+///     .name("small network")
+///     .epochs(2)
+///     .test(&test)
+///     .loss(|logits, labels| cross_entropy_with_label_smoothing(logits, labels, 0.1))
+///     .schedule(Schedule::one_cycle(0.1, 2 * train.len())?)
+///     .settings(json!({ "momentum": 0.9 }))
+///     .folder(folder)
+///     .save_weights(&parameters)
+///     .checkpoint(&parameters, folder.join("checkpoint.safetensors"))
+///     .start()?;
+/// training.wait()?;
+/// assert_eq!(training.history().epochs.len(), 2);
+/// assert!(training.history().epochs[1].test_accuracy.is_some());
+/// assert_eq!(RunRecord::read(folder)?.number("batch_size"), Some(32.0));
+/// # Ok::<(), Error>(())
+/// ```
+pub struct Trainer<L> {
+    plan: Plan,
+    loader: DataLoader,
+    training_loop: L,
+}
+
+/// What every training has.
+impl<L> Trainer<L> {
+    fn with(loader: &DataLoader, training_loop: L) -> Self {
+        let data = loader.dataset().name().to_string();
+        let plan = Plan { data, ..Plan::new("training", 1, loader.len()) };
+        Self { plan, loader: loader.clone(), training_loop }
+    }
+
+    /// What records, curves and error messages call the training.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.plan.name = name.into();
+        self
+    }
+
+    /// The number of epochs.
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.plan.epochs = epochs;
+        self
+    }
+
+    /// Starts with this epoch, counted from 0, for a training that goes on: the ones before it count as done.
+    pub fn first_epoch(mut self, epoch: usize) -> Self {
+        self.plan.first_epoch = epoch;
+        self
+    }
+
+    /// Notes settings for the record, as a JSON object; they change nothing. Noted without being asked: images, batch
+    /// size, random changes, seed, device, and the optimizer's first learning rate where the loop is not your own.
+    pub fn settings(mut self, settings: Value) -> Self {
+        self.plan.settings = settings;
+        self
+    }
+
+    /// Writes records into `folder`: `training.json` with the settings and how it ended, `epochs.jsonl` with a row for
+    /// each epoch; [`RunRecords`](crate::run_records::RunRecords) reads them. A file called `stop` put there ends the
+    /// training after the step it is in.
+    pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.plan.folder = Some(folder.as_ref().to_path_buf());
+        self
+    }
+
+    /// Saves these weights into the folder after each epoch (`last.safetensors`), so that a dead kernel loses at most
+    /// one epoch.
+    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
+        self.plan.weights = Some(parameters.clone());
+        self
+    }
+
+    /// What is known of the training, and over it what was noted.
+    fn note_settings(&mut self, learning_rate: Option<f64>) {
+        let loader = &self.loader;
+        let mut settings = json!({
+            "images": loader.dataset().len(),
+            "batch_size": loader.max_batch_size(),
+            "augmentation": loader.augmentation(),
+            "seed": loader.random_seed(),
+            "device": describe(loader.device()),
+        });
+        if let Some(learning_rate) = learning_rate {
+            settings["learning_rate"] = json!(learning_rate);
+        }
+        if precision() != Precision::F32 {
+            settings["precision"] = json!(precision().to_string());
+        }
+        match (&mut settings, std::mem::take(&mut self.plan.settings)) {
+            (Value::Object(known), Value::Object(noted)) => known.extend(noted),
+            (_, Value::Null) => {}
+            (_, other) => settings["noted"] = other,
+        }
+        self.plan.settings = settings;
+    }
+}
+
+/// A loop of your own.
+pub struct OwnLoop<F>(F);
+
+impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
+    /// Trains by `body`, a loop over `loader`'s batches that reports each step and each epoch to the [`Run`].
+    pub fn with_loop(loader: &DataLoader, body: F) -> Self {
+        Self::with(loader, OwnLoop(body))
+    }
+
+    /// Runs the loop on a thread of its own and returns at once.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::error::Error::Setting) for no epochs, a loader without batches, or a folder that another
+    /// training writes into; [`Error::File`](crate::error::Error::File) where the folder cannot be written.
+    pub fn start(mut self) -> Result<Training> {
+        self.note_settings(None);
+        Training::start(self.plan, self.training_loop.0)
+    }
+}
+
 /// Computes the loss from logits `[N, classes]` and labels `[N]`.
 type Loss = dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync;
-
-/// Gives the learning rate from the steps done so far.
-type Schedule = dyn Fn(usize) -> f64 + Send + Sync;
 
 /// Computes loss and logits from a batch's images and labels.
 type Forward<'a> = Box<dyn Fn(&Tensor, &Tensor) -> candle_core::Result<(Tensor, Tensor)> + 'a>;
 
 /// One step on a batch's images and labels.
 type Step<'a, O> = Box<dyn FnMut(&mut O, &Tensor, &Tensor) -> candle_core::Result<StepResult> + 'a>;
+
+/// The learning rate of each step: a [`Schedule`], or a closure that takes the number of steps done before it.
+pub trait LearningRateSchedule: Send + 'static {
+    /// The rate of step `step`, counted from 0 over all epochs.
+    fn learning_rate(&self, step: usize) -> f64;
+
+    /// Refuses settings that give no rate.
+    ///
+    /// # Errors
+    /// Names the setting.
+    fn check(&self) -> candle_core::Result<()> {
+        Ok(())
+    }
+}
+
+impl LearningRateSchedule for Schedule {
+    fn learning_rate(&self, step: usize) -> f64 {
+        Schedule::learning_rate(self, step)
+    }
+
+    fn check(&self) -> candle_core::Result<()> {
+        Schedule::check(self)
+    }
+}
+
+impl<F: Fn(usize) -> f64 + Send + 'static> LearningRateSchedule for F {
+    fn learning_rate(&self, step: usize) -> f64 {
+        self(step)
+    }
+}
+
+/// The loop ready made: for each batch forward, loss, backward, step; after each epoch an evaluation, if asked for.
+pub struct StandardLoop<N, O> {
+    network: N,
+    optimizer: O,
+    test: Option<DataLoader>,
+    loss: Box<Loss>,
+    schedule: Option<Box<dyn LearningRateSchedule>>,
+    step: for<'a> fn(Forward<'a>) -> Step<'a, O>,
+    checkpoint: Option<(Parameters, PathBuf)>,
+}
+
+impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<StandardLoop<N, O>> {
+    /// Trains `network` with `optimizer` on `loader`'s batches, with cross entropy and the optimizer's own learning rate
+    /// unless said otherwise.
+    pub fn new(network: N, optimizer: O, loader: &DataLoader) -> Self {
+        let loss = Box::new(candle_cnn::ops::cross_entropy);
+        let (test, schedule, checkpoint) = (None, None, None);
+        Self::with(loader, StandardLoop { network, optimizer, test, loss, schedule, step: captured, checkpoint })
+    }
+
+    /// Evaluates on these images after each epoch.
+    pub fn test(mut self, loader: &DataLoader) -> Self {
+        self.training_loop.test = Some(loader.clone());
+        self
+    }
+
+    /// Another loss than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
+    pub fn loss(
+        mut self,
+        loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
+    ) -> Self {
+        self.training_loop.loss = Box::new(loss);
+        self
+    }
+
+    /// The learning rate of each step: a [`Schedule`], or a closure such as `|step| if step < 500 { 0.1 } else { 0.01 }`.
+    pub fn schedule(mut self, schedule: impl LearningRateSchedule) -> Self {
+        self.training_loop.schedule = Some(Box::new(schedule));
+        self
+    }
+
+    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A network
+    /// that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
+    ///
+    /// Say `false` for a network that decides anything anew at each step on the host: the graph repeats what it did in the
+    /// step that was captured.
+    pub fn step_graph(mut self, on: bool) -> Self {
+        self.training_loop.step = if on { captured } else { plain };
+        self
+    }
+
+    /// Writes a checkpoint to `path` after each epoch. Where one is there already, the training goes on from it, and gives
+    /// what an uninterrupted one would have given. `parameters` are the network's.
+    pub fn checkpoint(mut self, parameters: &Parameters, path: impl AsRef<Path>) -> Self {
+        self.training_loop.checkpoint = Some((parameters.clone(), path.as_ref().to_path_buf()));
+        self
+    }
+
+    /// Starts the training on a thread of its own and returns at once.
+    ///
+    /// # Errors
+    /// Those of [`with_loop`](Trainer::with_loop)'s `start`, those of [`load_checkpoint`] where there is a checkpoint to go
+    /// on from, and candle's for a schedule that gives no rate.
+    pub fn start(mut self) -> Result<Training> {
+        let standard = &mut self.training_loop;
+        if let Some(schedule) = &standard.schedule {
+            schedule.check()?;
+        }
+        if let Some((parameters, path)) = standard.checkpoint.as_ref().filter(|(_, path)| path.exists()) {
+            self.plan.first_epoch = load_checkpoint(parameters, path, &mut standard.optimizer)?;
+        }
+        let learning_rate = standard.optimizer.learning_rate();
+        self.note_settings(Some(learning_rate));
+        let Self { plan, loader, training_loop } = self;
+        Training::start(plan, move |run| training_loop.train(&loader, run))
+    }
+}
+
+impl<N: ModuleT, O: ResumableOptimizer> StandardLoop<N, O> {
+    fn train(self, loader: &DataLoader, run: &mut Run) -> Result<()> {
+        let Self { network, mut optimizer, test, loss, schedule, step, checkpoint } = self;
+        let mut step = step(Box::new(|images, labels| {
+            let logits = network.forward_t(images, true)?;
+            Ok((loss(&logits, labels)?, logits))
+        }));
+        for epoch in run.epochs() {
+            for (index, batch) in loader.epoch(epoch).enumerate() {
+                let batch = batch?;
+                if let Some(schedule) = &schedule {
+                    optimizer.set_learning_rate(schedule.learning_rate(epoch * loader.len() + index));
+                }
+                let StepResult { loss, correct } = step(&mut optimizer, &batch.images, &batch.labels)?;
+                run.counted_step(&loss, correct, batch.indices.len())?;
+            }
+            run.log_learning_rate(optimizer.learning_rate());
+            let evaluation = test.as_ref().map(|loader| evaluate(&network, loader)).transpose()?;
+            run.end_epoch_with(evaluation.as_ref(), || match &checkpoint {
+                Some((parameters, path)) => {
+                    let notes = [("data", loader.dataset().name())];
+                    save_checkpoint(parameters, path, &optimizer, epoch + 1, &notes)
+                }
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+}
 
 /// The step as a loop does it.
 fn plain<'a, O: Optimizer>(forward: Forward<'a>) -> Step<'a, O> {
@@ -54,404 +319,11 @@ fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
     })
 }
 
-/// Trains any network with any optimiser: for each batch forward, loss, backward, step; after each epoch an
-/// evaluation on the test images, if a loader for them was given.
-///
-/// ```
-/// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-/// use candle_core::Device;
-/// use candle_nn::Optimizer;
-/// use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-///
-/// let data = Cifar10::stand_in(0, 64, 32);
-/// let parameters = Parameters::new(0);
-/// let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-/// let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-/// let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 0.01, ..SgdConfig::default() })?;
-/// let training = Trainer::new(net, sgd, DataLoader::new(&data.train, &Device::Cpu).shuffle(0))
-///     .epochs(2)
-///     .test(DataLoader::new(&data.test, &Device::Cpu))
-///     .start()?;
-/// training.wait()?;
-/// assert_eq!(training.history().epochs.len(), 2);
-/// # Ok::<(), cifar_lab::error::Error>(())
-/// ```
-pub struct Trainer<N, O> {
-    network: N,
-    optimizer: O,
-    loader: DataLoader,
-    test: Option<DataLoader>,
-    loss: Arc<Loss>,
-    schedule: Option<Arc<Schedule>>,
-    step: for<'a> fn(Forward<'a>) -> Step<'a, O>,
-    epochs: usize,
-    name: String,
-    settings: Value,
-    folder: Option<PathBuf>,
-    weights: Option<Parameters>,
-    checkpoint: Option<(PathBuf, Parameters)>,
-}
-
-impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<N, O> {
-    /// Trains `network` with `optimizer` on `loader`'s batches: one epoch, cross entropy, the optimiser's own learning
-    /// rate, unless said otherwise.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// Trainer::new(net, sgd, train).start()?.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn new(network: N, optimizer: O, loader: DataLoader) -> Self {
-        let loss: Arc<Loss> = Arc::new(candle_cnn::ops::cross_entropy);
-        Self {
-            network,
-            optimizer,
-            loader,
-            test: None,
-            loss,
-            schedule: None,
-            step: captured,
-            epochs: 1,
-            name: "training".to_string(),
-            settings: Value::Null,
-            folder: None,
-            weights: None,
-            checkpoint: None,
-        }
-    }
-
-    /// How often the data set is gone through.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let training = Trainer::new(net, sgd, train).epochs(2).start()?;
-    /// training.wait()?;
-    /// assert_eq!(training.history().epochs.len(), 2);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn epochs(mut self, epochs: usize) -> Self {
-        self.epochs = epochs;
-        self
-    }
-
-    /// Evaluates on these images after each epoch.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let training = Trainer::new(net, sgd, train).test(test).start()?;
-    /// training.wait()?;
-    /// assert!(training.history().epochs[0].test_accuracy.is_some());
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn test(mut self, loader: DataLoader) -> Self {
-        self.test = Some(loader);
-        self
-    }
-
-    /// Another loss than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train)
-    ///     .loss(|logits, labels| candle_cnn::ops::cross_entropy_with_label_smoothing(logits, labels, 0.1));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn loss(
-        mut self,
-        loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-    ) -> Self {
-        self.loss = Arc::new(loss);
-        self
-    }
-
-    /// The learning rate of each step, from the number of steps done before it.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train).schedule(|step| if step < 500 { 1e-2 } else { 1e-3 });
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn schedule(mut self, learning_rate: impl Fn(usize) -> f64 + Send + Sync + 'static) -> Self {
-        self.schedule = Some(Arc::new(learning_rate));
-        self
-    }
-
-    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A network
-    /// that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
-    ///
-    /// Say `false` for a network that decides anything anew at each step on the host: the graph repeats what it did in the
-    /// step that was captured.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// Trainer::new(net, sgd, train).step_graph(false).start()?.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn step_graph(mut self, on: bool) -> Self {
-        self.step = if on { captured } else { plain };
-        self
-    }
-
-    /// What records, curves and error messages call the training.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train).name("small network");
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = name.to_string();
-        self
-    }
-
-    /// Notes settings for the record, as a JSON object; they change nothing. The record has by itself: images, batch size,
-    /// the optimiser's first learning rate, what the loader changes at random, its seed, the device.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train).settings(serde_json::json!({ "momentum": 0.9 }));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn settings(mut self, settings: Value) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Writes records into `folder`, as [`Plan::folder`] says.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let folder = tempfile::tempdir().unwrap();
-    /// Trainer::new(net, sgd, train).folder(folder.path()).start()?.wait()?;
-    /// let record = cifar_lab::run_records::RunRecord::read(folder.path())?;
-    /// assert_eq!(record.number("batch_size"), Some(32.0));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn folder(mut self, folder: &Path) -> Self {
-        self.folder = Some(folder.to_path_buf());
-        self
-    }
-
-    /// Saves these weights into the folder after each epoch, as [`Plan::save_weights`] says.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let trainer = Trainer::new(net, sgd, train).save_weights(&parameters);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
-        self.weights = Some(parameters.clone());
-        self
-    }
-
-    /// Writes a checkpoint to `path` after each epoch; where one is there already, the training goes on from it, and
-    /// gives what an uninterrupted one would have given. `parameters` are the network's.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::{Status, Trainer}};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let train = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let path = folder.path().join("checkpoint.safetensors");
-    /// for (epochs, first) in [(1, 1), (3, 2)] {
-    ///     let parameters = Parameters::new(0);
-    ///     let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    ///     let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    ///     let trainer = Trainer::new(net, sgd, train.clone()).epochs(epochs).checkpoint(&path, &parameters);
-    ///     let training = trainer.start()?;
-    ///     training.wait()?;
-    ///     assert_eq!(training.history().epochs[0].epoch, first);
-    /// }
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    pub fn checkpoint(mut self, path: &Path, parameters: &Parameters) -> Self {
-        self.checkpoint = Some((path.to_path_buf(), parameters.clone()));
-        self
-    }
-
-    /// Starts the training on a thread of its own.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, loader::DataLoader, model::{Net, NetConfig}, training::Trainer};
-    /// # use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
-    /// # use candle_core::Device;
-    /// # use candle_nn::Optimizer;
-    /// # let data = Cifar10::stand_in(0, 32, 10);
-    /// # let parameters = Parameters::new(0);
-    /// # let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
-    /// # let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    /// # let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-    /// # let (train, test) = (DataLoader::new(&data.train, &Device::Cpu), DataLoader::new(&data.test, &Device::Cpu));
-    /// let training = Trainer::new(net, sgd, train).start()?;
-    /// training.wait()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Training::start`], and [`load_checkpoint`] where there is a checkpoint to go on from.
-    pub fn start(mut self) -> Result<Training> {
-        let mut plan = Plan::new(&self.name, self.epochs, self.loader.len())
-            .data(self.loader.dataset())
-            .settings(self.all_settings());
-        if let Some(folder) = &self.folder {
-            plan = plan.folder(folder);
-        }
-        if let Some(parameters) = &self.weights {
-            plan = plan.save_weights(parameters);
-        }
-        if let Some((path, parameters)) = self.checkpoint.as_ref().filter(|(path, _)| path.exists()) {
-            plan = plan.first_epoch(load_checkpoint(path, parameters, &mut self.optimizer)?);
-        }
-        Training::start(plan, move |run| self.train(run))
-    }
-
-    /// What is known here, and over it what the caller noted.
-    fn all_settings(&self) -> Value {
-        let mut settings = json!({
-            "images": self.loader.dataset().len(),
-            "batch_size": self.loader.max_batch_size(),
-            "learning_rate": self.optimizer.learning_rate(),
-            "augmentation": self.loader.augmentation(),
-            "seed": self.loader.random_seed(),
-            "device": describe(self.loader.device()),
-        });
-        if precision() != Precision::F32 {
-            settings["precision"] = json!(precision().to_string());
-        }
-        match (&mut settings, &self.settings) {
-            (Value::Object(own), Value::Object(noted)) => own.extend(noted.clone()),
-            (_, Value::Null) => {}
-            (_, other) => settings["noted"] = other.clone(),
-        }
-        settings
-    }
-
-    fn train(self, run: &mut Run) -> Result<()> {
-        let Self { network, mut optimizer, loader, test, loss, schedule, step, checkpoint, .. } = self;
-        let mut step = step(Box::new(|images, labels| {
-            let logits = network.forward_t(images, true)?;
-            Ok((loss(&logits, labels)?, logits))
-        }));
-        for epoch in run.epochs() {
-            for (index, batch) in loader.epoch(epoch).enumerate() {
-                let batch = batch?;
-                if let Some(schedule) = &schedule {
-                    optimizer.set_learning_rate(schedule(epoch * loader.len() + index));
-                }
-                let StepResult { loss, correct } = step(&mut optimizer, &batch.images, &batch.labels)?;
-                run.counted_step(&loss, correct, batch.indices.len())?;
-            }
-            run.learning_rate(optimizer.learning_rate());
-            let evaluation = test.as_ref().map(|loader| evaluate(&network, loader)).transpose()?;
-            run.end_epoch_with(evaluation.as_ref(), || match &checkpoint {
-                Some((path, parameters)) => {
-                    let notes = [("data", loader.dataset().name())];
-                    save_checkpoint(path, parameters, &optimizer, epoch + 1, &notes)
-                }
-                None => Ok(()),
-            })?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dataset::Cifar10;
+    use crate::error::Error;
     use crate::model::{Net, NetConfig};
     use crate::training::Status;
     use crate::transform::{RandomCrop, RandomHorizontalFlip};
@@ -471,9 +343,9 @@ mod tests {
             .shuffle(3)
             .random_flip(RandomHorizontalFlip { p: 0.5 })
             .random_crop(RandomCrop { padding: 2 });
-        let mut trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, loader).epochs(epochs);
+        let mut trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(epochs);
         if let Some(path) = checkpoint {
-            trainer = trainer.checkpoint(path, &parameters);
+            trainer = trainer.checkpoint(&parameters, path);
         }
         trainer = trainer.step_graph(by_graph);
         let training = trainer.start()?;
@@ -492,6 +364,27 @@ mod tests {
     }
 
     #[test]
+    fn the_learning_rate_is_a_schedule_s_or_a_closure_s() -> Result<()> {
+        let rates = |schedule: &dyn Fn(Trainer<StandardLoop<Net, SGD>>) -> Trainer<StandardLoop<Net, SGD>>| {
+            let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 0).train, &Device::Cpu);
+            let parameters = Parameters::new(0);
+            let config = NetConfig { channels: vec![4], dense: vec![], ..NetConfig::default() };
+            let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
+            let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+            let training = schedule(Trainer::new(net, sgd, &loader).epochs(3)).start()?;
+            training.wait()?;
+            Ok(training.history().epochs.iter().filter_map(|row| row.learning_rate).collect::<Vec<f64>>())
+        };
+        let halved = |every| Schedule::Step { initial: 0.5, every, gamma: 0.5 };
+        let by_schedule = rates(&|trainer| trainer.schedule(halved(1)))?;
+        let by_closure = rates(&|trainer| trainer.schedule(|step| 0.5 / (1 << step) as f64))?;
+        assert_eq!((by_schedule, by_closure), (vec![0.5, 0.25, 0.125], vec![0.5, 0.25, 0.125]));
+        let refused: Error = rates(&|trainer| trainer.schedule(halved(0))).unwrap_err();
+        assert!(refused.to_string().contains("every"), "{refused}");
+        Ok(())
+    }
+
+    #[test]
     fn an_epoch_s_row_is_there_before_its_checkpoint() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let data = Cifar10::stand_in(0, 8, 8);
@@ -502,10 +395,10 @@ mod tests {
         // No checkpoint can be written inside a file: as if the process ended just there.
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let training = Trainer::new(net, sgd, DataLoader::new(&data.train, &Device::Cpu))
+        let training = Trainer::new(net, sgd, &DataLoader::new(&data.train, &Device::Cpu))
             .epochs(2)
             .folder(folder.path())
-            .checkpoint(&file.join("checkpoint"), &parameters)
+            .checkpoint(&parameters, file.join("checkpoint"))
             .start()?;
         let error = training.wait().unwrap_err().to_string();
         assert!(error.contains("failed at epoch 1"), "{error}");

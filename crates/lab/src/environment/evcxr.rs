@@ -1,4 +1,4 @@
-//! evcxr_jupyter: found on PATH, in conda or in the cache, or compiled.
+//! Finding evcxr_jupyter in the environment, in the cache or on PATH, or compiling it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,26 @@ use crate::kernel::folder::user_cache;
 use crate::kernel::settings::{EVCXR_SERIES, EVCXR_VERSION};
 use crate::steps;
 
-/// The program's name.
 const PROGRAM: &str = "evcxr_jupyter";
 
-/// Where set-up compiles it to.
+/// The folder that it is installed into.
 fn cache() -> Result<PathBuf> {
     Ok(user_cache()?.join(format!("evcxr-{EVCXR_VERSION}")))
 }
 
-/// An evcxr_jupyter of the wanted series: in `environment`, in the cache, or on PATH.
-///
-/// # Errors
-/// Where there is no cache folder.
+/// An evcxr_jupyter of the supported series: in `environment`, in the cache, or on PATH.
 pub fn find(environment: &Path) -> Result<Option<PathBuf>> {
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
     let folders: Vec<PathBuf> = [vec![environment.join("bin"), cache()?.join("bin")], on_path].concat();
     Ok(folders.into_iter().filter(|folder| folder.join(PROGRAM).is_file()).find_map(|folder| {
-        // A link (say from ~/bin) is followed: what installed it left its record beside the file itself.
+        // The installer's record lies near the file itself, not near a link to it, in ~/bin for example.
         let program = folder.join(PROGRAM).canonicalize().ok()?;
         is_of_the_series(program.parent()?.parent()?).then_some(program)
     }))
 }
 
-/// Whether cargo's or conda's record under `prefix` says that evcxr of the wanted series was installed there.
-/// (The program itself can't be asked: it has no `--version`.)
+/// Whether cargo or conda has recorded under `prefix` that it installed evcxr of the supported series. (The program itself
+/// has no `--version`.)
 fn is_of_the_series(prefix: &Path) -> bool {
     let cargo = fs::read_to_string(prefix.join(".crates.toml")).unwrap_or_default();
     let conda = fs::read_dir(prefix.join("conda-meta")).into_iter().flatten().flatten();
@@ -42,17 +38,12 @@ fn is_of_the_series(prefix: &Path) -> bool {
             .any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("evcxr-{EVCXR_SERIES}.")))
 }
 
-/// Compiles it into the cache.
-///
-/// # Errors
-/// Where cargo fails (without a network or a linker, for one).
+/// Compiles it and installs it into the cache.
 pub fn install() -> Result<PathBuf> {
     let root = cache()?;
-    let step = steps::begin(
-        &format!("{PROGRAM} {EVCXR_VERSION}, the Rust kernel: compiled, this once"),
-        "6 minutes on 2 cores",
-    );
-    // cargo advises to add the folder to PATH where it is not on it; that is not needed here.
+    let step =
+        steps::begin(&format!("Compiling {PROGRAM} {EVCXR_VERSION}, the Rust kernel, once"), "6 minutes on 2 cores");
+    // With the folder on PATH, cargo doesn't advise the user to add it.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([root.join("bin")]);
     let mut command = Command::new("cargo");
@@ -62,14 +53,14 @@ pub fn install() -> Result<PathBuf> {
     command
         .args(["install", "--locked", PROGRAM, "--version", EVCXR_VERSION, "--root"])
         .arg(&root)
-        // Away from the repository, whose .cargo/config.toml is not for this.
+        // Outside the repository, whose .cargo/config.toml doesn't concern it.
         .current_dir(root.parent().unwrap_or(&root))
         .env_remove("CARGO_TARGET_DIR")
         .stdin(Stdio::null());
     steps::show(
         &format!("compiling {PROGRAM}"),
         &mut command,
-        "Check the network (crates are fetched once) and run the same command again.",
+        "Check the network, which cargo needs this once, and run the same command again.",
     )?;
     step.end();
     let program = root.join("bin").join(PROGRAM);

@@ -1,28 +1,17 @@
-//! The kernelspec `rust`, the launcher that it names, and the notebook client: what this program puts into an environment.
+//! What this program adds to an environment: the kernelspec `rust`, the launcher that it starts, the notebook client.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run::client::SCRIPT;
+use crate::execution::client::SCRIPT;
+use crate::kernel::installation::{client_script, kernelspecs, launcher};
+use crate::machine;
 
-/// The launcher's name: a copy of this program, because `cargo clean` takes the one in target/.
-const LAUNCHER: &str = "cifar-lab-kernel";
-
-/// Where Jupyter looks for kernelspecs in `environment`.
-pub fn folder(environment: &Path) -> PathBuf {
-    environment.join("share/jupyter/kernels")
-}
-
-/// Where the launcher is kept.
-pub fn launcher(environment: &Path) -> PathBuf {
-    environment.join("bin").join(LAUNCHER)
-}
-
-/// The kernelspec's contents. The name stays evcxr's own, so that notebooks open with a plain evcxr too.
+/// The kernelspec's contents. It has the same name as evcxr's own, so that a plain evcxr opens the notebooks too.
 fn contents(environment: &Path, evcxr: &Path) -> Value {
     json!({
         "argv": [launcher(environment).to_string_lossy(), "kernel", "--evcxr", evcxr.to_string_lossy(), "{connection_file}"],
@@ -32,14 +21,9 @@ fn contents(environment: &Path, evcxr: &Path) -> Value {
     })
 }
 
-/// Where the notebook client's script is kept.
-pub fn client_script(environment: &Path) -> PathBuf {
-    environment.join("share/cifar-lab/client.py")
-}
-
-/// Whether kernelspec, launcher and client are there and as they would be written.
+/// Whether kernelspec, launcher and client are installed and up to date.
 pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
-    let spec = fs::read(folder(environment).join("rust/kernel.json")).unwrap_or_default();
+    let spec = fs::read(kernelspecs(environment).join("rust/kernel.json")).unwrap_or_default();
     let same_spec = serde_json::from_slice::<Value>(&spec).is_ok_and(|spec| spec == contents(environment, evcxr));
     let launcher = fs::read(launcher(environment)).unwrap_or_default();
     let same_program = own_program().is_ok_and(|own| own == launcher);
@@ -47,27 +31,18 @@ pub fn is_ready(environment: &Path, evcxr: &Path) -> bool {
     same_spec && same_program && same_client
 }
 
-/// This program's own bytes. The path alone may name another by now: `cargo lab test` has cargo build `lab` anew.
 fn own_program() -> Result<Vec<u8>> {
-    let running = Path::new("/proc/self/exe");
-    let path = if running.exists() {
-        running.to_path_buf()
-    } else {
-        std::env::current_exe().map_err(Error::file("find", "this program"))?
-    };
+    let path = machine::own_program().map_err(Error::file("find", "this program"))?;
     fs::read(&path).map_err(Error::file("read", &path))
 }
 
-/// Writes all three.
-///
-/// # Errors
-/// Where the environment can't be written.
+/// Installs all three.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let program = own_program()?;
     write_atomically(&launcher(environment), &program, 0o755)?;
     write_atomically(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
-    write_atomically(&folder(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
+    write_atomically(&kernelspecs(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! Set-up: what is missing is made, what is there is left alone. Each step can be repeated, and two set-ups at once
-//! wait for each other.
+//! Set-up: creates what is missing and leaves the rest alone. It can be repeated, and two set-ups take turns.
 //!
 //! - [`packages`]: environment.yml, the one list of packages.
 //! - [`python`]: Python and `.venv`.
 //! - [`evcxr`]: the Rust kernel.
-//! - [`kernelspec`]: how Jupyter finds it, through the launcher.
+//! - [`kernelspec`]: what tells Jupyter of the kernel.
 
 pub mod evcxr;
 pub mod kernelspec;
@@ -19,48 +18,24 @@ use serde_json::json;
 
 use crate::cuda::Build;
 use crate::error::{Error, Result};
+use crate::execution::progress::Shown;
+use crate::execution::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::kernel::folder::{self, KernelFolders, Key};
+use crate::kernel::installation::{Installation, launcher};
 use crate::kernel::settings;
 use crate::notebook::Notebook;
 use crate::repository::Repository;
-use crate::run::progress::Shown;
-use crate::run::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::steps;
 use packages::Environment;
 
-/// A finished set-up.
-#[derive(Clone, Debug)]
-pub struct Ready {
-    /// `.venv`, or the conda environment.
-    pub environment: PathBuf,
-    /// All kernel folders.
-    pub folders: KernelFolders,
-}
-
-impl Ready {
-    /// Its Python.
-    pub fn python(&self) -> PathBuf {
-        self.environment.join("bin/python")
-    }
-
-    /// Where its notebook client lies.
-    pub fn client_script(&self) -> PathBuf {
-        kernelspec::client_script(&self.environment)
-    }
-
-    /// Where its kernelspecs lie.
-    pub fn kernel_dirs(&self) -> PathBuf {
-        kernelspec::folder(&self.environment)
-    }
-}
-
-/// Where packages are, or will be: an activated conda environment made from environment.yml, else `.venv`.
+/// The environment, which may not exist yet: the active conda environment if it was made from environment.yml, or
+/// `.venv`.
 pub fn place(repository: &Repository, wanted: &Environment) -> PathBuf {
     let conda = std::env::var_os("CONDA_PREFIX").map(PathBuf::from);
     conda.filter(|prefix| is_made_from(prefix, wanted)).unwrap_or_else(|| repository.root().join(".venv"))
 }
 
-/// Whether conda installed every package of the list under `prefix`.
+/// Whether conda has installed every package of the list under `prefix`.
 fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
     let records: Vec<String> = fs::read_dir(prefix.join("conda-meta"))
         .into_iter()
@@ -75,24 +50,21 @@ fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
         .all(|package| records.iter().any(|record| record.rsplitn(3, '-').nth(2) == Some(package.name.as_str())))
 }
 
-/// Whether a program of this name is on PATH.
+/// Whether a program is on PATH.
 pub fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// Sets up what is missing, and says what it does.
-///
-/// # Errors
-/// Where something can't be found, fetched, compiled or written; the message says what to do.
-pub fn set_up(repository: &Repository) -> Result<Ready> {
+/// Sets up what is missing, and reports each step.
+pub fn set_up(repository: &Repository) -> Result<Installation> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     if !is_on_path("cc") {
         return Err(Error::NoLinker);
     }
     let folders = KernelFolders::of_user()?;
     let _lock = folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
-        println!("Another `cargo lab` is setting up; waiting for it.");
+        println!("Waiting for another `cargo lab` to finish its set-up.");
     })?;
     folders.sweep()?;
     let environment = place(repository, &wanted);
@@ -106,36 +78,36 @@ pub fn set_up(repository: &Repository) -> Result<Ready> {
     if !kernelspec::is_ready(&environment, &program) {
         kernelspec::install(&environment, &program)?;
     }
-    let ready = Ready { environment, folders };
-    prepare(repository, &ready, &program)?;
-    Ok(ready)
+    let installation = Installation { environment, folders };
+    prepare(repository, &installation, &program)?;
+    Ok(installation)
 }
 
-/// The cells that a folder is prepared with: what every notebook begins with, and a `let` without a type.
+/// The cells that prepare a folder: the first cell of every notebook, and a `let` without a type.
 const WARMING: [&str; 2] =
     [":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;", "let warm = 1 + 1;"];
 
-/// Prepares a kernel folder for the repository as it is, unless there is one.
-fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
+/// Prepares a kernel folder for the repository as it is now, unless there is one.
+fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -> Result<()> {
     let build = Build::of_machine();
     let key = Key::of(repository, &build)?;
-    if ready.folders.prepared(&key).is_some() {
+    if installation.folders.prepared(&key).is_some() {
         return Ok(());
     }
     println!("Notebooks are compiled for {build}.");
     let usual = match build {
-        Build::Cpu(_) => "3 minutes on 2 cores the first time, half a minute later",
-        Build::Cuda(_) => "10 minutes or more on 2 cores the first time: nvcc takes most of it",
+        Build::Cpu(_) => "3 minutes on 2 cores the first time, then half a minute",
+        Build::Cuda(_) => "10 minutes or more on 2 cores the first time, mostly nvcc",
     };
     let step = steps::begin(
-        "Kernel folder: candle and the crates compiled for notebooks, once for each change of theirs",
+        "Preparing the kernel: compiling candle and the crates for notebooks, once for each change",
         usual,
     );
-    let live = ready.folders.create(&format!("preparing-{}", std::process::id()))?;
-    ready.folders.fill(&live, repository, &key)?;
-    // evcxr itself, without the launcher, works in the folder that is to be kept.
+    let live = installation.folders.create(&format!("preparing-{}", std::process::id()))?;
+    installation.folders.fill(&live, repository, &key)?;
+    // evcxr without the launcher, which would delete the folder.
     let mut command = Command::new(evcxr);
-    settings::apply(&mut command, live.path(), Some(repository), &build, &kernelspec::launcher(&ready.environment));
+    settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment));
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));
@@ -155,20 +127,19 @@ fn prepare(repository: &Repository, ready: &Ready, evcxr: &Path) -> Result<()> {
         shown: Shown::Crates,
         ..Request::new(Notebook::from_cells(WARMING), "warming", live.path().join("warming"))
     };
-    let execution = run::execute(repository, ready, &request, &Interrupts::default())?;
+    let execution = execution::execute(repository, installation, &request, &Interrupts::default())?;
     if let Outcome::Failed { cell, failure } = &execution.outcome {
-        return Err(Error::Step {
-            step: "preparing the kernel".to_string(),
-            reason: run::describe("warming", &request.notebook, *cell, failure),
-            advice: "If a crate could not be fetched: check the network and run the same command again.\n\
-                If a crate does not compile: `cargo check --workspace` says more."
-                .to_string(),
-        });
+        return Err(Error::step(
+            "preparing the kernel",
+            execution::describe("warming", &request.notebook, *cell, failure),
+            "If a crate couldn't be downloaded, check the network and run the same command again.\n\
+             If a crate doesn't compile, `cargo check --workspace` says more.",
+        ));
     }
     for extra in [kernel_dirs, request.folder] {
         folder::remove(&extra);
     }
-    ready.folders.publish(live, &key)?;
+    installation.folders.publish(live, &key)?;
     step.end();
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! environment.yml, the one list of packages: conda reads it as it is, and here it is read for pip.
-//! environment-cuda.yml beside it is for conda alone: CUDA's compiler and libraries.
+//! environment.yml, the one list of packages: conda takes it as it is, and this module reads it for pip.
+//! environment-cuda.yml, with CUDA's compiler and libraries, is for conda only.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::path::Path;
 use saphyr::{LoadableYamlNode, Yaml};
 
 use crate::error::{Error, Result};
-use crate::repository::parse_version;
+use crate::machine::parse_version;
 
-/// The packages of environment.yml that pip does not install, and where they come from without conda.
+/// The packages of environment.yml that pip doesn't install, and where they come from without conda.
 pub const NOT_FROM_PIP: [(&str, &str); 5] = [
     ("python", "must be there already"),
     ("rust", "must be there already: `cargo lab` was compiled with it"),
@@ -18,12 +18,12 @@ pub const NOT_FROM_PIP: [(&str, &str); 5] = [
     ("c-compiler", "must be there already: the system's cc"),
 ];
 
-/// One line of the list: a package and the versions that will do.
+/// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// As conda-forge and PyPI call it.
+    /// Its name on conda-forge and PyPI.
     pub name: String,
-    /// As conda and pip write it (`>=4.2,<5`), or empty.
+    /// What conda and pip write for the versions (`>=4.2,<5`), or nothing.
     pub versions: String,
 }
 
@@ -33,12 +33,12 @@ impl Package {
         NOT_FROM_PIP.iter().all(|(name, _)| *name != self.name)
     }
 
-    /// As pip's command line wants it.
+    /// An argument for pip.
     pub fn requirement(&self) -> String {
         format!("{}{}", self.name, self.versions)
     }
 
-    /// The version behind `>=`, as (major, minor).
+    /// The version after `>=`, as (major, minor).
     pub fn least_version(&self) -> Option<(u32, u32)> {
         parse_version(self.versions.split(',').find_map(|bound| bound.strip_prefix(">="))?)
     }
@@ -47,17 +47,12 @@ impl Package {
 /// What environment.yml says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// The environment's name.
     pub name: String,
-    /// Its packages, in the file's order.
     pub packages: Vec<Package>,
 }
 
 impl Environment {
     /// Reads environment.yml at `path`.
-    ///
-    /// # Errors
-    /// [`Error::BadEnvironment`] with what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
         Self::parse(&text).map_err(|reason| Error::BadEnvironment { path: path.to_path_buf(), reason })
@@ -72,25 +67,25 @@ impl Environment {
         Ok(Self { name: name.to_string(), packages })
     }
 
-    /// The package called `name`, if it is listed.
+    /// The package called `name`, if listed.
     pub fn get(&self, name: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// The least Python, as (major, minor).
+    /// The minimum version of Python, as (major, minor).
     pub fn python(&self) -> (u32, u32) {
-        // 3.10 is what the tested JupyterLab asks for, should the list not say.
+        // 3.10 is the minimum of the tested JupyterLab.
         self.get("python").and_then(Package::least_version).unwrap_or((3, 10))
     }
 
-    /// What pip is asked for.
+    /// Arguments for pip.
     pub fn requirements(&self) -> Vec<String> {
         self.packages.iter().filter(|package| package.is_from_pip()).map(Package::requirement).collect()
     }
 }
 
 fn parse_package(line: &Yaml) -> Result<Package, String> {
-    let text = line.as_str().ok_or("a dependency is not a line of text: `name` or `name >=1,<2`")?;
+    let text = line.as_str().ok_or("a dependency isn't a string; expected `name` or `name >=1,<2`")?;
     let (name, versions) = text.split_once(' ').unwrap_or((text, ""));
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     let bounds = |bound: &str| {
@@ -98,7 +93,7 @@ fn parse_package(line: &Yaml) -> Result<Package, String> {
         !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit() || ".*".contains(c))
     };
     if !is_name || !(versions.is_empty() || versions.split(',').all(bounds)) {
-        return Err(format!("can't read the dependency {text:?}: `name` or `name >=1,<2` is wanted"));
+        return Err(format!("malformed dependency {text:?}; expected `name` or `name >=1,<2`"));
     }
     Ok(Package { name: name.to_string(), versions: versions.to_string() })
 }
@@ -110,7 +105,6 @@ mod tests {
     use crate::kernel::settings::EVCXR_SERIES;
     use crate::repository::Repository;
 
-    /// What environment-cuda.yml says, which holds what CUDA needs and no package of environment.yml.
     fn committed_for_cuda() -> Environment {
         let (repository, _) = committed();
         Environment::read(&repository.root().join("environment-cuda.yml")).unwrap()
@@ -179,8 +173,8 @@ mod tests {
             ("", "empty"),
             ("dependencies: []", "no name"),
             ("name: x", "no dependencies"),
-            ("name: x\ndependencies:\n  - pip:\n    - y\n", "not a line of text"),
-            ("name: x\ndependencies:\n  - jupyterlab --index-url=evil\n", "can't read"),
+            ("name: x\ndependencies:\n  - pip:\n    - y\n", "isn't a string"),
+            ("name: x\ndependencies:\n  - jupyterlab --index-url=evil\n", "malformed"),
             ("name: [", ""),
         ] {
             let error = Environment::parse(text).unwrap_err();

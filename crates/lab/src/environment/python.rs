@@ -1,4 +1,4 @@
-//! Python: finding one, making `.venv`, installing the packages.
+//! Finding Python, creating `.venv`, installing packages into it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,28 +6,27 @@ use std::process::Command;
 
 use crate::environment::packages::Environment;
 use crate::error::{Error, Result};
-use crate::repository::parse_version;
+use crate::machine::parse_version;
 use crate::steps;
 
-/// The names under which a Python may be found on PATH.
+/// Names of Python on PATH.
 const NAMES: [&str; 7] = ["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"];
 
-/// Says version and the first module that is missing for `python -m venv`.
+/// Prints the version, and the first module that `python -m venv` needs and this Python lacks.
 const PROBE: &str = "import sys, importlib.util as u\n\
     print('%d.%d' % sys.version_info[:2], *[m for m in ('venv', 'ensurepip') if u.find_spec(m) is None][:1])";
 
-/// A Python that was found.
+/// A Python.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Python {
-    /// The program.
     pub program: PathBuf,
     /// (major, minor).
     pub version: (u32, u32),
-    /// The module that it lacks for making virtual environments.
+    /// The module that it lacks for creating virtual environments.
     pub missing_module: Option<String>,
 }
 
-/// Asks `program` what it is; nothing if it can't be started or is no Python 3.
+/// Asks `program` about itself; `None` if it can't be started or isn't Python 3.
 pub fn probe(program: &Path) -> Option<Python> {
     let output = Command::new(program).args(["-c", PROBE]).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -36,10 +35,7 @@ pub fn probe(program: &Path) -> Option<Python> {
     Some(Python { program: program.to_path_buf(), version, missing_module: words.next().map(str::to_string) })
 }
 
-/// The first Python on PATH that is new enough and can make virtual environments, else the best error.
-///
-/// # Errors
-/// [`Error::NoPython`], [`Error::NoVenv`].
+/// The first Python on PATH that is recent enough and can create virtual environments, or the most useful error.
 pub fn find(least: (u32, u32)) -> Result<Python> {
     let mut too_old = String::new();
     let mut no_venv = None;
@@ -54,30 +50,27 @@ pub fn find(least: (u32, u32)) -> Result<Python> {
     }
     match no_venv {
         Some((python, module)) => Err(Error::NoVenv { python, module }),
-        None => Err(Error::NoPython { wanted: format!("{}.{}", least.0, least.1), found: too_old }),
+        None => Err(Error::NoPython { least: format!("{}.{}", least.0, least.1), found: too_old }),
     }
 }
 
-/// The file in a virtual environment that says which requirements were installed into it.
+/// The file in a virtual environment that lists the requirements installed into it.
 const STAMP: &str = "cifar-lab-packages.txt";
 
-/// Whether `venv` works and holds what is wanted.
+/// Whether `venv` works and has all packages.
 pub fn is_ready(venv: &Path, wanted: &Environment) -> bool {
     let installed = fs::read_to_string(venv.join(STAMP)).unwrap_or_default();
     installed.lines().eq(wanted.requirements()) && probe(&venv.join("bin/python")).is_some()
 }
 
-/// Makes `venv` with the packages that are wanted; what is there already is kept.
-///
-/// # Errors
-/// Where there is no Python, or pip fails (without a network, for one).
+/// Creates `venv` if need be, and installs the packages that are missing.
 pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
     let python = find(wanted.python())?;
     if probe(&venv.join("bin/python")).is_none_or(|there| there.version < wanted.python()) {
         let step = steps::begin("Python environment .venv", "10 s");
         let mut command = Command::new(&python.program);
         command.args(["-m", "venv", "--clear"]).arg(venv);
-        steps::run("making .venv", &mut command, "The disk may be full; run this again when it is not.")?;
+        steps::run("creating .venv", &mut command, "If the disk is full, free some space and try again.")?;
         step.end();
     }
     let step = steps::begin("Python packages (JupyterLab and the notebook client)", "1 minute");
@@ -86,7 +79,7 @@ pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
     steps::run(
         "installing Python packages",
         &mut command,
-        "Check the network (pip needs one, this once) and run the same command again: it goes on where it stopped.",
+        "Check the network, which pip needs this once, and run the same command again: it will continue where it stopped.",
     )?;
     let stamp = venv.join(STAMP);
     let lines: String = wanted.requirements().iter().map(|line| format!("{line}\n")).collect();

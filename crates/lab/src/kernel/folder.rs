@@ -1,12 +1,12 @@
-//! Prepared folders and the kernels' own: how they are named, copied, locked and swept up.
+//! Prepared folders and the kernels' own: names, copying, locks, sweeping.
 //!
 //! ```text
 //! <cache>/cifar-lab/kernels/
-//!   lock                    held while folders are made, swept or published
-//!   prepared-R-T-S/         what set-up made; R, T and S are hashes of repository path, toolchain and sources
-//!   kernel-ID/              one running kernel's; .lock inside is held by its launcher and by its guard
+//!   lock                    held while folders are created, swept or published
+//!   prepared-R-T-S/         from set-up; R, T and S are hashes of repository path, toolchain and sources
+//!   kernel-ID/              of a running kernel, whose launcher and guard hold the .lock in it
 //! ```
-//! A kernel's folder whose lock nobody holds is dead and is removed at the next opportunity.
+//! A kernel's folder whose lock nobody holds is dead; the next sweep removes it.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,25 +15,22 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cuda::Build;
-use crate::error::{Error, Result};
+use crate::error::{Error, INSTALL_RUST, Result};
 use crate::fingerprint::Fingerprint;
 use crate::kernel::settings;
 use crate::repository::Repository;
 
-/// Names of kernels' folders begin so.
+/// The prefix of kernels' folders.
 const LIVE: &str = "kernel-";
-/// Names of prepared folders begin so.
+/// The prefix of prepared folders.
 const PREPARED: &str = "prepared-";
-/// The file in a kernel's folder whose lock says that the kernel lives.
+/// The file in a kernel's folder that is locked while the kernel runs.
 const LOCK: &str = ".lock";
 
-/// The file in a prepared folder that holds the path of its repository.
+/// The file in a prepared folder with the path of its repository.
 const REPOSITORY: &str = "repository.txt";
 
 /// The user's cache folder for this project: `$XDG_CACHE_HOME/cifar-lab` or `~/.cache/cifar-lab`.
-///
-/// # Errors
-/// [`Error::NoCacheFolder`] where neither variable is set.
 pub fn user_cache() -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
@@ -42,11 +39,7 @@ pub fn user_cache() -> Result<PathBuf> {
         .ok_or(Error::NoCacheFolder)
 }
 
-/// Takes the lock of `path`, exclusively; it is released when the file is dropped. `waiting` is called once if
-/// another process holds it.
-///
-/// # Errors
-/// Where the file can't be made or locked.
+/// Locks the file at `path` exclusively until the result is dropped. Calls `waiting` if another process holds the lock.
 pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
@@ -63,7 +56,7 @@ pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File> {
     }
 }
 
-/// What a prepared folder was made from.
+/// What a prepared folder depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     repository: u64,
@@ -72,21 +65,13 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the repository as it is now, with the rustc that evcxr will use, compiled for what `build` says.
-    ///
-    /// # Errors
-    /// Where rustc can't be started or a source can't be read.
+    /// The key of the repository as it is now, with the rustc that evcxr will use, compiled as `build` says.
     pub fn of(repository: &Repository, build: &Build) -> Result<Self> {
-        let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output().map_err(|source| {
-            Error::Start {
-                program: "rustc".to_string(),
-                source,
-                advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-            }
-        })?;
+        let rustc = Command::new("rustc").arg("-vV").current_dir(repository.root()).output();
+        let rustc = rustc.map_err(Error::start("rustc", INSTALL_RUST))?;
         let flags = settings::rust_flags(build).join(" ");
-        // nvcc and the GPU count as a toolchain. A home may be shared by machines with a GPU and without: the CPU's
-        // folder and CUDA's are not each other's older ones.
+        // nvcc and the GPU are part of the toolchain. Machines with and without a GPU may share a home, so neither's folder
+        // replaces the other's.
         let (kind, cuda) = match build {
             Build::Cpu(_) => ("", String::new()),
             Build::Cuda(cuda) => ("cuda", format!("{cuda:?}")),
@@ -109,7 +94,7 @@ impl Key {
         format!("{PREPARED}{:016x}-{:016x}-{:016x}", self.repository, self.toolchain, self.sources)
     }
 
-    /// Whether the folder called `name` was prepared with the same toolchain, from other sources or for another clone.
+    /// Whether the folder called `name` was prepared with the same toolchain, perhaps from other sources or another clone.
     fn has_toolchain(&self, name: &str) -> bool {
         let mut parts = name.strip_prefix(PREPARED).unwrap_or_default().split('-');
         parts.nth(1) == Some(format!("{:016x}", self.toolchain).as_str())
@@ -126,7 +111,7 @@ pub struct KernelFolders {
     root: PathBuf,
 }
 
-/// A kernel's own folder. Its lock is held as long as this lives; dropping it does not remove it.
+/// A kernel's own folder, locked until this is dropped. Dropping doesn't remove it.
 #[derive(Debug)]
 pub struct LiveFolder {
     path: PathBuf,
@@ -134,15 +119,11 @@ pub struct LiveFolder {
 }
 
 impl LiveFolder {
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Joins in holding the lock of the folder at `path`, as a kernel's guard does.
-    ///
-    /// # Errors
-    /// Where it has no lock file.
+    /// Shares the lock of the folder at `path`, as a kernel's guard does.
     pub fn join(path: &Path) -> Result<Self> {
         let lock_path = path.join(LOCK);
         let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
@@ -151,22 +132,19 @@ impl LiveFolder {
     }
 }
 
-/// How well a kernel's folder could be filled.
+/// What a kernel's folder was filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// From one prepared for exactly these sources: the first cell takes seconds.
+    /// A folder prepared from exactly these sources: the first cell takes seconds.
     Warm,
-    /// From one prepared for other sources or another clone: the repository's crates are compiled in the first cell.
+    /// A folder prepared from other sources or for another clone: the first cell compiles the repository's crates.
     Changed,
-    /// With nothing: the first cell compiles everything.
+    /// Nothing: the first cell compiles everything.
     Cold,
 }
 
 impl KernelFolders {
-    /// The folders under the user's cache.
-    ///
-    /// # Errors
-    /// As [`user_cache`].
+    /// The folders in the user's cache.
     pub fn of_user() -> Result<Self> {
         Ok(Self { root: user_cache()?.join("kernels") })
     }
@@ -176,27 +154,26 @@ impl KernelFolders {
         Self { root: root.to_path_buf() }
     }
 
-    /// The folder that they lie in.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     fn lock(&self) -> Result<File> {
-        // Held for a fraction of a second by others, so nobody needs to be told.
+        // Others hold it for a fraction of a second.
         lock(&self.root.join("lock"), || {})
     }
 
-    /// The folder prepared for `key`, if there is one.
+    /// The folder prepared for `key`, if any.
     pub fn prepared(&self, key: &Key) -> Option<PathBuf> {
         Some(self.root.join(key.folder_name())).filter(|path| path.is_dir())
     }
 
-    /// The kernels' folders that exist, living and dead.
+    /// All kernels' folders, dead ones too.
     pub fn live(&self) -> Vec<PathBuf> {
         self.list(LIVE)
     }
 
-    /// Where the kernel called `id` has its folder.
+    /// The folder of the kernel called `id`.
     pub fn live_path(&self, id: &str) -> PathBuf {
         self.root.join(format!("{LIVE}{id}"))
     }
@@ -211,15 +188,12 @@ impl KernelFolders {
         paths
     }
 
-    /// Makes an empty folder for the kernel called `id`, locked; folders of dead kernels are removed first.
-    ///
-    /// # Errors
-    /// Where the cache can't be written.
+    /// Removes dead kernels' folders, then creates an empty, locked one for the kernel called `id`.
     pub fn create(&self, id: &str) -> Result<LiveFolder> {
         let _lock = self.lock()?;
         self.sweep_locked();
         let mut path = self.live_path(id);
-        // Jupyter restarts a kernel in the same environment while the old one's folder may still be going.
+        // When Jupyter restarts a kernel, the old folder may still exist.
         for attempt in 1.. {
             match fs::create_dir(&path) {
                 Ok(()) => break,
@@ -235,10 +209,7 @@ impl KernelFolders {
         Ok(LiveFolder { path, _lock: lock })
     }
 
-    /// Removes the folders of dead kernels, and ends processes that still work in them. Returns their paths.
-    ///
-    /// # Errors
-    /// Where the cache can't be locked.
+    /// Removes dead kernels' folders, and kills processes that still use them. Returns their paths.
     pub fn sweep(&self) -> Result<Vec<PathBuf>> {
         let _lock = self.lock()?;
         Ok(self.sweep_locked())
@@ -257,13 +228,10 @@ impl KernelFolders {
         dead
     }
 
-    /// Fills a kernel's folder: workspace and lock file, and what a prepared folder has compiled already.
-    ///
-    /// # Errors
-    /// Where a file can't be read or written (a full disk, for one).
+    /// Fills a kernel's folder with workspace, lock file, and what a prepared folder has already compiled.
     pub fn fill(&self, live: &LiveFolder, repository: &Repository, key: &Key) -> Result<Filled> {
         write_workspace(live.path(), repository)?;
-        // Held while copying, so that nobody removes the prepared folder meanwhile.
+        // So that nobody removes the prepared folder while it is copied.
         let lock_path = self.root.join("lock");
         let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
@@ -274,22 +242,19 @@ impl KernelFolders {
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let same_toolchain = self.list(PREPARED).into_iter().filter(|path| key.has_toolchain(&name(path)));
-        // Crates from the registry are the same for every clone.
+        // Crates from the registry are the same in every clone.
         let Some(nearest) = same_toolchain.max_by_key(|path| name(path).starts_with(&key.same_repository())) else {
             return Ok(Filled::Cold);
         };
         let ctx = live.path().join("ctx");
         copy_tree(&nearest.join("ctx"), &ctx, &own_crates)?;
-        // Cargo compares times of files, and a source unpacked from an archive may look old though it is new.
+        // Cargo compares the files' times, and sources from an archive may look old though they are new.
         forget_fingerprints(&ctx.join("target"), &own_crates);
         Ok(Filled::Changed)
     }
 
-    /// Makes `live` the prepared folder for `key` and removes older ones of the same repository, and those of
-    /// repositories that are gone.
-    ///
-    /// # Errors
-    /// Where it can't be renamed.
+    /// Makes `live` the prepared folder for `key`, and removes older ones of the same repository and those of repositories
+    /// that no longer exist.
     pub fn publish(&self, live: LiveFolder, key: &Key) -> Result<PathBuf> {
         let path = live.path().to_path_buf();
         tidy(&path)?;
@@ -312,7 +277,7 @@ impl KernelFolders {
     }
 }
 
-/// Writes the workspace around evcxr's package, with the repository's lock file.
+/// Writes the workspace around evcxr's package.
 fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     let write = |path: PathBuf, contents: &str| {
         if let Some(parent) = path.parent() {
@@ -323,7 +288,7 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     write(folder.join("Cargo.toml"), settings::WORKSPACE)?;
     write(folder.join("keep/Cargo.toml"), &settings::keep_manifest(repository))?;
     write(folder.join("keep/src/lib.rs"), "")?;
-    // evcxr writes its own later; cargo wants every member to exist.
+    // evcxr replaces it later, but cargo needs every member to exist.
     write(folder.join("ctx/src/lib.rs"), "")?;
     write(folder.join(REPOSITORY), &repository.root().to_string_lossy())?;
     let lock = repository.root().join("Cargo.lock");
@@ -332,7 +297,7 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Removes what only the warming kernel needed: its cells' libraries and their incremental state.
+/// Removes what only the preparing kernel needed: its cells' libraries and incremental state.
 fn tidy(folder: &Path) -> Result<()> {
     let target = folder.join("ctx/target");
     for platform in subfolders(&target) {
@@ -354,14 +319,14 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// Makes cargo compile the repository's own crates again.
+/// Makes cargo recompile the repository's own crates.
 fn forget_fingerprints(target: &Path, own_crates: &[String]) {
     let platforms = subfolders(target);
     let nested = platforms.iter().map(|platform| platform.join("debug/.fingerprint"));
     for folder in nested.chain([target.join("debug/.fingerprint")]) {
         for unit in subfolders(&folder) {
             let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-            // A unit is called <package>-<hash>.
+            // Its name is <package>-<hash>.
             if own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own)) {
                 remove(&unit);
             }
@@ -369,8 +334,8 @@ fn forget_fingerprints(target: &Path, own_crates: &[String]) {
     }
 }
 
-/// Copies a tree with its times, which cargo compares. What a registry crate was compiled to is linked where the file
-/// system can: rustc replaces such files and never writes into them. (Where it can, the copy of the rest shares blocks.)
+/// Copies a tree with the files' times, which cargo compares. Compiled registry crates are hard-linked if possible, since
+/// rustc replaces such files and never writes into them.
 fn copy_tree(from: &Path, to: &Path, own_crates: &[String]) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::file("make", to))?;
     for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
@@ -389,7 +354,7 @@ fn copy_tree(from: &Path, to: &Path, own_crates: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is `deps/lib<crate>-<hash>.rlib` or `.rmeta` of a crate that is not the repository's.
+/// Whether `path` is `deps/lib<crate>-<hash>.rlib` or `.rmeta` of a crate from the registry.
 fn is_replaced_never_written(path: &Path, own_crates: &[String]) -> bool {
     let compiled = path.extension().is_some_and(|extension| extension == "rlib" || extension == "rmeta");
     let in_deps = path.parent().is_some_and(|parent| parent.ends_with("deps"));
@@ -401,17 +366,17 @@ fn is_replaced_never_written(path: &Path, own_crates: &[String]) -> bool {
     compiled && in_deps && foreign
 }
 
-/// Removes a folder; what can't be removed now is left to the next sweep.
+/// Removes a folder, as far as possible; the next sweep does the rest.
 pub fn remove(path: &Path) {
-    // Processes that are ending may still write a file or two.
+    // Dying processes may still write a file or two.
     let patience = Instant::now() + Duration::from_secs(5);
     while path.exists() && fs::remove_dir_all(path).is_err() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Ends the processes whose EVCXR_TMPDIR lies in `folder`. Only Linux tells; elsewhere a kernel that lost both its
-/// launcher and its guard is left alone.
+/// Kills the processes whose EVCXR_TMPDIR is in `folder`. They can be found on Linux only; elsewhere a kernel that has lost
+/// both launcher and guard keeps running.
 fn end_processes_of(folder: &Path) {
     let wanted = [b"EVCXR_TMPDIR=", folder.join("ctx").as_os_str().as_encoded_bytes()].concat();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, INSTALL_RUST, Result};
 
 /// The variable that names the file; where it is set, cargo calls this program with rustc's path in front.
 pub const REPORT: &str = "CIFAR_LAB_REPORT";
@@ -89,9 +89,6 @@ fn names_rustc(argument: &OsStr) -> bool {
 }
 
 /// Becomes `rustc`; where it is to compile a cell, its source is added to before.
-///
-/// # Errors
-/// Where rustc can't be started.
 pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], report: &Path) -> Result<std::convert::Infallible> {
     if let Some(source) = cell_source(arguments) {
         let said = match add_to(source, report) {
@@ -103,11 +100,7 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], report: &Path) -> Resul
         let _ = fs::write(report, said);
     }
     let source = Command::new(rustc).args(arguments).exec();
-    Err(Error::Start {
-        program: rustc.to_string_lossy().into_owned(),
-        source,
-        advice: "Install Rust from rustup.rs, or with conda: rust and rust-src.",
-    })
+    Err(Error::start(rustc.to_string_lossy(), INSTALL_RUST)(source))
 }
 
 /// The source of the cell that rustc is to compile with these arguments; `cargo check` runs nothing.

@@ -1,4 +1,4 @@
-//! The profile, flags and environment that cells are compiled with.
+//! The Cargo profile, compiler flags and environment for cells.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::cuda::{Build, CudaBuild};
 use crate::kernel::report;
 use crate::repository::Repository;
 
-/// The series of evcxr_jupyter that all of this was read from and tried with.
+/// The series of evcxr_jupyter whose source this module follows.
 pub const EVCXR_SERIES: &str = "0.22";
 
 /// The version that set-up compiles.
@@ -16,10 +16,10 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 
 /// The workspace around evcxr's package `ctx`.
 ///
-/// It keeps Cargo.lock whole: evcxr first builds `ctx` without dependencies, which on its own would drop every entry,
-/// and the next `:dep` would then look for newer versions and compile them. The member `keep` holds the entries.
-/// Being the workspace's root, it also decides the profile, whatever evcxr writes into `ctx`: dependencies are
-/// optimised fully and unchecked, cells keep evcxr's opt-level 2 and the checks that a learner wants to see.
+/// It keeps Cargo.lock intact: evcxr first builds `ctx` without dependencies, which would drop every entry, and the next
+/// `:dep` would pick newer versions and compile them. The member `keep` holds on to the entries. As the workspace's root
+/// it also sets the profile, whatever evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells keep
+/// evcxr's opt-level 2 and the checks that help learners.
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "keep"]
@@ -42,7 +42,7 @@ debug-assertions = true
 overflow-checks = true
 "#;
 
-/// The manifest of the member `keep`, which depends on what notebooks import; PATH stands for the crate's path.
+/// The manifest of the member `keep`, which depends on what notebooks import. PATH is replaced by the crate's path.
 pub const KEEP_MANIFEST: &str = r#"[package]
 name = "keep"
 version = "0.0.0"
@@ -60,8 +60,8 @@ pub fn keep_manifest(repository: &Repository) -> String {
     KEEP_MANIFEST.replace("PATH", &path.to_string())
 }
 
-/// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would hold its
-/// own copy of candle's statics.
+/// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would have its own copy
+/// of candle's statics.
 const RUST_FLAGS: [&str; 1] = ["-Cprefer-dynamic"];
 
 /// All of rustc's flags for `build`.
@@ -69,17 +69,17 @@ pub fn rust_flags(build: &Build) -> Vec<&'static str> {
     RUST_FLAGS.into_iter().chain(build.cuda().into_iter().flat_map(CudaBuild::flags)).collect()
 }
 
-/// What keeps glibc from giving freed memory back to the system. A training step frees hundreds of megabytes that the
-/// next one takes again, and each fresh page of 4 KiB costs a fault, more than the arithmetic on it. Up to 512 MiB stay
-/// with the kernel (`TRIM`), blocks below 1 GiB come from what it has (`MMAP`), and it grows by 64 MiB (`TOP_PAD`).
+/// Keeps glibc from returning freed memory to the system. A training step frees hundreds of megabytes that the next one
+/// allocates again, and the page fault for each fresh 4 KiB costs more than the arithmetic on them. The kernel keeps up to
+/// 512 MiB (`TRIM`), serves blocks below 1 GiB from them (`MMAP`), and grows by 64 MiB at a time (`TOP_PAD`).
 const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "536870912"),
     ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
     ("MALLOC_TOP_PAD_", "67108864"),
 ];
 
-/// Sets in `command` what evcxr, and the cargo and rustc that it starts, are to see. `launcher` is this program where
-/// it stays: cargo starts it for each cell.
+/// Sets the environment of `command`, which starts evcxr, for it and for the cargo and rustc that it starts. Cargo starts
+/// `launcher`, an installed copy of this program, for each cell.
 pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>, build: &Build, launcher: &Path) {
     for (name, _) in std::env::vars_os() {
         if overrides_the_profile(&name) {
@@ -87,11 +87,11 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
         }
     }
     let mut libraries = library_path(repository.map(Repository::root));
-    // The path to the standard library that rustc writes into a cell's library is relative and one level short: cargo
-    // moves the library up from deps/. It works under /tmp by chance and fails where the toolchain is near.
+    // In a cell's library rustc writes a relative path to the standard library, which is one level off once cargo has moved
+    // the library up from deps/. Under /tmp it works by chance.
     libraries.splice(0..0, standard_library());
     if let Some(cuda) = build.cuda() {
-        // Behind the standard library, in front of others: a cell is to load what it was linked to.
+        // After the standard library and before the rest, so that a cell loads what it was linked to.
         let at = libraries.len().min(1);
         libraries.splice(at..at, cuda.library_folders());
         cuda.apply(command);
@@ -99,27 +99,27 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
     if let Ok(path) = std::env::join_paths(libraries) {
         command.env(LIBRARY_PATH, path);
     }
-    // A user's own setting stays; other C libraries know none of these.
+    // A user's own setting wins; other C libraries don't know these variables.
     for (name, value) in KEEP_FREED_MEMORY {
         if cfg!(target_env = "gnu") && std::env::var_os(name).is_none() {
             command.env(name, value);
         }
     }
-    // The unit separator is how cargo wants flags apart; this variable beats RUSTFLAGS, which evcxr sets.
+    // Cargo separates flags by the unit separator here, and prefers this variable to RUSTFLAGS, which evcxr sets.
     let flags = rust_flags(build).join("\u{1f}");
     command
         .env("EVCXR_TMPDIR", folder.join("ctx"))
-        // For the workspace's members alone, so that it changes nothing of what dependencies are compiled to.
+        // Called for the workspace's members only, so it doesn't affect dependencies.
         .env("RUSTC_WORKSPACE_WRAPPER", launcher)
         .env(report::REPORT, report::path(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
-        // A user's evcxr.toml may name a folder for all kernels, or dependencies: notebooks are to run the same for all.
+        // A user's evcxr.toml could change how notebooks run.
         .env("EVCXR_CONFIG_DIR", folder.join("evcxr-config"))
-        // evcxr rewrites kernels/rust/kernel.json in JUPYTER_PATH, or the user's, where it finds another version's.
+        // evcxr would overwrite a kernels/rust/kernel.json of another version there.
         .env("JUPYTER_PATH", folder.join("no-kernels"));
 }
 
-/// Takes from `command` what `cargo run` put into this program's own environment.
+/// Removes from the environment of `command` what `cargo run` has added to this program's own.
 pub fn forget_cargo_run(command: &mut Command, repository: &Repository) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -132,7 +132,7 @@ pub fn forget_cargo_run(command: &mut Command, repository: &Repository) {
     }
 }
 
-/// Lets `command`, a program built for a GPU, find the libraries that it was linked to.
+/// Lets `command`, a program compiled for a GPU, find its libraries.
 pub fn add_libraries(command: &mut Command, repository: &Repository, cuda: Option<&CudaBuild>) {
     let folders = cuda.map(CudaBuild::library_folders).unwrap_or_default();
     if let Ok(path) = std::env::join_paths(folders.into_iter().chain(library_path(Some(repository.root())))) {
@@ -145,11 +145,11 @@ fn overrides_the_profile(name: &OsStr) -> bool {
     name.starts_with("CARGO_PROFILE_") || name == "CARGO_INCREMENTAL"
 }
 
-/// Where the dynamic linker looks first.
+/// The variable with the folders that the dynamic linker searches first.
 const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
-/// The library path without cargo's target folder, which `cargo run` puts there, wherever it is: a cell would otherwise
-/// load the libcifar_lab.so that `cargo test` built in place of the one it was linked to.
+/// The library path without cargo's target folder, which `cargo run` adds: there a cell could load the libcifar_lab.so of
+/// `cargo test` instead of its own.
 fn library_path(root: Option<&Path>) -> Vec<PathBuf> {
     let path = std::env::var_os(LIBRARY_PATH).unwrap_or_default();
     std::env::split_paths(&path).filter(|entry| is_kept(entry, root)).collect()
@@ -160,7 +160,7 @@ fn is_kept(entry: &Path, root: Option<&Path>) -> bool {
     !entry.as_os_str().is_empty() && !in_repository && !entry.join(crate_library()).exists()
 }
 
-/// What the library that notebooks import is called.
+/// The file name of the library that notebooks import.
 pub fn crate_library() -> String {
     format!("{}cifar_lab{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }

@@ -11,10 +11,13 @@ use serde_json::{Map, Value, json};
 
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::run::failure::text;
 
 /// Jupyter's tag of a cell that is there to fail.
 pub const RAISES: &str = "raises-exception";
+/// papermill's tag of the cell that declares parameters.
+pub const PARAMETERS: &str = "parameters";
+/// papermill's tag of the cell that overrides them.
+pub const INJECTED: &str = "injected-parameters";
 
 /// A notebook, as its file has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,9 +25,6 @@ pub struct Notebook(Value);
 
 impl Notebook {
     /// Reads the notebook at `path`.
-    ///
-    /// # Errors
-    /// [`Error::BadNotebook`] where it is no notebook of format 4, or not of Rust.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
         Self::parse(&bytes).map_err(|reason| Error::BadNotebook { path: path.to_path_buf(), reason })
@@ -53,9 +53,6 @@ impl Notebook {
     }
 
     /// Writes the notebook as Jupyter does: sorted keys, one space of indentation.
-    ///
-    /// # Errors
-    /// Where the file can't be written; then the old one is still there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
@@ -126,11 +123,8 @@ impl Notebook {
 
     /// Takes over outputs and execution counts from an executed copy of this notebook; cells that were injected there
     /// are left out. Nothing else changes.
-    ///
-    /// # Errors
-    /// The reason, where the copy's cells are not this notebook's.
     pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
-        let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, parameters::INJECTED)).collect();
+        let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, INJECTED)).collect();
         let same = theirs.len() == self.cells().len()
             && self.cells().iter().zip(&theirs).all(|(own, their)| text(&own["source"]) == text(&their["source"]));
         if !same {
@@ -189,6 +183,15 @@ fn other_language(metadata: &Value) -> Option<String> {
     match language {
         Some(language) => (!language.eq_ignore_ascii_case("rust")).then(|| format!("its language is {language}")),
         None => kernel.map(|kernel| format!("its kernel is {kernel}")),
+    }
+}
+
+/// A text of a notebook: one string, or a list of lines.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        _ => String::new(),
     }
 }
 
@@ -291,7 +294,7 @@ mod tests {
         let mut executed = notebook.clone();
         executed.cells_mut()[1]["outputs"] = json!([{"output_type": "stream", "name": "stdout", "text": "1\n"}]);
         executed.cells_mut()[1]["execution_count"] = json!(3);
-        executed.insert(1, Kind::Code, parameters::INJECTED, "let epochs: usize = 2;");
+        executed.insert(1, Kind::Code, INJECTED, "let epochs: usize = 2;");
         notebook.take_outputs(&executed).unwrap();
         assert_eq!(notebook.cells().len(), 2);
         assert_eq!(notebook.printed(1), "1\n");

@@ -1,7 +1,7 @@
-//! The cell tagged `parameters`, as papermill's convention has it, and `--set name=value`, typed.
+//! The cell tagged `parameters`, a convention of papermill, and `--set name=value`, checked against its types.
 //!
 //! ```text
-//! let epochs: usize = 20;          // each line declares one, with its type
+//! let epochs: usize = 20;
 //! let learning_rate: f64 = 1e-3;
 //! let device: &str = "auto";
 //! ```
@@ -11,17 +11,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::error::{Error, Result};
-use crate::notebook::{Kind, Notebook};
-
-/// The tag of the cell that declares them.
-pub const DECLARING: &str = "parameters";
-/// The tag of the cell that overrides them, as papermill calls it.
-pub const INJECTED: &str = "injected-parameters";
+use crate::notebook::{INJECTED, Kind, Notebook, PARAMETERS};
 
 /// A parameter that a notebook declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
     pub name: String,
     /// Its type, as declared.
     pub kind: String,
@@ -30,31 +24,26 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Whether its type is one that can be set from outside.
+    /// Whether its type is one that `--set` knows.
     pub fn is_settable(&self) -> bool {
-        // Its own words are the only thing that makes an unknown type an error.
+        // A known type takes at least one of these.
         ["0", "false", ""].iter().any(|value| literal(&self.kind, value).is_ok())
     }
 }
 
-/// A name and the value that was given for it.
+/// A parameter's name, and the value given for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The parameter's name.
     pub name: String,
-    /// The value, as typed.
     pub value: String,
 }
 
 impl Setting {
     /// Reads `name=value`.
-    ///
-    /// # Errors
-    /// [`Error::BadSetting`].
     pub fn parse(text: &str) -> Result<Self> {
-        let (name, value) = text.split_once('=').ok_or_else(|| Error::BadSetting(text.to_string()))?;
+        let (name, value) = text.split_once('=').ok_or(Error::BadSetting)?;
         let (name, value) = (name.trim().to_string(), value.trim().to_string());
-        if name.is_empty() { Err(Error::BadSetting(text.to_string())) } else { Ok(Self { name, value }) }
+        if name.is_empty() { Err(Error::BadSetting) } else { Ok(Self { name, value }) }
     }
 }
 
@@ -62,27 +51,24 @@ impl Setting {
 pub fn declared(source: &str) -> Vec<Parameter> {
     static LINE: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"^\s*(let(?: mut)?)\s+([A-Za-z_][A-Za-z0-9_]*)\s*:\s*([^=;]+?)\s*=[^=]";
-        // A constant pattern; a wrong one fails the first test.
-        Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
+        Regex::new(pattern).expect("valid")
     });
     let lines = source.lines().filter_map(|line| LINE.captures(line));
     lines.map(|c| Parameter { binding: c[1].to_string(), name: c[2].to_string(), kind: c[3].to_string() }).collect()
 }
 
-/// Overrides parameters of `notebook`, which is called `name`: a cell behind the declaring one sets them.
-///
-/// # Errors
-/// [`Error::NoParameters`], [`Error::UnknownParameter`], [`Error::IllTypedParameter`]; then nothing has been changed.
+/// Overrides parameters of `notebook`, which is called `name`, in a new cell after the one that declares them. If a
+/// setting is wrong, the notebook stays as it is.
 pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
     }
     let cells = notebook.code_cells();
-    let Some((index, source)) = cells.into_iter().find(|(index, _)| notebook.is_tagged(*index, DECLARING)) else {
+    let Some((index, source)) = cells.into_iter().find(|(index, _)| notebook.is_tagged(*index, PARAMETERS)) else {
         return Err(Error::NoParameters { notebook: name.to_string() });
     };
     let parameters = declared(&source);
-    let mut lines = vec!["// Set from outside, over the values above.".to_string()];
+    let mut lines = vec!["// Set from outside; overrides the values above.".to_string()];
     for setting in settings {
         let Some(parameter) = parameters.iter().find(|parameter| parameter.name == setting.name) else {
             return Err(Error::UnknownParameter {
@@ -91,11 +77,11 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
                 known: parameters.iter().map(|known| format!("{}: {}", known.name, known.kind)).collect(),
             });
         };
-        let value = literal(&parameter.kind, &setting.value).map_err(|wanted| Error::IllTypedParameter {
+        let value = literal(&parameter.kind, &setting.value).map_err(|expected| Error::IllTypedParameter {
             name: setting.name.clone(),
             value: setting.value.clone(),
             kind: parameter.kind.clone(),
-            wanted,
+            expected,
         })?;
         lines.push(format!("{} {}: {} = {value};", parameter.binding, parameter.name, parameter.kind));
     }
@@ -103,14 +89,14 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
     Ok(())
 }
 
-/// `value` as a Rust literal of type `kind`, or what the type wants.
+/// `value` as a Rust literal of type `kind`, or what that type takes.
 fn literal(kind: &str, value: &str) -> Result<String, String> {
     fn integer<T: std::str::FromStr + std::fmt::Display>(value: &str, least: T, most: T) -> Result<String, String> {
         let parsed: Result<T, _> = value.replace('_', "").parse();
-        parsed.map(|number| number.to_string()).map_err(|_| format!("a whole number from {least} to {most}"))
+        parsed.map(|number| number.to_string()).map_err(|_| format!("an integer from {least} to {most}"))
     }
     fn float<T: std::str::FromStr + std::fmt::Debug + Into<f64> + Copy>(value: &str) -> Result<String, String> {
-        // Debug writes a point or an exponent, so that it is a literal of a floating-point type.
+        // Debug always writes a point or an exponent, so the literal is a floating-point one.
         let finite = value.parse::<T>().ok().filter(|number| (*number).into().is_finite());
         finite.map(|number| format!("{number:?}")).ok_or("a finite number, for example 0.001 or 1e-3".to_string())
     }
@@ -129,17 +115,17 @@ fn literal(kind: &str, value: &str) -> Result<String, String> {
             "true" | "false" => Ok(value.to_string()),
             _ => Err("true or false".to_string()),
         },
-        // Debug escapes as Rust's own literals do.
+        // Debug escapes characters as Rust's literals do.
         "&str" | "&'static str" => Ok(format!("{value:?}")),
         "String" => Ok(format!("String::from({value:?})")),
-        _ => Err("editing in the notebook: --set knows whole numbers, f32, f64, bool, &str and String".to_string()),
+        _ => Err("a change in the notebook itself: --set knows integers, f32, f64, bool, &str and String".to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::failure::text;
+    use crate::notebook::text;
     use serde_json::json;
 
     const CELL: &str = "// What to try\nlet epochs: usize = 20; // rounds\nlet learning_rate: f64 = 1e-3;\n\
@@ -187,15 +173,15 @@ mod tests {
     #[test]
     fn ill_typed_values_say_what_is_wanted() {
         for (setting, wanted) in [
-            ("epochs=two", "whole number from 0"),
-            ("epochs=-1", "whole number from 0"),
-            ("epochs=1.5", "whole number"),
-            ("epochs=", "whole number"),
+            ("epochs=two", "an integer from 0"),
+            ("epochs=-1", "an integer from 0"),
+            ("epochs=1.5", "an integer"),
+            ("epochs=", "an integer"),
             ("shift=3000000000", "2147483647"),
             ("learning_rate=fast", "finite number"),
             ("learning_rate=inf", "finite number"),
             ("flip=yes", "true or false"),
-            ("sizes=1", "editing in the notebook"),
+            ("sizes=1", "a change in the notebook itself"),
         ] {
             let error = try_set(&[setting]).unwrap_err();
             assert!(matches!(error, Error::IllTypedParameter { .. }) && error.to_string().contains(wanted), "{error}");
@@ -206,8 +192,8 @@ mod tests {
     fn unknown_names_list_the_known() {
         let error = try_set(&["epoch=2"]).unwrap_err().to_string();
         assert!(error.contains("epochs: usize, learning_rate: f64"), "{error}");
-        assert!(matches!(try_set(&["epochs"]), Err(Error::BadSetting(_))));
-        assert!(matches!(try_set(&["=1"]), Err(Error::BadSetting(_))));
+        assert!(matches!(try_set(&["epochs"]), Err(Error::BadSetting)));
+        assert!(matches!(try_set(&["=1"]), Err(Error::BadSetting)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ let net: Net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
 // %%
 let sgd: SGD = SGD::new(parameters.trainable(), SgdConfig::default())?;
 let loader: DataLoader = DataLoader::new(&data.train, &Device::Cpu).batch_size(32).shuffle(1);
-let training: Training = Trainer::new(net.clone(), sgd, loader).epochs(1_000_000).start()?;
+let training: Training = Trainer::new(net.clone(), sgd, &loader).epochs(1_000_000).start()?;
 println!("epochs before {}", training.history().epochs.len());
 // %%
 println!("epochs after {}", training.history().epochs.len());
@@ -24,4 +24,4 @@ let loader: DataLoader = DataLoader::new(&data.test, &Device::Cpu);
 println!("tested {}", evaluate(&net, &loader)?);
 // %%
 println!("epochs in the end {}", training.history().epochs.len());
-training.curves()?
+training.figure()?

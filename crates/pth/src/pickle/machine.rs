@@ -1,21 +1,21 @@
-//! The stack machine whose program a pickle is.
+//! The stack machine that runs a pickle.
 
-use super::{EMPTY, Object, Pickle, Value};
+use super::graph::{EMPTY, Object, Pickle, Span, Value};
 use crate::budget::Budget;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::zip_read::Cursor;
 
 /// The latest protocol.
 const LATEST: u8 = 5;
 
 pub(super) struct Machine<'a, 'm> {
     cursor: Cursor<'a>,
-    /// Where the instruction starts that is being executed.
+    /// Where the current instruction starts.
     position: usize,
     opcode: u8,
     budget: &'m mut Budget,
     stack: Vec<Value>,
-    /// Heights of the stack.
+    /// Stack heights.
     marks: Vec<u32>,
     memo: Vec<Option<Value>>,
     out: Pickle<'a>,
@@ -23,10 +23,9 @@ pub(super) struct Machine<'a, 'm> {
 
 impl<'a, 'm> Machine<'a, 'm> {
     pub(super) fn new(bytes: &'a [u8], budget: &'m mut Budget) -> Result<Self> {
-        // Places are kept in 32 bits.
+        // Indices are 32-bit, and whatever gets one takes at least a byte.
         let cut = &bytes[..bytes.len().min(u32::MAX as usize)];
         let mut out = Pickle {
-            bytes: cut,
             root: Value::None,
             length: 0,
             wide: Vec::new(),
@@ -105,52 +104,32 @@ impl<'a, 'm> Machine<'a, 'm> {
                 let value = self.cursor.u32(what)?;
                 self.push(Value::Int(value as i32))
             }
-            0x8a => {
-                let length = self.cursor.u8(what)?;
-                self.long(length.into())
-            }
-            0x8b => {
-                let length = self.length_32()?;
+            0x8a | 0x8b => {
+                let length = self.number()?;
                 self.long(length)
             }
             b'G' => {
                 let value = self.cursor.u64(what)?;
-                // The one number that is big-endian.
+                // The only big-endian number.
                 self.float(f64::from_bits(value.swap_bytes()))
             }
-            // INT, LONG, FLOAT, STRING, UNICODE: values as text, up to the line's end
+            // INT, LONG, FLOAT, STRING, UNICODE: text up to the end of the line
             b'I' | b'L' => self.decimal(),
             b'F' => {
                 let index = self.line()?;
                 let value = self.out.text(index).and_then(|text| text.parse().ok());
-                let value = value.ok_or_else(|| self.needs("a float's text"))?;
+                let value = value.ok_or_else(|| self.needs("a float as text"))?;
                 self.float(value)
             }
             b'S' | b'V' => self.quoted(),
             // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
-            b'X' => {
-                let length = self.length_32()?;
-                self.text(length)
-            }
-            0x8c => {
-                let length = self.cursor.u8(what)?;
-                self.text(length.into())
-            }
-            0x8d => {
-                let length = self.length_64()?;
+            b'X' | 0x8c | 0x8d => {
+                let length = self.number()?;
                 self.text(length)
             }
             // BINSTRING, BINBYTES; SHORT_BINSTRING, SHORT_BINBYTES; BINBYTES8, BYTEARRAY8
-            b'T' | b'B' => {
-                let length = self.length_32()?;
-                self.bytes(length)
-            }
-            b'U' | b'C' => {
-                let length = self.cursor.u8(what)?;
-                self.bytes(length.into())
-            }
-            0x8e | 0x96 => {
-                let length = self.length_64()?;
+            b'T' | b'B' | b'U' | b'C' | 0x8e | 0x96 => {
+                let length = self.number()?;
                 self.bytes(length)
             }
             // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE, EMPTY_LIST, EMPTY_DICT
@@ -225,12 +204,12 @@ impl<'a, 'm> Machine<'a, 'm> {
                     let global = self.global(module, name)?;
                     self.push(global)
                 }
-                _ => Err(self.needs("two texts")),
+                _ => Err(self.needs("two strings")),
             },
             // REDUCE, NEWOBJ, NEWOBJ_EX, INST, OBJ: calls
             b'R' | 0x81 => self.call(),
             0x92 => {
-                // The arguments that go by name; those by position are below them.
+                // The keyword arguments; the positional ones are below.
                 self.pop()?;
                 self.call()
             }
@@ -252,7 +231,7 @@ impl<'a, 'm> Machine<'a, 'm> {
             // BUILD, BINPERSID
             b'b' => {
                 let state = self.pop()?;
-                // The state of anything else is never looked at.
+                // Nothing reads the state of any other value.
                 if let Value::Object(index) = self.top()? {
                     self.out.objects[index as usize].state = state;
                 }
@@ -264,32 +243,16 @@ impl<'a, 'm> Machine<'a, 'm> {
                 self.budget.push(&mut self.out.persistent, id)?;
                 self.push(Value::Persistent(index))
             }
-            // READONLY_BUFFER changes nothing about the bytes.
+            // READONLY_BUFFER does not change the bytes.
             0x98 => self.top().map(|_| ()),
-            // PUT, GET, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET
-            b'p' => {
-                let index = self.place()?;
-                self.put(index)
-            }
-            b'g' => {
-                let index = self.place()?;
-                self.recall(index)
-            }
-            b'q' => {
-                let index = self.cursor.u8(what)?;
-                self.put(index.into())
-            }
-            b'r' => {
-                let index = self.length_32()?;
+            // PUT, BINPUT, LONG_BINPUT, MEMOIZE; GET, BINGET, LONG_BINGET
+            b'p' | b'q' | b'r' => {
+                let index = self.number()?;
                 self.put(index)
             }
             0x94 => self.put(self.memo.len()),
-            b'h' => {
-                let index = self.cursor.u8(what)?;
-                self.recall(index.into())
-            }
-            b'j' => {
-                let index = self.length_32()?;
+            b'g' | b'h' | b'j' => {
+                let index = self.number()?;
                 self.recall(index)
             }
             opcode => Err(Error::Opcode { opcode, position: self.position }),
@@ -304,7 +267,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.budget.push(&mut self.stack, value)
     }
 
-    /// The height below which nothing may be taken: what lies there belongs to what follows after the mark's end.
+    /// The height of the last mark; what lies below must not be popped.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |&mark| mark as usize)
     }
@@ -322,7 +285,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         }
     }
 
-    /// The height of the stack without its `count` upper values.
+    /// The stack's height without its top `count` values.
     fn below_top(&self, count: usize) -> Result<usize> {
         let start = self.stack.len().checked_sub(count).filter(|&start| start >= self.floor());
         start.ok_or_else(|| self.needs("more values on the stack"))
@@ -332,20 +295,27 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.marks.pop().map(|mark| mark as usize).ok_or_else(|| self.needs("a mark on the stack"))
     }
 
-    fn length_32(&mut self) -> Result<usize> {
-        self.cursor.u32("a length").map(|length| length as usize)
-    }
-
-    fn length_64(&mut self) -> Result<usize> {
-        self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+    /// The length or memo index that follows the opcode: a line of text, or an integer of 1, 8 or 4 bytes.
+    fn number(&mut self) -> Result<usize> {
+        match self.opcode {
+            b'p' | b'g' => {
+                let line = self.line()?;
+                let number = self.out.text(line).and_then(|text| text.parse().ok());
+                number.ok_or_else(|| self.needs("a memo index"))
+            }
+            0x8a | 0x8c | b'U' | b'C' | b'q' | b'h' => self.cursor.u8("a length").map(usize::from),
+            0x8d | 0x8e | 0x96 => {
+                self.cursor.u64("a length").map(|length| usize::try_from(length).unwrap_or(usize::MAX))
+            }
+            _ => self.cursor.u32("a length").map(|length| length as usize),
+        }
     }
 
     /// A new span of the next `length` bytes.
     fn span(&mut self, length: usize, what: &'static str) -> Result<u32> {
-        let start = self.cursor.at as u32;
-        self.cursor.take(length, what)?;
+        let span = Span::new(self.cursor.take(length, what)?);
         let index = self.out.spans.len() as u32;
-        self.budget.push(&mut self.out.spans, (start, length as u32))?;
+        self.budget.push(&mut self.out.spans, span)?;
         Ok(index)
     }
 
@@ -355,10 +325,10 @@ impl<'a, 'm> Machine<'a, 'm> {
     }
 
     fn checked_text(&mut self, length: usize) -> Result<u32> {
-        let index = self.span(length, "a text")?;
-        match std::str::from_utf8(self.out.span(index)) {
-            Ok(_) => Ok(index),
-            Err(_) => Err(Error::Text { position: self.position }),
+        let index = self.span(length, "a string")?;
+        match self.out.text(index) {
+            Some(_) => Ok(index),
+            None => Err(Error::Text { position: self.position }),
         }
     }
 
@@ -367,7 +337,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.push(Value::Bytes(index))
     }
 
-    /// An integer of `length` bytes, little-endian, in two's complement.
+    /// A little-endian two's-complement integer of `length` bytes.
     fn long(&mut self, length: usize) -> Result<()> {
         if length > 8 {
             let index = self.span(length, "an integer")?;
@@ -397,7 +367,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         self.push(Value::Float(index))
     }
 
-    /// An integer's digits, behind which Python 2 wrote an `L`; protocol 0's bools are `00` and `01`.
+    /// An integer's digits, with Python 2's trailing `L`; protocol 0 writes bools as `00` and `01`.
     fn decimal(&mut self) -> Result<()> {
         let line = self.line()?;
         let text = self.out.text(line).unwrap_or_default();
@@ -414,31 +384,24 @@ impl<'a, 'm> Machine<'a, 'm> {
         if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(self.needs("an integer's digits"));
         }
-        self.out.spans[line as usize].1 = digits.len() as u32;
+        self.out.spans[line as usize] = Span::Ascii(digits);
         self.push(Value::Decimal(line))
     }
 
-    /// A text up to the line's end: `S` in quotes, as Python's `repr` has it, `V` without.
+    /// A string up to the end of the line: `S` quoted as by Python's `repr`, `V` unquoted.
     fn quoted(&mut self) -> Result<()> {
         let line = self.line()?;
         let text = self.out.text(line).unwrap_or_default();
-        let (start, _) = self.out.spans[line as usize];
         let inner = match (self.opcode, text.as_bytes()) {
-            (b'V', _) => start..start + text.len() as u32,
-            (_, [b'\'', .., b'\''] | [b'"', .., b'"']) if text.len() > 1 => start + 1..start + text.len() as u32 - 1,
-            _ => return Err(self.needs("a text in quotes")),
+            (b'V', _) => text,
+            (_, [b'\'', .., b'\''] | [b'"', .., b'"']) if text.len() > 1 => &text[1..text.len() - 1],
+            _ => return Err(self.needs("a quoted string")),
         };
         if text.contains('\\') {
             return self.push(Value::Escaped);
         }
-        self.out.spans[line as usize] = (inner.start, inner.len() as u32);
+        self.out.spans[line as usize] = Span::new(inner.as_bytes());
         self.push(Value::Text(line))
-    }
-
-    /// The number of a value that is kept or called up, as text.
-    fn place(&mut self) -> Result<usize> {
-        let line = self.line()?;
-        self.out.text(line).and_then(|text| text.parse().ok()).ok_or_else(|| self.needs("a number"))
     }
 
     fn sequence(&mut self) -> Result<u32> {
@@ -447,7 +410,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         Ok(index)
     }
 
-    /// A new sequence of what lies on the stack from `start` on.
+    /// A new sequence of the stack's values from `start` on.
     fn sequence_from(&mut self, start: usize) -> Result<u32> {
         let index = self.sequence()?;
         self.move_into(index, start)?;
@@ -464,7 +427,7 @@ impl<'a, 'm> Machine<'a, 'm> {
     fn append(&mut self, start: usize) -> Result<()> {
         match start.checked_sub(1).filter(|_| start > self.floor()).map(|at| self.stack[at]) {
             Some(Value::List(index) | Value::Set(index)) => self.move_into(index, start),
-            // An object of a list-like class (`collections.deque`): its items are never looked at.
+            // A list-like object (`collections.deque`), whose items nothing reads.
             Some(Value::Object(_)) => {
                 self.stack.truncate(start);
                 Ok(())
@@ -491,7 +454,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         }
     }
 
-    /// The text up to the line's end.
+    /// The text up to the end of the line.
     fn line(&mut self) -> Result<u32> {
         let rest = &self.cursor.bytes[self.cursor.at..];
         let (position, left) = (self.cursor.at, rest.len());
@@ -515,7 +478,7 @@ impl<'a, 'm> Machine<'a, 'm> {
         }
     }
 
-    /// A call: written down, not made.
+    /// Records a call.
     fn object(&mut self, function: Value, arguments: Value) -> Result<()> {
         let index = self.out.objects.len() as u32;
         let object = Object { function, arguments, state: Value::None, entries: EMPTY };
@@ -525,9 +488,9 @@ impl<'a, 'm> Machine<'a, 'm> {
 
     fn put(&mut self, index: usize) -> Result<()> {
         let value = self.top()?;
-        // Values are numbered one by one: a number above the bytes read so far is made up.
+        // Python memoizes one value at a time, so an index beyond the bytes read so far is bogus.
         if index > self.position {
-            return Err(self.needs("a number that follows the last one"));
+            return Err(self.needs("the next memo index"));
         }
         if index >= self.memo.len() {
             let more = index - self.memo.len() + 1;
@@ -541,7 +504,7 @@ impl<'a, 'm> Machine<'a, 'm> {
     fn recall(&mut self, index: usize) -> Result<()> {
         match self.memo.get(index) {
             Some(&Some(value)) => self.push(value),
-            _ => Err(self.needs("a value that was kept before")),
+            _ => Err(self.needs("a memoized value")),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Pickles, read without executing anything.
+//! Reads pickles without executing anything.
 //!
-//! A pickle is a program for a small stack machine. Some of its instructions call Python functions, and this is what
-//! makes foreign pickles dangerous. Here a call only builds a [`Call`]: the function's name and its arguments, for the
-//! caller to look at. So any name may stand in a pickle, and what the caller has no use for is stepped over.
+//! A pickle is a program for a small stack machine. Some of its instructions call Python functions, which is what makes
+//! untrusted pickles dangerous. Here a call only builds a [`Call`], the function's name and its arguments, for you to
+//! inspect or ignore.
 //!
 //! ```
 //! use pth::pickle::Pickle;
@@ -15,79 +15,23 @@
 //! # Ok::<(), pth::Error>(())
 //! ```
 //!
-//! Source: the comments of CPython's `pickletools.py`. All protocols are read, 0 to 5. Not to be had are the values of
-//! integers beyond 64 bits, texts that protocol 0 wrote with escapes, buffers outside of the pickle, and the numbers of
-//! Python's `copyreg` extensions.
+//! All protocols are read, 0 to 5. Not supported are the values of integers beyond 64 bits, strings with escapes in
+//! protocol 0, out-of-band buffers, and `copyreg` extension codes. Source: the comments in CPython's `pickletools.py`.
 
+mod graph;
 mod machine;
 
 use crate::budget::Budget;
 use crate::error::{Result, excerpt};
+use graph::{EMPTY, Object, Span, Value};
 
-/// The sequence that all empty tuples share.
-const EMPTY: u32 = 0;
-
-/// A value, in 8 bytes: what does not fit lies in one of the pickle's lists.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Value {
-    None,
-    Bool(bool),
-    Int(i32),
-    Wide(u32),
-    /// An integer beyond 64 bits, as its bytes.
-    Big(u32),
-    /// The same as its decimal digits, which protocols 0 and 1 write.
-    Decimal(u32),
-    Float(u32),
-    /// Checked to be UTF-8.
-    Text(u32),
-    /// A text in which characters are written as escapes.
-    Escaped,
-    Bytes(u32),
-    Tuple(u32),
-    List(u32),
-    Set(u32),
-    /// Keys and values in turn.
-    Dict(u32),
-    Global(u32),
-    Object(u32),
-    Persistent(u32),
-}
-
-/// A call that was not made.
-#[derive(Clone, Copy, Debug)]
-struct Object {
-    /// A class or function; seldom another value, as what a call would give.
-    function: Value,
-    arguments: Value,
-    state: Value,
-    /// Keys and values that were set on it.
-    entries: u32,
-}
-
-/// A pickle that has been read: a graph of values, in which one value may be part of several others, or of itself.
-#[derive(Debug)]
-pub struct Pickle<'a> {
-    bytes: &'a [u8],
-    root: Value,
-    length: usize,
-    wide: Vec<i64>,
-    floats: Vec<f64>,
-    /// Start and length in `bytes`.
-    spans: Vec<(u32, u32)>,
-    /// The first stands for all empty tuples.
-    sequences: Vec<Vec<Value>>,
-    /// Spans of module and name.
-    globals: Vec<(u32, u32)>,
-    objects: Vec<Object>,
-    persistent: Vec<Value>,
-}
+pub use graph::Pickle;
 
 impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`.
     ///
     /// ```
-    /// // Python: os.system("ls"), if it were executed
+    /// // In Python this would run os.system("ls").
     /// let bytes = b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.";
     /// let pickle = pth::pickle::Pickle::read(bytes)?;
     /// assert_eq!(pickle.root().describe(), "an object of os.system");
@@ -95,8 +39,8 @@ impl<'a> Pickle<'a> {
     /// ```
     ///
     /// # Errors
-    /// Where it is cut or damaged, has an instruction that is not known here, or would take more memory than twice the
-    /// length of `bytes` and [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
+    /// If it is truncated or damaged, has an unsupported instruction, or would need more memory than twice the length of
+    /// `bytes` plus [`MEMORY_FLOOR`](crate::MEMORY_FLOOR).
     pub fn read(bytes: &'a [u8]) -> Result<Self> {
         Self::read_within(bytes, &mut Budget::for_length(bytes.len()))
     }
@@ -105,22 +49,17 @@ impl<'a> Pickle<'a> {
         machine::Machine::new(bytes, budget)?.run()
     }
 
-    /// The value that the pickle is of.
+    /// The pickled value.
     pub fn root(&self) -> Node<'_, 'a> {
         self.node(self.root)
     }
 
-    /// The pickle's length: what follows in the bytes does not belong to it.
-    ///
-    /// ```
-    /// assert_eq!(pth::pickle::Pickle::read(b"\x80\x02N.more")?.length(), 4);
-    /// # Ok::<(), pth::Error>(())
-    /// ```
+    /// The pickle's length in bytes; what follows does not belong to it.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// All references to things outside of the pickle, in the order in which they stand there.
+    /// All references to objects outside the pickle, in the order they appear.
     pub(crate) fn persistent_ids(&self) -> impl Iterator<Item = Node<'_, 'a>> {
         self.persistent.iter().map(|&value| self.node(value))
     }
@@ -128,39 +67,36 @@ impl<'a> Pickle<'a> {
     fn node(&self, value: Value) -> Node<'_, 'a> {
         Node { pickle: self, value }
     }
-
-    fn span(&self, index: u32) -> &'a [u8] {
-        let (start, length) = self.spans[index as usize];
-        &self.bytes[start as usize..][..length as usize]
-    }
-
-    fn text(&self, index: u32) -> Option<&'a str> {
-        std::str::from_utf8(self.span(index)).ok()
-    }
 }
 
-/// A value in a [`Pickle`]. Each `as_…` answers None for a value of another kind.
+/// A value in a [`Pickle`]. The methods return `None` for a value of another kind.
 #[derive(Clone, Copy)]
 pub struct Node<'p, 'a> {
     pickle: &'p Pickle<'a>,
     value: Value,
 }
 
-/// A call in a pickle, not made: a function or class by its name, and what it would get.
+/// The sequence that holds a dict's keys and values, as pairs or alternating.
+enum Contents {
+    Pairs(u32),
+    Alternating(u32),
+}
+
+/// A recorded call: a function or class by name, and its arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'p, 'a> {
-    /// The Python module, as `collections`.
+    /// The Python module, such as `collections`.
     pub module: &'a str,
-    /// The function's or class's name in it, as `OrderedDict`.
+    /// The name of the function or class in it, such as `OrderedDict`.
     pub name: &'a str,
-    /// The arguments: a tuple.
+    /// The arguments, a tuple.
     pub arguments: Node<'p, 'a>,
-    /// What its `__setstate__` would get; Python's None where there is nothing.
+    /// The argument of `__setstate__`; Python's `None` if there is none.
     pub state: Node<'p, 'a>,
 }
 
 impl<'p, 'a> Node<'p, 'a> {
-    /// What it is, for messages: `"a list"`, `"an object of argparse.Namespace"`.
+    /// What the value is, for messages: `"a list"`, `"an object of argparse.Namespace"`.
     pub fn describe(&self) -> String {
         let plain = match self.value {
             Value::None => "None",
@@ -183,9 +119,9 @@ impl<'p, 'a> Node<'p, 'a> {
                     "a tensor"
                 }
                 Some(Call { module, name: "_reconstruct" | "_frombuffer", .. }) if module.starts_with("numpy") => {
-                    "an array of NumPy"
+                    "a NumPy array"
                 }
-                Some(Call { module, name: "scalar", .. }) if module.starts_with("numpy") => "a number of NumPy",
+                Some(Call { module, name: "scalar", .. }) if module.starts_with("numpy") => "a NumPy scalar",
                 Some(call) => {
                     return format!("an object of {}", excerpt(format!("{}.{}", call.module, call.name).as_bytes()));
                 }
@@ -196,12 +132,12 @@ impl<'p, 'a> Node<'p, 'a> {
         plain.into()
     }
 
-    /// Whether it is Python's None.
+    /// Whether this is Python's `None`.
     pub fn is_none(&self) -> bool {
         matches!(self.value, Value::None)
     }
 
-    /// Whether a bool is true.
+    /// A bool.
     pub fn as_bool(&self) -> Option<bool> {
         match self.value {
             Value::Bool(value) => Some(value),
@@ -218,7 +154,7 @@ impl<'p, 'a> Node<'p, 'a> {
         }
     }
 
-    /// An integer that counts something.
+    /// A non-negative integer.
     pub fn as_usize(&self) -> Option<usize> {
         self.as_i64().and_then(|value| usize::try_from(value).ok())
     }
@@ -231,57 +167,66 @@ impl<'p, 'a> Node<'p, 'a> {
         }
     }
 
-    /// A text, or bytes that are UTF-8 (Python 2 made no difference).
+    /// A string, or bytes that are UTF-8 (Python 2 made no difference).
     pub fn as_text(&self) -> Option<&'a str> {
-        self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
-    }
-
-    /// Bytes, or a text's UTF-8.
-    pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self.value {
-            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index)),
-            // Of ASCII, the text and what it encodes to are the same bytes.
-            Value::Object(_) => self.encoded().filter(|text| text.is_ascii()).map(str::as_bytes),
+            Value::Text(index) | Value::Bytes(index) => self.pickle.text(index),
+            Value::Object(_) => self.encoded().filter(|text| matches!(text, Span::Ascii(_)))?.text(),
             _ => None,
         }
     }
 
-    /// Bytes as Python 3 writes them in protocols 0 to 2, which have none: the call `_codecs.encode(text, "latin1")`.
-    pub(crate) fn encoded(&self) -> Option<&'a str> {
+    /// Bytes, or a string's UTF-8.
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        match self.value {
+            Value::Text(index) | Value::Bytes(index) => Some(self.pickle.span(index).bytes()),
+            // ASCII encodes to the same bytes.
+            Value::Object(_) => self.encoded().filter(|text| matches!(text, Span::Ascii(_))).map(Span::bytes),
+            _ => None,
+        }
+    }
+
+    /// Bytes as Python 3 writes them in protocols 0 to 2, which have no bytes type: `_codecs.encode(text, "latin1")`.
+    fn encoded(&self) -> Option<Span<'a>> {
         let call = self.call()?;
         match (call.module, call.name) {
             ("_codecs", "encode") => match call.arguments.tuple()? {
-                [text, encoding] if matches!(text.value, Value::Text(_)) && encoding.as_text() == Some("latin1") => {
-                    text.as_text()
+                [Node { value: Value::Text(index), .. }, encoding] if encoding.as_text() == Some("latin1") => {
+                    Some(self.pickle.span(index))
                 }
                 _ => None,
             },
-            // No bytes at all: `bytes()`.
-            ("__builtin__" | "builtins", "bytes") if call.arguments.tuple::<0>().is_some() => Some(""),
+            // Empty bytes: `bytes()`.
+            ("__builtin__" | "builtins", "bytes") => call.arguments.tuple::<0>().map(|_| Span::Ascii("")),
             _ => None,
         }
     }
 
-    /// Whether this is the integer beyond 64 bits with these bytes, little-endian in two's complement, and these
-    /// decimal digits.
+    /// The text that encodes to these bytes in Latin-1.
+    pub(crate) fn latin1(&self) -> Option<&'a str> {
+        self.encoded()?.text()
+    }
+
+    /// Whether this is the integer beyond 64 bits with these little-endian two's-complement bytes, or these decimal
+    /// digits.
     pub(crate) fn is_big_integer(&self, bytes: &[u8], digits: &str) -> bool {
         match self.value {
-            Value::Big(index) => self.pickle.span(index) == bytes,
-            Value::Decimal(index) => self.pickle.span(index) == digits.as_bytes(),
+            Value::Big(index) => self.pickle.span(index).bytes() == bytes,
+            Value::Decimal(index) => self.pickle.text(index) == Some(digits),
             _ => false,
         }
     }
 
-    /// What tells one value of the pickle from another; None for those without parts.
-    pub(crate) fn identity(&self) -> Option<(u8, u32)> {
-        match self.value {
-            Value::Tuple(index) | Value::List(index) | Value::Dict(index) => Some((0, index)),
-            Value::Object(index) => Some((1, index)),
+    /// Identifies the contents of a dict, list or tuple: the same for all values that share them.
+    pub(crate) fn identity(&self) -> Option<u32> {
+        match (self.contents(), self.value) {
+            (Some(Contents::Pairs(index) | Contents::Alternating(index)), _) => Some(index),
+            (None, Value::Tuple(index) | Value::List(index)) => Some(index),
             _ => None,
         }
     }
 
-    /// The items of a tuple or a list.
+    /// The items of a tuple or list.
     pub fn items(&self) -> Option<impl ExactSizeIterator<Item = Node<'p, 'a>> + use<'p, 'a>> {
         let pickle = self.pickle;
         match self.value {
@@ -292,62 +237,69 @@ impl<'p, 'a> Node<'p, 'a> {
         }
     }
 
-    /// The items of a tuple of exactly `N`.
+    /// The items of a tuple of length `N`.
     pub(crate) fn tuple<const N: usize>(&self) -> Option<[Node<'p, 'a>; N]> {
         let Value::Tuple(index) = self.value else { return None };
         let items: &[Value; N] = self.pickle.sequences[index as usize].as_slice().try_into().ok()?;
         Some(items.map(|value| self.pickle.node(value)))
     }
 
-    /// The keys and values of a dict or of an object of one of its kinds (`collections.OrderedDict`, `defaultdict`,
-    /// `Counter`, or a class whose objects get entries), in the order in which they were set; a key that was set twice
-    /// comes twice.
+    /// The keys and values of a dict or a dict-like object (`collections.OrderedDict`, `defaultdict`, `Counter`, or any
+    /// class whose objects have items set), in the order they were set. A key that was set twice appears twice.
     pub fn entries(&self) -> Option<impl Iterator<Item = (Node<'p, 'a>, Node<'p, 'a>)> + Clone + use<'p, 'a>> {
         let pickle = self.pickle;
-        // What the constructor got, as pairs (Python 2's OrderedDict) or as a dict (Counter).
-        let (mut pairs, mut given) = (None, EMPTY);
-        let set = match self.value {
-            Value::Dict(index) => index,
-            Value::Object(_) => {
-                let object = self.raw_object()?;
-                let call = self.call()?;
-                let known =
-                    matches!((call.module, call.name), ("collections", "OrderedDict" | "defaultdict" | "Counter"));
-                if !known && object.entries == EMPTY {
-                    return None;
-                }
-                let argument = call.arguments.items().and_then(|mut arguments| arguments.next());
-                match argument.map(|argument| argument.value) {
-                    Some(Value::Dict(index)) => given = index,
-                    Some(Value::List(index)) => pairs = Some(index),
-                    _ => {}
-                }
-                object.entries
-            }
-            _ => return None,
-        };
-        let node = move |&value: &Value| pickle.node(value);
         let values = |index: u32| pickle.sequences[index as usize].as_slice();
-        let pairs = pairs.map_or(&[][..], values);
-        let is_pair = |pair: &Value| pickle.node(*pair).items().is_some_and(|items| items.len() == 2);
-        if !pairs.iter().all(is_pair) {
+        let node = move |&value: &Value| pickle.node(value);
+        let (pairs, alternating) = match self.contents()? {
+            Contents::Pairs(index) => (values(index), &[][..]),
+            Contents::Alternating(index) => (&[][..], values(index)),
+        };
+        let pair = move |value: &Value| {
+            let mut items = node(value).items().filter(|items| items.len() == 2)?;
+            Some((items.next()?, items.next()?))
+        };
+        if !pairs.iter().all(|value| pair(value).is_some()) {
             return None;
         }
-        let pairs = pairs.iter().filter_map(move |pair| {
-            let mut items = node(pair).items()?;
-            Some((items.next()?, items.next()?))
-        });
-        let set = values(given).chunks_exact(2).chain(values(set).chunks_exact(2));
-        Some(pairs.chain(set.map(move |pair| (node(&pair[0]), node(&pair[1])))))
+        let alternating = alternating.chunks_exact(2).map(move |pair| (node(&pair[0]), node(&pair[1])));
+        Some(pairs.iter().filter_map(pair).chain(alternating))
     }
 
-    /// The value of a dict's key. It is searched for from the end, where Python's last assignment is.
+    /// Where a dict's keys and values are.
+    fn contents(&self) -> Option<Contents> {
+        if let Value::Dict(index) = self.value {
+            return Some(Contents::Alternating(index));
+        }
+        let object = self.raw_object()?;
+        if object.entries != EMPTY {
+            return Some(Contents::Alternating(object.entries));
+        }
+        let call = self.call()?;
+        if !matches!((call.module, call.name), ("collections", "OrderedDict" | "defaultdict" | "Counter")) {
+            return None;
+        }
+        // The constructor's argument: pairs (Python 2's OrderedDict) or a dict (Counter).
+        match call.arguments.items()?.next().map(|argument| argument.value) {
+            Some(Value::List(index)) => Some(Contents::Pairs(index)),
+            Some(Value::Dict(index)) => Some(Contents::Alternating(index)),
+            _ => Some(Contents::Alternating(EMPTY)),
+        }
+    }
+
+    /// The value of a dict's key; as in Python, the last assignment counts.
     pub fn get(&self, key: &str) -> Option<Node<'p, 'a>> {
         let pairs = self.entries()?.filter(|(found, _)| found.as_bytes() == Some(key.as_bytes()));
         pairs.last().map(|(_, value)| value)
     }
 
-    /// A call of a class or function.
+    /// [`Self::get`] for the small dicts that PyTorch adds: looks at the first 64 entries only, because a hostile file may
+    /// use one large dict very often.
+    pub(crate) fn get_early(&self, key: &str) -> Option<Node<'p, 'a>> {
+        let found = self.entries()?.take(64).find(|(found, _)| found.as_bytes() == Some(key.as_bytes()));
+        found.map(|(_, value)| value)
+    }
+
+    /// A call to a function or class.
     pub fn call(&self) -> Option<Call<'p, 'a>> {
         let object = self.raw_object()?;
         let function = self.pickle.node(object.function);
@@ -364,14 +316,14 @@ impl<'p, 'a> Node<'p, 'a> {
         }
     }
 
-    /// A class or function by its module and name.
+    /// The module and name of a function or class.
     pub fn global(&self) -> Option<(&'a str, &'a str)> {
         let Value::Global(index) = self.value else { return None };
         let (module, name) = self.pickle.globals[index as usize];
         Some((self.pickle.text(module)?, self.pickle.text(name)?))
     }
 
-    /// The id of something outside of the pickle.
+    /// The id of an object outside the pickle.
     pub fn persistent_id(&self) -> Option<Node<'p, 'a>> {
         match self.value {
             Value::Persistent(index) => Some(self.pickle.node(self.pickle.persistent[index as usize])),
@@ -381,7 +333,7 @@ impl<'p, 'a> Node<'p, 'a> {
 }
 
 impl std::fmt::Debug for Node<'_, '_> {
-    /// The kind only: the content may be without end.
+    /// Only the kind: a value may contain itself.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.describe())
     }

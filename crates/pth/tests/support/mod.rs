@@ -1,4 +1,4 @@
-//! Archives put together by hand, and pickles' parts.
+//! Hand-made archives and parts of pickles.
 
 /// A file of `tests/fixtures`.
 #[allow(dead_code)]
@@ -46,13 +46,13 @@ pub fn archive(pickle: &[u8]) -> Vec<u8> {
     zip(&[("data.pkl", pickle), ("byteorder", b"little"), ("data/0", &[7; 24])])
 }
 
-/// The pickle of `{"t": tensor}` with what stands in the description: elements of the storage, offset, shape, strides.
+/// The pickle of `{"t": tensor}`, given the storage's number of elements, the offset, shape and strides.
 #[allow(dead_code)]
 pub fn tensor_pickle(elements: i32, offset: i32, shape: &[i32], strides: &[i32]) -> Vec<u8> {
     [&b"\x80\x02}X\x01\0\0\0t"[..], &tensor(elements, offset, shape, strides), b"s."].concat()
 }
 
-/// The pickle of a dict of such tensors of one storage, each with an offset, called by its place in eight digits.
+/// The pickle of a dict of views of one storage, one per offset, named by their index in eight digits.
 #[allow(dead_code)]
 pub fn views_pickle(elements: i32, offsets: impl IntoIterator<Item = i32>, shape: &[i32], strides: &[i32]) -> Vec<u8> {
     let mut pickle = b"}(".to_vec();

@@ -1,0 +1,268 @@
+//! Convolution, batch norm, ReLU and 2×2 max-pool in a row: their one way back, on the CPU.
+//!
+//! It is the backward pass of a [`ConvBlock`](crate::layers::ConvBlock), and of the four operations called one after
+//! another: each leaves a note at its output's node of how that was computed
+//! ([`set_note`](crate::autograd::graph::set_note)), and where the pool finds notes of the whole chain, its output
+//! becomes a function of the chain's own inputs: the same values and gradients, without the gradients of what lies
+//! between. The tensors between keep their own nodes for whoever else uses them.
+
+pub(crate) mod cpu;
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use crate::autograd::graph::{Gradients, node};
+use crate::batch_norm2d::BatchNormNote;
+use crate::config::Conv2dConfig;
+use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
+use crate::conv2d::pack::{Pack, Unpack, pack_all};
+use crate::conv2d::{Conv2dNote, cpu as cv};
+use crate::element::{tensor, values};
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::{Whole, in_pool};
+use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
+
+/// The name of the chain's node in candle's graph.
+pub(crate) const NAME: &str = "conv_block";
+
+/// Whether there is code for a block around this convolution.
+pub(crate) fn serves(geometry: &Geometry) -> bool {
+    let sizes = geometry.sizes();
+    let frame = sizes.output_frame();
+    geometry.config.groups == 1 && frame.top >= 0 && frame.left >= 0 && sizes.oh >= 2 && sizes.ow >= 2
+}
+
+/// What a gradient may be wanted of, contiguous.
+#[derive(Clone)]
+pub(crate) struct Inputs {
+    pub x: Tensor,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub gamma: Option<Tensor>,
+    pub beta: Option<Tensor>,
+    pub config: Conv2dConfig,
+}
+
+impl Inputs {
+    /// In the order of the node's inputs.
+    pub(crate) fn list(&self) -> Vec<&Tensor> {
+        let mut list = vec![&self.x, &self.weight];
+        list.extend([&self.bias, &self.gamma, &self.beta].into_iter().flatten());
+        list
+    }
+}
+
+/// The values of a vector of `[O]`, or `default` for each channel.
+pub(crate) fn channels(vector: Option<&Tensor>, o: usize, default: f64) -> Result<Vec<f64>> {
+    match vector {
+        Some(vector) => Ok(values::<f32>(&vector.contiguous()?)?.iter().map(|&v| f64::from(v)).collect()),
+        None => Ok(vec![default; o]),
+    }
+}
+
+/// One value per channel as blocks, zeros behind the last channel.
+pub(crate) fn lanes(o: usize, f: impl Fn(usize) -> f64) -> Vec<Lane> {
+    let block = |b: usize| Lane(std::array::from_fn(|i| if b * LANES + i < o { f(b * LANES + i) as f32 } else { 0.0 }));
+    (0..o.div_ceil(LANES)).map(block).collect()
+}
+
+pub(crate) fn affines(
+    o: usize,
+    mean: impl Fn(usize) -> f64,
+    scale: impl Fn(usize) -> f64,
+    shift: &[f64],
+) -> Vec<Affine> {
+    let (mean, scale, shift) = (lanes(o, mean), lanes(o, scale), lanes(o, |c| shift[c]));
+    mean.into_iter().zip(scale).zip(shift).map(|((mean, scale), shift)| Affine { mean, scale, shift }).collect()
+}
+
+/// Sizes after the pool.
+pub(crate) fn pooled(sizes: &Sizes) -> (usize, usize) {
+    (sizes.oh / 2, sizes.ow / 2)
+}
+
+/// What the backward pass needs of the forward pass.
+pub(crate) struct Saved {
+    pub inputs: Inputs,
+    pub sizes: Sizes,
+    /// What the convolution gave, as blocks, without its bias.
+    pub y: Buffer,
+    /// Which pixel of each window is the maximum.
+    pub winners: Vec<u8>,
+    /// Mean without the convolution's bias, and 1 / √(var + eps), of each channel.
+    pub mean: Vec<f64>,
+    pub inverse: Vec<f64>,
+    pub gamma: Vec<f64>,
+}
+
+/// The output of the four operations, called one after another, as one node of their inputs.
+pub(crate) fn node_of_chain(note: BatchNormNote, output: Vec<f32>) -> Result<Tensor> {
+    let BatchNormNote { conv: Conv2dNote { x, weight, bias, geometry }, x: convolved, gamma, beta, normalizer } = note;
+    let sizes = geometry.sizes();
+    let inputs = Inputs { x, weight, bias, gamma, beta, config: geometry.config };
+    let list = inputs.clone();
+    let (ph, pw) = pooled(&sizes);
+    node(NAME, &list.list(), output, &[sizes.n, sizes.o, ph, pw], move |grad| {
+        in_pool(|| {
+            let (mean, inverse) = normalizer.iter().copied().unzip();
+            Saved::again(inputs.clone(), sizes, &convolved, mean, inverse)?.backward(grad)
+        })
+    })
+}
+
+impl Saved {
+    /// What the fused forward pass would have kept, from the convolution's output `[N, O, OH, OW]` and its statistics.
+    fn again(inputs: Inputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
+        let (ph, pw) = pooled(&sizes);
+        let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
+        let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
+        let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+        let dense = Frame { c: o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
+        let y = pack_all(&values::<f32>(y)?, o * pixels, sizes.n, sizes.oh, sizes.ow, &dense);
+        let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
+        winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
+            let mut blocks = Buffer::new(ph * pw);
+            let (affine, pooled) = (&affines[i % obs], floats_mut(&mut blocks));
+            let (rows, columns, winners) = (sizes.oh, sizes.ow, Some(winners));
+            Normalize { y: floats(y), rows, columns, affine, pooled, winners }.call();
+        });
+        Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
+    }
+
+    pub(crate) fn backward(&self, grad: &Tensor) -> Result<Gradients> {
+        let Self { inputs, sizes, .. } = self;
+        let (ph, pw) = pooled(sizes);
+        let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
+        let window = obs * ph * pw;
+        let dense = Frame { c: o, rows: ph, columns: pw, top: 0, left: 0, step: 1, pixel: LANES };
+        let grad = values::<f32>(grad)?;
+        let grad: &[f32] = &grad;
+
+        // The pooled gradient as blocks, and its sums over each picture.
+        let means = lanes(o, |c| self.mean[c]);
+        let mut pooled_grad = Buffer::new(sizes.n * window);
+        let mut sums = vec![[Lane::ZERO; 2]; sizes.n * obs];
+        pooled_grad
+            .par_chunks_mut(window)
+            .zip(sums.par_chunks_mut(obs))
+            .zip(grad.par_chunks(o * ph * pw))
+            .zip(self.y.par_chunks(obs * pixels))
+            .zip(self.winners.par_chunks(window * LANES))
+            .for_each(|((((pooled, sums), grad), y), winners)| {
+                Pack { src: grad, h: ph, w: pw, frame: &dense, dst: floats_mut(pooled) }.call();
+                for (b, [total, product]) in sums.iter_mut().enumerate() {
+                    PooledSums {
+                        y: floats(&y[b * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        mean: &means[b],
+                        grad: floats(&pooled[b * ph * pw..]),
+                        winners: &winners[b * ph * pw * LANES..],
+                        total,
+                        product,
+                    }
+                    .call();
+                }
+            });
+        let sum = |which: usize, c: usize| -> f64 {
+            sums.iter().skip(c / LANES).step_by(obs).map(|s| f64::from(s[which].0[c % LANES])).sum()
+        };
+        let total: Vec<f64> = (0..o).map(|c| sum(0, c)).collect();
+        let product: Vec<f64> = (0..o).map(|c| sum(1, c) * self.inverse[c]).collect();
+
+        let count = (sizes.n * pixels) as f64;
+        let scale = |c: usize| self.gamma[c] * self.inverse[c];
+        let scales = lanes(o, scale);
+        let slope_lanes = lanes(o, |c| scale(c) * self.inverse[c] * product[c] / count);
+        let offsets = lanes(o, |c| scale(c) * total[c] / count);
+        let slopes: Vec<Slope> = (0..obs)
+            .map(|b| Slope { mean: means[b], scale: scales[b], slope: slope_lanes[b], offset: offsets[b] })
+            .collect();
+
+        let (want_x, want_weight) = (inputs.x.track_op(), inputs.weight.track_op());
+        // Framed where the input's gradient needs zeros around it.
+        let layout = if want_x { GradLayout::framed(sizes) } else { GradLayout::dense(sizes) };
+        let frame = sizes.output_frame();
+        let mut dy = Buffer::new(sizes.n * layout.picture / LANES);
+        let mut dx = vec![0f32; if want_x { inputs.x.elem_count() } else { 0 }];
+        let (x_picture, plane) = (sizes.c * sizes.h * sizes.w, sizes.h * sizes.w);
+        let spread = |first: usize, dy: &mut [Lane]| {
+            for (i, dy) in dy.chunks_exact_mut(layout.picture / LANES).enumerate() {
+                let picture = first + i;
+                if want_x {
+                    clear_frame(dy, sizes, &frame);
+                }
+                for (b, slope) in slopes.iter().enumerate() {
+                    let at = picture * window + b * ph * pw;
+                    Spread {
+                        y: floats(&self.y[(picture * obs + b) * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        slope,
+                        grad: floats(&pooled_grad[at..]),
+                        winners: &self.winners[at * LANES..],
+                        output: &mut floats_mut(dy)[b * layout.block + layout.offset..],
+                        output_row: layout.row,
+                        output_pixel: layout.pixel,
+                    }
+                    .call();
+                }
+            }
+        };
+        let group = cv::group(sizes);
+        if want_x {
+            let turned = cv::backward_weights(&values::<f32>(&inputs.weight)?, sizes);
+            dy.par_chunks_mut(group * layout.picture / LANES)
+                .zip(dx.par_chunks_mut(group * x_picture))
+                .enumerate()
+                .for_each(|(i, (dy, dx))| {
+                    spread(i * group, dy);
+                    let pictures = dx.len() / x_picture;
+                    let blocks = sizes.input_blocks() * plane;
+                    let mut output = Buffer::new(pictures * blocks);
+                    cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
+                    for (output, dst) in output.chunks_exact(blocks).zip(dx.chunks_exact_mut(x_picture)) {
+                        Unpack { src: floats(output), c: sizes.c, plane, dst }.call();
+                    }
+                });
+        } else {
+            dy.par_chunks_mut(group * layout.picture / LANES).enumerate().for_each(|(i, dy)| spread(i * group, dy));
+        }
+        let mut gradients = vec![want_x.then(|| tensor(dx, inputs.x.dims())).transpose()?];
+        gradients.push(if want_weight {
+            let x = values::<f32>(&inputs.x)?;
+            let input = pack_all(&x, x_picture, sizes.n, sizes.h, sizes.w, &sizes.input_frame());
+            let mut dw = vec![0f32; inputs.weight.elem_count()];
+            cv::weight_gradient(&input, &dy, layout, sizes, &mut dw);
+            Some(tensor(dw, inputs.weight.dims())?)
+        } else {
+            None
+        });
+        let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
+        for (input, gradient) in [(&inputs.bias, vec![0.0; o]), (&inputs.gamma, product), (&inputs.beta, total)] {
+            if let Some(input) = input {
+                gradients.push(input.track_op().then(|| vector(&|c| gradient[c])).transpose()?);
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+/// Zeros wherever no pixel of the gradient will be written.
+fn clear_frame(dy: &mut [Lane], sizes: &Sizes, frame: &Frame) {
+    if frame.step > 1 {
+        dy.fill(Lane::ZERO);
+        return;
+    }
+    let (top, left) = (frame.top as usize, frame.left as usize);
+    for block in dy.chunks_exact_mut(frame.rows * frame.columns) {
+        for (y, row) in block.chunks_exact_mut(frame.columns).enumerate() {
+            if y < top || y >= top + sizes.oh {
+                row.fill(Lane::ZERO);
+            } else {
+                row[..left].fill(Lane::ZERO);
+                row[left + sizes.ow..].fill(Lane::ZERO);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A file of weights: its format told, its bytes read and written.
+
+use candle_core::{Device, Tensor};
+use pth::StateDict;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::atomic_file::write_atomically;
+use crate::error::{Error, Result};
+
+/// The two formats of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Pth,
+    Safetensors,
+}
+
+/// The format of the file at `path`, by its first bytes and not by its name.
+///
+/// # Errors
+/// [`Error::Weights`] with what it is instead, where it is of neither.
+pub(super) fn weights_format(path: &Path) -> Result<Format> {
+    /// Enough for both: safetensors has its header's length in 8 bytes, then JSON.
+    const START: u64 = 512;
+    let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(START).read_to_end(&mut start)).map_err(failed)?;
+    if pth::is_pth(&start) {
+        return Ok(Format::Pth);
+    }
+    if start.get(8) == Some(&b'{') {
+        return Ok(Format::Safetensors);
+    }
+    match StateDict::read(&start) {
+        Err(pth::Error::UnknownFormat { found }) => {
+            Err(damaged(path, &format!("{found}; neither .pth nor .safetensors")))
+        }
+        _ => Err(damaged(path, &"it is neither a .pth nor a .safetensors")),
+    }
+}
+
+/// The bytes of a file of this format.
+pub(super) fn read_as(path: &Path, wanted: Format) -> Result<Vec<u8>> {
+    match (weights_format(path)?, wanted) {
+        (Format::Pth, Format::Safetensors) => Err(damaged(path, &"it is a file of torch.save: load it with load_pth")),
+        (Format::Safetensors, Format::Pth) => {
+            Err(damaged(path, &"it is a safetensors file: load it with load_safetensors"))
+        }
+        _ => std::fs::read(path).map_err(|source| Error::File { action: "reading", path: path.to_path_buf(), source }),
+    }
+}
+
+/// Writes named tensors to `path` in the safetensors format, with `notes` in the metadata.
+pub(crate) fn save_tensors(tensors: HashMap<String, Tensor>, path: &Path, notes: &[(&str, &str)]) -> Result<()> {
+    let notes = notes.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|error| damaged(path, &error))?;
+    write(path, &bytes)
+}
+
+pub(super) fn read_safetensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+    let bytes = read_as(path, Format::Safetensors)?;
+    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(path, &Error::from(error)))
+}
+
+/// What a safetensors file says beside its tensors.
+pub(super) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
+    let bytes = read_as(path, Format::Safetensors)?;
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
+}
+
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomically(path, bytes).map_err(|source| Error::File { action: "writing", path: path.to_path_buf(), source })
+}
+
+pub(super) fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    Error::Weights { path: path.to_path_buf(), reason: reason.to_string() }
+}

@@ -1,0 +1,239 @@
+//! How networks show themselves: the summary and the drawing of a forward pass.
+
+use candle_cnn::trace::{LayerCall, Operation};
+use candle_core::{Tensor, TensorId};
+use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, numbers};
+use std::collections::{HashMap, HashSet};
+
+use super::show::Show;
+use crate::error::Result;
+use crate::model::{DryRun, Net, NetConfig, dry_run, title};
+
+/// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
+fn shape_text(tensor: &Tensor) -> String {
+    tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+impl DryRun {
+    /// What torchinfo prints of a PyTorch network: layers, output shapes, parameters, multiply-adds.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let summary = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.summary();
+    /// assert!(summary.to_string().contains("981,130"));
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn summary(&self) -> Table {
+        let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
+        let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
+        let mut counted = HashSet::new();
+        let (mut parameters, mut multiply_adds) = (0, 0);
+        let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
+        for call in self.calls() {
+            // A layer that is called twice has its parameters once.
+            let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
+            let own = if first_call { call.parameters as u64 } else { 0 };
+            parameters += own;
+            multiply_adds += call.multiply_adds;
+            let kind = if call.settings.is_empty() {
+                call.kind.to_string()
+            } else {
+                format!("{} {}", call.kind, call.settings)
+            };
+            let name = if call.name.is_empty() { String::new() } else { call.name.clone() };
+            table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
+        }
+        let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
+        table.footer(total).caption(format!(
+            "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
+            shape_text(&self.input),
+            numbers::bytes(4 * parameters)
+        ))
+    }
+
+    /// The drawing of what ran, from the input to the output: what torchviz gave the original.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let figure = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?;
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
+    pub fn figure(&self) -> Result<Figure> {
+        Ok(network_graph(&self.graph())?)
+    }
+
+    /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
+    /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
+    ///
+    /// ```
+    /// # use candle_core::Device;
+    /// # let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu);
+    /// # let net = cifar_lab::model::Net::new(&Default::default(), vb)?;
+    /// let graph = cifar_lab::model::dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.graph();
+    /// assert_eq!(graph.nodes[1].title, "conv1");
+    /// # Ok::<(), cifar_lab::error::Error>(())
+    /// ```
+    pub fn graph(&self) -> Graph {
+        let mut builder = GraphBuilder::default();
+        builder.produce(
+            &self.input,
+            GraphNode {
+                title: "input".into(),
+                kind: "images".into(),
+                shape: shape_text(&self.input),
+                parameters: 0,
+                group: LayerGroup::Data,
+            },
+        );
+        for call in self.calls() {
+            let sources: Vec<usize> = call.inputs.iter().flat_map(|input| builder.source(input)).collect();
+            let node = builder.produce(
+                &call.output,
+                GraphNode {
+                    title: title(call).to_string(),
+                    kind: if call.name.is_empty() { call.settings.clone() } else { describe_kind(call) },
+                    shape: shape_text(&call.output),
+                    parameters: call.parameters,
+                    group: group(&call.operation),
+                },
+            );
+            builder.connect(sources, node);
+        }
+        // Where the last layer's output is not the network's, the rest becomes nodes too.
+        builder.source(&self.output);
+        builder.graph
+    }
+}
+
+fn group(operation: &Operation) -> LayerGroup {
+    match operation {
+        Operation::Conv2d { .. } => LayerGroup::Convolution,
+        Operation::BatchNorm2d { .. } => LayerGroup::Normalization,
+        Operation::Linear { .. } => LayerGroup::Dense,
+        Operation::MaxPool2d { .. } | Operation::AvgPool2d { .. } => LayerGroup::Pooling,
+        Operation::Relu => LayerGroup::Activation,
+        Operation::Flatten => LayerGroup::Reshape,
+        Operation::Dropout { .. } => LayerGroup::Regularization,
+        _ => LayerGroup::Other,
+    }
+}
+
+fn describe_kind(call: &LayerCall) -> String {
+    format!("{} {}", call.kind, call.settings).trim_end().to_string()
+}
+
+/// Joins the calls of a record into a graph: who gave the tensor that a call received?
+#[derive(Default)]
+struct GraphBuilder {
+    graph: Graph,
+    producers: HashMap<TensorId, usize>,
+}
+
+impl GraphBuilder {
+    fn produce(&mut self, output: &Tensor, node: GraphNode) -> usize {
+        self.graph.nodes.push(node);
+        let index = self.graph.nodes.len() - 1;
+        self.producers.insert(output.id(), index);
+        index
+    }
+
+    fn connect(&mut self, sources: Vec<usize>, node: usize) {
+        for source in sources {
+            if source != node && !self.graph.edges.contains(&(source, node)) {
+                self.graph.edges.push((source, node));
+            }
+        }
+    }
+
+    /// The nodes that `tensor` comes from. If no reported call gave it, candle's record of it is searched for the
+    /// nearest ones that did, and a node for what lies between is added.
+    fn source(&mut self, tensor: &Tensor) -> Option<usize> {
+        if let Some(&index) = self.producers.get(&tensor.id()) {
+            return Some(index);
+        }
+        // Each reported output is a variable, where candle's record of `tensor` ends: what it names is nearest.
+        let nodes = tensor.sorted_nodes();
+        let nearest: Vec<usize> = nodes.iter().filter_map(|node| self.producers.get(&node.id()).copied()).collect();
+        if nearest.is_empty() {
+            return None;
+        }
+        let node = self.produce(
+            tensor,
+            GraphNode {
+                title: "operation".into(),
+                kind: "of candle's own".into(),
+                shape: shape_text(tensor),
+                parameters: 0,
+                group: LayerGroup::Other,
+            },
+        );
+        self.connect(nearest, node);
+        Some(node)
+    }
+}
+
+impl Show for Net {
+    /// The summary of a dry run.
+    fn view(&self) -> View {
+        let &NetConfig { in_channels, image_size, .. } = self.config();
+        match dry_run(self, [1, in_channels, image_size, image_size], self.device()) {
+            Ok(run) => run.view(),
+            Err(error) => View::line(format!("Net {:?}, which fails: {error}", self.config())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::layers::{Linear, linear};
+    use candle_cnn::ops::relu;
+    use candle_cnn::parameters::Parameters;
+    use candle_core::Device;
+    use candle_nn::ModuleT;
+
+    /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
+    struct Residual(Linear, Linear);
+
+    impl ModuleT for Residual {
+        fn forward_t(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+            let x = x.flatten_from(1)?;
+            let y = relu(&self.0.forward_t(&x, train)?)?;
+            relu(&(self.1.forward_t(&y, train)? + y)?)
+        }
+    }
+
+    #[test]
+    fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
+        let vb = Parameters::new(0).var_builder(&Device::Cpu);
+        let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
+        let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
+        assert!(!run.figure()?.text().contains("list"));
+        let graph = run.graph();
+        let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
+        // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
+        assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
+        let mut edges = graph.edges.clone();
+        edges.sort();
+        assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
+        let groups: Vec<LayerGroup> = graph.nodes[2..5].iter().map(|node| node.group).collect();
+        assert_eq!(groups, [LayerGroup::Dense, LayerGroup::Activation, LayerGroup::Dense]);
+        Ok(())
+    }
+
+    #[test]
+    fn it_shows_its_layers() -> Result<()> {
+        let config =
+            NetConfig { image_size: 16, in_channels: 1, channels: vec![4], dense: vec![], ..NetConfig::default() };
+        let text = Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?.view().text().to_string();
+        assert!(text.contains("Input 1 × 1 × 16 × 16") && text.contains("fc1"), "{text}");
+        Ok(())
+    }
+}

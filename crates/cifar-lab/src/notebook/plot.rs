@@ -1,0 +1,10 @@
+//! Charts, galleries and drawings of networks: what [`notebook_charts`] draws, and [`FeatureMaps`] of tensors.
+
+pub use notebook_charts::{
+    Bars, Curves, Gallery, Graph, GraphNode, HeatMaps, Histogram, LayerGroup, LossAndAccuracy, PlotError,
+    ReliabilityBin, Scale, Series, confusion_matrix, gallery, loss_and_accuracy, network_graph, picture_with_bars,
+    reliability_diagram,
+};
+
+pub use super::feature_maps::FeatureMaps;
+pub use super::pictures::FromTensor;

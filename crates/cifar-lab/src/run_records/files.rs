@@ -1,0 +1,268 @@
+//! What a training leaves in its folder: `training.json` (what was to be, and how it ended) and `epochs.jsonl` (a row
+//! for each epoch).
+//!
+//! Rows are only added. Whatever a kill, a full disk or a bad disk leaves of one costs that row and no other: a writer
+//! begins behind the last whole line, and a reader passes over what is no row. A row is written before the epoch's
+//! checkpoint; a training that goes on from an older one does an epoch again, and its later row counts.
+//!
+//! While a training runs it holds a lock on `epochs.jsonl`. The system releases it when the process ends, however it
+//! ends, so that a record without an end and without a lock is that of a training whose process died.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::history::EpochRecord;
+use crate::atomic_file::write_atomically;
+use crate::error::{Error, Result};
+use crate::paths::repository;
+
+/// What was to be trained, and how it ended.
+pub(crate) const TRAINING_FILE: &str = "training.json";
+/// A row for each epoch.
+pub(crate) const EPOCHS_FILE: &str = "epochs.jsonl";
+/// Where `cargo lab run` says what repeats the run.
+const COMMAND_VARIABLE: &str = "CIFAR_LAB_COMMAND";
+
+/// What `training.json` holds. A field that an older record lacks is empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct TrainingFile {
+    pub name: String,
+    pub epochs: usize,
+    pub steps_per_epoch: usize,
+    pub data: String,
+    pub settings: Value,
+    /// This crate's version.
+    pub version: String,
+    /// The commit that was checked out, with `-dirty` where files differ from it; empty without git.
+    pub commit: String,
+    /// The command that repeats it; empty where it was started in JupyterLab.
+    pub command: String,
+    /// In UTC, as `2026-11-24T10:15:00Z`.
+    pub started: String,
+    /// In UTC; empty until it has ended.
+    pub ended: String,
+    /// `finished`, `stopped` or `failed`; empty until it has ended.
+    pub state: String,
+    /// Why it failed.
+    pub message: String,
+}
+
+/// The side that writes; it holds the lock until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RecordWriter {
+    folder: PathBuf,
+    file: TrainingFile,
+    rows: File,
+    /// The bytes of whole lines in it.
+    whole: u64,
+}
+
+impl RecordWriter {
+    /// Makes the folder and begins the record. Rows that are there already are kept where `goes_on`.
+    pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::File { action: "writing", path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        let path = folder.join(EPOCHS_FILE);
+        let rows = File::options().append(true).create(true).open(&path).map_err(failed(&path))?;
+        // Only another training's lock is an obstacle: a file system without locks is none.
+        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+            return Err(Error::Setting {
+                name: "folder",
+                value: folder.display().to_string(),
+                reason: "another training writes its records there; stop it, or take another folder".into(),
+            });
+        }
+        let whole = if goes_on { whole_lines(&path).map_err(failed(&path))? } else { 0 };
+        rows.set_len(whole).map_err(failed(&path))?;
+        let command = std::env::var(COMMAND_VARIABLE).unwrap_or_default();
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        let file = TrainingFile { version, commit: commit(), command, started: now(), ..file };
+        let writer = Self { folder: folder.to_path_buf(), file, rows, whole };
+        writer.write()?;
+        Ok(writer)
+    }
+
+    pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
+        let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
+        let row = serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n";
+        if let Err(error) = self.rows.write_all(row.as_bytes()) {
+            // Half a row would take the next one with it. If this fails too, the reader passes over both.
+            let _ = self.rows.set_len(self.whole);
+            return Err(failed(error));
+        }
+        self.whole += row.len() as u64;
+        Ok(())
+    }
+
+    /// Notes how it ended: `finished`, `stopped` or `failed`, and why.
+    pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
+        (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
+        let path = self.folder.join(TRAINING_FILE);
+        let failed = |source| Error::File { action: "writing", path: path.clone(), source };
+        let text = serde_json::to_string_pretty(&self.file).map_err(|error| failed(error.into()))?;
+        write_atomically(&path, format!("{text}\n").as_bytes()).map_err(failed)
+    }
+}
+
+impl Drop for RecordWriter {
+    fn drop(&mut self) {
+        // Closing alone may be late: a process that is being started elsewhere holds the file open until it runs.
+        let _ = self.rows.unlock();
+    }
+}
+
+/// The bytes of whole lines in the file at `path`.
+fn whole_lines(path: &Path) -> std::io::Result<u64> {
+    let text = std::fs::read(path)?;
+    Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1))
+}
+
+/// What is recorded of a training.
+pub(crate) struct Record {
+    pub file: TrainingFile,
+    /// The last row of each epoch, in order.
+    pub rows: Vec<EpochRecord>,
+    /// How many lines are no row. One without an end is not counted: it is being written, or the process died over it.
+    pub damaged: usize,
+}
+
+/// The record of the training in `folder`.
+pub(crate) fn read(folder: &Path) -> Result<Record> {
+    let path = folder.join(TRAINING_FILE);
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::File { action: "reading", path, source }
+    };
+    let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
+    let file = serde_json::from_str(&text).map_err(|error| failed(&path)(error.into()))?;
+    let path = folder.join(EPOCHS_FILE);
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        text => text.map_err(failed(&path))?,
+    };
+    let mut record = Record { file, rows: Vec::new(), damaged: 0 };
+    for line in text.split_inclusive(|&byte| byte == b'\n') {
+        match serde_json::from_slice::<EpochRecord>(line) {
+            Ok(row) => {
+                // A training that went on from an older checkpoint did these again.
+                record.rows.retain(|earlier| earlier.epoch < row.epoch);
+                record.rows.push(row);
+            }
+            Err(_) => record.damaged += usize::from(line.ends_with(b"\n")),
+        }
+    }
+    Ok(record)
+}
+
+/// Whether a training holds its lock on the rows in `folder`.
+pub(crate) fn is_running(folder: &Path) -> bool {
+    // A shared lock, so that two readers are not in each other's way.
+    let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
+    matches!(locked, Ok(Err(std::fs::TryLockError::WouldBlock)))
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The commit checked out in the repository; empty where git does not say.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    // --exclude takes all tags away: the hash alone says which commit it is.
+    git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).current_dir(repository());
+    let output = git.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    text.and_then(|text| String::from_utf8(text).ok()).map(|text| text.trim().to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: usize) -> EpochRecord {
+        EpochRecord {
+            epoch,
+            train_loss: 1.0 / epoch as f64,
+            train_accuracy: 0.5,
+            test_loss: None,
+            test_accuracy: None,
+            learning_rate: Some(0.1),
+            seconds: 1.0,
+            images_per_second: 100.0,
+        }
+    }
+
+    fn begin(folder: &Path, goes_on: bool) -> RecordWriter {
+        RecordWriter::begin(folder, TrainingFile::default(), goes_on).unwrap()
+    }
+
+    fn epochs(folder: &Path) -> (Vec<usize>, usize) {
+        let record = read(folder).unwrap();
+        (record.rows.iter().map(|row| row.epoch).collect(), record.damaged)
+    }
+
+    #[test]
+    fn a_row_that_was_cut_anywhere_costs_that_row_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(EPOCHS_FILE);
+        let mut writer = begin(folder.path(), false);
+        (1..=3).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
+        drop(writer);
+        let whole = std::fs::read(&path).unwrap();
+        let second = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+        for length in second..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            // All but the last row's end is a row.
+            let read = if length + 1 == whole.len() { vec![1, 2, 3] } else { vec![1, 2] };
+            assert_eq!(epochs(folder.path()), (read, 0), "cut at {length}");
+            // The process was killed, and the training goes on after its second epoch.
+            let mut writer = begin(folder.path(), true);
+            (3..=4).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
+            drop(writer);
+            assert_eq!(epochs(folder.path()), (vec![1, 2, 3, 4], 0), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_row_is_passed_over_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(EPOCHS_FILE);
+        let mut writer = begin(folder.path(), false);
+        (1..=3).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
+        drop(writer);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // A byte of the first row that is no text, as a bad disk gives it; then two rows that became one.
+        bytes[5] = 0xff;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(epochs(folder.path()), (vec![2, 3], 1));
+        let at = bytes.iter().rposition(|&byte| byte == b'{').unwrap();
+        bytes.remove(at - 1);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(epochs(folder.path()), (vec![], 2));
+    }
+
+    #[test]
+    fn of_an_epoch_that_was_done_again_the_later_row_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = begin(folder.path(), false);
+        (1..=4).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
+        drop(writer);
+        // The last checkpoint was that of the second epoch.
+        let mut writer = begin(folder.path(), true);
+        writer.add_row(&EpochRecord { train_accuracy: 0.75, ..row(3) }).unwrap();
+        assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));
+        assert_eq!(read(folder.path()).unwrap().rows[2].train_accuracy, 0.75);
+    }
+}

@@ -1,0 +1,216 @@
+//! What trainings leave in their folders, written and read: one run, or all below a folder.
+
+mod files;
+mod history;
+
+use serde_json::Value;
+use std::fmt::{Display, Formatter};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+pub(crate) use files::{EPOCHS_FILE, RecordWriter, TRAINING_FILE, TrainingFile};
+pub use history::{EpochRecord, History, StepRecord};
+
+/// How deep below the folder a record may lie: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
+const DEPTH: usize = 3;
+
+/// What became of a training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// All its epochs are done.
+    Finished,
+    /// Somebody stopped it.
+    Stopped,
+    /// It ended with an error; the message says why.
+    Failed(String),
+    /// Its process is at it.
+    Running,
+    /// Its process ended without noting an end: it was killed, or the machine went down.
+    Died,
+}
+
+impl Display for RunState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Failed(message) => write!(f, "failed: {message}"),
+            Self::Running => f.write_str("running"),
+            Self::Died => f.write_str("died"),
+        }
+    }
+}
+
+/// One training, as its folder has it.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
+/// let training = Trainer::with_loop(&loader, |_run| Ok(())).name("nothing learned").folder(&folder);
+/// training.settings(json!({ "learning_rate": 0.1 })).start()?.wait()?;
+/// let run = RunRecord::read(&folder)?;
+/// assert_eq!((run.name.as_str(), &run.state), ("nothing learned", &RunState::Finished));
+/// assert_eq!((run.number("learning_rate"), run.setting("batch_size")), (Some(0.1), Some("32".to_string())));
+/// assert_eq!(run.test_accuracy(), None); // It did not do an epoch.
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// The data set trained on.
+    pub data: String,
+    /// The settings noted for it: a JSON object.
+    pub settings: Value,
+    /// The number of epochs it was to have.
+    pub epochs: usize,
+    /// When it started, in UTC (`2026-11-24T10:15:00Z`).
+    pub started: String,
+    /// The commit that was checked out, with `-dirty` where files differed from it; empty where unknown.
+    pub commit: String,
+    /// The command that repeats it; empty where there is none.
+    pub command: String,
+    /// What became of it.
+    pub state: RunState,
+    /// A row for each epoch that it has done.
+    pub rows: Vec<EpochRecord>,
+    /// How many further rows are damaged, and left out.
+    pub damaged_rows: usize,
+}
+
+impl RunRecord {
+    /// Reads the record in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read, or `training.json` is damaged; a damaged row is left out and counted.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        // Asked before the file is read: a training that ends in between has noted its end by then.
+        let running = files::is_running(folder);
+        let files::Record { file, rows, damaged } = files::read(folder)?;
+        let state = match file.state.as_str() {
+            "finished" => RunState::Finished,
+            "stopped" => RunState::Stopped,
+            "failed" => RunState::Failed(file.message),
+            _ if running => RunState::Running,
+            _ => RunState::Died,
+        };
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            name: file.name,
+            data: file.data,
+            settings: file.settings,
+            epochs: file.epochs,
+            started: file.started,
+            commit: file.commit,
+            command: file.command,
+            state,
+            rows,
+            damaged_rows: damaged,
+        })
+    }
+
+    /// The setting called `name` as text; `None` where none was noted.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        match self.settings.get(name)? {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// The setting called `name` as a number; `None` where it is none.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        self.settings.get(name)?.as_f64()
+    }
+
+    /// Accuracy on the test images after its last epoch, in [0, 1]; `None` where it has none.
+    pub fn test_accuracy(&self) -> Option<f64> {
+        self.rows.last()?.test_accuracy
+    }
+
+    /// What it recorded, for curves.
+    pub fn history(&self) -> History {
+        History { data: self.data.clone(), steps: Vec::new(), epochs: self.rows.clone() }
+    }
+}
+
+/// All runs below a folder, the earliest first. As a cell's last line it shows its table.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 10).train, &Device::Cpu);
+/// for rate in [0.01, 0.1] {
+///     let body = move |_run: &mut Run| if rate > 0.05 { panic!("too fast") } else { Ok(()) };
+///     let trainer = Trainer::with_loop(&loader, body).name(format!("rate {rate}"));
+///     trainer.folder(folder.path().join(rate.to_string())).start()?.wait().ok();
+/// }
+/// let runs = RunRecords::read(&folder)?;
+/// assert_eq!(runs.list().len(), 2);
+/// assert!(runs.table().to_string().contains("failed: panicked: too fast"));
+/// assert_eq!(runs.only(|run| run.state == RunState::Finished).list()[0].name, "rate 0.01");
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RunRecords {
+    runs: Vec<RunRecord>,
+    /// What could not be read, and why.
+    pub(crate) unreadable: Vec<String>,
+}
+
+impl RunRecords {
+    /// Reads every record in `folder` and up to three folders below it. One that cannot be read is named below the
+    /// table and does not stand in the way of the others.
+    ///
+    /// # Errors
+    /// [`Error::File`] where `folder` itself cannot be read.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        std::fs::read_dir(folder).map_err(|source| Error::File {
+            action: "reading the runs in",
+            path: folder.to_path_buf(),
+            source,
+        })?;
+        let mut found = Self::default();
+        found.look_into(folder, DEPTH);
+        found.runs.sort_by(|a, b| (&a.started, &a.folder).cmp(&(&b.started, &b.folder)));
+        Ok(found)
+    }
+
+    fn look_into(&mut self, folder: &Path, depth: usize) {
+        if folder.join(TRAINING_FILE).is_file() {
+            match RunRecord::read(folder) {
+                Ok(run) => self.runs.push(run),
+                Err(error) => self.unreadable.push(error.to_string()),
+            }
+        }
+        if depth == 0 {
+            return;
+        }
+        // A folder that cannot be entered holds no run of ours.
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.look_into(&entry.path(), depth - 1);
+            }
+        }
+    }
+
+    /// Only the runs that `keep` says yes to.
+    pub fn only(&self, keep: impl Fn(&RunRecord) -> bool) -> Self {
+        let mut kept = self.clone();
+        kept.runs.retain(keep);
+        kept
+    }
+
+    /// The runs, the earliest first.
+    pub fn list(&self) -> &[RunRecord] {
+        &self.runs
+    }
+}

@@ -1,0 +1,133 @@
+//! `cargo lab bench`: training and inference speed beside plain candle and PyTorch, and inside the notebook kernel.
+//!
+//! What measures needs candle, so it is a program of its own, an example of candle-cnn or cifar-lab that this starts
+//! through cargo.
+//!
+//! - [`kernel`]: the kernel beside a compiled program.
+//! - [`report`]: what is printed, and saved as Markdown.
+
+mod kernel;
+mod report;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cuda::{Build, Places, find_gpus};
+use crate::environment::{self, packages::Environment};
+use crate::error::{CHECK_THE_DISK, Error, Result};
+use crate::kernel::settings;
+use crate::machine::output;
+use crate::programs::Example;
+use crate::repository::Repository;
+use report::{Report, failed};
+
+/// What is to be measured.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A Python with PyTorch; without, the environment's is asked.
+    pub python: Option<PathBuf>,
+    /// A minute's measurement, for a first look.
+    pub quick: bool,
+    /// The notebook kernel beside a compiled program.
+    pub kernel: bool,
+    /// A file for the report.
+    pub save: Option<PathBuf>,
+}
+
+impl Options {
+    /// The command that repeats the measurement; a Python's path means nothing on another machine.
+    fn command(&self) -> String {
+        let mut command = "cargo lab bench".to_string();
+        for (given, option) in
+            [(self.kernel, " --kernel"), (self.quick, " --quick"), (self.python.is_some(), " --python PYTHON")]
+        {
+            command += if given { option } else { "" };
+        }
+        command
+    }
+}
+
+/// Measures, prints, and saves where that is wanted.
+pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
+    let mut report = Report::begin(repository, &options.command());
+    if options.kernel {
+        kernel::beside_a_program(repository, options.quick, &mut report)?;
+    } else {
+        beside_others(repository, options, &mut report)?;
+    }
+    match &options.save {
+        Some(path) => report.save(path),
+        None => Ok(()),
+    }
+}
+
+fn beside_others(repository: &Repository, options: &Options, report: &mut Report) -> Result<()> {
+    let pytorch = find_pytorch(repository, options.python.as_deref())?;
+    let build = Build::of_machine();
+    report.say(&format!("Measured on {build}."));
+    if build.cuda().is_some() {
+        let gpus = find_gpus(&Places::of_process());
+        gpus.iter().for_each(|gpu| report.say(&format!("{}, driver {}.", gpu.name, gpu.driver)));
+    }
+    let program = Example { package: "candle-cnn", name: "bench" }.build(repository, build.cuda())?;
+    let mut command = Command::new(program);
+    if options.quick {
+        command.args(["--rounds", "3", "--batches", "32"]);
+    }
+    match &pytorch {
+        Some((python, version)) => {
+            command.arg("--python").arg(python);
+            report.say(&format!("PyTorch {version}."));
+        }
+        None => report.say("PyTorch is left out."),
+    }
+    println!("About {} on 2 cores; other programs disturb it.", if options.quick { "a minute" } else { "9 minutes" });
+    settings::forget_cargo_run(&mut command, repository);
+    settings::add_libraries(&mut command, repository, build.cuda());
+    let process = command.stdout(Stdio::piped()).spawn();
+    let mut process = process.map_err(Error::start("the benchmark", CHECK_THE_DISK))?;
+    if let Some(lines) = process.stdout.take() {
+        for line in BufReader::new(lines).lines() {
+            report.say(&line.map_err(Error::file("read from", "the benchmark"))?);
+        }
+    }
+    let status = process.wait().map_err(Error::file("wait for", "the benchmark"))?;
+    if status.success() { Ok(()) } else { Err(failed(format!("{status}, see above"))) }
+}
+
+/// A Python with PyTorch, and PyTorch's version: the one `asked` for, else the environment's, else that on PATH.
+fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
+    let version = |python: &Path| output(&python.to_string_lossy(), &["-c", "import torch; print(torch.__version__)"]);
+    if let Some(python) = asked {
+        return match version(python) {
+            Some(version) => Ok(Some((python.to_path_buf(), version))),
+            None => Err(Error::NoPyTorch(python.to_path_buf())),
+        };
+    }
+    let wanted = Environment::read(&repository.root().join("environment.yml"))?;
+    let own = environment::place(repository, &wanted).join("bin/python");
+    let found = [own, PathBuf::from("python3")].into_iter().find_map(|python| Some((version(&python)?, python)));
+    if found.is_none() {
+        println!("No PyTorch to compare with: `pip install torch` in any Python, then `--python` with that Python.");
+    }
+    Ok(found.map(|(version, python)| (python, version)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_no_path() {
+        let options = Options { python: Some("/home/me/torch/bin/python".into()), quick: true, ..Options::default() };
+        assert_eq!(options.command(), "cargo lab bench --quick --python PYTHON");
+    }
+
+    #[test]
+    fn a_python_without_pytorch_is_an_error_where_it_was_asked_for() {
+        let repository = Repository::around(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let error = find_pytorch(&repository, Some(Path::new("no/such/python"))).unwrap_err().to_string();
+        assert!(error.contains("no/such/python") && error.contains("pip install torch"), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! All CUDA code compiled, linted and linked, which needs the toolkit and no GPU. Then what computes with it is run: on
+//! the GPU, or on a simulated one where there is no driver.
+
+use super::tally::Tally;
+use crate::cuda::{self, CudaBuild, Places};
+use crate::programs::CUDA_TARGET;
+use crate::repository::Repository;
+
+/// Runs a program that was compiled with CUDA where there is no GPU.
+const SIMULATED_GPU: &str = "crates/candle-cnn/tests/simulated_gpu/run.sh";
+
+/// The tests that compute on a GPU.
+const TESTS: [&str; 5] = ["cuda", "cuda_precision", "pytorch", "cuda_training", "cuda_errors"];
+
+/// Makes the checks, up to the first that fails; returns whether all passed.
+pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
+    let build = match CudaBuild::of_toolkit() {
+        Ok(build) => build,
+        Err(reason) => return tally.check("the CUDA toolkit", || Err(reason.to_string())),
+    };
+    let simulated = cuda::find_driver(&Places::of_process()).is_none();
+    if simulated {
+        println!("skipped: no GPU: the simulated one shows results and errors, not what a GPU's own kernels do");
+    }
+    let mut cargo = |feature: &str, before: &[&str], after: &[&str], configuration: &[&str]| {
+        let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
+        let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
+        tally.cargo(repository, &[before, &crates, after].concat(), |command| {
+            build.apply(command);
+            // Apart from what is compiled without CUDA: libcifar_lab.so has the same name in both.
+            command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET)).args(configuration);
+        })
+    };
+    let mut features = vec!["cuda", build.feature()];
+    features.dedup();
+    let runner = format!("target.'cfg(all())'.runner = {:?}", repository.root().join(SIMULATED_GPU));
+    let runner: &[&str] = if simulated { &["--config", &runner] } else { &[] };
+    let computing: Vec<&str> =
+        ["test", "--lib"].into_iter().chain(TESTS.iter().flat_map(|name| ["--test", name])).collect();
+    features.into_iter().all(|feature| cargo(feature, &["clippy", "--all-targets"], &["--", "-D", "warnings"], &[]))
+        && cargo(build.feature(), &["test", "--no-run"], &[], &[])
+        && cargo(build.feature(), &computing, &[], runner)
+}

@@ -1,0 +1,411 @@
+//! Tests of the kernel, each in a kernel of its own: gradients across cells, errors, two kernels at once, what is left
+//! behind, how long a start takes, a kernel left idle.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::laboratory::{Laboratory, passed, printed};
+use crate::cuda::Build;
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
+use crate::execution::{self, Execution, Outcome, Request};
+use crate::kernel::folder::Key;
+use crate::kernel::settings;
+use crate::listing;
+use crate::notebook::{Notebook, RAISES};
+use crate::programs;
+use crate::repository::Repository;
+use crate::steps::seconds;
+
+/// A start takes at most this long: from opening the kernel to the end of the first cell (`:dep` and `use`).
+const LONGEST_START: Duration = Duration::from_secs(12);
+/// A cell that makes a network takes at most this long.
+const LONGEST_CELL: Duration = Duration::from_secs(2);
+/// Parameters made across cells agree with a compiled program's to this.
+const TOLERANCE: f64 = 1e-6;
+
+/// The first cell of every notebook.
+const FIRST: &str = ":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;";
+/// What candle's own documentation tells to begin with.
+const PASTED: &str = ":dep candle-core = \"0.11.1\"";
+
+/// A test: what it shows, and how; it returns a remark, or why it failed.
+pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
+
+/// All tests.
+pub const TESTS: [Test; 15] = [
+    ("a gradient across cells", tensor_ids),
+    ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
+    ("a training step across cells is a compiled program's", one_step),
+    ("the same with :dep candle-core pasted in", one_step_with_candle),
+    ("a second candle in the kernel is noticed", second_candle),
+    ("a panic is reported", panic_is_reported),
+    ("an error through ? is reported", question_mark_is_reported),
+    ("a compile error is reported", compile_error_is_reported),
+    ("a crashed process is reported", crash_is_reported),
+    ("failures that are handled are none, and a cell that is there to fail must", endings_are_told_apart),
+    ("a cell that can't be executed twice is reported", second_time_is_reported),
+    ("two kernels at once, nothing left behind", two_at_once),
+    ("nothing left behind after kill -9", killed),
+    ("a warm start compiles no crate", warm_start),
+    ("an idle kernel keeps its training", idle),
+];
+
+/// The cells of a file in the percent format; what stands before the first mark is for people.
+fn cells(text: &str) -> Vec<&str> {
+    text.split("// %%\n").skip(1).collect()
+}
+
+fn with_candle_pasted(mut cells: Vec<&str>) -> Vec<&str> {
+    cells.insert(1, PASTED);
+    cells
+}
+
+fn tensor_ids(laboratory: &Laboratory) -> Result<String, String> {
+    gradient_of(laboratory, "tensor_ids", cells(include_str!("../../../tests/cells/tensor_ids.rs")))
+}
+
+fn tensor_ids_with_candle(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/tensor_ids.rs")));
+    gradient_of(laboratory, "tensor_ids_with_candle", cells)
+}
+
+fn gradient_of(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
+    let printed = laboratory.printed_by(name, &Notebook::from_cells(cells))?;
+    let wanted = listing::parse("y 0 10\ny 1 20\ny 2 30\ny 3 40\n");
+    let found = listing::parse(&printed);
+    match listing::compare(&found, &wanted)? {
+        0.0 => Ok(String::new()),
+        _ => {
+            Err(format!("d(Σ y·w)/dy is w = 10, 20, 30, 40; it came back as {:?}", found.values().collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn one_step(laboratory: &Laboratory) -> Result<String, String> {
+    compare_with_program(laboratory, "one_step", cells(include_str!("../../../tests/cells/one_step.rs")))
+}
+
+fn one_step_with_candle(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/one_step.rs")));
+    compare_with_program(laboratory, "one_step_with_candle", cells)
+}
+
+fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
+    let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/second_candle.rs")));
+    let execution = laboratory.execute("second_candle", &notebook)?;
+    match &execution.outcome {
+        Outcome::Failed { cell: 4, failure } if failure.message.contains("candle is linked twice") => {
+            Ok(failure.message.lines().next().unwrap_or_default().to_string())
+        }
+        Outcome::Failed { cell, failure } => Err(execution::describe("second_candle", &notebook, *cell, failure)),
+        other => Err(format!("the training went on: {other:?}")),
+    }
+}
+
+/// Compares what the cells print with what the compiled example of the same code prints.
+fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
+    let program = listing::parse(&run_example(&laboratory.repository, "one_step")?);
+    let notebook = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
+    let difference = listing::compare(&notebook, &program)?;
+    let remark = format!("{} values, largest difference {difference:e}", program.len());
+    if difference <= TOLERANCE { Ok(remark) } else { Err(remark) }
+}
+
+/// Builds an example of cifar-lab and returns what it prints.
+fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
+    // The tests' own command, so that nothing is compiled twice: `cargo build --example` chooses other features.
+    let mut command = programs::cargo(repository, &["test", "--no-run", "--workspace"]);
+    let programs = programs::build(&mut command, name, ASK_THE_DOCTOR).map_err(|error| error.to_string())?;
+    output_of(&mut Command::new(programs.get(name).ok_or(format!("cargo built no example {name}"))?))
+}
+
+fn output_of(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        String::from_utf8(output.stdout).map_err(|error| error.to_string())
+    } else {
+        let program = command.get_program().to_string_lossy().into_owned();
+        Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// Executes two good cells and a bad one; the third must fail at its second line, and say so.
+fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message: &str) -> Result<String, String> {
+    let notebook = Notebook::from_cells([FIRST, "let good: usize = 1;", bad, "println!(\"must not run\");"]);
+    let execution = laboratory.execute(name, &notebook)?;
+    let Outcome::Failed { cell, failure } = &execution.outcome else {
+        return Err(format!("it was taken for {:?}", execution.outcome));
+    };
+    let described = execution::describe(name, &notebook, *cell, failure);
+    let right =
+        *cell == 3 && failure.line == Some(2) && failure.what.contains(what) && failure.message.contains(message);
+    let ran_on = printed(&execution)?.contains("must not run");
+    let copy = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
+    if right && !ran_on && copy.is_tagged(2, "stopped-here") { Ok(String::new()) } else { Err(described) }
+}
+
+fn panic_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    // One that is caught comes first.
+    let bad = "let place = good + 4; let _ = std::panic::catch_unwind(|| panic!(\"caught\"));\n\
+        let value = vec![1u8][place];";
+    reported(laboratory, "panic", bad, "panicked", "the len is 1 but the index is 5")
+}
+
+fn question_mark_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    // A `?` that lets through, and a note that is no error, come first.
+    let bad = "let text = \"five\"; let four: usize = dbg!(\"4\".parse::<usize>()?); // a number?\n\
+        let number: usize = text.parse::<usize>()?;";
+    reported(laboratory, "question_mark", bad, "`?`", "invalid digit")
+}
+
+fn compile_error_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    let bad = "let fine = good;\nlet number: u32 = \"five\";";
+    reported(laboratory, "compile_error", bad, "does not compile", "mismatched types")
+}
+
+fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    let notebook = Notebook::from_cells([FIRST, "std::process::abort()", "1"]);
+    let execution = laboratory.execute("crash", &notebook)?;
+    match &execution.outcome {
+        Outcome::Failed { cell: 2, failure } if failure.what.contains("variables are lost") => Ok(String::new()),
+        other => Err(format!("it was taken for {other:?}")),
+    }
+}
+
+/// One kernel for all: each cell passes, or fails as its tag says, and prints what shows that it went on; the last is
+/// tagged and does not fail.
+fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = cells(include_str!("../../../tests/cells/endings.rs"));
+    let mut notebook = Notebook::from_cells(cells.iter().copied());
+    for (index, cell) in cells.iter().enumerate() {
+        if cell.starts_with("// raises") {
+            notebook.tag(index, RAISES);
+        }
+    }
+    let execution = laboratory.execute("endings", &notebook)?;
+    match &execution.outcome {
+        Outcome::Failed { cell, failure } if *cell == cells.len() && failure.what == "did not fail" => {}
+        Outcome::Failed { cell, failure } => return Err(execution::describe("endings", &notebook, *cell, failure)),
+        other => return Err(format!("it was taken for {other:?}")),
+    }
+    let printed = printed(&execution)?;
+    let wanted = ["caught true", "joined true", "late passed", "inner true", "read \"\\n\"", "kept 6", "restarted"];
+    match wanted.iter().find(|wanted| !printed.contains(*wanted)) {
+        None => Ok(format!("{} cells", cells.len())),
+        Some(missing) => Err(format!("no {missing:?} in\n{printed}")),
+    }
+}
+
+fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+    let cells = [
+        "let mut count: usize = 0;",
+        "count += 1;\nprintln!(\"count {count}\");",
+        "let words: Vec<String> = vec![\"a\".to_string()];",
+        "drop(words);",
+    ];
+    let notebook = Notebook::from_cells(cells);
+    let once = Request::new(notebook.clone(), "once", laboratory.folder.join("once"));
+    passed("once", &notebook, &laboratory.execute_as(&once)?)?;
+    let name = "twice".to_string();
+    let folder = laboratory.folder.join(&name);
+    let execution = laboratory.execute_as(&Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
+    let reported = matches!(&execution.outcome, Outcome::Failed { cell: 4, failure }
+        if failure.what == "does not compile when executed a second time");
+    // What is kept is what the first time printed.
+    let kept = printed(&execution)?.contains("count 1") && !printed(&execution)?.contains("count 2");
+    match reported && kept && execution.repeated == [1, 2, 3] {
+        true => Ok(String::new()),
+        false => Err(format!("{:?}, kept {:?}", execution.outcome, printed(&execution)?)),
+    }
+}
+
+fn two_at_once(laboratory: &Laboratory) -> Result<String, String> {
+    // Each waits in its second cell until the other is there too, so they do run at once.
+    let meeting = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let notebook = |own: &str, other: &str| {
+        let path = |name: &str| format!("{:?}", meeting.path().join(name));
+        let wait = format!(
+            "std::fs::write({}, \"\")?;\nlet begun: std::time::Instant = std::time::Instant::now();\n\
+             while !std::path::Path::new({}).exists() && begun.elapsed().as_secs() < 120 {{\n\
+             std::thread::sleep(std::time::Duration::from_millis(50));\n}}",
+            path(own),
+            path(other)
+        );
+        let say = format!("println!(\"{own} met {{}}\", std::path::Path::new({}).exists());", path(other));
+        Notebook::from_cells([FIRST, wait.as_str(), say.as_str()])
+    };
+    let (one, other) = (notebook("one", "other"), notebook("other", "one"));
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| laboratory.printed_by("other", &other));
+        (laboratory.printed_by("one", &one), other.join().unwrap_or(Err("its thread panicked".to_string())))
+    });
+    let (one, other) = (one?, other?);
+    if one.contains("one met true") && other.contains("other met true") {
+        Ok(String::new())
+    } else {
+        Err(format!("they printed {one:?} and {other:?}"))
+    }
+}
+
+fn killed(laboratory: &Laboratory) -> Result<String, String> {
+    if !cfg!(target_os = "linux") {
+        return Ok("left out: it finds the processes in /proc".to_string());
+    }
+    for victim in ["cifar-lab-kernel", "evcxr_jupyter"] {
+        let name = format!("killed_{victim}");
+        let folder = laboratory.folder.join(&name);
+        let started = folder.join("started");
+        let _ = std::fs::remove_file(&started);
+        // Longer than the test may take, so that only the kill ends it.
+        let wait =
+            format!("std::fs::write({started:?}, \"\")?;\nstd::thread::sleep(std::time::Duration::from_secs(600));");
+        let notebook = Notebook::from_cells([FIRST, wait.as_str()]);
+        let request = Request::new(notebook, &name, folder);
+        let kernel_folder = laboratory.installation.folders.live_path(&request.kernel_id);
+        let id = request.kernel_id.clone();
+        let execution = std::thread::scope(|scope| {
+            let running = scope.spawn(|| laboratory.execute_as(&request));
+            let patience = Instant::now() + Duration::from_secs(120);
+            while !started.exists() && !running.is_finished() && Instant::now() < patience {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            for pid in processes_of(&id, victim) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            running.join().unwrap_or(Err("its thread panicked".to_string()))
+        })?;
+        match &execution.outcome {
+            Outcome::Failed { cell: 2, failure } if failure.what.contains("lost its kernel") => {}
+            other => return Err(format!("{victim} killed: it was taken for {other:?}")),
+        }
+        let left = processes_of(&id, "");
+        if kernel_folder.exists() || !left.is_empty() {
+            return Err(format!("{victim} killed: {} processes and {} are left", left.len(), kernel_folder.display()));
+        }
+    }
+    Ok("launcher and evcxr, one each".to_string())
+}
+
+/// The processes of the kernel called `id` whose program is called `program` (all, if that is empty).
+fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
+    let variable = format!("{}={id}", crate::kernel::launcher::KERNEL_ID);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
+        // The guard is no victim: it has the launcher's program.
+        let fits = arguments[0].ends_with(program.as_bytes()) && arguments.get(1) != Some(&b"guard".as_slice());
+        if fits && environment.split(|&byte| byte == 0).any(|own| own == variable.as_bytes()) {
+            found.extend(pid.and_then(rustix::process::Pid::from_raw));
+        }
+    }
+    found
+}
+
+/// What the prepared folder holds compiled is not compiled again. How long a start may take is for `measure-start` to
+/// say: a busy machine fails no test.
+fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
+    let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
+    let prepared = laboratory.installation.folders.prepared(&key).ok_or("no folder is prepared")?;
+    let prepared = own_library(&prepared).ok_or("the prepared folder has no libcifar_lab")?;
+    let mut used = None;
+    let (_, remark) = execute_start(laboratory, &mut |folder| used = own_library(folder))?;
+    match used {
+        Some(used) if used == prepared => Ok(remark),
+        Some(_) => Err(format!("the crates were compiled again in the first cell: {remark}")),
+        None => Err("the kernel has no libcifar_lab in its folder".to_string()),
+    }
+}
+
+/// When the library that notebooks import was compiled, in a prepared folder or a kernel's.
+fn own_library(folder: &Path) -> Option<SystemTime> {
+    let platforms = std::fs::read_dir(folder.join("ctx/target")).ok()?.flatten();
+    let name = format!("debug/deps/{}", settings::crate_library());
+    platforms.into_iter().find_map(|platform| platform.path().join(&name).metadata().ok()?.modified().ok())
+}
+
+/// Measures some starts, and says how long each took; returns whether all were within the bounds.
+pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
+    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
+    let laboratory = Laboratory::set_up(repository, folder.path().to_path_buf(), Duration::ZERO)?;
+    let mut all_fast = true;
+    for _ in 0..times {
+        let failed = |reason: String| Error::step("measuring a start", reason, ASK_THE_DOCTOR);
+        let (remark, fast) = measure_start(&laboratory).map_err(failed)?;
+        println!("{remark}{}", if fast { "" } else { " (too slow)" });
+        all_fast &= fast;
+    }
+    Ok(all_fast)
+}
+
+/// Measures a start: what was found, and whether it is within the bounds.
+fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
+    let (execution, remark) = execute_start(laboratory, &mut |_| {})?;
+    let start = execution.ready + execution.cells[0];
+    let slowest = execution.cells[2..].iter().max().copied().unwrap_or_default();
+    Ok((remark, start <= LONGEST_START && slowest <= LONGEST_CELL))
+}
+
+/// Executes a notebook's first cells, with `look` at the kernel's folder after each, and says how long they took.
+fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result<(Execution, String), String> {
+    let build = |name: &str| {
+        format!("let {name}: Net = Net::new(&NetConfig::default(), Parameters::new(1).var_builder(&Device::Cpu))?;")
+    };
+    let (first, second, third) = (build("first"), build("second"), build("third"));
+    let notebook = Notebook::from_cells([FIRST, "let seed: u64 = 7;", first.as_str(), second.as_str(), third.as_str()]);
+    let request = Request::new(notebook.clone(), "start", laboratory.folder.join("start"));
+    let folder = laboratory.installation.folders.live_path(&request.kernel_id);
+    let execution = laboratory.execute_with(&request, &mut |_| look(&folder))?;
+    passed("start", &notebook, &execution)?;
+    let each: Vec<String> = execution.cells[2..].iter().map(|took| seconds(*took)).collect();
+    let remark = format!(
+        "kernel {} + first cell {} = {}; first `let` {}; Net::new {}",
+        seconds(execution.ready),
+        seconds(execution.cells[0]),
+        seconds(execution.ready + execution.cells[0]),
+        seconds(execution.cells[1]),
+        each.join(", ")
+    );
+    Ok((execution, remark))
+}
+
+fn idle(laboratory: &Laboratory) -> Result<String, String> {
+    let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/idle.rs")));
+    let request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
+    let execution = laboratory.execute_with(&request, &mut |cell| {
+        if cell == 3 {
+            std::thread::sleep(laboratory.idle);
+        }
+    })?;
+    let printed = printed(passed("idle", &notebook, &execution)?)?;
+    let epochs = |which: &str| -> Result<u64, String> {
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("epochs {which} ")));
+        line.and_then(|number| number.trim().parse().ok()).ok_or(format!("no number of epochs {which} in\n{printed}"))
+    };
+    let (before, after, end) = (epochs("before")?, epochs("after")?, epochs("in the end")?);
+    let went_on = after > before && end >= after;
+    let stopped = printed.lines().any(|line| line.starts_with("training stopped"));
+    let remark = format!("{} idle, epochs {before} → {after} → {end}", seconds(laboratory.idle));
+    if went_on && stopped && printed.contains("tested ") { Ok(remark) } else { Err(format!("{remark}\n{printed}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cell_files_begin_as_notebooks_do() {
+        for text in [
+            include_str!("../../../tests/cells/idle.rs"),
+            include_str!("../../../tests/cells/one_step.rs"),
+            include_str!("../../../tests/cells/tensor_ids.rs"),
+        ] {
+            let cells = cells(text);
+            assert_eq!(cells[0].trim(), FIRST);
+            assert_eq!(with_candle_pasted(cells)[1], PASTED);
+        }
+    }
+}

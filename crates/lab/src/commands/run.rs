@@ -1,0 +1,119 @@
+//! `cargo lab run`: notebooks executed headless in the real kernel, with live progress, into `runs/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::environment;
+use crate::error::{Error, Result};
+use crate::execution::progress::Shown;
+use crate::execution::{Interrupts, Outcome, Request, describe, execute, latencies};
+use crate::notebook::Notebook;
+use crate::notebook::parameters::{self, Setting};
+use crate::repository::{Repository, stem};
+use crate::steps::seconds;
+
+/// `cargo lab run`: executes `notebooks` one after another, each cell `twice` if wanted. Returns whether all passed.
+pub fn run(
+    repository: &Repository,
+    notebooks: &[String],
+    settings: &[Setting],
+    twice: bool,
+    write_back: bool,
+) -> Result<bool> {
+    let mut requests = Vec::new();
+    for asked in notebooks {
+        let path = repository.find_notebook(asked)?;
+        let name = stem(&path);
+        let mut notebook = Notebook::read(&path)?;
+        parameters::set(&mut notebook, &name, settings)?;
+        let folder = run_folder(repository, &name);
+        let twice_below = twice.then_some(Duration::MAX);
+        let request = Request { shown: Shown::Cells, twice_below, ..Request::new(notebook, &name, folder) };
+        requests.push((path, request));
+    }
+    let ready = environment::set_up(repository)?;
+    let interrupts = Interrupts::watch()?;
+    let mut summary = Vec::new();
+    let mut all_passed = true;
+    for (path, request) in &requests {
+        if interrupts.happened() {
+            break;
+        }
+        println!("\n{}.ipynb", request.name);
+        let execution = execute(repository, &ready, request, &interrupts)?;
+        let copy = execution.copy.strip_prefix(repository.root()).unwrap_or(&execution.copy).display().to_string();
+        let took = seconds(execution.took);
+        let line = match &execution.outcome {
+            Outcome::Passed => {
+                if write_back {
+                    take_back(repository, path, &execution.copy)?;
+                }
+                format!("passed in {took}, {}: {copy}", latencies(&execution.cells))
+            }
+            Outcome::Failed { cell, failure } => {
+                eprintln!("\nerror: {}", describe(&request.name, &request.notebook, *cell, failure));
+                all_passed = false;
+                format!("failed in cell {cell} after {took}: {copy}")
+            }
+            Outcome::Interrupted { cell } => {
+                all_passed = false;
+                format!("stopped in cell {cell} after {took}: {copy}")
+            }
+        };
+        if !execution.cleaned {
+            eprintln!("warning: the kernel's folder is still there; the next kernel that starts sweeps it up.");
+        }
+        summary.push(format!("{} {line}", request.name));
+    }
+    println!();
+    summary.iter().for_each(|line| println!("{line}"));
+    for (_, request) in requests.iter().skip(summary.len()) {
+        println!("{} was not executed", request.name);
+    }
+    Ok(all_passed && summary.len() == requests.len())
+}
+
+/// A new folder under `runs/`, named for the time and the notebook.
+fn run_folder(repository: &Repository, name: &str) -> PathBuf {
+    let runs = repository.root().join("runs");
+    // UTC, as the crate names the folders of trainings that were started in JupyterLab.
+    let time = Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    let first = runs.join(format!("{time}-{name}"));
+    // Two runs may begin within one second.
+    let mut folder = first.clone();
+    for number in 2.. {
+        match fs::create_dir_all(&runs).and_then(|()| fs::create_dir(&folder)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                folder = runs.join(format!("{time}-{name}-{number}"));
+            }
+            // Any other error shows again, with its message, when the copy is written.
+            _ => break,
+        }
+    }
+    folder
+}
+
+/// Writes the outputs of the executed `copy` into the notebook itself.
+fn take_back(repository: &Repository, path: &Path, copy: &Path) -> Result<()> {
+    let mut notebook = Notebook::read(path)?;
+    let executed = Notebook::read(copy)?;
+    let home = std::env::var("HOME").unwrap_or_default();
+    for private in [repository.root().to_string_lossy().into_owned(), home] {
+        // A home of `/` or of nothing is part of everything.
+        if private.len() < 2 {
+            continue;
+        }
+        let leaking = executed
+            .code_cells()
+            .into_iter()
+            .position(|(index, _)| executed.cells()[index]["outputs"].to_string().contains(&private));
+        if let Some(cell) = leaking {
+            return Err(Error::PrivatePath { notebook: stem(path), cell: cell + 1, path: private });
+        }
+    }
+    notebook.take_outputs(&executed).map_err(|reason| Error::BadNotebook { path: path.to_path_buf(), reason })?;
+    notebook.write(path)
+}

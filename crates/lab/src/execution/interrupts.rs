@@ -1,0 +1,50 @@
+//! Ctrl-C while notebooks run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::client::Orders;
+use crate::error::{Error, Result};
+
+/// What Ctrl-C stops at the moment, and whether it was pressed.
+#[derive(Clone, Default)]
+pub struct Interrupts(Arc<Mutex<(bool, Vec<Orders>)>>);
+
+impl Interrupts {
+    /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
+    /// client then sees its input close, and ends the kernel.
+    pub fn watch() -> Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let own = Self::default();
+        let mut signals =
+            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::file("catch", "signals"))?;
+        let shared = own.clone();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let mut state = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if state.0 {
+                    std::process::exit(128 + signal);
+                }
+                state.0 = true;
+                eprintln!("\nStopping: the kernel is ended and what was executed so far is kept.");
+                if state.1.is_empty() {
+                    std::process::exit(128 + signal);
+                }
+                state.1.iter().for_each(Orders::stop);
+            }
+        });
+        Ok(own)
+    }
+
+    /// Whether it was pressed.
+    pub fn happened(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub fn stops(&self, orders: &Orders) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.push(orders.clone());
+    }
+
+    pub fn forgets(&self, orders: &Orders) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|own| !own.is(orders));
+    }
+}

@@ -1,0 +1,331 @@
+//! `cargo lab run`: notebooks executed headless in the real kernel, with live progress, into `runs/`.
+//!
+//! - [`client`]: the Python process that talks to the kernel.
+//! - [`failure`]: whether a cell failed, and where.
+//! - [`interrupts`]: what Ctrl-C stops.
+//! - [`progress`]: what the terminal shows meanwhile.
+
+pub mod client;
+pub mod failure;
+mod interrupts;
+pub mod progress;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::kernel::installation::{Installation, client_script, kernelspecs};
+use crate::kernel::launcher::KERNEL_ID;
+use crate::kernel::report::{self, Ended};
+use crate::notebook::{Kind, Notebook, RAISES};
+use crate::repository::Repository;
+use client::{Client, Event, Job};
+use failure::{Cell, Failure, no_report};
+pub use interrupts::Interrupts;
+use progress::{Progress, Shown};
+
+/// The variable that tells the crate where a run's weights, figures and rows go.
+const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
+/// The tag of the cell that says where an executed copy stopped.
+const STOPPED: &str = "stopped-here";
+/// The tag of a cell that can't be executed again by its nature; its source says why.
+const RUN_ONCE: &str = "run-once";
+/// Where a kernel's folder that is kept has the kernelspec.
+pub const KEPT_KERNELS: &str = "kernels";
+
+/// How the execution of a notebook ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All cells ran.
+    Passed,
+    /// A cell failed.
+    Failed {
+        /// The code cell, counted from 1.
+        cell: usize,
+        /// How.
+        failure: Failure,
+    },
+    /// The user stopped it.
+    Interrupted {
+        /// The code cell that ran, counted from 1; 0 where none had begun.
+        cell: usize,
+    },
+}
+
+/// An executed notebook.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// The executed copy.
+    pub copy: PathBuf,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From starting the kernel to its end.
+    pub took: Duration,
+    /// From starting the kernel until it answered.
+    pub ready: Duration,
+    /// How long each code cell took, in their order.
+    pub cells: Vec<Duration>,
+    /// The code cells, counted from 1, that were executed twice.
+    pub repeated: Vec<usize>,
+    /// Whether the kernel's folder was gone when all had ended.
+    pub cleaned: bool,
+}
+
+/// What is executed, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The notebook with its settings already in it.
+    pub notebook: Notebook,
+    /// What it is called.
+    pub name: String,
+    /// The folder for the executed copy, made if need be.
+    pub folder: PathBuf,
+    /// Variables for the kernel.
+    pub variables: Vec<(String, String)>,
+    /// The kernel's folder, if it is one that is kept and not named for the kernel; its kernelspec is in
+    /// [`KEPT_KERNELS`].
+    pub kept: Option<PathBuf>,
+    /// What the kernel is called, which names its folder.
+    pub kernel_id: String,
+    /// Cells that take less are executed twice in place, and must pass twice; outputs kept are the first ones.
+    pub twice_below: Option<Duration>,
+    /// What the terminal shows.
+    pub shown: Shown,
+}
+
+impl Request {
+    /// `notebook`, called `name`, into `folder`, in silence.
+    pub fn new(notebook: Notebook, name: &str, folder: PathBuf) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let kernel_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (variables, name) = (Vec::new(), name.to_string());
+        let (kept, twice_below, shown) = (None, None, Shown::Nothing);
+        Self { notebook, name, folder, variables, kept, kernel_id, twice_below, shown }
+    }
+}
+
+/// Executes one notebook and leaves its executed copy, complete or up to where it stopped.
+pub fn execute(
+    repository: &Repository,
+    installation: &Installation,
+    request: &Request,
+    interrupts: &Interrupts,
+) -> Result<Execution> {
+    execute_with(repository, installation, request, interrupts, &mut |_| {})
+}
+
+/// As [`execute`]; behind each code cell, counted from 1, the kernel is left alone while `between` runs.
+pub fn execute_with(
+    repository: &Repository,
+    installation: &Installation,
+    request: &Request,
+    interrupts: &Interrupts,
+    between: &mut dyn FnMut(usize),
+) -> Result<Execution> {
+    fs::create_dir_all(&request.folder).map_err(Error::file("make", &request.folder))?;
+    let copy = request.folder.join(format!("{}.ipynb", request.name));
+    request.notebook.write(&copy)?;
+    let mut variables = request.variables.clone();
+    variables.push((KERNEL_ID.to_string(), request.kernel_id.clone()));
+    variables.push((RUN_DIR.to_string(), request.folder.to_string_lossy().into_owned()));
+    let job = Job {
+        notebook: copy.clone(),
+        kernel_dirs: request
+            .kept
+            .as_ref()
+            .map_or_else(|| kernelspecs(&installation.environment), |kept| kept.join(KEPT_KERNELS)),
+        cwd: repository.notebooks(),
+        variables,
+    };
+    let kernel_folder = request.kept.clone().unwrap_or_else(|| installation.folders.live_path(&request.kernel_id));
+    let started = Instant::now();
+    let mut client =
+        Client::start(&installation.python(), &client_script(&installation.environment), &job, repository)?;
+    let orders = client.orders();
+    interrupts.stops(&orders);
+    let mut course = Course::default();
+    let outcome = follow(&mut client, request, &kernel_folder, &mut course, between);
+    client.wait();
+    interrupts.forgets(&orders);
+    let outcome = outcome?;
+    match &outcome {
+        Outcome::Passed => {}
+        Outcome::Failed { cell, failure } => mark(&copy, *cell, failure)?,
+        Outcome::Interrupted { cell } => {
+            let message = "no more was executed than what is shown".to_string();
+            mark(&copy, *cell, &Failure { what: "was interrupted".to_string(), line: None, message })?;
+        }
+    }
+    let cleaned = request.kept.is_some() || wait_until_gone(&kernel_folder);
+    let Course { ready, cells, repeated } = course;
+    Ok(Execution { copy, outcome, took: started.elapsed(), ready, cells, repeated, cleaned })
+}
+
+/// The guard removes a kernel's folder when the kernel has ended; that takes it a moment.
+fn wait_until_gone(folder: &Path) -> bool {
+    // Removing half a gigabyte takes a second on a slow disk.
+    let patience = Instant::now() + Duration::from_secs(20);
+    while folder.exists() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    !folder.exists()
+}
+
+/// What is noted while a notebook runs: the fields of [`Execution`].
+#[derive(Default)]
+struct Course {
+    ready: Duration,
+    cells: Vec<Duration>,
+    repeated: Vec<usize>,
+}
+
+fn follow(
+    client: &mut Client,
+    request: &Request,
+    kernel_folder: &Path,
+    course: &mut Course,
+    between: &mut dyn FnMut(usize),
+) -> Result<Outcome> {
+    let code_cells = request.notebook.code_cells();
+    let number = |index: usize| code_cells.iter().position(|(own, _)| *own == index).map_or(0, |at| at + 1);
+    let progress = Progress::new(code_cells.len(), request.shown);
+    // The code cell at work, and whether it has passed once.
+    let (mut current, mut again) = (0, false);
+    // What the kernel itself said last, should it die.
+    let mut log = Vec::new();
+    let report = report::path(kernel_folder);
+    loop {
+        match client.next_event()? {
+            Some(Event::Ready(took)) => {
+                // evcxr compiles a cell of its own before it answers.
+                match report::take(&report) {
+                    Some(Ended::Well) => {}
+                    Some(Ended::Unclear(reason)) => return Err(no_report(reason)),
+                    other => return Err(no_report(format!("of its own first cell there is {other:?}"))),
+                }
+                course.ready = took;
+                progress.ready(took);
+            }
+            Some(Event::Cell(_) | Event::Stream { .. } | Event::Shown(_)) if again => {}
+            Some(Event::Cell(index)) => {
+                let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
+                current = number(index);
+                progress.cell(current, source);
+            }
+            Some(Event::Stream { name, text }) => progress.printed(&name, &text),
+            Some(Event::Shown(types)) => progress.shown(&types),
+            Some(Event::Log(line)) => {
+                progress.log(&line);
+                log.push(line);
+            }
+            Some(Event::End { index, status, took, outputs }) => {
+                let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
+                let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).unwrap_or_default();
+                let raises = request.notebook.is_tagged(index, RAISES);
+                let cell = Cell { source, raises, compiled: &compiled, status: &status, outputs: &outputs };
+                if let Some(failure) = cell.failure(report::take(&report)) {
+                    return Ok(Outcome::Failed { cell: current, failure: failure.when(again) });
+                }
+                if again {
+                    course.repeated.push(current);
+                    progress.again(took);
+                } else {
+                    course.cells.push(took);
+                    progress.end(took);
+                }
+                let wanted = request.twice_below.is_some_and(|limit| took < limit);
+                again = wanted && !again && !request.notebook.is_tagged(index, RUN_ONCE);
+                if again {
+                    client.again();
+                } else {
+                    between(current);
+                    client.go_on();
+                }
+            }
+            Some(Event::Dead(index)) => {
+                let said = failure::last_words(&log);
+                let message =
+                    if said.is_empty() { "it said nothing".to_string() } else { format!("it said last:\n{said}") };
+                let failure = Failure { what: "lost its kernel, which died".to_string(), line: None, message };
+                return Ok(Outcome::Failed { cell: number(index), failure: failure.when(again) });
+            }
+            Some(Event::Finished) => return Ok(Outcome::Passed),
+            Some(Event::Stopped) => return Ok(Outcome::Interrupted { cell: current }),
+            Some(Event::Failed(message)) => {
+                return Err(Error::Client(format!("{message}\n{}", failure::last_words(&log)).trim().to_string()));
+            }
+            None => return Err(Error::Client("it ended without a word".to_string())),
+        }
+    }
+}
+
+/// Says in the executed copy where it stopped, in a cell before the failing one.
+fn mark(copy: &Path, cell: usize, failure: &Failure) -> Result<()> {
+    let mut notebook = Notebook::read(copy)?;
+    let index = notebook.code_cells().get(cell.saturating_sub(1)).map_or(0, |(index, _)| *index);
+    let place = failure.line.map_or(String::new(), |line| format!(", line {line}"));
+    let text = format!(
+        "**Stopped here.** Code cell {cell}{place} {}:\n\n```text\n{}\n```\n\nThe cells below it were not executed.",
+        failure.what, failure.message
+    );
+    notebook.insert(index, Kind::Markdown, STOPPED, &text);
+    notebook.write(copy)
+}
+
+/// The report of a failing cell: its number, its line and the error.
+pub fn describe(name: &str, notebook: &Notebook, cell: usize, failure: &Failure) -> String {
+    let cells = notebook.code_cells();
+    let source = cells.get(cell.saturating_sub(1)).map_or("", |(_, source)| source);
+    let place = match failure.line {
+        Some(line) => {
+            let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim();
+            format!(", line {line}, {}:\n    {text}", failure.what)
+        }
+        None => format!(" {}; it begins\n    {}", failure.what, source.lines().next().unwrap_or_default()),
+    };
+    let message: String = failure.message.lines().map(|line| format!("\n  {line}")).collect();
+    format!("{name}: cell {cell} of {}{place}{message}", cells.len())
+}
+
+/// How long the cells took: the median is what working in the notebook feels like, the slowest is what one waits for.
+pub fn latencies(cells: &[Duration]) -> String {
+    let mut sorted: Vec<(Duration, usize)> = cells.iter().copied().zip(1..).collect();
+    sorted.sort();
+    match (sorted.get(sorted.len() / 2), sorted.last()) {
+        (Some((median, _)), Some((slowest, cell))) => {
+            let (median, slowest) = (crate::steps::seconds(*median), crate::steps::seconds(*slowest));
+            format!("{} cells of {median} in the median, the slowest {cell} with {slowest}", cells.len())
+        }
+        _ => "no cells".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_summed_up_by_median_and_slowest() {
+        let cells = [0.3, 40.0, 0.5].map(Duration::from_secs_f64);
+        assert_eq!(latencies(&cells), "3 cells of 0.5 s in the median, the slowest 2 with 40 s");
+        assert_eq!(latencies(&[]), "no cells");
+    }
+
+    #[test]
+    fn a_failing_cell_is_described_and_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("a.ipynb");
+        let notebook = Notebook::from_cells(["let a = 1;", "let b = 2;\nlet c = b[7];"]);
+        notebook.write(&copy).unwrap();
+        let failure =
+            Failure { what: "panicked".to_string(), line: Some(2), message: "out of bounds\nby far".to_string() };
+        let described = describe("a", &notebook, 2, &failure);
+        assert_eq!(described, "a: cell 2 of 2, line 2, panicked:\n    let c = b[7];\n  out of bounds\n  by far");
+        mark(&copy, 2, &failure).unwrap();
+        let marked = Notebook::read(&copy).unwrap();
+        assert!(marked.is_tagged(1, STOPPED));
+        assert_eq!(marked.code_cells().len(), 2);
+    }
+}

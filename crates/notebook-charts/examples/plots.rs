@@ -1,0 +1,307 @@
+//! Draws one figure of each kind into a folder: `cargo run --example plots [FOLDER] [BATCH.bin]`.
+//!
+//! The galleries show pictures from a file in CIFAR-10's binary layout, if one is given. All numbers are made up.
+
+use image::{Rgb, RgbImage};
+use notebook_charts::{
+    self as charts, Bars, Curves, Figure, Gallery, Graph, GraphNode, Histogram, LayerGroup, LossAndAccuracy, PlotError,
+    Scale, Series, Table,
+};
+use std::path::PathBuf;
+
+const CLASSES: [&str; 10] = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let folder = arguments.next().unwrap_or_else(|| std::env::temp_dir().join("notebook-charts"));
+    let (images, labels) = pictures(arguments.next())?;
+    for (name, figure) in figures(&images, &labels)? {
+        let path = folder.join(name).with_extension("svg");
+        figure.save(&path)?;
+        println!("{} ({} bytes)\n{}\n", path.display(), figure.svg().len(), figure.text());
+    }
+    let table = Table::new(["layer", "output shape", "parameters", "share"])
+        .row(["conv1", "[1, 32, 32, 32]", "896", "0.1 %"])
+        .row(["fc1", "[1, 512]", "524,800", "54.2 %"])
+        .footer(["total", "", "525,696", ""])
+        .caption("A table");
+    std::fs::write(folder.join("table.html"), table.html())?;
+    println!("{table}");
+    Ok(())
+}
+
+/// Twenty-four pictures and their classes.
+fn pictures(path: Option<PathBuf>) -> Result<(Vec<RgbImage>, Vec<usize>), std::io::Error> {
+    let Some(path) = path else {
+        let picture = |i: u32| RgbImage::from_fn(32, 32, |x, y| Rgb([8 * x as u8, 8 * y as u8, 10 * i as u8]));
+        return Ok(((0..24).map(picture).collect(), (0..24).map(|i| i % 10).collect()));
+    };
+    let bytes = std::fs::read(path)?;
+    // A label, then 32 rows of 32 red values, of green, of blue.
+    let records = bytes.chunks_exact(3073).take(24);
+    Ok(records
+        .map(|record| {
+            let pixels = &record[1..];
+            let picture = RgbImage::from_fn(32, 32, |x, y| {
+                let at = (32 * y + x) as usize;
+                Rgb([pixels[at], pixels[1024 + at], pixels[2048 + at]])
+            });
+            (picture, usize::from(record[0]))
+        })
+        .unzip())
+}
+
+fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, Figure)>, PlotError> {
+    let names: Vec<&str> = labels.iter().map(|label| CLASSES[label % 10]).collect();
+    let right: Vec<bool> = (0..images.len()).map(|i| i % 3 != 1).collect();
+    let said: Vec<String> = names
+        .iter()
+        .zip(&right)
+        .enumerate()
+        .map(|(i, (name, right))| {
+            if *right {
+                format!("{name} {} %", 99 - i)
+            } else {
+                format!("{} {} %\ntrue: {name}", CLASSES[i % 10], 40 + i)
+            }
+        })
+        .collect();
+    let verdicts = Gallery::new(images.to_vec()).title("What the network says").labels(&said).correct(&right);
+    let epochs = |end: f64, start: f64, rate: f64| -> Vec<(f64, f64)> {
+        (1..=20).map(|e| (f64::from(e), end + (start - end) * (-rate * f64::from(e)).exp())).collect()
+    };
+    let counts: Vec<Vec<u64>> = (0..10_u64)
+        .map(|t| (0..10_u64).map(|p| if t == p { 880 - 40 * (t % 7) } else { (7 * t + 13 * p) % 50 }).collect())
+        .collect();
+    let hundred: Vec<Vec<u64>> = (0..100_u64)
+        .map(|t| {
+            (0..100_u64).map(|p| if t == p { 60 + t % 30 } else { u64::from((3 * t + 7 * p) % 19 == 0) }).collect()
+        })
+        .collect();
+    let hundred_names: Vec<String> = (0..100).map(|i| format!("class {i}")).collect();
+    let weights = || (0..864).map(|i| ((f64::from(i) * 12.9898).sin() * 43758.5453).fract() * 0.192);
+    let histogram = |name: &str| Histogram::new(weights()).title(name.to_string()).x_label("weight");
+    let accuracies: Vec<f64> = (0..10).map(|t| (880 - 40 * (t % 7)) as f64 / 1000.0).collect();
+    let range_test = (0..600).map(|i| {
+        let rate = 1e-5 * 10f64.powf(f64::from(i) / 120.0);
+        (
+            rate,
+            2.3 - 0.9 * rate / (rate + 0.01) + 30.0 * (rate - 0.15).max(0.0) + 0.05 * f64::from(i * 37 % 11 - 5) / 5.0,
+        )
+    });
+    let noisy = |phase: i32| {
+        (0..1563).map(move |i| {
+            (f64::from(i), 0.9 + 1.4 * (-f64::from(i) / 300.0).exp() + 0.1 * f64::from(i * 31 % 23 + phase) / 23.0)
+        })
+    };
+    Ok(vec![
+        ("gallery", charts::gallery(images, &names, 8)?),
+        ("gallery_plain", Gallery::new(images[..6].to_vec()).title("Six training images").columns(6).draw()?),
+        ("gallery_verdicts", verdicts.columns(8).draw()?),
+        (
+            "loss_and_accuracy",
+            charts::loss_and_accuracy(&LossAndAccuracy {
+                data: "invented".into(),
+                train_loss: epochs(0.25, 1.7, 0.13),
+                test_loss: epochs(0.76, 1.4, 0.3),
+                train_accuracy: epochs(0.95, 0.38, 0.14),
+                test_accuracy: epochs(0.77, 0.5, 0.35),
+            })?,
+        ),
+        (
+            "one_epoch",
+            charts::loss_and_accuracy(&LossAndAccuracy {
+                data: "invented".into(),
+                train_loss: vec![(1.0, 1.43)],
+                test_loss: vec![(1.0, f64::NAN)],
+                train_accuracy: vec![(1.0, 0.49)],
+                test_accuracy: vec![(1.0, 0.58)],
+            })?,
+        ),
+        (
+            "range_test",
+            Curves::new("Learning-rate range test")
+                .x_label("learning rate")
+                .y_label("loss (nats)")
+                .x_scale(Scale::Log)
+                .series(Series::new("training loss", range_test))
+                .draw()?,
+        ),
+        (
+            "many_curves",
+            (0..9)
+                .fold(Curves::new("Nine runs of the sweep"), |curves, run| {
+                    let name = format!("learning rate {}, batch {}", 0.001 * f64::from(run + 1), 32 << (run % 3));
+                    curves.series(Series::new(name, epochs(0.6 + 0.05 * f64::from(run), 2.0, 0.2)))
+                })
+                .x_label("epoch")
+                .y_label("test loss (nats)")
+                .y_scale(Scale::Log)
+                .draw()?,
+        ),
+        (
+            "running_loss",
+            Curves::new("Running loss")
+                .x_label("batch")
+                .y_label("loss (nats)")
+                .series(Series::new("epoch 1", noisy(0)))
+                .series(Series::new("epoch 2", noisy(9).map(|(x, y)| (x, 0.6 * y))))
+                .draw()?,
+        ),
+        ("confusion", charts::confusion_matrix("Confusion matrix", &counts, &CLASSES)?),
+        (
+            "confusion_2",
+            charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?,
+        ),
+        ("confusion_100", charts::confusion_matrix("Confusion matrix", &hundred, &hundred_names)?),
+        (
+            "bars",
+            Bars::new("Accuracy by class", &CLASSES, &accuracies)
+                .value_label("share of the class's test images")
+                .percent()
+                .reference(0.786, "all classes")
+                .draw()?,
+        ),
+        (
+            "gains",
+            Bars::new(
+                "What leaving an ingredient out costs",
+                &["flip", "crop", "label smoothing", "one-cycle"],
+                &[1.4, 2.05, -0.2, 3.8],
+            )
+            .value_label("points of test accuracy")
+            .draw()?,
+        ),
+        ("histogram", histogram("conv1.weight").draw()?),
+        (
+            "side_by_side",
+            Figure::grid(
+                &[
+                    histogram("before").draw()?,
+                    histogram("after").bins(12).draw()?,
+                    charts::gallery(&images[..3], &names[..3], 3)?,
+                ],
+                2,
+            )?,
+        ),
+        ("network", charts::network_graph(&network())?),
+        (
+            "network_small",
+            charts::network_graph(&Graph {
+                nodes: network().nodes[..5].to_vec(),
+                edges: chain(5),
+                ..Graph::default()
+            })?,
+        ),
+        ("residual", charts::network_graph(&residual())?),
+        ("inception", charts::network_graph(&inception())?),
+        ("pixels", Figure::from_pixels("one picture", &images[0], 8)?),
+    ])
+}
+
+fn chain(nodes: usize) -> Vec<(usize, usize)> {
+    (1..nodes).map(|node| (node - 1, node)).collect()
+}
+
+fn node(title: &str, kind: &str, shape: &str, parameters: usize) -> GraphNode {
+    let group = match kind.split(' ').next().unwrap_or_default() {
+        "Input" => LayerGroup::Data,
+        "Conv2d" => LayerGroup::Convolution,
+        "BatchNorm2d" => LayerGroup::Normalization,
+        "ReLU" => LayerGroup::Activation,
+        "MaxPool2d" | "AvgPool2d" => LayerGroup::Pooling,
+        "Linear" => LayerGroup::Dense,
+        "Dropout" => LayerGroup::Regularization,
+        "Flatten" => LayerGroup::Reshape,
+        "Add" | "Concat" => LayerGroup::Combination,
+        _ => LayerGroup::Other,
+    };
+    GraphNode { title: title.into(), kind: kind.into(), shape: shape.into(), parameters, group }
+}
+
+/// The network of the notebook 00.
+fn network() -> Graph {
+    let mut nodes = vec![node("input", "Input", "[1, 3, 32, 32]", 0)];
+    let mut channels = 3;
+    for (block, (out, side)) in [(32, 32), (64, 16), (128, 8), (256, 4)].into_iter().enumerate() {
+        let shape = format!("[1, {out}, {side}, {side}]");
+        let conv = format!("Conv2d {channels}→{out}, 3×3, padding 1");
+        nodes.push(node(&format!("conv{}", block + 1), &conv, &shape, 9 * channels * out + out));
+        nodes.push(node(&format!("bn{}", block + 1), &format!("BatchNorm2d {out}"), &shape, 2 * out));
+        nodes.push(node("", "ReLU", &shape, 0));
+        nodes.push(node("", "MaxPool2d 2×2", &format!("[1, {out}, {}, {}]", side / 2, side / 2), 0));
+        channels = out;
+    }
+    nodes.push(node("", "Flatten", "[1, 1024]", 0));
+    for (index, (from, to)) in [(1024, 512), (512, 128), (128, 10)].into_iter().enumerate() {
+        let kind = format!("Linear {from}→{to}");
+        nodes.push(node(&format!("fc{}", index + 1), &kind, &format!("[1, {to}]"), from * to + to));
+        if index < 2 {
+            nodes.push(node("", "ReLU", &format!("[1, {to}]"), 0));
+        }
+    }
+    let edges = chain(nodes.len());
+    Graph { title: String::new(), nodes, edges }
+}
+
+/// Blocks with shortcuts, one of them with a convolution of its own.
+fn residual() -> Graph {
+    let mut graph = Graph { title: "A residual network".into(), ..Graph::default() };
+    graph.nodes.push(node("input", "Input", "[1, 3, 32, 32]", 0));
+    graph.nodes.push(node("stem", "Conv2d 3→64, 3×3", "[1, 64, 32, 32]", 1728));
+    graph.edges.push((0, 1));
+    for block in 1..=4 {
+        let before = graph.nodes.len() - 1;
+        let name = |part: &str| format!("layer{block}.{part}");
+        let kinds = [
+            ("conv1", "Conv2d 64→64, 3×3"),
+            ("bn1", "BatchNorm2d 64"),
+            ("relu", "ReLU"),
+            ("conv2", "Conv2d 64→64, 3×3"),
+            ("bn2", "BatchNorm2d 64"),
+        ];
+        for (part, kind) in kinds {
+            let count = graph.nodes.len();
+            graph.nodes.push(node(
+                &name(part),
+                kind,
+                "[1, 64, 32, 32]",
+                if kind.starts_with("Conv") { 36_864 } else { 128 },
+            ));
+            graph.edges.push((if part == "conv1" { before } else { count - 1 }, count));
+        }
+        let last = graph.nodes.len() - 1;
+        let shortcut = if block == 3 {
+            graph.nodes.push(node(&name("down"), "Conv2d 64→64, 1×1", "[1, 64, 32, 32]", 4096));
+            graph.edges.push((before, last + 1));
+            last + 1
+        } else {
+            before
+        };
+        let sum = graph.nodes.len();
+        graph.nodes.push(node("", "Add", "[1, 64, 32, 32]", 0));
+        graph.edges.extend([(last, sum), (shortcut, sum)]);
+    }
+    let pooled = graph.nodes.len();
+    graph.nodes.push(node("", "AvgPool2d 32×32", "[1, 64, 1, 1]", 0));
+    graph.nodes.push(node("fc", "Linear 64→10", "[1, 10]", 650));
+    graph.edges.extend([(pooled - 1, pooled), (pooled, pooled + 1)]);
+    graph
+}
+
+/// Four branches that are joined.
+fn inception() -> Graph {
+    let nodes = vec![
+        node("input", "Input", "[1, 192, 28, 28]", 0),
+        node("b1", "Conv2d 192→64, 1×1", "[1, 64, 28, 28]", 12_352),
+        node("b2.reduce", "Conv2d 192→96, 1×1", "[1, 96, 28, 28]", 18_528),
+        node("b2", "Conv2d 96→128, 3×3", "[1, 128, 28, 28]", 110_720),
+        node("b3", "Conv2d 192→32, 5×5", "[1, 32, 28, 28]", 153_632),
+        node("pool", "MaxPool2d 3×3", "[1, 192, 28, 28]", 0),
+        node("", "Concat", "[1, 256, 28, 28]", 0),
+        node("dropout", "Dropout 0.5", "[1, 256, 28, 28]", 0),
+        node("mine", "MyOwnLayer <T> & more", "[1, 256, 28, 28]", 1),
+    ];
+    let edges = vec![(0, 1), (0, 2), (2, 3), (0, 4), (0, 5), (1, 6), (3, 6), (4, 6), (5, 6), (6, 7), (7, 8)];
+    Graph { title: "An inception block".into(), nodes, edges }
+}

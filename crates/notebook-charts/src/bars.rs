@@ -1,0 +1,265 @@
+//! One value for each class, as horizontal bars.
+
+use crate::axis::{Axis, AxisRequest, Scale};
+use crate::chart;
+use crate::error::PlotError;
+use crate::figure::Figure;
+use crate::numbers;
+use crate::table::Table;
+use crate::text;
+use plotters::prelude::PathElement;
+use plotters::style::Color;
+use plotters::style::text_anchor::{HPos, VPos};
+
+const WIDTH: u32 = 720;
+/// The height of a bar and the space below it, in pixels.
+const BAR: u32 = 26;
+/// More could not be told apart, nor scrolled through.
+const MOST_BARS: usize = 500;
+/// The longest name shown in full, in pixels.
+const LONGEST_NAME: f64 = 220.0;
+
+/// Horizontal bars with their values: accuracy of each class, gain of each ingredient. Set up, then
+/// [`draw`](Bars::draw).
+///
+/// ```
+/// use notebook_charts::Bars;
+/// let figure = Bars::new("Accuracy by class", &["plane", "car", "cat"], &[0.80, 0.88, 0.57])
+///     .value_label("share of the class's test images")
+///     .percent()
+///     .reference(0.75, "all classes")
+///     .draw()?;
+/// assert!(figure.svg().contains("57.0 %"));
+/// # Ok::<(), notebook_charts::PlotError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is drawn before `draw`"]
+pub struct Bars {
+    title: String,
+    names: Vec<String>,
+    values: Vec<f64>,
+    value_label: String,
+    percent: bool,
+    reference: Option<(f64, String)>,
+    width: u32,
+}
+
+impl Bars {
+    /// A bar for each name.
+    ///
+    /// ```
+    /// # use notebook_charts::Bars;
+    /// assert_eq!(Bars::new("gain", &["flip", "crop"], &[1.2, -0.3]).draw()?.title(), "gain");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn new(title: impl Into<String>, names: &[impl AsRef<str>], values: &[f64]) -> Self {
+        Self {
+            title: title.into(),
+            names: names.iter().map(|name| text::one_line(name.as_ref())).collect(),
+            values: values.to_vec(),
+            value_label: String::new(),
+            percent: false,
+            reference: None,
+            width: WIDTH,
+        }
+    }
+
+    /// Names the axis of the values, with its unit.
+    ///
+    /// ```
+    /// # use notebook_charts::Bars;
+    /// let bars = Bars::new("speed", &["CPU"], &[900.0]).value_label("images/s");
+    /// assert!(bars.draw()?.svg().contains("images/s"));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn value_label(mut self, label: impl Into<String>) -> Self {
+        self.value_label = label.into();
+        self
+    }
+
+    /// Shows the values, shares from 0 to 1, in per cent.
+    ///
+    /// ```
+    /// # use notebook_charts::Bars;
+    /// assert!(Bars::new("accuracy", &["cat"], &[0.571]).percent().draw()?.text().contains("57.1 %"));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn percent(mut self) -> Self {
+        self.percent = true;
+        self
+    }
+
+    /// Draws a line across all bars at a value, named in the legend: a mean, a baseline.
+    ///
+    /// ```
+    /// # use notebook_charts::Bars;
+    /// let bars = Bars::new("accuracy", &["cat"], &[0.57]).reference(0.1, "guessing");
+    /// assert!(bars.draw()?.svg().contains("guessing"));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn reference(mut self, value: f64, name: impl Into<String>) -> Self {
+        self.reference = Some((value, name.into()));
+        self
+    }
+
+    /// Sets the width in pixels; 720 without it. Two of 440 stand well beside each other. The height follows from the
+    /// number of bars.
+    ///
+    /// ```
+    /// # use notebook_charts::Bars;
+    /// assert_eq!(Bars::new("accuracy", &["cat"], &[0.6]).width(440).draw()?.size().0, 440);
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn width(mut self, width: u32) -> Self {
+        self.width = width;
+        self
+    }
+
+    /// Draws the bars in the order given, from the top. A value that isn't finite gets no bar and is written as it is.
+    ///
+    /// Errors: [`PlotError::Length`] where names and values differ in number, [`PlotError::Empty`] where there are
+    /// none, [`PlotError::Setting`] for more than 500, and for a width outside 160 to 8,192 pixels.
+    ///
+    /// ```
+    /// # use notebook_charts::{Bars, PlotError};
+    /// let error = Bars::new("accuracy", &["cat", "dog"], &[0.5]).draw().unwrap_err();
+    /// assert!(matches!(error, PlotError::Length { found: 1, expected: 2, .. }));
+    /// ```
+    pub fn draw(&self) -> Result<Figure, PlotError> {
+        let (names, values) = (self.names.len(), self.values.len());
+        if names != values {
+            return Err(PlotError::Length { what: "values", found: values, of: "names", expected: names });
+        }
+        if names == 0 {
+            return Err(PlotError::Empty {
+                what: format!("{:?} has no bars: give a name and a value each", self.title),
+            });
+        }
+        if names > MOST_BARS {
+            let wanted = "at most 500";
+            return Err(PlotError::Setting {
+                name: "the number of bars",
+                value: numbers::grouped(names as u128),
+                wanted,
+            });
+        }
+        // Names leave most of a narrow card to the bars.
+        let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
+        // The reference's value, if there is one, is the last.
+        let all: Vec<f64> = self.values.iter().copied().chain(self.reference.iter().map(|(value, _)| *value)).collect();
+        let shown: Vec<String> = if self.percent {
+            all.iter().map(|value| numbers::percent(*value)).collect()
+        } else {
+            numbers::measured_alike(&all)
+        };
+        let legend: Vec<_> = self
+            .reference
+            .iter()
+            .map(|(_, name)| {
+                (
+                    format!("{}: {}", text::one_line(name), shown[names]),
+                    chart::Look { color: chart::VERMILLION, dashed: false },
+                )
+            })
+            .collect();
+        let short: Vec<String> =
+            self.names.iter().map(|name| text::shorten(name, chart::LABEL_SIZE, longest_name)).collect();
+        let y = Axis::categories("", &short);
+        let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
+        let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
+        // A tick's label is about as wide as the widest value, and needs some space beside it.
+        let tick_room = 1.25 * text::widest(shown.iter().map(String::as_str), chart::LABEL_SIZE).max(30.0);
+        let ticks = ((f64::from(self.width) - longest_name) / tick_room).clamp(2.0, 7.0) as usize;
+        let request = AxisRequest {
+            label: &self.value_label,
+            scale: Scale::Linear,
+            percent: self.percent,
+            whole: false,
+            from_zero: true,
+            padding: 0.0,
+            ticks,
+        };
+        let mut x = Axis::over(values.clone().chain(reference).chain([0.0]), &request);
+        // Room for the values beside the bars, on both sides where there are negative ones.
+        let label_room = text::widest(shown[..names].iter().map(String::as_str), chart::SMALL_SIZE);
+        let share = ((label_room + 12.0) / (f64::from(self.width) - longest_name)).min(0.4);
+        let room = (x.end - x.start) * share / (1.0 - share);
+        x.end += if values.clone().any(|value| value >= 0.0) { room } else { 0.0 };
+        x.start -= if values.clone().any(|value| value < 0.0) { room } else { 0.0 };
+
+        // Title, axis and edges take the rest.
+        chart::size((self.width, WIDTH))?;
+        let height = BAR * names as u32 + 110 + if legend.is_empty() { 0 } else { 20 };
+        let figure = Figure::draw(&self.title, (self.width, height), |area| {
+            let rest = chart::frame(area, &self.title, &legend, &[])?;
+            let mut chart = chart::axes(&rest, &x, &y)?;
+            for (index, value) in values.clone().enumerate() {
+                let top = (names - index) as f64 - 0.12;
+                chart.draw_series([chart::rectangle(
+                    (value.min(0.0), top),
+                    (value.max(0.0), top - 0.76),
+                    chart::BLUE,
+                )])?;
+            }
+            chart.draw_series([PathElement::new(vec![(0.0, y.start), (0.0, y.end)], chart::MUTED.stroke_width(1))])?;
+            if let Some(reference) = reference {
+                let line = vec![(reference, y.start), (reference, y.end)];
+                chart.draw_series([PathElement::new(line, chart::VERMILLION.stroke_width(2))])?;
+            }
+            for (index, (given, value)) in shown.iter().zip(values.clone()).enumerate() {
+                let (px, py) = chart.backend_coord(&(value, (names - index) as f64 - 0.5));
+                let (at, anchor) = if value < 0.0 { ((px - 5, py), HPos::Right) } else { ((px + 5, py), HPos::Left) };
+                // On the reference line the value would be struck through.
+                let covered = reference.is_some_and(|reference| {
+                    let line = chart.backend_coord(&(reference, 0.0)).0;
+                    let end = if value < 0.0 { at.0 - label_room as i32 } else { at.0 + label_room as i32 };
+                    (at.0.min(end) - 3..=at.0.max(end) + 3).contains(&line)
+                });
+                if covered {
+                    let width = text::width(given, chart::SMALL_SIZE) as i32 + 3;
+                    let (left, right) = if value < 0.0 { (at.0 - width, at.0 + 2) } else { (at.0 - 2, at.0 + width) };
+                    area.draw(&chart::rectangle((left, py - 8), (right, py + 8), plotters::style::WHITE))?;
+                }
+                chart::write(area, given, at, chart::font(chart::SMALL_SIZE, chart::INK), anchor, VPos::Center)?;
+            }
+            Ok(())
+        })?;
+        let label = if self.value_label.is_empty() { "value" } else { &self.value_label };
+        let rows = self.names.iter().zip(&shown).map(|(name, value)| [name, value].map(String::clone));
+        let table = rows.fold(Table::new(["", label]).caption(self.title.as_str()), Table::row);
+        let table =
+            self.reference.iter().fold(table, |table, (_, name)| table.footer([name.clone(), shown[names].clone()]));
+        Ok(figure.with_text(table.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::svg::tests::{count, inside, texts};
+
+    #[test]
+    fn each_class_has_a_bar_its_name_and_its_value() {
+        let names: Vec<String> = (0..100).map(|i| format!("class <{i}> & more")).collect();
+        let values: Vec<f64> = (0..100).map(|i| f64::from(i) / 100.0).collect();
+        let svg = Bars::new("many", &names, &values).percent().reference(0.5, "mean").draw().unwrap().svg();
+        let texts = texts(&svg);
+        assert!(names.iter().all(|name| texts.contains(name)));
+        assert!((0..100).all(|i| texts.contains(&format!("{i}.0 %"))));
+        // A bar each, the card, and white behind the values that the line at 50 % would cross.
+        assert!(count(&svg, "rect") > 100);
+        inside(&svg);
+    }
+
+    #[test]
+    fn negative_tiny_and_missing_values_stay_on_the_card() {
+        for values in
+            [[1.2, -0.3], [-5.0, -0.1], [0.0, 0.0], [f64::NAN, f64::INFINITY], [1e-300, 1e299], [-1e299, 1e299]]
+        {
+            let figure = Bars::new("gain", &["flip", "crop"], &values).value_label("points").draw().unwrap();
+            inside(&figure.svg());
+        }
+        let figure = Bars::new("a", &["x"], &[f64::NAN]).draw().unwrap();
+        assert!(texts(&figure.svg()).contains(&"NaN".to_string()));
+    }
+}

@@ -1,0 +1,444 @@
+//! Pictures: [`Figure`].
+
+use crate::error::PlotError;
+use crate::text;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use image::{ImageEncoder, RgbImage, codecs::png, imageops};
+use plotters::coord::Shift;
+use plotters::drawing::DrawingArea;
+use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
+use std::borrow::Borrow;
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The longest side of a drawing, in pixels: far more than can be shown, few enough to be added up.
+const LARGEST_DRAWING: f64 = 100_000.0;
+/// The space between the figures of a grid, in pixels.
+const GRID_GAP: u32 = 12;
+
+/// A picture for the notebook: an SVG drawing or PNG pixels, with a title and a plain-text twin.
+///
+/// As the last expression of a cell it shows itself. It owns what it shows and a clone is cheap, so it can be kept,
+/// shown again in a later cell and saved.
+///
+/// ```
+/// use notebook_charts::{Curves, Series};
+/// let figure = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)])).draw()?;
+/// assert_eq!(figure.title(), "loss");
+/// assert!(figure.svg().starts_with("<svg"));
+/// let folder = tempfile::tempdir()?;
+/// figure.save(folder.path().join("figures/loss.svg"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a figure is shown as the last expression of a cell, or saved with `save`"]
+pub struct Figure {
+    title: Arc<str>,
+    text: Arc<str>,
+    size: (u32, u32),
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Svg(Arc<str>),
+    Png(Arc<[u8]>),
+}
+
+/// What the closure of [`Figure::draw`] may fail with: anything, through `?`.
+pub type DrawError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Figure {
+    /// A figure drawn with plotters on a white card of `size` (width, height) in pixels.
+    ///
+    /// Errors: [`PlotError::Draw`] with what `draw` returned.
+    ///
+    /// ```
+    /// use notebook_charts::Figure;
+    /// use plotters::prelude::*;
+    /// let figure = Figure::draw("a parabola", (300, 200), |area| {
+    ///     let mut chart = ChartBuilder::on(area).margin(10).build_cartesian_2d(-1.0..1.0, 0.0..1.0)?;
+    ///     chart.draw_series(LineSeries::new((-10..=10).map(|i| (i as f64 / 10.0, (i * i) as f64 / 100.0)), &BLUE))?;
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(figure.size(), (300, 200));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn draw(
+        title: &str,
+        size: (u32, u32),
+        draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), DrawError>,
+    ) -> Result<Self, PlotError> {
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+            area.fill(&WHITE).map_err(|error| PlotError::Draw(error.into()))?;
+            draw(&area).map_err(PlotError::Draw)?;
+            area.present().map_err(|error| PlotError::Draw(error.into()))?;
+        }
+        Self::from_svg(title, &svg)
+    }
+
+    /// A figure from an SVG document that has a `width` and a `height` in pixels.
+    ///
+    /// Errors: [`PlotError::Svg`] where there is no `<svg …>`, or it has no size.
+    ///
+    /// ```
+    /// use notebook_charts::Figure;
+    /// let square = r#"<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>"#;
+    /// assert_eq!(Figure::from_svg("a square", square)?.size(), (9, 9));
+    /// assert!(Figure::from_svg("no size", "<svg></svg>").is_err());
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn from_svg(title: &str, svg: &str) -> Result<Self, PlotError> {
+        let start = svg.find("<svg").ok_or(PlotError::Svg { reason: "there is no <svg> in it" })?;
+        // What stands before it, such as <?xml …?>, may not stand inside a cell's output or another drawing.
+        let svg = &svg[start..];
+        let end = svg.find('>').ok_or(PlotError::Svg { reason: "its <svg> tag has no end" })?;
+        let (tag, rest) = svg.split_at(end);
+        let length = |name: &str| {
+            let value = tag.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0;
+            let pixels: f64 = value.trim_end_matches("px").parse().ok()?;
+            (1.0..=LARGEST_DRAWING).contains(&pixels).then_some(pixels.ceil() as u32)
+        };
+        let missing = PlotError::Svg {
+            reason: "its <svg> tag needs width=\"…\" and height=\"…\" in pixels, from 1 to 100,000",
+        };
+        let (Some(width), Some(height)) = (length("width"), length("height")) else { return Err(missing) };
+        let title = text::one_line(title);
+        // The title is what a screen reader says; it must be the first thing inside.
+        let labelled = match rest.strip_prefix('>') {
+            Some(inside) if !tag.ends_with('/') && !inside.trim_start().starts_with("<title>") => {
+                format!("{tag}><title>{}</title>{inside}", text::escape(&title))
+            }
+            _ => svg.to_string(),
+        };
+        Ok(Self {
+            text: title.as_str().into(),
+            title: title.into(),
+            size: (width, height),
+            content: Content::Svg(labelled.trim_end().into()),
+        })
+    }
+
+    /// A figure of pixels, each drawn as a square of `enlarge` × `enlarge` pixels, without smoothing.
+    ///
+    /// Errors: [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] where `enlarge` is 0 or makes
+    /// a side longer than 8,192 pixels.
+    ///
+    /// ```
+    /// use notebook_charts::Figure;
+    /// use image::RgbImage;
+    /// let figure = Figure::from_pixels("a grey square", &RgbImage::from_pixel(32, 32, image::Rgb([128; 3])), 4)?;
+    /// assert_eq!(figure.size(), (128, 128));
+    /// assert_eq!(figure.mime_type(), "image/png");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
+        /// Beyond it browsers begin to refuse or to scale down.
+        const LONGEST_SIDE: u32 = 8192;
+        let (width, height) = pixels.dimensions();
+        if width == 0 || height == 0 {
+            return Err(PlotError::Empty { what: format!("the picture has {width}×{height} pixels") });
+        }
+        let size = match (width.checked_mul(enlarge), height.checked_mul(enlarge)) {
+            (Some(w @ 1..=LONGEST_SIDE), Some(h @ 1..=LONGEST_SIDE)) => (w, h),
+            _ => {
+                let wanted = "at least 1, and such that no side is longer than 8,192 pixels";
+                return Err(PlotError::Setting { name: "enlarge", value: enlarge.to_string(), wanted });
+            }
+        };
+        let enlarged = imageops::resize(pixels, size.0, size.1, imageops::FilterType::Nearest);
+        let title = text::one_line(title);
+        let content = Content::Png(png_bytes(&enlarged)?.into());
+        Ok(Self { text: title.as_str().into(), title: title.into(), size, content })
+    }
+
+    /// Figures beside one another, in one row: [`Figure::grid`] with as many columns as there are figures.
+    ///
+    /// Errors: [`PlotError::Empty`] for no figure.
+    ///
+    /// ```
+    /// use notebook_charts::{Figure, Histogram};
+    /// let before = Histogram::new([0.1, 0.2, 0.2]).title("before").draw()?;
+    /// let after = Histogram::new([-1.0, 0.5, 0.5]).title("after").draw()?;
+    /// let both = Figure::side_by_side(&[before, after])?;
+    /// assert_eq!(both.title(), "before; after");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn side_by_side(figures: &[impl Borrow<Figure>]) -> Result<Self, PlotError> {
+        Self::grid(figures, figures.len().max(1))
+    }
+
+    /// Figures (or loans of figures) in rows of `columns`, as one drawing, so that one cell can show them all.
+    ///
+    /// Errors: [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] where the grid
+    /// would be larger than 100,000 pixels.
+    ///
+    /// ```
+    /// use notebook_charts::{Bars, Figure};
+    /// let bars = Bars::new("one", &["cat"], &[1.0]).draw()?;
+    /// let (width, height) = bars.size();
+    /// let grid = Figure::grid(&[bars.clone(), bars.clone(), bars], 2)?;
+    /// assert!(grid.size().0 > 2 * width && grid.size().1 > 2 * height);
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
+        let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
+        if figures.is_empty() {
+            return Err(PlotError::Empty { what: "a grid needs at least one figure".to_string() });
+        }
+        if columns == 0 {
+            return Err(PlotError::Setting { name: "columns", value: "0".to_string(), wanted: "at least 1" });
+        }
+        let columns = columns.min(figures.len());
+        let column_width = |column: usize| figures.iter().skip(column).step_by(columns).map(|f| f.size.0).max();
+        let widths: Vec<u32> = (0..columns).filter_map(column_width).collect();
+        let mut inside = String::new();
+        let mut y = 0;
+        let mut width = 0;
+        for row in figures.chunks(columns) {
+            let mut x = 0;
+            for (figure, column) in row.iter().zip(&widths) {
+                inside.push_str(&figure.nested(x, y));
+                inside.push('\n');
+                width = width.max(x.saturating_add(*column));
+                x = x.saturating_add(column + GRID_GAP);
+            }
+            y = u32::saturating_add(y, row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP);
+        }
+        let height = y - GRID_GAP;
+        let title = figures.iter().map(|figure| figure.title()).collect::<Vec<_>>().join("; ");
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n{inside}</svg>"
+        );
+        let texts = figures.iter().map(|figure| figure.text()).collect::<Vec<_>>().join("\n\n");
+        Ok(Self::from_svg(&title, &svg)?.with_text(texts))
+    }
+
+    /// The same figure with another plain-text twin: what a terminal shows, and a reader who sees no pictures.
+    ///
+    /// ```
+    /// use notebook_charts::Bars;
+    /// let figure = Bars::new("accuracy", &["cat"], &[0.6]).draw()?.with_text("cat: 60 %");
+    /// assert_eq!(figure.text(), "cat: 60 %");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.text = text.into().into();
+        self
+    }
+
+    /// The title, in one line; also the alternative text of the picture.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// assert_eq!(figure.title(), "accuracy");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The plain-text twin: the numbers of the picture.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.5]).draw()?;
+    /// assert!(figure.text().contains("cat"));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Width and height in pixels.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Curves::new("a").series(notebook_charts::Series::new("b", [(0.0, 1.0)])).draw()?;
+    /// assert_eq!(figure.size(), (720, 420));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    /// `image/svg+xml` for a drawing, `image/png` for pixels.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// assert_eq!(figure.mime_type(), "image/svg+xml");
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn mime_type(&self) -> &'static str {
+        match self.content {
+            Content::Svg(_) => "image/svg+xml",
+            Content::Png(_) => "image/png",
+        }
+    }
+
+    /// The figure as an SVG document; pixels are embedded in one.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// assert!(figure.svg().ends_with("</svg>"));
+    /// # Ok::<(), notebook_charts::PlotError>(())
+    /// ```
+    pub fn svg(&self) -> String {
+        match &self.content {
+            Content::Svg(svg) => svg.to_string(),
+            Content::Png(png) => {
+                let (width, height) = self.size;
+                format!(
+                    "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+                     viewBox=\"0 0 {width} {height}\"><title>{}</title><image width=\"{width}\" height=\"{height}\" \
+                     style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/></svg>",
+                    text::escape(&self.title),
+                    BASE64_STANDARD.encode(png)
+                )
+            }
+        }
+    }
+
+    /// What a notebook shows: the SVG document, or the PNG in base64.
+    pub(crate) fn content(&self) -> String {
+        match &self.content {
+            Content::Svg(svg) => svg.to_string(),
+            Content::Png(png) => BASE64_STANDARD.encode(png),
+        }
+    }
+
+    /// The SVG document at a place inside another one.
+    fn nested(&self, x: u32, y: u32) -> String {
+        self.svg().replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
+    }
+
+    /// Writes the figure to `path`: any figure as `.svg`, one of pixels as `.png` too. Folders that are missing are
+    /// made. The file appears whole or not at all: it is written beside `path` and then renamed.
+    ///
+    /// Errors: [`PlotError::Format`] for another ending, [`PlotError::Save`] with the path where writing fails.
+    ///
+    /// ```
+    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
+    /// # let folder = tempfile::tempdir()?;
+    /// figure.save(folder.path().join("accuracy.svg"))?;
+    /// let error = figure.save("accuracy.jpeg").unwrap_err();
+    /// assert!(error.to_string().contains("name the file ….svg"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PlotError> {
+        let path = path.as_ref();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let bytes = match (&self.content, ending.as_str()) {
+            (Content::Png(png), "png") => png.to_vec(),
+            (_, "svg") => self.svg().into_bytes(),
+            (Content::Png(_), _) => return Err(PlotError::Format { path: path.into(), wanted: "….svg or ….png" }),
+            (Content::Svg(_), _) => {
+                return Err(PlotError::Format { path: path.into(), wanted: "….svg, this figure is a drawing" });
+            }
+        };
+        write_atomically(path, &bytes).map_err(|source| PlotError::Save { path: path.into(), source })
+    }
+}
+
+impl fmt::Debug for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (width, height) = self.size;
+        write!(f, "Figure({:?}, {width}×{height}, {})", self.title, self.mime_type())
+    }
+}
+
+/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even
+/// where the process is killed or the power fails. Missing folders are made.
+fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is readable by its owner only; what it becomes is an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    // Without it a power cut could leave the new name with the old, or no, bytes.
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Packs an RGB picture as PNG. Only pictures with at least one pixel get here.
+pub(crate) fn png_bytes(pixels: &RgbImage) -> Result<Vec<u8>, PlotError> {
+    let mut bytes = Vec::new();
+    let encoder = png::PngEncoder::new_with_quality(&mut bytes, png::CompressionType::Best, png::FilterType::Adaptive);
+    encoder.write_image(pixels.as_raw(), pixels.width(), pixels.height(), image::ExtendedColorType::Rgb8)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    fn square(title: &str, side: u32) -> Figure {
+        Figure::draw(title, (side, side), |_| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn a_grid_is_one_well_formed_drawing() {
+        let pixels = Figure::from_pixels("pixels", &RgbImage::from_pixel(2, 3, Rgb([9, 8, 7])), 10).unwrap();
+        let grid = Figure::grid(&[square("a & b", 40), pixels, square("<c>", 30)], 2).unwrap();
+        assert_eq!(grid.size(), (40 + GRID_GAP + 20, 40 + GRID_GAP + 30));
+        let svg = grid.svg();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let nested: Vec<_> =
+            document.root_element().children().filter(|node| node.tag_name().name() == "svg").collect();
+        assert_eq!(nested.len(), 3);
+        assert_eq!((nested[1].attribute("x"), nested[1].attribute("y")), (Some("52"), Some("0")));
+        assert_eq!((nested[2].attribute("x"), nested[2].attribute("y")), (Some("0"), Some("52")));
+        assert_eq!(grid.text(), "a & b\n\npixels\n\n<c>");
+    }
+
+    #[test]
+    fn pixels_are_enlarged_without_smoothing() {
+        let mut small = RgbImage::new(2, 1);
+        small.put_pixel(1, 0, Rgb([255, 0, 10]));
+        let figure = Figure::from_pixels("two", &small, 3).unwrap();
+        let Content::Png(png) = &figure.content else { panic!("not pixels") };
+        let large = image::load_from_memory(png).unwrap().to_rgb8();
+        assert_eq!(large.dimensions(), (6, 3));
+        for (x, _, pixel) in large.enumerate_pixels() {
+            assert_eq!(pixel.0, if x < 3 { [0, 0, 0] } else { [255, 0, 10] });
+        }
+        assert!(matches!(Figure::from_pixels("none", &RgbImage::new(0, 4), 1), Err(PlotError::Empty { .. })));
+        for enlarge in [0, 5000, u32::MAX] {
+            assert!(matches!(Figure::from_pixels("x", &small, enlarge), Err(PlotError::Setting { .. })), "{enlarge}");
+        }
+    }
+
+    #[test]
+    fn saving_makes_the_folder_and_names_the_path_when_it_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/figure.SVG");
+        square("saved", 20).save(&path).unwrap();
+        square("saved again", 20).save(&path).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("saved again"));
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o600, 0o600);
+        }
+        let below_a_file = path.join("figure.svg");
+        let error = square("x", 20).save(&below_a_file).unwrap_err();
+        assert!(error.to_string().contains("figure.SVG/figure.svg"), "{error}");
+        let error = square("x", 20).save("figure.png").unwrap_err();
+        assert!(matches!(error, PlotError::Format { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_drawing_s_own_error_comes_through() {
+        let error = Figure::draw("x", (10, 10), |_| Err("no ink".into())).unwrap_err();
+        assert_eq!(error.to_string(), "drawing failed: no ink");
+    }
+}

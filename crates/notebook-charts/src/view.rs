@@ -1,0 +1,125 @@
+//! What a cell displays: [`View`], and how figures and tables become one.
+
+use crate::figure::Figure;
+use crate::protocol;
+use crate::table::Table;
+use crate::text;
+use std::fmt::Write as _;
+
+/// What a notebook shows of a value: HTML or a picture, and the plain-text twin for places that show neither.
+///
+/// ```
+/// use notebook_charts::{Table, View};
+/// let view = View::from(Table::new(["layer"]).row(["conv1"]));
+/// assert_eq!(view.mime_type(), "text/html");
+/// assert_eq!(view.text(), "layer\n─────\nconv1");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a view is shown as the last expression of a cell"]
+pub struct View {
+    mime_type: &'static str,
+    content: String,
+    text: String,
+}
+
+impl View {
+    /// A line of text.
+    ///
+    /// ```
+    /// use notebook_charts::View;
+    /// assert!(View::line("loss < 1").content().contains("loss &lt; 1"));
+    /// ```
+    pub fn line(line: impl Into<String>) -> Self {
+        let line = text::one_line(&line.into());
+        Self::html(format!("<div style=\"padding:2px 10px\">{}</div>", text::escape(&line)), line)
+    }
+
+    /// HTML as it stands, with a plain-text twin; what comes from elsewhere must have been escaped.
+    ///
+    /// ```
+    /// use notebook_charts::View;
+    /// assert_eq!(View::html("<b>done</b>", "done").text(), "done");
+    /// ```
+    pub fn html(html: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { mime_type: "text/html", content: html.into(), text: text.into() }
+    }
+
+    /// A line of text above tables.
+    ///
+    /// ```
+    /// use notebook_charts::{Table, View};
+    /// let view = View::tables("two tables", &[Table::new(["a"]), Table::new(["b"])]);
+    /// assert_eq!(view.text(), "two tables\n\na\n─\n\nb\n─");
+    /// ```
+    pub fn tables(line: impl Into<String>, tables: &[Table]) -> Self {
+        let Self { mime_type, mut content, mut text } = Self::line(line);
+        for table in tables {
+            let _ = write!(content, "\n{}", table.html());
+            let _ = write!(text, "\n\n{table}");
+        }
+        Self { mime_type, content, text }
+    }
+
+    /// Two views in HTML, one above the other.
+    pub fn above(self, below: Self) -> Self {
+        Self::html(format!("{}\n{}", self.content, below.content), format!("{}\n\n{}", self.text, below.text))
+    }
+
+    /// What kind of content it is: `text/html`, `image/svg+xml` or `image/png`.
+    pub fn mime_type(&self) -> &'static str {
+        self.mime_type
+    }
+
+    /// The HTML, the SVG, or the PNG in base64.
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+
+    /// The plain-text twin.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl View {
+    /// Shows the view; evcxr calls it on a cell's last expression.
+    pub fn evcxr_display(&self) {
+        protocol::show(&[(self.mime_type, &self.content), ("text/plain", &self.text)]);
+    }
+}
+
+impl Table {
+    /// The table as HTML and as text in aligned columns.
+    pub fn view(&self) -> View {
+        View::html(self.html(), self.to_string())
+    }
+
+    /// Shows the table; evcxr calls it on a cell's last expression.
+    pub fn evcxr_display(&self) {
+        self.view().evcxr_display();
+    }
+}
+
+impl Figure {
+    /// The picture with its plain-text twin.
+    pub fn view(&self) -> View {
+        View { mime_type: self.mime_type(), content: self.content(), text: self.text().to_string() }
+    }
+
+    /// Shows the figure; evcxr calls it on a cell's last expression.
+    pub fn evcxr_display(&self) {
+        self.view().evcxr_display();
+    }
+}
+
+impl From<Table> for View {
+    fn from(table: Table) -> Self {
+        table.view()
+    }
+}
+
+impl From<Figure> for View {
+    fn from(figure: Figure) -> Self {
+        figure.view()
+    }
+}
