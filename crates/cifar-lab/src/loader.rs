@@ -1,4 +1,4 @@
-//! Batches: shuffled, changed, normalised, prepared on a background thread while the model computes.
+//! Batches: shuffled, changed, normalized, prepared on a background thread while the model computes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
-use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
+use crate::transform::{Augment, Normalize, to_unit};
 
 /// The original's batch size.
 const BATCH_SIZE: usize = 32;
@@ -22,7 +22,7 @@ const PREFETCH: usize = 2;
 /// A batch of pictures on the training device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The pictures, f32 [B, C, H, W]: normalised if the loader normalises, else in [0, 1].
+    /// The pictures, f32 [B, C, H, W]: normalized if the loader normalizes, else in [0, 1].
     pub images: Tensor,
     /// The numbers of their classes, u32 `[B]`.
     pub labels: Tensor,
@@ -30,56 +30,29 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// Gives the pictures of a data set in batches, epoch after epoch.
-///
-/// On an NVIDIA GPU the pictures are put into its memory once, as bytes, and batches are made there, with the values that
-/// the CPU gives; so far that has not run on a GPU. Where they would take more than a quarter of its free memory, batches
-/// are brought there one by one.
-///
-/// A loader is settings and a shared handle on the data: cheap to clone, and each epoch is an iterator of its own. The
-/// same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
-///
-/// ```
-/// use cifar_lab::candle_core::Device;
-/// use cifar_lab::dataset::Cifar10;
-/// use cifar_lab::loader::DataLoader;
-/// use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let data = Cifar10::stand_in(0, 100, 10);
-/// let loader = DataLoader::new(&data.train, &Device::Cpu)
-///     .batch_size(32)
-///     .shuffle(7)
-///     .random_flip(RandomHorizontalFlip { p: 0.5 })
-///     .random_crop(RandomCrop { padding: 4 })
-///     .normalize(Normalize::default());
-/// assert_eq!(loader.len(), 4);
-/// for batch in loader.epoch(0) {
-///     let batch = batch?;
-///     assert_eq!(batch.images.dims()[1..], [3, 32, 32]);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct DataLoader {
-    dataset: Dataset,
-    device: Device,
-    batch_size: usize,
-    pub(crate) shuffle: bool,
-    seed: u64,
-    pub(crate) drop_last: bool,
-    normalize: Option<Normalize>,
-    pub(crate) augment: Vec<Augment>,
-    prefetch: usize,
+/// A [`DataLoader`]'s settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// The number of images in a batch; the last of an epoch may have fewer.
+    pub batch_size: usize,
+    /// Whether each epoch has another order.
+    pub shuffle: bool,
+    /// The seed of the order and of the random changes.
+    pub seed: u64,
+    /// Whether the last batch of an epoch is left out when it is not full.
+    pub drop_last: bool,
+    /// How the images are normalized, if they are.
+    pub normalize: Option<Normalize>,
+    /// The random changes of each image, in this order.
+    pub augment: Vec<Augment>,
+    /// The number of batches that a background thread keeps ready; with 0 each is prepared when it is asked for.
+    pub prefetch: usize,
 }
 
-impl DataLoader {
-    /// A loader of batches of 32 on `device`, in the order of the data set, values in [0, 1].
-    pub fn new(dataset: &Dataset, device: &Device) -> Self {
+impl Default for LoaderConfig {
+    /// Batches of 32 in the order of the data set, values in [0, 1], two batches ahead.
+    fn default() -> Self {
         Self {
-            dataset: dataset.clone(),
-            device: device.clone(),
             batch_size: BATCH_SIZE,
             shuffle: false,
             seed: 0,
@@ -89,56 +62,101 @@ impl DataLoader {
             prefetch: PREFETCH,
         }
     }
+}
 
-    /// So many pictures a batch; the last of an epoch may have fewer.
-    pub fn batch_size(self, batch_size: usize) -> Self {
-        Self { batch_size, ..self }
+/// Gives the images of a data set in batches, epoch after epoch.
+///
+/// On an NVIDIA GPU the images are put into its memory once, as bytes, and batches are made there, with the values that
+/// the CPU gives. Where they would take more than a quarter of its free memory, batches are brought there one by one.
+///
+/// A loader is a [`LoaderConfig`] and a shared handle on the data: cheap to clone, and each epoch is an iterator of its
+/// own. Each of its settings has a method that gives a loader with that setting changed, and leaves the old one as it is.
+/// The same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let data = Cifar10::stand_in(0, 100, 10);
+/// let plain = DataLoader::new(&data.train, &Device::Cpu).batch_size(40);
+/// let loader = plain
+///     .shuffle(7)
+///     .augment(RandomHorizontalFlip { p: 0.5 })
+///     .augment(RandomCrop { padding: 4 })
+///     .normalize(&Normalize::default());
+/// assert_eq!((loader.len(), loader.drop_last(true).len()), (3, 2));
+/// assert_eq!((loader.config().seed, plain.config().shuffle), (7, false));
+/// for batch in loader.epoch(0) {
+///     assert_eq!(batch?.images.dims()[1..], [3, 32, 32]);
+/// }
+/// let rest: Vec<Batch> = loader.epoch_from(0, 2).collect::<std::result::Result<_, _>>()?;
+/// assert_eq!(rest[0].indices.len(), 20);
+/// assert!(plain.batch_size(0).first_batch().is_err());
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "its methods return a changed loader and leave the old one as it is"]
+pub struct DataLoader {
+    dataset: Dataset,
+    device: Device,
+    config: LoaderConfig,
+}
+
+impl DataLoader {
+    /// A loader of `dataset`'s images on `device`, with the settings of [`LoaderConfig::default`].
+    pub fn new(dataset: &Dataset, device: &Device) -> Self {
+        Self { dataset: dataset.clone(), device: device.clone(), config: LoaderConfig::default() }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut LoaderConfig)) -> Self {
+        let mut changed = self.clone();
+        change(&mut changed.config);
+        changed
+    }
+
+    /// The number of images in a batch; the last of an epoch may have fewer.
+    pub fn batch_size(&self, batch_size: usize) -> Self {
+        self.with(|config| config.batch_size = batch_size)
     }
 
     /// Another order in each epoch, from this seed, which the random changes use too.
-    pub fn shuffle(self, seed: u64) -> Self {
-        Self { shuffle: true, seed, ..self }
+    pub fn shuffle(&self, seed: u64) -> Self {
+        self.seed(seed).with(|config| config.shuffle = true)
     }
 
-    /// The seed of the random changes (and of the order, if it is shuffled); 0 otherwise.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
+    /// The seed of the random changes (and of the order, if it is shuffled).
+    pub fn seed(&self, seed: u64) -> Self {
+        self.with(|config| config.seed = seed)
     }
 
     /// Whether to leave out the last batch of an epoch when it is not full.
-    pub fn drop_last(self, drop_last: bool) -> Self {
-        Self { drop_last, ..self }
+    pub fn drop_last(&self, drop_last: bool) -> Self {
+        self.with(|config| config.drop_last = drop_last)
     }
 
-    /// Normalises the pictures.
-    pub fn normalize(self, normalize: Normalize) -> Self {
-        Self { normalize: Some(normalize), ..self }
+    /// Normalizes the images.
+    pub fn normalize(&self, normalize: &Normalize) -> Self {
+        self.with(|config| config.normalize = Some(normalize.clone()))
     }
 
-    /// Adds a random change of each picture; the changes happen in the order in which they were added.
-    pub fn augment(mut self, augment: impl Into<Augment>) -> Self {
-        self.augment.push(augment.into());
-        self
+    /// Adds a random change of each image: a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
+    /// [`RandomCrop`](crate::transform::RandomCrop). Changes happen in the order in which they were added.
+    pub fn augment(&self, augment: impl Into<Augment>) -> Self {
+        self.with(|config| config.augment.push(augment.into()))
     }
 
-    /// Adds random flips: the same as [`augment`](Self::augment) with them.
-    pub fn random_flip(self, flip: RandomHorizontalFlip) -> Self {
-        self.augment(flip)
+    /// So many batches are kept ready by a background thread; with 0 each is prepared when it is asked for.
+    pub fn prefetch(&self, prefetch: usize) -> Self {
+        self.with(|config| config.prefetch = prefetch)
     }
 
-    /// Adds random crops: the same as [`augment`](Self::augment) with them.
-    pub fn random_crop(self, crop: RandomCrop) -> Self {
-        self.augment(crop)
-    }
-
-    /// So many batches are kept ready by a background thread; 0 prepares each when it is asked for, without a thread.
-    pub fn prefetch(self, prefetch: usize) -> Self {
-        Self { prefetch, ..self }
+    /// Its settings.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
     }
 
     /// The batches of an epoch; 0 with the batch size 0, which [`check`](Self::check) names as an error.
     pub fn len(&self) -> usize {
-        match (self.batch_size, self.drop_last) {
+        match (self.config.batch_size, self.config.drop_last) {
             (0, _) => 0,
             (size, true) => self.dataset.len() / size,
             (size, false) => self.dataset.len().div_ceil(size),
@@ -160,82 +178,27 @@ impl DataLoader {
         &self.device
     }
 
-    /// The most pictures of a batch.
-    pub fn max_batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    /// How the pictures are normalised, if they are.
-    pub fn normalization(&self) -> Option<&Normalize> {
-        self.normalize.as_ref()
-    }
-
-    /// The seed of the order and of the random changes.
-    pub fn random_seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// The random changes in words, for a record: `flip, crop 4`, or `none`.
-    ///
-    /// ```
-    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader, transform::RandomCrop};
-    /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).train, &Device::Cpu);
-    /// assert_eq!(loader.augmentation(), "none");
-    /// assert_eq!(loader.random_crop(RandomCrop { padding: 4 }).augmentation(), "crop 4");
-    /// ```
-    pub fn augmentation(&self) -> String {
-        let words = self.augment.iter().map(|augment| match augment {
-            Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
-            Augment::Flip(flip) => format!("flip {}", flip.p),
-            Augment::Crop(crop) => format!("crop {}", crop.padding),
-        });
-        let words: Vec<String> = words.collect();
-        if words.is_empty() { "none".to_string() } else { words.join(", ") }
-    }
-
     /// Whether the settings make sense. An epoch begins with this, and gives the error as its only item.
     ///
     /// # Errors
-    /// When the batch size is 0, or normalising or a random change does not fit the pictures.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::Device;
-    /// use cifar_lab::dataset::Cifar10;
-    /// use cifar_lab::loader::DataLoader;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = Cifar10::stand_in(0, 10, 10);
-    /// let loader = DataLoader::new(&data.train, &Device::Cpu).batch_size(0);
-    /// assert!(loader.check().is_err());
-    /// assert!(loader.epoch(0).next().is_some_and(|batch| batch.is_err()));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// When the batch size is 0, or normalizing or a random change does not fit the pictures.
     pub fn check(&self) -> Result<()> {
-        if self.batch_size == 0 {
+        if self.config.batch_size == 0 {
             return Err(DatasetError::BatchSize);
         }
         let shape = self.dataset.image_shape();
-        if let Some(normalize) = &self.normalize {
+        if let Some(normalize) = &self.config.normalize {
             normalize.check(shape.0)?;
         }
-        self.augment.iter().try_for_each(|augment| augment.check(shape))
+        self.config.augment.iter().try_for_each(|augment| augment.check(shape))
     }
 
     /// The first batch of the first epoch, to look at or to try a network on.
     ///
-    /// ```
-    /// # use cifar_lab::{candle_core::Device, dataset::Cifar10, loader::DataLoader};
-    /// let data = Cifar10::stand_in(0, 100, 10);
-    /// let batch = DataLoader::new(&data.train, &Device::Cpu).first_batch()?;
-    /// assert_eq!(batch.images.dims(), [32, 3, 32, 32]);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
     /// As [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] where an epoch has no batch.
     pub fn first_batch(&self) -> Result<Batch> {
-        let too_few = DatasetError::Count { asked: self.batch_size, length: self.dataset.len() };
+        let too_few = DatasetError::Count { asked: self.config.batch_size, length: self.dataset.len() };
         self.epoch(0).next().unwrap_or(Err(too_few))
     }
 
@@ -245,21 +208,6 @@ impl DataLoader {
     }
 
     /// The batches of one epoch from batch `first_batch` on, the same as in the whole epoch: to go on after a stop.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::Device;
-    /// use cifar_lab::dataset::Cifar10;
-    /// use cifar_lab::loader::DataLoader;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = Cifar10::stand_in(0, 100, 10);
-    /// let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(1);
-    /// let whole = loader.epoch(3).collect::<Result<Vec<_>, _>>()?;
-    /// let rest = loader.epoch_from(3, 2).collect::<Result<Vec<_>, _>>()?;
-    /// assert_eq!((rest.len(), &rest[0].indices), (2, &whole[2].indices));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
         let batches = self.len();
         let checked = self.check().and_then(|()| match first_batch > batches {
@@ -279,8 +227,8 @@ impl DataLoader {
                 Err(error) => Epoch { device, shape, normalize, remaining: 1, state: State::Failed(Some(error)) },
             };
         }
-        let normalize = preparation.tables.is_none().then(|| self.normalize.clone()).flatten();
-        let state = match self.prefetch {
+        let normalize = preparation.tables.is_none().then(|| self.config.normalize.clone()).flatten();
+        let state = match self.config.prefetch {
             0 => State::Here { preparation: Box::new(preparation), next: first_batch },
             prefetch => match start(preparation, first_batch, prefetch) {
                 Ok(running) => State::Thread(running),
@@ -299,14 +247,14 @@ impl DataLoader {
     /// The data set's pictures on a GPU, where batches are then made of them; `None` for the CPU, for a set too large, and
     /// for changes that [`Augment::place`] can't put together.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
-        let serves = self.device.is_cuda() && self.augment.iter().filter(|augment| augment.moves()).count() <= 1;
+        let serves = self.device.is_cuda() && self.config.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
     }
 
     /// For each channel, what each byte becomes.
     fn tables(&self) -> Vec<[f32; 256]> {
         let channels = self.dataset.image_shape().0;
-        match &self.normalize {
+        match &self.config.normalize {
             Some(normalize) => normalize.tables(),
             None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
         }
@@ -315,16 +263,16 @@ impl DataLoader {
 
 impl fmt::Debug for DataLoader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (batches, size) = (self.len(), self.batch_size);
+        let (batches, size) = (self.len(), self.config.batch_size);
         write!(f, "DataLoader({}; {batches} batches of {size}", self.dataset)?;
-        if self.shuffle {
-            write!(f, ", shuffled with seed {}", self.seed)?;
+        if self.config.shuffle {
+            write!(f, ", shuffled with seed {}", self.config.seed)?;
         }
-        for augment in &self.augment {
+        for augment in &self.config.augment {
             write!(f, ", {}", augment.describe())?;
         }
-        if let Some(Normalize { mean, std }) = &self.normalize {
-            write!(f, ", normalised with mean {mean:?} and standard deviation {std:?}")?;
+        if let Some(Normalize { mean, std }) = &self.config.normalize {
+            write!(f, ", normalized with mean {mean:?} and standard deviation {std:?}")?;
         }
         f.write_str(")")
     }
@@ -360,17 +308,17 @@ struct Preparation {
 impl Preparation {
     fn new(loader: &DataLoader, epoch: usize) -> Self {
         let mut order: Vec<usize> = (0..loader.dataset.len()).collect();
-        if loader.shuffle {
-            order.shuffle(&mut stream(loader.seed, "shuffle", &[epoch as u64]));
+        if loader.config.shuffle {
+            order.shuffle(&mut stream(loader.config.seed, "shuffle", &[epoch as u64]));
         }
         let tables = loader.device.is_cpu().then(|| loader.tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
             batches: loader.len(),
-            batch_size: loader.batch_size,
-            augment: loader.augment.clone().into(),
-            seed: loader.seed,
+            batch_size: loader.config.batch_size,
+            augment: loader.config.augment.clone().into(),
+            seed: loader.config.seed,
             epoch: epoch as u64,
             tables,
         }
@@ -594,6 +542,7 @@ impl std::iter::FusedIterator for Epoch {}
 mod tests {
     use super::*;
     use crate::dataset::Cifar10;
+    use crate::transform::{RandomCrop, RandomHorizontalFlip};
 
     fn loader() -> DataLoader {
         let data = Cifar10::stand_in(0, 12, 0).train;
@@ -635,7 +584,7 @@ mod tests {
                 loader = loader.shuffle(6);
             }
             if settings & 4 > 0 {
-                loader = loader.normalize(Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] });
+                loader = loader.normalize(&Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] });
             }
             let plain = loader.clone();
             loader = changes.iter().fold(loader, |loader, change| loader.augment(*change));
@@ -665,14 +614,14 @@ mod tests {
             assert!(difference.to_scalar::<f32>().unwrap() <= 1e-6);
             assert_eq!(a.indices, b.indices);
         };
-        for loader in [loader(), loader().normalize(Normalize::default())] {
+        for loader in [loader(), loader().normalize(&Normalize::default())] {
             // What epoch_from does for a device that is not the CPU.
             let mut preparation = Preparation::new(&loader, 0);
             preparation.tables = None;
             let bytes = Epoch {
                 device: Device::Cpu,
                 shape: (3, 32, 32),
-                normalize: loader.normalize.clone(),
+                normalize: loader.config.normalize.clone(),
                 remaining: 3,
                 state: State::Here { preparation: Box::new(preparation), next: 0 },
             };

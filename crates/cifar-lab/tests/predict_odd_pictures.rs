@@ -197,7 +197,7 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
     let parameters = Parameters::new(3);
     let config = NetConfig { channels: vec![4, 8], dense: vec![8], ..NetConfig::default() };
     let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    let loader = DataLoader::new(&data, &Device::Cpu).normalize(Default::default());
+    let loader = DataLoader::new(&data, &Device::Cpu).normalize(&Default::default());
     let evaluation = evaluate(&net, &loader)?;
     let card = ModelCard::new(&loader).network(&config).accuracy(evaluation.accuracy());
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ pub(super) const METADATA_KEY: &str = "model_card";
 /// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::NetConfig};
 /// use cifar_lab::transform::Normalize;
 ///
-/// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(Normalize::default());
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(&Normalize::default());
 /// let card = ModelCard::new(&loader)
 ///     .network(&NetConfig::default())
 ///     .accuracy(0.757)
@@ -90,7 +90,7 @@ impl ModelCard {
         Self {
             class_names: dataset.class_names().to_vec(),
             image_shape: dataset.image_shape(),
-            normalize: loader.normalization().cloned().unwrap_or_else(none),
+            normalize: loader.config().normalize.clone().unwrap_or_else(none),
             network: None,
             data: dataset.name().to_string(),
             ..Self::default()

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn each_shows_its_numbers_in_both_twins() {
         let data = Cifar10::stand_in(0, 40, 10);
-        let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(3).normalize(Normalize::default());
+        let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(3).normalize(&Normalize::default());
         let row = EpochRecord {
             epoch: 1,
             train_loss: 1.5,
