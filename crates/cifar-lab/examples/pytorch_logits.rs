@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (data, folder) = (Cifar10::from_folder(data)?, Path::new(folder));
     let test =
         DataLoader::new(&data.test.first(IMAGES)?, &Device::Cpu).batch_size(100).normalize(&Normalize::default());
-    let card = ModelCard::new(&test).network(&NetConfig::default());
+    let card = ModelCard { network: Some(NetConfig::default()), ..ModelCard::new(&test) };
 
     let parameters = Parameters::new(0);
     let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;

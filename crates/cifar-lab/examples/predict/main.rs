@@ -78,7 +78,8 @@ mod tests {
     /// Saves a network into `folder`, and two pictures into its folder `pictures`.
     fn save(folder: &Path, parameters: &Parameters) {
         std::fs::create_dir(folder.join("pictures")).unwrap();
-        save_pth(parameters, folder.join("net.pth"), &ModelCard::default().accuracy(0.757)).unwrap();
+        save_pth(parameters, folder.join("net.pth"), &ModelCard { accuracy: Some(0.757), ..ModelCard::default() })
+            .unwrap();
         for (name, side) in [("tiny.png", 3), ("large.png", 70)] {
             let picture = RgbImage::from_pixel(side, side, Rgb([9, 90, 200]));
             picture.save(folder.join("pictures").join(name)).unwrap();

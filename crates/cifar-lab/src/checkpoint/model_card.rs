@@ -23,17 +23,22 @@ pub(super) const METADATA_KEY: &str = "model_card";
 /// a JSON, what is left out has its value of the [`Default`]: the original notebook's.
 ///
 /// ```
-/// use candle_core::Device;
-/// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::NetConfig};
-/// use cifar_lab::transform::Normalize;
+/// use cifar_lab::prelude::*;
 ///
 /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(&Normalize::default());
-/// let card = ModelCard::new(&loader)
-///     .network(&NetConfig::default())
-///     .accuracy(0.757)
-///     .settings(serde_json::json!({ "epochs": 20, "learning_rate": 1e-3 }));
-/// assert_eq!(card.class_names.len(), 10);
-/// assert_eq!(card.normalize.mean, [0.5; 3]);
+/// let card = ModelCard {
+///     network: Some(NetConfig::default()),
+///     accuracy: Some(0.757),
+///     settings: json!({ "epochs": 20, "learning_rate": 1e-3 }),
+///     ..ModelCard::new(&loader)
+/// };
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("redneuronal.pth");
+/// save_pth(&Parameters::new(0), &path, &card)?;
+/// assert!(folder.path().join("redneuronal.json").exists());
+/// assert_eq!(ModelCard::read(&path)?, card);
+/// assert_eq!((card.class_names.len(), &card.normalize.mean[..]), (10, &[0.5; 3][..]));
+/// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,14 +47,14 @@ pub struct ModelCard {
     pub class_names: Vec<String>,
     /// Channels, height and width of the pictures.
     pub image_shape: (usize, usize, usize),
-    /// How pictures are normalised, from values in [0, 1].
+    /// How pictures are normalized, from values in [0, 1].
     pub normalize: Normalize,
-    /// Where the network is the crate's [`Net`](crate::model::Net), or has the same layers: its sizes. From them it is
-    /// built again.
+    /// Where the network is the crate's [`Net`](crate::model::Net), or has the same layers under the same names: its sizes,
+    /// from which whoever reads the file can build it again.
     pub network: Option<NetConfig>,
     /// The data set trained on, by [name](crate::dataset::Dataset::name).
     pub data: String,
-    /// The share of its test images classified rightly, in [0, 1].
+    /// The share of test images classified correctly, in [0, 1].
     pub accuracy: Option<f64>,
     /// Settings of the training; any JSON.
     pub settings: Value,
@@ -75,17 +80,11 @@ impl Default for ModelCard {
 
 impl ModelCard {
     /// The card of a network that was trained and tested on pictures as `loader` gives them: it takes the classes,
-    /// the pictures' shape, the normalisation and the data set's name from there.
-    ///
-    /// ```
-    /// # use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader};
-    /// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &candle_core::Device::Cpu);
-    /// assert!(ModelCard::new(&loader).data.starts_with("stand-in"));
-    /// ```
+    /// the pictures' shape, the normalization and the data set's name from there.
     pub fn new(loader: &DataLoader) -> Self {
         let dataset = loader.dataset();
         let channels = dataset.image_shape().0;
-        // A loader that does not normalise gives values in [0, 1].
+        // A loader that does not normalize gives values in [0, 1].
         let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
         Self {
             class_names: dataset.class_names().to_vec(),
@@ -97,33 +96,7 @@ impl ModelCard {
         }
     }
 
-    /// Says that the network is [`Net`](crate::model::Net) with these sizes, or has the same layers under the same
-    /// names: whoever reads the file can then build it again.
-    pub fn network(self, config: &NetConfig) -> Self {
-        Self { network: Some(config.clone()), ..self }
-    }
-
-    /// Notes the share of test images classified rightly, in [0, 1].
-    pub fn accuracy(self, accuracy: f64) -> Self {
-        Self { accuracy: Some(accuracy), ..self }
-    }
-
-    /// Notes settings of the training, as a JSON object; they change nothing.
-    pub fn settings(self, settings: Value) -> Self {
-        Self { settings, ..self }
-    }
-
     /// Reads the card of the weights at `path`: from the metadata of a `.safetensors`, from the JSON beside a `.pth`.
-    ///
-    /// ```
-    /// use cifar_lab::checkpoint::{ModelCard, save_pth};
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let path = folder.path().join("redneuronal.pth");
-    /// save_pth(&candle_cnn::parameters::Parameters::new(0), &path, &ModelCard::default())?;
-    /// assert!(folder.path().join("redneuronal.json").exists());
-    /// assert_eq!(ModelCard::read(&path)?, ModelCard::default());
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     ///
     /// # Errors
     /// [`Error::File`] where a file cannot be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] where
@@ -147,7 +120,7 @@ impl ModelCard {
         let wrong = |reason: String| Error::ModelCard { path: at.clone(), reason };
         let json = json.ok_or_else(|| {
             wrong(
-                "there is none, so nothing says how pictures are normalised and what the classes are called. Save \
+                "there is none, so nothing says how pictures are normalized and what the classes are called. Save \
                  with a ModelCard; or, beside a .pth of the original's network, write a .json that holds {}"
                     .into(),
             )

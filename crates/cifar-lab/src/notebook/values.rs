@@ -202,7 +202,7 @@ mod tests {
             (History::default().view(), ["no epoch", "test loss"]),
             (statistics.view(), ["channel 0", "0.2500"]),
             (Normalize::default().view(), ["blue", "0.5000"]),
-            (ModelCard::default().accuracy(0.757).view(), ["plane car bird", "75.7 %"]),
+            (ModelCard { accuracy: Some(0.757), ..ModelCard::default() }.view(), ["plane car bird", "75.7 %"]),
         ] {
             roxmltree::Document::parse(view.content()).unwrap();
             for wanted in wanted {
