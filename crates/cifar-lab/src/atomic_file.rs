@@ -1,13 +1,13 @@
-//! Files that are written whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a file beside `path` and renames it, so that a reader sees the old bytes or the new ones, never half, even
-/// where the process is killed or the power fails meanwhile. Missing folders are made.
+/// Writes a file beside `path` and renames it, so that a reader sees the old bytes or the new ones and never a mixture,
+/// even if the process is killed or the power fails. Makes missing folders.
 ///
 /// # Errors
-/// What the system answers, on a full disk for example; then the old file is still there.
+/// The system's error, for example on a full disk; the old file is then unchanged.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -15,12 +15,12 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     };
     std::fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
-    // A temporary file is readable by its owner only; what it becomes is an ordinary file.
+    // Only its owner may read a temporary file, but it becomes an ordinary one.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // Without it a power cut could leave the new name with the old, or no, bytes.
+    // Without this, a power failure could leave an empty file under the new name.
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

@@ -1,41 +1,43 @@
-//! Calibration: whether a network that says "90 %" is right nine times out of ten.
+//! Calibration: whether a network that is 90 % confident is right nine times out of ten.
 //!
 //! C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: "On Calibration of Modern Neural Networks", ICML 2017
-//! (<https://arxiv.org/abs/1706.04599>). The confidence of a prediction is the probability that the network gives to
-//! the class it says; bins are intervals of equal width, each with its upper end.
+//! (<https://arxiv.org/abs/1706.04599>). A prediction's confidence is the probability of the
+//! predicted class; bins are intervals of equal width that include their upper end.
 
-use notebook_charts::text;
+use notebook_charts::numbers;
 use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, Prediction};
 
-/// More bins than a diagram can show say nothing.
+/// A diagram can't show more.
 const MOST_BINS: usize = 100;
 
-/// The images whose confidence lies in one interval.
+/// The images whose confidence is in one interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConfidenceBin {
-    /// The interval's lower end, in [0, 1]; it does not belong to it.
+    /// The interval's lower end, in [0, 1], exclusive.
     pub from: f64,
-    /// Its upper end, in [0, 1]; it belongs to it.
+    /// Its upper end, in [0, 1], inclusive.
     pub to: f64,
     /// The number of images in it.
     pub images: usize,
-    /// Their mean confidence, in [0, 1]; NaN where there are none.
+    /// Their mean confidence, in [0, 1]; NaN without images.
     pub confidence: f64,
-    /// The share of them that was classified correctly, in [0, 1]; NaN where there are none.
+    /// The share that was classified correctly, in [0, 1]; NaN without images.
     pub accuracy: f64,
 }
 
-/// Confidence and accuracy, bin by bin; [`Evaluation::calibration`] gives it.
+/// Confidence and accuracy, bin by bin; made by [`Evaluation::calibration`].
 ///
 /// ```
 /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
 /// let prediction = |class, probability| Prediction { index: 0, label: 1, predicted: Some(class), probability };
-/// // Both are said with 90 %, and one is right.
-/// let calibration = Calibration::new(&[prediction(1, 0.9), prediction(0, 0.9)], 10)?;
-/// assert!((calibration.expected_error() - 0.4).abs() < 1e-6);
+/// // Both have a confidence of 75 %, and one is right.
+/// let calibration = Calibration::new(&[prediction(1, 0.75), prediction(0, 0.75)], 10)?;
+/// assert_eq!((calibration.mean_confidence(), calibration.accuracy()), (0.75, 0.5));
+/// assert_eq!(calibration.expected_error(), 0.25);
+/// assert_eq!(calibration.bins()[7].images, 2);
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -46,29 +48,22 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Puts `predictions` into `bins` intervals of confidence; Guo et al. take 15.
-    ///
-    /// ```
-    /// use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 1.0 };
-    /// assert_eq!(Calibration::new(&[sure], 4)?.bins()[3].images, 1);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Sorts `predictions` into `bins` intervals of confidence; Guo et al. use 15.
     ///
     /// # Errors
-    /// [`Error::Setting`] for no predictions, for one without a class (it has no confidence), for 0 or more than 100 bins, and
-    /// for a probability outside [0, 1].
+    /// [`Error::Setting`] without predictions, for a prediction without a class, for 0 or more than 100 bins, and for a
+    /// probability outside [0, 1].
     pub fn new(predictions: &[Prediction], bins: usize) -> Result<Self> {
         let wrong = |name, value: String, reason: &str| Err(Error::Setting { name, value, reason: reason.into() });
         if !(1..=MOST_BINS).contains(&bins) {
-            return wrong("bins", bins.to_string(), "there are from 1 to 100");
+            return wrong("bins", bins.to_string(), "it must be from 1 to 100");
         }
         if predictions.is_empty() {
             return wrong("predictions", "0".into(), "a calibration needs at least one");
         }
         let unclassified = predictions.iter().filter(|prediction| prediction.predicted.is_none()).count();
         if unclassified > 0 {
-            let reason = "the network's output for them is NaN or infinite, as after a training that diverged; train again \
+            let reason = "the network's output for them is NaN or infinite, usually because training diverged; train again \
                           with a smaller learning rate, or leave them out";
             return wrong("predictions", format!("{unclassified} of {} without a class", predictions.len()), reason);
         }
@@ -76,9 +71,9 @@ impl Calibration {
         for prediction in predictions {
             let confidence = f64::from(prediction.probability);
             if !(0.0..=1.0).contains(&confidence) {
-                return wrong("probability", confidence.to_string(), "it lies from 0 to 1");
+                return wrong("probability", confidence.to_string(), "it must be from 0 to 1");
             }
-            // An interval holds its upper end, and the first one 0 as well.
+            // An interval includes its upper end, and the first one also 0.
             let bin = ((confidence * bins as f64).ceil() as usize).saturating_sub(1).min(bins - 1);
             let (images, total, right) = &mut sums[bin];
             *images += 1;
@@ -97,13 +92,6 @@ impl Calibration {
     }
 
     /// The bins, from confidence 0 to 1.
-    ///
-    /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// assert_eq!(Calibration::new(&[sure], 10)?.bins()[8].accuracy, 1.0);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn bins(&self) -> &[ConfidenceBin] {
         &self.bins
     }
@@ -119,59 +107,28 @@ impl Calibration {
         filled.map(|bin| bin.images as f64 * value(bin)).sum::<f64>() / self.images() as f64
     }
 
-    /// The expected calibration error (ECE): the distance between confidence and accuracy, in [0, 1], averaged over the
-    /// bins with their numbers of images as weights.
-    ///
-    /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert_eq!(Calibration::new(&[sure], 10)?.expected_error(), 0.25);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The expected calibration error (ECE) in [0, 1]: the distance between confidence and accuracy, averaged over the
+    /// bins, weighted by their number of images.
     pub fn expected_error(&self) -> f64 {
         self.mean(|bin| (bin.accuracy - bin.confidence).abs())
     }
 
     /// The mean confidence of all predictions, in [0, 1]. Above [`Self::accuracy`] the network is overconfident.
-    ///
-    /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert_eq!(Calibration::new(&[sure], 10)?.mean_confidence(), 0.75);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn mean_confidence(&self) -> f64 {
         self.mean(|bin| bin.confidence)
     }
 
-    /// The share of all predictions that is right, in [0, 1].
-    ///
-    /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert_eq!(Calibration::new(&[sure], 10)?.accuracy(), 1.0);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The share of correct predictions, in [0, 1].
     pub fn accuracy(&self) -> f64 {
         self.mean(|bin| bin.accuracy)
     }
 }
 
 impl Evaluation {
-    /// How often the network is right at each confidence, in `bins` intervals.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert!((0.0..=1.0).contains(&evaluation.calibration(15)?.expected_error()));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// How often the network is right at each level of confidence, in `bins` intervals.
     ///
     /// # Errors
-    /// As [`Calibration::new`].
+    /// Those of [`Calibration::new`].
     pub fn calibration(&self, bins: usize) -> Result<Calibration> {
         Ok(Calibration { data: self.data.clone(), ..Calibration::new(self.predictions(), bins)? })
     }
@@ -182,7 +139,7 @@ impl Display for Calibration {
         write!(
             f,
             "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
-            text::grouped(self.images() as u128),
+            numbers::grouped(self.images() as u128),
             100.0 * self.mean_confidence(),
             100.0 * self.accuracy(),
             100.0 * self.expected_error()
@@ -232,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_an_error() {
+    fn impossible_settings_are_errors() {
         let refused =
             |cases: &[(f32, bool)], bins| Calibration::new(&predictions(cases), bins).unwrap_err().to_string();
         assert!(refused(&[], 10).contains("predictions = 0"));
@@ -242,6 +199,6 @@ mod tests {
         assert!(refused(&[(f32::NEG_INFINITY, true)], 10).contains("-inf"));
         let nothing = Prediction { index: 0, label: 1, predicted: None, probability: 0.0 };
         let error = Calibration::new(&[nothing], 15).unwrap_err().to_string();
-        assert!(error.starts_with("predictions = 1 of 1 without a class cannot be: "), "{error}");
+        assert!(error.starts_with("predictions = 1 of 1 without a class is not possible: "), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! How good a network is: accuracy, accuracy per class, confusion matrix, each image's prediction.
+//! How good a network is: accuracy, overall and per class; confusion matrix; the prediction for each image.
 //!
 //! Evaluation runs the network with `train = false`: batch norm then uses its running statistics, as after PyTorch's
 //! `net.eval()`. The original never calls that, so its 77 % was measured with the statistics of each test batch.
@@ -11,36 +11,28 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
 
-/// What the network said of one image.
+/// The network's prediction for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     /// The image's index in the data set.
     pub index: usize,
     /// The true class.
     pub label: usize,
-    /// The class with the largest logit, the first of them on ties; `None` where the output is NaN or infinite, so that
-    /// softmax gives no probabilities. (A logit of −∞ is fine: its class has probability 0.)
+    /// The class with the largest logit, the first on ties; `None` if the output is NaN or infinite, so that softmax gives
+    /// no probabilities. (A logit of −∞ is fine: its class has probability 0.)
     pub predicted: Option<usize>,
-    /// The network's probability (softmax) for the predicted class, in [0, 1]; 0 where there is none.
+    /// The probability (softmax) of the predicted class, in [0, 1]; 0 if there is none.
     pub probability: f32,
 }
 
 impl Prediction {
     /// Whether the true class was predicted.
-    ///
-    /// ```
-    /// use cifar_lab::evaluate::Prediction;
-    /// let said = Prediction { index: 0, label: 3, predicted: Some(3), probability: 0.7 };
-    /// assert!(said.is_right());
-    /// // A network that gives NaN says nothing, and that is wrong.
-    /// assert!(!Prediction { predicted: None, probability: 0.0, ..said }.is_right());
-    /// ```
     pub fn is_right(&self) -> bool {
         self.predicted == Some(self.label)
     }
 }
 
-/// What stands in place of a class where there is none.
+/// Shown in place of a class if there is none.
 pub(crate) const NO_CLASS: &str = "not a number";
 
 /// The result of [`evaluate`].
@@ -53,9 +45,8 @@ pub struct Evaluation {
     took: Duration,
 }
 
-/// Runs `network` in evaluation mode over all of `loader`'s images, without gradients being used and without
-/// changing anything. An image whose output is NaN or infinite counts as wrong; [`Evaluation::not_finite`] says how many
-/// there are.
+/// Runs `network` in evaluation mode over all of `loader`'s images, without gradients. An image whose output is NaN or
+/// infinite counts as wrong; [`Evaluation::not_finite`] counts them.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -65,14 +56,16 @@ pub struct Evaluation {
 /// let data = Cifar10::stand_in(0, 20, 20);
 /// let net = Net::new(&Default::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
 /// let evaluation = evaluate(&net, &DataLoader::new(&data.test, &Device::Cpu))?;
-/// assert_eq!(evaluation.images(), 20);
+/// assert_eq!((evaluation.images(), evaluation.not_finite()), (20, 0));
 /// assert!((0.0..=1.0).contains(&evaluation.accuracy()));
+/// assert_eq!(evaluation.confusion_matrix().counts().len(), 10);
+/// assert!(evaluation.surest_mistakes().iter().all(|mistake| !mistake.is_right()));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
-/// Where an image cannot be read, or the network does not accept a batch; [`Error::Setting`] for a network with
-/// fewer classes than the data set, or a loader without images.
+/// If an image can't be read or the network rejects a batch; [`Error::Setting`] if the network has fewer classes than the
+/// data set, or the loader has no images.
 pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
     let started = Instant::now();
     let class_names = loader.dataset().class_names().to_vec();
@@ -80,14 +73,14 @@ pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluatio
     let mut loss = 0.0;
     for batch in loader.epoch(0) {
         let batch = batch?;
-        // Detached: nothing here needs a gradient, and the graph of each batch is freed at once.
+        // Detached: nothing needs a gradient here, so each batch's graph is freed at once.
         let logits = network.forward_t(&batch.images, false)?.detach().to_dtype(DType::F32)?;
         let classes = logits.dim(D::Minus1)?;
         if classes < class_names.len() {
             return Err(Error::Setting {
                 name: "classes",
                 value: classes.to_string(),
-                reason: format!("the network must tell {} classes apart on this data set", class_names.len()),
+                reason: format!("this data set needs a network with at least {} classes", class_names.len()),
             });
         }
         let images = batch.indices.len();
@@ -101,55 +94,31 @@ pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluatio
         }
     }
     if predictions.is_empty() {
-        return Err(Error::Setting {
-            name: "images",
-            value: "0".into(),
-            reason: "an accuracy needs at least one image".into(),
-        });
+        return Err(Error::Setting { name: "images", value: "0".into(), reason: "there must be at least one".into() });
     }
     loss /= predictions.len() as f64;
     let data = loader.dataset().name().to_string();
     Ok(Evaluation { loss, predictions, class_names, data, took: started.elapsed() })
 }
 
-/// The first of the largest of a row of probabilities, with its index; nothing where one of them is no number.
+/// The largest probability of a row and its index, the first on ties; `None` if one of them is NaN.
 fn largest(row: &[f32]) -> Option<(usize, f32)> {
     let larger = |best: (usize, f32), next: (usize, f32)| if next.1 > best.1 { next } else { best };
     are_numbers(row).then(|| row.iter().copied().enumerate().reduce(larger)).flatten()
 }
 
-/// Whether these are probabilities: softmax makes NaN of a whole row where one of its logits is NaN or +∞, or all are −∞.
+/// Whether these are probabilities: softmax turns a whole row into NaN if a logit is NaN or +∞, or if all are −∞.
 pub(crate) fn are_numbers(probabilities: &[f32]) -> bool {
     probabilities.iter().all(|probability| probability.is_finite())
 }
 
 impl Evaluation {
-    /// Mean cross entropy, in nats; NaN where an output is.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert!(evaluation.loss() > 0.0);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Mean cross entropy, in nats; NaN if an output is.
     pub fn loss(&self) -> f64 {
         self.loss
     }
 
-    /// Share of images classified rightly, in [0, 1].
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// println!("{:.1} %", 100.0 * evaluation.accuracy());
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Share of correctly classified images, in [0, 1].
     pub fn accuracy(&self) -> f64 {
         self.right() as f64 / self.predictions.len() as f64
     }
@@ -158,77 +127,27 @@ impl Evaluation {
         self.predictions.iter().filter(|p| p.is_right()).count()
     }
 
-    /// The number of images whose output is NaN or infinite: nothing was predicted for them, and they count as wrong.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert_eq!(evaluation.not_finite(), 0);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The number of images whose output is NaN or infinite; they have no prediction and count as wrong.
     pub fn not_finite(&self) -> usize {
         self.predictions.iter().filter(|p| p.predicted.is_none()).count()
     }
 
-    /// Number of images.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert_eq!(evaluation.images(), 20);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The number of images.
     pub fn images(&self) -> usize {
         self.predictions.len()
     }
 
     /// Each image's prediction, in the loader's order.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert_eq!(evaluation.predictions()[3].index, 3);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn predictions(&self) -> &[Prediction] {
         &self.predictions
     }
 
-    /// How often each class was taken for each.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert_eq!(evaluation.confusion_matrix().counts().len(), 10);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// How often each class was predicted for each true class.
     pub fn confusion_matrix(&self) -> ConfusionMatrix {
         ConfusionMatrix { data: self.data.clone(), ..ConfusionMatrix::new(&self.predictions, &self.class_names) }
     }
 
-    /// The wrong predictions, those first of which the network was surest; last come those without a class.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::Net};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// let evaluation = evaluate(&net, &loader)?;
-    /// assert!(evaluation.surest_mistakes().iter().all(|p| !p.is_right()));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The wrong predictions, the most confident first, those without a class last.
     pub fn surest_mistakes(&self) -> Vec<Prediction> {
         let wrong = self.predictions.iter().filter(|p| !p.is_right());
         let mut mistakes: Vec<Prediction> = wrong.copied().collect();
@@ -256,7 +175,7 @@ impl Display for Evaluation {
     }
 }
 
-/// How often images of each true class were taken for each class.
+/// How often each class was predicted for the images of each true class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
     counts: Vec<Vec<u64>>,
@@ -267,7 +186,7 @@ pub struct ConfusionMatrix {
 }
 
 impl ConfusionMatrix {
-    /// Counts `predictions`. Labels are below `class_names.len()`; those of other classes are left out.
+    /// Counts `predictions`, except those whose label is not below `class_names.len()`.
     ///
     /// ```
     /// use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
@@ -288,16 +207,8 @@ impl ConfusionMatrix {
         Self { counts, unclassified, class_names: class_names.to_vec(), data: String::new() }
     }
 
-    /// How many images of each true class were taken for none of the classes: the output is NaN or infinite, or the
-    /// network tells more classes apart than the data set has.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let nan = Prediction { index: 0, label: 1, predicted: None, probability: 0.0 };
-    /// let matrix = ConfusionMatrix::new(&[nan], &["cat".into(), "dog".into()]);
-    /// assert_eq!(matrix.unclassified(), [0, 1]);
-    /// assert_eq!(matrix.per_class()[1], ("dog".to_string(), 0.0));
-    /// ```
+    /// For each true class, the images without a predicted class: the output is NaN or infinite, or the network has more
+    /// classes than the data set.
     pub fn unclassified(&self) -> &[u64] {
         &self.unclassified
     }
@@ -308,26 +219,12 @@ impl ConfusionMatrix {
     }
 
     /// The counts: a row for each true class, a column for each predicted one.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert_eq!(matrix.counts()[1], [0, 1]);
-    /// ```
     pub fn counts(&self) -> &[Vec<u64>] {
         &self.counts
     }
 
-    /// Each class with the share of its images that were classified rightly (its recall), in [0, 1]; NaN for a class
+    /// Each class with its recall, the share of its images that were classified correctly, in [0, 1]; NaN for a class
     /// without images.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert_eq!(matrix.per_class()[1], ("dog".to_string(), 1.0));
-    /// ```
     pub fn per_class(&self) -> Vec<(String, f64)> {
         let recall = |(class, row): (usize, &Vec<u64>)| {
             let share = row[class] as f64 / self.images(class) as f64;
@@ -343,7 +240,7 @@ mod tests {
     use crate::dataset::{Cifar10, Dataset};
     use candle_core::{Device, Tensor};
 
-    /// Always says class `.0`, as surely as `.1` tells.
+    /// Always predicts class `.0`, with the logit `.1`.
     struct Always(usize, f32);
 
     impl ModuleT for Always {
@@ -358,7 +255,7 @@ mod tests {
     fn figures_are_those_of_the_definition() -> Result<()> {
         let data = Cifar10::stand_in(0, 10, 64).test;
         let of_class = |class| data.class_counts()[class] as f64 / data.len() as f64;
-        // A batch size that does not divide 64: the last, smaller batch must not weigh more.
+        // 10 does not divide 64: the smaller last batch must not weigh more.
         let loader = DataLoader::new(&data, &Device::Cpu).batch_size(10);
         let evaluation = evaluate(&Always(3, 2.0), &loader)?;
         assert_eq!(evaluation.images(), 64);
@@ -395,7 +292,7 @@ mod tests {
         assert_eq!(order, [2, 0, 3]);
     }
 
-    /// Says these rows, one after the other, whatever the images are.
+    /// Outputs these rows one after the other, whatever the images are.
     struct Rows(Vec<[f32; 10]>, std::cell::Cell<usize>);
 
     impl ModuleT for Rows {
@@ -416,14 +313,14 @@ mod tests {
         Ok((data, evaluation))
     }
 
-    /// A row of zeros but for `value`, `shift` classes after the true one.
+    /// A row of zeros except for `value`, `shift` classes after the true one.
     fn row(label: usize, shift: usize, value: f32) -> [f32; 10] {
         let mut row = [0.0; 10];
         row[(label + shift) % 10] = value;
         row
     }
 
-    /// Rows that softmax makes NaN of, wherever in them the trouble is.
+    /// Rows that softmax turns into NaN, whichever value is the cause.
     const NO_NUMBERS: [fn(usize) -> [f32; 10]; 6] = [
         |label| row(label, 0, f32::NAN),
         |label| row(label, 1, f32::NAN),
@@ -446,7 +343,7 @@ mod tests {
         let line = evaluation.to_string();
         assert!(line.contains("8 test images: 12.50 %  (loss NaN; "), "{line}");
         assert!(line.ends_with("; 6 of 8 outputs are not numbers (NaN or infinite): counted as wrong"), "{line}");
-        // The wrong one first: of the others the network was sure of nothing.
+        // The wrong prediction comes before those without a class.
         let mistakes = evaluation.surest_mistakes();
         assert_eq!((mistakes.len(), mistakes[0].index), (7, 7));
 
@@ -462,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_of_numbers_says_nothing_of_them_and_one_is_one() -> Result<()> {
+    fn finite_outputs_are_not_mentioned_and_one_that_is_not_is_singular() -> Result<()> {
         let (_, all) = evaluation(&[|label| row(label, 0, 1.0)])?;
         assert!(!all.to_string().contains("number"), "{all}");
         let (_, one) = evaluation(&[|label| row(label, 0, 1.0), |_| [f32::NAN; 10]])?;
@@ -488,9 +385,9 @@ mod tests {
         Ok(())
     }
 
-    /// As a training that diverged leaves it, wherever the NaN is.
+    /// As after training that diverged, wherever the NaN is.
     #[test]
-    fn nan_in_any_layer_of_a_network_is_told() -> Result<()> {
+    fn nan_in_any_layer_of_a_network_is_reported() -> Result<()> {
         use crate::model::{Net, NetConfig, TestTimeFlip};
         use candle_cnn::parameters::Parameters;
         let data = Cifar10::stand_in(0, 10, 12).test;

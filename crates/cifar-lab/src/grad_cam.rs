@@ -1,9 +1,9 @@
 //! Where a network looks: Grad-CAM.
 //!
 //! R. R. Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017
-//! (<https://arxiv.org/abs/1610.02391>). With the feature maps A of a convolution and the logit y of a class, the weight
-//! of map k is α = the mean over all places of ∂y/∂A, and the class's map is ReLU(Σ α A): bright where what was found
-//! there speaks for the class.
+//! (<https://arxiv.org/abs/1610.02391>). With a convolution's feature maps A and a class's logit y, the weight α of a
+//! feature map is the mean of ∂y/∂A over all positions, and the class's map is ReLU(Σ α A): bright where the features speak
+//! for the class.
 
 use candle_cnn::trace::{self, LayerCall};
 use candle_core::{D, DType, Tensor};
@@ -11,18 +11,18 @@ use candle_nn::ModuleT;
 
 use crate::error::{Error, Result};
 
-/// Maps of what speaks for a class, one for each image; [`grad_cam`] makes them.
+/// For each image, a map of what speaks for a class; made by [`grad_cam`].
 #[derive(Clone, Debug)]
 pub struct GradCam {
     maps: Tensor,
     pub(crate) layer: String,
 }
 
-/// The Grad-CAM maps of `images` `[N, C, H, W]`, normalised as in training: where the feature maps of `layer` speak for
-/// the class that `classes` names for each image. `network` runs in evaluation mode.
+/// The Grad-CAM maps of `images` `[N, C, H, W]` (normalized as in training): where the feature maps of `layer` speak for
+/// each image's class in `classes`. `network` runs in evaluation mode.
 ///
-/// The feature maps are what comes out of `layer` after the batch norm and the ReLU that directly follow it. Any network
-/// built from candle-cnn's layers will do, a learner's own in a cell too.
+/// The feature maps are `layer`'s output after the batch norm and ReLU that directly follow it. Works with any network
+/// built from candle-cnn's layers, including one defined in a notebook's cell.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -37,33 +37,33 @@ pub struct GradCam {
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] where `network` has no layer of that name that gives feature maps `[N, C, H, W]` (the message
-/// lists those that do), for another number of classes than images, and for a class that the network does not tell;
-/// [`Error::NotFinite`] where a class's logit or its map is NaN or infinite.
+/// [`Error::Setting`] if no layer of that name gives feature maps `[N, C, H, W]` (the message lists those that do), if the
+/// numbers of classes and images differ, and for a class that the network doesn't have; [`Error::NotFinite`] if a class's
+/// logit or map is NaN or infinite.
 pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     let (logits, calls) = trace::record(|| network.forward_t(images, false));
     let (count, told) = logits?.dims2()?;
     if classes.len() != count {
-        let reason = format!("there must be one for each of the {count} images");
+        let reason = format!("each of the {count} images needs one");
         return Err(Error::Setting { name: "the number of classes", value: classes.len().to_string(), reason });
     }
     if let Some(class) = classes.iter().find(|&&class| class >= told) {
-        let reason = format!("the network tells {told} classes apart, counted from 0");
+        let reason = format!("the network has {told} classes, numbered from 0");
         return Err(Error::Setting { name: "class", value: class.to_string(), reason });
     }
     let no_maps = || {
         let mut names: Vec<&str> =
             calls.iter().filter(|call| gives_maps(call)).map(|call| call.name.as_str()).collect();
         names.dedup();
-        let reason = format!("these layers give feature maps that the logits depend on: {}", names.join(", "));
+        let reason = format!("the layers with feature maps that the logits depend on are {}", names.join(", "));
         Error::Setting { name: "layer", value: format!("{layer:?}"), reason }
     };
-    // Of a layer that is used twice, the use that is nearer to the logits.
+    // If a layer is used twice, the use closer to the logits.
     let first = calls.iter().rposition(|call| gives_maps(call) && call.name == layer).ok_or_else(no_maps)?;
     let place = end_of_block(&calls, first);
     let (logits, calls) = trace::record_cut_after(place, || network.forward_t(images, false));
     let logits = logits?;
-    // In evaluation mode the images do not touch each other, so one backward pass serves all.
+    // In evaluation mode the images are independent, so one backward pass serves them all.
     let chosen: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let chosen = Tensor::from_vec(chosen, (count, 1), logits.device())?;
     let chosen = logits.gather(&chosen, 1)?;
@@ -73,13 +73,13 @@ pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &
     let gradient = gradients.get(maps).ok_or_else(no_maps)?;
     let weights = gradient.mean_keepdim(D::Minus1)?.mean_keepdim(D::Minus2)?;
     let maps = maps.detach().broadcast_mul(&weights.detach())?.sum(1)?;
-    // candle's `relu` makes 0 of NaN, as if nothing spoke for the class.
+    // candle's `relu` turns NaN into 0, as if nothing spoke for the class.
     check(&maps, |image| format!("the map of image {image}"))?;
     let maps = maps.relu()?;
     Ok(GradCam { maps, layer: layer.to_string() })
 }
 
-/// Refuses values `[N, …]` that are no numbers; `what` says what an image's are.
+/// Rejects values `[N, …]` that are not finite; `what` names an image's values.
 fn check(values: &Tensor, what: impl Fn(usize) -> String) -> Result<()> {
     let rows = values.detach().to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
     let found = |(image, row): (usize, &Vec<f32>)| Some((image, *row.iter().find(|value| !value.is_finite())?));
@@ -93,7 +93,7 @@ fn gives_maps(call: &LayerCall) -> bool {
     !call.name.is_empty() && call.output.rank() == 4
 }
 
-/// The last of the batch norm and ReLU that directly follow call `first`.
+/// The last call of the batch norm and ReLU that directly follow call `first`.
 fn end_of_block(calls: &[LayerCall], first: usize) -> usize {
     let mut last = first;
     while let Some(next) = calls.get(last + 1) {
@@ -107,17 +107,8 @@ fn end_of_block(calls: &[LayerCall], first: usize) -> usize {
 }
 
 impl GradCam {
-    /// The maps, `[N, h, w]` with the size of the layer's feature maps; all values are at least 0, and zero means that
-    /// nothing there speaks for the class.
-    ///
-    /// ```
-    /// # use cifar_lab::{grad_cam::grad_cam, model::Net};
-    /// # use candle_core::{DType, Device, Tensor};
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
-    /// assert_eq!(grad_cam(&net, &images, "conv4", &[0])?.maps().dims(), [1, 4, 4]);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The maps, `[N, h, w]`, of the same size as the layer's feature maps. Values are at least 0; 0 means that nothing
+    /// there speaks for the class.
     pub fn maps(&self) -> &Tensor {
         &self.maps
     }
@@ -131,7 +122,7 @@ mod tests {
     use candle_cnn::parameters::Parameters;
     use candle_core::{Device, Result as CandleResult};
 
-    /// A network as a learner writes it.
+    /// A network as a learner would write it.
     struct Small {
         conv: Conv2d,
         bn: BatchNorm2d,
@@ -229,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_explained() -> Result<()> {
+    fn impossible_requests_are_explained() -> Result<()> {
         let network = Small::new(&Parameters::new(0))?;
         let images = Tensor::zeros((2, 3, 5, 4), DType::F32, &Device::Cpu)?;
         let refused =
             |layer: &str, classes: &[usize]| grad_cam(&network, &images, layer, classes).unwrap_err().to_string();
         assert!(refused("conv9", &[0, 0]).contains("conv1, bn1"), "{}", refused("conv9", &[0, 0]));
-        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" cannot be"));
+        assert!(refused("fc1", &[0, 0]).contains("layer = \"fc1\" is not possible"));
         assert!(refused("conv1", &[0]).contains("each of the 2 images"));
-        assert!(refused("conv1", &[0, 5]).contains("tells 5 classes"));
+        assert!(refused("conv1", &[0, 5]).contains("has 5 classes"));
         Ok(())
     }
 
     #[test]
-    fn what_is_no_number_is_no_map() -> Result<()> {
+    fn values_that_are_not_finite_give_no_map() -> Result<()> {
         let parameters = Parameters::new(0);
         let network = Small::new(&parameters)?;
         let mut pixels = vec![0.5f32; 2 * 3 * 5 * 4];

@@ -1,4 +1,4 @@
-//! Batches: shuffled, changed, normalized, prepared on a background thread while the model computes.
+//! Batches: shuffled, augmented, normalized, and prepared on a background thread while the network computes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,41 +16,41 @@ use crate::transform::{Augment, Normalize, to_unit};
 
 /// The original's batch size.
 const BATCH_SIZE: usize = 32;
-/// One batch in the making and two ready: enough to smooth out a slow one, and memory for three batches only.
+/// Two batches ready and one in preparation: enough to smooth out a slow one, with memory for three.
 const PREFETCH: usize = 2;
 
-/// A batch of pictures on the training device.
+/// A batch of images on the training device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The pictures, f32 [B, C, H, W]: normalized if the loader normalizes, else in [0, 1].
+    /// The images, f32 [B, C, H, W], normalized if the loader normalizes, else in [0, 1].
     pub images: Tensor,
-    /// The numbers of their classes, u32 `[B]`.
+    /// Their classes, u32 `[B]`.
     pub labels: Tensor,
-    /// Their numbers in the data set.
+    /// Their indices in the data set.
     pub indices: Vec<usize>,
 }
 
 /// A [`DataLoader`]'s settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderConfig {
-    /// The number of images in a batch; the last of an epoch may have fewer.
+    /// The number of images in a batch; an epoch's last batch may have fewer.
     pub batch_size: usize,
-    /// Whether each epoch has another order.
+    /// Whether each epoch is shuffled anew.
     pub shuffle: bool,
     /// The seed of the order and of the random changes.
     pub seed: u64,
-    /// Whether the last batch of an epoch is left out when it is not full.
+    /// Whether an epoch's last batch is left out if it is not full.
     pub drop_last: bool,
-    /// How the images are normalized, if they are.
+    /// The normalization, if there is one.
     pub normalize: Option<Normalize>,
     /// The random changes of each image, in this order.
     pub augment: Vec<Augment>,
-    /// The number of batches that a background thread keeps ready; with 0 each is prepared when it is asked for.
+    /// How many batches a background thread keeps ready; 0 prepares each on request, without a thread.
     pub prefetch: usize,
 }
 
 impl Default for LoaderConfig {
-    /// Batches of 32 in the order of the data set, values in [0, 1], two batches ahead.
+    /// Batches of 32, in the data set's order, with values in [0, 1]; two of them kept ready.
     fn default() -> Self {
         Self {
             batch_size: BATCH_SIZE,
@@ -64,14 +64,14 @@ impl Default for LoaderConfig {
     }
 }
 
-/// Gives the images of a data set in batches, epoch after epoch.
+/// Serves the images of a data set in batches, epoch after epoch.
 ///
-/// On an NVIDIA GPU the images are put into its memory once, as bytes, and batches are made there, with the values that
-/// the CPU gives. Where they would take more than a quarter of its free memory, batches are brought there one by one.
+/// On an NVIDIA GPU the images are copied into its memory once, as bytes, and batches are made there, with the same
+/// values as on the CPU. If they would take more than a quarter of its free memory, batches are copied one by one.
 ///
-/// A loader is a [`LoaderConfig`] and a shared handle on the data: cheap to clone, and each epoch is an iterator of its
-/// own. Each of its settings has a method that gives a loader with that setting changed, and leaves the old one as it is.
-/// The same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+/// A loader holds a [`LoaderConfig`] and a shared handle on the data: it is cheap to clone, and each epoch is an iterator
+/// of its own. Each setting has a method that returns a changed loader and leaves the original as it is. The same seed
+/// gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -94,7 +94,7 @@ impl Default for LoaderConfig {
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "its methods return a changed loader and leave the old one as it is"]
+#[must_use = "its methods return a changed loader and leave the original as it is"]
 pub struct DataLoader {
     dataset: Dataset,
     device: Device,
@@ -113,22 +113,22 @@ impl DataLoader {
         changed
     }
 
-    /// The number of images in a batch; the last of an epoch may have fewer.
+    /// Sets the number of images in a batch; an epoch's last batch may have fewer.
     pub fn batch_size(&self, batch_size: usize) -> Self {
         self.with(|config| config.batch_size = batch_size)
     }
 
-    /// Another order in each epoch, from this seed, which the random changes use too.
+    /// Shuffles each epoch anew, from this seed, which the random changes use too.
     pub fn shuffle(&self, seed: u64) -> Self {
         self.seed(seed).with(|config| config.shuffle = true)
     }
 
-    /// The seed of the random changes (and of the order, if it is shuffled).
+    /// Sets the seed of the random changes (and of the order, if shuffled); 0 by default.
     pub fn seed(&self, seed: u64) -> Self {
         self.with(|config| config.seed = seed)
     }
 
-    /// Whether to leave out the last batch of an epoch when it is not full.
+    /// Sets whether to leave out an epoch's last batch if it is not full.
     pub fn drop_last(&self, drop_last: bool) -> Self {
         self.with(|config| config.drop_last = drop_last)
     }
@@ -138,23 +138,23 @@ impl DataLoader {
         self.with(|config| config.normalize = Some(normalize.clone()))
     }
 
-    /// Adds a random change of each image: a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
-    /// [`RandomCrop`](crate::transform::RandomCrop). Changes happen in the order in which they were added.
+    /// Adds a random change of each image, a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
+    /// [`RandomCrop`](crate::transform::RandomCrop); changes apply in the order in which they are added.
     pub fn augment(&self, augment: impl Into<Augment>) -> Self {
         self.with(|config| config.augment.push(augment.into()))
     }
 
-    /// So many batches are kept ready by a background thread; with 0 each is prepared when it is asked for.
+    /// Sets how many batches a background thread keeps ready; 0 prepares each on request, without a thread.
     pub fn prefetch(&self, prefetch: usize) -> Self {
         self.with(|config| config.prefetch = prefetch)
     }
 
-    /// Its settings.
+    /// The settings.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
     }
 
-    /// The batches of an epoch; 0 with the batch size 0, which [`check`](Self::check) names as an error.
+    /// The number of batches in an epoch; 0 for batch size 0, which [`check`](Self::check) reports as an error.
     pub fn len(&self) -> usize {
         match (self.config.batch_size, self.config.drop_last) {
             (0, _) => 0,
@@ -178,10 +178,10 @@ impl DataLoader {
         &self.device
     }
 
-    /// Whether the settings make sense. An epoch begins with this, and gives the error as its only item.
+    /// Checks the settings. An epoch checks them first, and yields an error as its only item.
     ///
     /// # Errors
-    /// When the batch size is 0, or normalizing or a random change does not fit the pictures.
+    /// If the batch size is 0, or the normalization or a random change doesn't fit the images.
     pub fn check(&self) -> Result<()> {
         if self.config.batch_size == 0 {
             return Err(DatasetError::BatchSize);
@@ -196,18 +196,18 @@ impl DataLoader {
     /// The first batch of the first epoch, to look at or to try a network on.
     ///
     /// # Errors
-    /// As [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] where an epoch has no batch.
+    /// Like [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] if an epoch has no batch.
     pub fn first_batch(&self) -> Result<Batch> {
         let too_few = DatasetError::Count { asked: self.config.batch_size, length: self.dataset.len() };
         self.epoch(0).next().unwrap_or(Err(too_few))
     }
 
-    /// The batches of one epoch, counted from 0: it decides the order and the random changes.
+    /// The batches of one epoch. Its number, from 0, decides the order and the random changes.
     pub fn epoch(&self, epoch: usize) -> Epoch {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of one epoch from batch `first_batch` on, the same as in the whole epoch: to go on after a stop.
+    /// The batches of one epoch from `first_batch` on, the same as in the whole epoch: to resume after a stop.
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
         let batches = self.len();
         let checked = self.check().and_then(|()| match first_batch > batches {
@@ -244,14 +244,14 @@ impl DataLoader {
 }
 
 impl DataLoader {
-    /// The data set's pictures on a GPU, where batches are then made of them; `None` for the CPU, for a set too large, and
-    /// for changes that [`Augment::place`] can't put together.
+    /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
+    /// changes that [`Augment::place`] can't combine.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
         let serves = self.device.is_cuda() && self.config.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
     }
 
-    /// For each channel, what each byte becomes.
+    /// The value of each byte in each channel.
     fn tables(&self) -> Vec<[f32; 256]> {
         let channels = self.dataset.image_shape().0;
         match &self.config.normalize {
@@ -278,7 +278,7 @@ impl fmt::Debug for DataLoader {
     }
 }
 
-/// What a batch is made of before it is tensors.
+/// A batch before it becomes tensors.
 struct Raw {
     pixels: Pixels,
     labels: Vec<u32>,
@@ -286,13 +286,13 @@ struct Raw {
 }
 
 enum Pixels {
-    /// Values as the network gets them: for the CPU they are made along with the gathering.
+    /// Values as the network gets them: for the CPU they are computed while gathering.
     Values(Vec<f32>),
-    /// Bytes: to another device they go as such, a quarter of the transfer.
+    /// Bytes: another device gets these, for a quarter of the transfer.
     Bytes(Vec<u8>),
 }
 
-/// All that is needed to prepare an epoch's batches, without the loader.
+/// Everything needed to prepare an epoch's batches, without the loader.
 struct Preparation {
     dataset: Dataset,
     order: Vec<usize>,
@@ -301,7 +301,7 @@ struct Preparation {
     augment: Arc<[Augment]>,
     seed: u64,
     epoch: u64,
-    /// For the CPU: what each byte becomes, for each channel.
+    /// For the CPU: the value of each byte in each channel.
     tables: Option<Vec<[f32; 256]>>,
 }
 
@@ -350,7 +350,7 @@ impl Preparation {
         Ok(Raw { pixels, labels, indices })
     }
 
-    /// Hands on the bytes of each of these pictures, [C, H, W], randomly changed as this epoch changes them.
+    /// Passes the bytes [C, H, W] of each of these images to `take`, with this epoch's random changes.
     fn each_picture(&self, indices: &[usize], mut take: impl FnMut(&[u8])) -> Result<()> {
         let mut changed = vec![0; self.dataset.image_length()];
         for &index in indices {
@@ -370,18 +370,18 @@ impl Preparation {
     }
 }
 
-/// An epoch out of pictures that lie on the device: what was drawn for it is brought there at once, and each batch is then
-/// one launch.
+/// An epoch of images that are on the device: its random draws are copied there once, and each batch is then one
+/// launch.
 struct Stored {
     pictures: Tensor,
-    /// From the first batch on: where each sample comes from, i64 [n, 4]; its label, u32 `[n]`; its number in the set.
+    /// For each sample from the first batch on: its place, i64 [n, 4]; its label, u32 `[n]`; its index in the set.
     places: Tensor,
     labels: Tensor,
     indices: Vec<usize>,
-    /// What each byte becomes, f32 [C, 256].
+    /// The value of each byte, f32 [C, 256].
     table: Tensor,
     batch_size: usize,
-    /// Samples given so far.
+    /// Samples served so far.
     given: usize,
 }
 
@@ -421,18 +421,18 @@ impl Stored {
     }
 }
 
-/// A thread at work, and what it has ready.
+/// A thread at work, and the batches it has ready.
 struct Running {
     batches: Option<Receiver<Result<Raw>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts preparing the batches from `first` on; the thread ends with the last, or when no one receives any more.
+/// Starts preparing the batches from `first` on. The thread ends with the last one, or when nobody receives any more.
 fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
     let (sender, receiver) = sync_channel(prefetch);
     let work = move || {
         for batch in first..preparation.batches {
-            // The training that waits for this batch is to hear why it does not come.
+            // The training that waits for this batch must learn why it doesn't come.
             let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
                 let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
                 let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -445,16 +445,16 @@ fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Runn
         }
     };
     let thread = thread::Builder::new().name("batches".into()).spawn(work);
-    let thread = thread.map_err(|error| DatasetError::Thread(format!("could not be started: {error}")))?;
+    let thread = thread.map_err(|error| DatasetError::Thread(format!("couldn't start: {error}")))?;
     Ok(Running { batches: Some(receiver), thread: Some(thread) })
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First the receiver, so that the thread finds no one to send to, then wait for it: at most one batch's time.
+        // Without a receiver the thread stops; this waits for one batch at most.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // Its panics were caught and handed over as errors.
+            // Its panics were caught and passed on as errors.
             let _ = thread.join();
         }
     }
@@ -467,22 +467,20 @@ enum State {
     Failed(Option<DatasetError>),
 }
 
-/// The batches of one epoch, in order; dropped early, it stops the thread that prepares them.
-///
-/// After an error it is at its end.
+/// The batches of one epoch, in order. An error ends it; dropping it stops the thread that prepares the batches.
 pub struct Epoch {
     device: Device,
-    /// Of a picture: (channels, height, width).
+    /// An image's shape: (channels, height, width).
     shape: (usize, usize, usize),
-    /// What is left to be done on the device.
+    /// The normalization, if the device still has to do it.
     normalize: Option<Normalize>,
     remaining: usize,
     state: State,
 }
 
 impl Epoch {
-    /// Brings a batch to the device. In the thread that asks for it: candle's CUDA work belongs to the stream of the
-    /// thread that started it.
+    /// Copies a batch to the device, on the thread that asks for it: candle's CUDA work belongs to the stream of the thread
+    /// that started it.
     fn finish(&self, raw: Raw) -> Result<Batch> {
         let count = raw.indices.len();
         let (channels, height, width) = self.shape;

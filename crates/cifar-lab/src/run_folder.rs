@@ -7,10 +7,9 @@ use crate::paths::folder_of_the_run;
 
 pub use crate::paths::{runs_folder, show_path};
 
-/// A new folder for a training called `name`, below `runs/` at the repository's root, with the time in UTC:
-/// `runs/20261124-101500-name`. Under `cargo lab run` it is a folder `name` beside the executed copy of the notebook.
-/// Where there is one of that name already, from a second before or from another notebook, a number follows: no two
-/// trainings write into one folder.
+/// Makes a new folder for a training called `name`: `runs/20261124-101500-name` in the repository (the time is UTC), or
+/// under `cargo lab run` the folder `name` beside the executed copy of the notebook. If the name is taken, a number is
+/// added, so no two trainings write into one folder.
 ///
 /// ```
 /// # let temporary = tempfile::tempdir().unwrap();
@@ -21,14 +20,14 @@ pub use crate::paths::{runs_folder, show_path};
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] for a name that is no plain file name, [`Error::File`] where the folder cannot be made.
+/// [`Error::Setting`] if `name` is not a plain file name, [`Error::File`] if the folder can't be made.
 pub fn run_folder(name: &str) -> Result<PathBuf> {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
     if !plain {
         return Err(Error::Setting {
             name: "name",
             value: format!("{name:?}"),
-            reason: "letters, digits, spaces, - and _ make a folder's name".into(),
+            reason: "a folder's name consists of letters, digits, spaces, - and _".into(),
         });
     }
     match folder_of_the_run() {
@@ -40,7 +39,7 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Makes a folder that was not there before: `name`, or `name-2` and so on.
+/// Makes a folder that did not exist before: `name`, or `name-2` and so on.
 fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();

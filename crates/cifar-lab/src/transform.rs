@@ -1,7 +1,7 @@
-//! What happens to pictures on their way into a batch: normalising, random flips and crops.
+//! How images change on their way into a batch: random flips and crops, normalization.
 //!
-//! Flips and crops work on the bytes of one picture, before normalising, as torchvision's do on its pictures; a crop's
-//! padding is black. Their random numbers come from (seed, epoch, sample), so no order of calls changes them.
+//! As in torchvision, flips and crops come before normalization, and a crop's padding is black. Their random numbers
+//! depend on (seed, epoch, sample) alone, so the order of calls doesn't matter.
 
 use candle_cnn::ops::Placement;
 use candle_cnn::random::stream;
@@ -11,23 +11,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{ChannelStatistics, DatasetError, Result};
 
-/// Normalises each channel: (x − mean) / std for x in [0, 1], as torchvision's Normalize after ToTensor.
+/// Normalizes each channel: (x − mean) / std for x in [0, 1], like torchvision's Normalize after ToTensor.
 ///
-/// The default is the original notebook's: mean 0.5 and standard deviation 0.5 in each of three channels, which takes
+/// The default is the original notebook's: mean 0.5 and standard deviation 0.5 in each of three channels, which maps
 /// [0, 1] to [-1, 1].
 ///
 /// ```
+/// use candle_core::{DType, Device, Tensor};
 /// use cifar_lab::transform::Normalize;
 ///
-/// let normalize = Normalize { mean: vec![0.49, 0.48, 0.45], std: vec![0.25, 0.24, 0.26] };
-/// assert!(normalize.check(3).is_ok());
-/// assert_eq!(Normalize::default().mean, [0.5; 3]);
+/// let black = Tensor::zeros((1, 3, 2, 2), DType::F32, &Device::Cpu)?;
+/// let normalized = Normalize::default().apply(&black)?;
+/// assert_eq!(normalized.flatten_all()?.to_vec1::<f32>()?, [-1.0; 12]);
+/// assert!(Normalize { mean: vec![0.5], std: vec![0.25] }.check(3).is_err());
+/// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalize {
-    /// What is subtracted from each channel, in units of [0, 1].
+    /// Subtracted from each channel's values in [0, 1].
     pub mean: Vec<f32>,
-    /// What each channel is then divided by.
+    /// Each channel is then divided by it.
     pub std: Vec<f32>,
 }
 
@@ -44,11 +47,11 @@ impl From<ChannelStatistics> for Normalize {
 }
 
 impl Normalize {
-    /// Whether this fits pictures of so many channels.
+    /// Checks that this fits images with `channels` channels.
     ///
     /// # Errors
-    /// When there is not one mean and one standard deviation a channel, or one of them is not finite, or a standard
-    /// deviation is 0 or less.
+    /// If there isn't one mean and one standard deviation per channel, if one of them is not finite, or if a standard
+    /// deviation is not above 0.
     pub fn check(&self, channels: usize) -> Result<()> {
         let (means, stds) = (self.mean.len(), self.std.len());
         if means != channels || stds != channels {
@@ -61,28 +64,16 @@ impl Normalize {
         }
     }
 
-    /// Normalises a batch [B, C, H, W] of f32 in [0, 1], on the device where it lies.
+    /// Normalizes a batch [B, C, H, W] of f32 in [0, 1], on its device.
     ///
     /// # Errors
-    /// When the channels don't fit, or the device fails.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::{Device, Tensor};
-    /// use cifar_lab::transform::Normalize;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let black = Tensor::zeros((1, 3, 2, 2), cifar_lab::candle_core::DType::F32, &Device::Cpu)?;
-    /// let normal = Normalize::default().apply(&black)?;
-    /// assert_eq!(normal.flatten_all()?.to_vec1::<f32>()?, [-1.0; 12]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the number of channels doesn't fit, or the device fails.
     pub fn apply(&self, images: &Tensor) -> Result<Tensor> {
         let (mean, std) = self.tensors(images)?;
         Ok(images.broadcast_sub(&mean)?.broadcast_div(&std)?)
     }
 
-    /// Undoes [`apply`](Self::apply), for showing a batch: x · std + mean.
+    /// Undoes [`apply`](Self::apply), to show a batch: x · std + mean.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -99,13 +90,13 @@ impl Normalize {
         Ok((tensor(&self.mean)?.to_dtype(images.dtype())?, tensor(&self.std)?.to_dtype(images.dtype())?))
     }
 
-    /// For each channel, what each byte becomes: (byte / 255 − mean) / std, rounded as the tensor operations round.
+    /// The value of each byte in each channel: (byte / 255 − mean) / std, rounded as the tensor operations round.
     pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
         let table = |(mean, std)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
         self.mean.iter().zip(&self.std).map(table).collect()
     }
 
-    /// What [`tables`](Self::tables) does, on a batch of bytes [B, C, H, W] on the device where it lies.
+    /// The same as [`tables`](Self::tables), for a batch of bytes [B, C, H, W] on its device.
     pub(crate) fn apply_to_bytes(&self, images: &Tensor) -> Result<Tensor> {
         self.apply(&to_unit(images)?)
     }
@@ -116,13 +107,7 @@ pub(crate) fn to_unit(images: &Tensor) -> Result<Tensor> {
     Ok((images.to_dtype(DType::F32)? / 255.0)?)
 }
 
-/// Mirrors a picture left to right with probability `p`.
-///
-/// ```
-/// use cifar_lab::transform::RandomHorizontalFlip;
-///
-/// assert_eq!(RandomHorizontalFlip::default().p, 0.5);
-/// ```
+/// Mirrors an image left to right with probability `p`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomHorizontalFlip {
     /// The probability, from 0 to 1.
@@ -130,47 +115,33 @@ pub struct RandomHorizontalFlip {
 }
 
 impl Default for RandomHorizontalFlip {
-    /// Half of the pictures, as in torchvision.
+    /// Half of the images, as in torchvision.
     fn default() -> Self {
         Self { p: 0.5 }
     }
 }
 
-/// Pads a picture with black on all sides and cuts a picture of the old size out of it, anywhere.
-///
-/// ```
-/// use cifar_lab::transform::RandomCrop;
-///
-/// assert_eq!(RandomCrop::default().padding, 4);
-/// ```
+/// Pads an image with black on all sides and cuts a random part of the original size out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RandomCrop {
-    /// The width of the border in pixels; less than a side of the picture.
+    /// The width of the border in pixels; less than a side of the image.
     pub padding: usize,
 }
 
 impl Default for RandomCrop {
-    /// By 4 pixels: what is usual for CIFAR-10 since He et al., "Deep Residual Learning", 2015, section 4.2.
+    /// 4 pixels, the usual choice for CIFAR-10 since He et al., "Deep Residual Learning", 2015, section 4.2.
     fn default() -> Self {
         Self { padding: 4 }
     }
 }
 
-/// A random change of a picture, drawn anew in each epoch.
-///
-/// ```
-/// use cifar_lab::transform::{Augment, RandomCrop};
-///
-/// let augment: Augment = RandomCrop { padding: 4 }.into();
-/// assert!(augment.check((3, 32, 32)).is_ok());
-/// assert!(augment.check((1, 4, 4)).is_err());
-/// ```
+/// A random change of an image, drawn anew in each epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Augment {
-    /// Left to right.
+    /// Mirrored left to right.
     Flip(RandomHorizontalFlip),
-    /// Moved by some pixels.
+    /// Moved by a few pixels.
     Crop(RandomCrop),
 }
 
@@ -187,10 +158,10 @@ impl From<RandomCrop> for Augment {
 }
 
 impl Augment {
-    /// Whether this makes sense for pictures of this shape (channels, height, width).
+    /// Checks that this fits images of this shape (channels, height, width).
     ///
     /// # Errors
-    /// When a probability is not in [0, 1], or a padding is as wide as the picture.
+    /// If a probability is not in [0, 1], or a padding is as large as a side of the image.
     pub fn check(&self, (_, height, width): (usize, usize, usize)) -> Result<()> {
         match *self {
             Self::Flip(RandomHorizontalFlip { p }) if !(0.0..=1.0).contains(&p) => Err(DatasetError::Probability(p)),
@@ -201,7 +172,7 @@ impl Augment {
         }
     }
 
-    /// What it does, in a few words.
+    /// The change in a few words.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Flip(flip) => format!("flipped with probability {}", flip.p),
@@ -209,7 +180,7 @@ impl Augment {
         }
     }
 
-    /// What it does to one picture. `key` is (epoch, sample, place among the loader's changes).
+    /// Draws the change of one image. `key` is (epoch, sample, place among the loader's changes).
     fn draw(&self, seed: u64, key: [u64; 3]) -> Change {
         match *self {
             Self::Flip(RandomHorizontalFlip { p }) => {
@@ -227,7 +198,7 @@ impl Augment {
         }
     }
 
-    /// Changes one picture [C, H, W] in place, as [`Self::draw`] says.
+    /// Changes one image [C, H, W] in place, as drawn by [`Self::draw`].
     pub(crate) fn apply(&self, picture: &mut [u8], shape: (usize, usize, usize), seed: u64, key: [u64; 3]) {
         match self.draw(seed, key) {
             Change::Nothing => {}
@@ -236,8 +207,8 @@ impl Augment {
         }
     }
 
-    /// The same change of where a picture is read, which is exact as long as it is moved only once: a second move would
-    /// bring back what the first has cut off.
+    /// The same change, of the place from which an image is read. Exact if the image is moved only once: a second move
+    /// would bring back what the first one cut off.
     pub(crate) fn place(&self, placement: Placement, seed: u64, key: [u64; 3]) -> Placement {
         match self.draw(seed, key) {
             Change::Nothing => placement,
@@ -248,35 +219,35 @@ impl Augment {
         }
     }
 
-    /// Whether it moves pictures.
+    /// Whether it moves the image.
     pub(crate) fn moves(&self) -> bool {
         matches!(self, Self::Crop(_))
     }
 }
 
-/// What was drawn for one picture.
+/// The change drawn for one image.
 enum Change {
     Nothing,
     Flip,
-    /// Read so much further down and right.
+    /// Read this many pixels further down and to the right.
     Crop {
         down: isize,
         right: isize,
     },
 }
 
-/// Mirrors a picture [C, H, W] left to right.
+/// Mirrors an image [C, H, W] left to right.
 fn flip(picture: &mut [u8], width: usize) {
     picture.chunks_exact_mut(width).for_each(<[u8]>::reverse);
 }
 
-/// Moves what lies `down` rows below and `right` columns right of the corner (negative: above, left) into the corner;
-/// what comes from outside the picture [C, H, W] is 0.
+/// Moves the pixel `down` rows below and `right` columns right of the corner (negative: above, left) into the corner of
+/// the image [C, H, W]; pixels from outside are 0.
 fn crop(picture: &mut [u8], (_, height, width): (usize, usize, usize), down: isize, right: isize) {
     let columns = width - right.unsigned_abs().min(width);
     let (from, to) = (right.max(0) as usize, (-right).max(0) as usize);
     for plane in picture.chunks_exact_mut(height * width) {
-        // In the order in which no row is overwritten before it is read.
+        // In an order that overwrites no row before it is read.
         let mut copy_row = |row: usize| {
             let target = row * width;
             match row.checked_add_signed(down).filter(|&source| source < height) {
@@ -305,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// A shape, a picture of it, and a move within its sides.
+    /// A shape, an image of it, and a move within its sides.
     fn pictures() -> impl Strategy<Value = ((usize, usize, usize), Vec<u8>, isize, isize)> {
         (1usize..4, 1usize..9, 1usize..9).prop_flat_map(|shape @ (c, h, w)| {
             let (h, w) = (h as isize, w as isize);
@@ -347,7 +318,7 @@ mod tests {
 
     #[test]
     fn crops_reach_every_place_equally() {
-        // A picture with one white pixel in the middle shows where it was moved to.
+        // An image with one white pixel in the middle shows where it was moved to.
         let mut counts = [[0; 5]; 5];
         for sample in 0..5000 {
             let mut picture = vec![0; 49];
@@ -374,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_normalised_alike_by_table_and_by_tensor() {
+    fn bytes_are_normalized_alike_by_table_and_by_tensor() {
         let normalize = Normalize { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.247, 0.2435, 0.2616] };
         let bytes: Vec<u8> = (0..3 * 256).map(|i| (i % 256) as u8).collect();
         let images = Tensor::from_vec(bytes, (1, 3, 16, 16), &Device::Cpu).unwrap();

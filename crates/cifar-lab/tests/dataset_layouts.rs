@@ -84,7 +84,7 @@ fn a_wrong_batch_is_named_and_nothing_in_it_is_executed() {
     assert!(matches!(Cifar10::from_folder(folder.path()), Err(DatasetError::MissingFile(path)) if path == files[3]));
 }
 
-/// One picture of each class and split, all of one colour that is told by both.
+/// One picture of each class and split, all of one color that is told by both.
 fn write_pictures(folder: &Path, classes: &[&str]) {
     for (split, green) in [("train", 50), ("test", 200)] {
         for (label, class) in classes.iter().enumerate() {
@@ -251,7 +251,7 @@ fn what_is_wrong_with_pictures_in_folders_is_named() {
         assert!(matches!(error(), DatasetError::Picture(PictureError::Format { path, .. }) if path == other));
         fs::remove_file(&other).unwrap();
     }
-    // A cut JPEG, which a browser would show with grey below.
+    // A cut JPEG, which a browser would show with gray below.
     let cut = folder.path().join("train/ape/b.jpg");
     let jpeg = include_bytes!("fixtures/progressive.jpg");
     fs::write(&cut, &jpeg[..jpeg.len() * 9 / 10]).unwrap();

@@ -9,7 +9,7 @@ use cifar_lab::loader::{Batch, DataLoader};
 use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
 use proptest::prelude::*;
 
-/// `count` grey pictures of 2×3 pixels in which every pixel is different within the picture.
+/// `count` gray pictures of 2×3 pixels in which every pixel is different within the picture.
 fn dataset(count: usize) -> Dataset {
     let pixels = (0..count * 6).map(|i| (i % 251) as u8).collect();
     let names = vec!["a".into(), "b".into(), "c".into()];
@@ -126,7 +126,7 @@ fn random_changes_differ_between_epochs() {
 }
 
 #[test]
-fn changes_happen_in_the_order_in_which_they_were_added_and_before_normalising() {
+fn changes_happen_in_the_order_in_which_they_were_added_and_before_normalization() {
     // Always mirrored, and moved by as much as a crop of padding 1 moves.
     let plain = loader(40).batch_size(40).augment(RandomCrop { padding: 1 });
     let mirrored = plain.augment(RandomHorizontalFlip { p: 1.0 });
@@ -140,7 +140,7 @@ fn changes_happen_in_the_order_in_which_they_were_added_and_before_normalising()
             assert_eq!(normalized[row * 3 + column], (value - 0.25) / 0.5);
         }
     }
-    assert!(normalized.contains(&-0.5), "the border is black before normalising");
+    assert!(normalized.contains(&-0.5), "the border is black before normalization");
 }
 
 #[test]

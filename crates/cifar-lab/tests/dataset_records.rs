@@ -191,7 +191,7 @@ fn parts_that_do_not_fit_are_errors() {
     assert!(matches!(new((usize::MAX, 2, 2), 4, vec![0]), Err(DatasetError::PixelCount { .. })));
 }
 
-/// Five grey pictures of 2×1 pixels: picture i has the pixels 10 i and 10 i + 1, and the label i % 2.
+/// Five gray pictures of 2×1 pixels: picture i has the pixels 10 i and 10 i + 1, and the label i % 2.
 fn five() -> Dataset {
     let pixels = (0..5).flat_map(|i| [10 * i, 10 * i + 1]).collect();
     let names = vec!["even".into(), "odd".into()];
@@ -215,7 +215,7 @@ fn parts_of_a_set_hold_what_was_asked_for() {
     assert_eq!((five.class_counts(), subset.class_counts()), (vec![3, 2], vec![2, 1]));
     assert!(five.first(0).unwrap().is_empty());
     assert_eq!(five.first(5).unwrap().len(), 5);
-    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 pictures of 1×1×2 in 2 classes)");
+    assert_eq!(format!("{five:?}"), "Dataset(five, train: 5 images of 1×1×2 in 2 classes)");
 
     assert!(five.gallery(usize::MAX).unwrap_err().to_string().contains("the set has 5"));
     assert!(matches!(five.first(6), Err(DatasetError::Count { asked: 6, length: 5 })));
@@ -256,16 +256,16 @@ fn channel_statistics_are_those_of_a_plain_sum() {
 }
 
 #[test]
-fn pictures_have_the_planes_as_colours() {
+fn images_have_the_channels_as_colors() {
     let pixels = vec![1, 2, 11, 12, 21, 22];
     let names = vec!["one".into()];
     let set = |shape, pixels, count| {
         Dataset::new(Source::Named("t".into()), Split::Test, shape, names.clone(), pixels, vec![0; count]).unwrap()
     };
-    let colour = set((3, 1, 2), pixels.clone(), 1).image(0).unwrap();
-    assert_eq!((colour.dimensions(), colour.as_raw().as_slice()), ((2, 1), [1, 11, 21, 2, 12, 22].as_slice()));
-    let grey = set((1, 3, 2), pixels.clone(), 1).image(0).unwrap();
-    assert_eq!((grey.dimensions(), &grey.as_raw()[..6]), ((2, 3), [1, 1, 1, 2, 2, 2].as_slice()));
+    let color = set((3, 1, 2), pixels.clone(), 1).image(0).unwrap();
+    assert_eq!((color.dimensions(), color.as_raw().as_slice()), ((2, 1), [1, 11, 21, 2, 12, 22].as_slice()));
+    let gray = set((1, 3, 2), pixels.clone(), 1).image(0).unwrap();
+    assert_eq!((gray.dimensions(), &gray.as_raw()[..6]), ((2, 3), [1, 1, 1, 2, 2, 2].as_slice()));
     assert!(matches!(set((2, 3, 1), pixels, 1).image(0), Err(DatasetError::Channels(2))));
 }
 

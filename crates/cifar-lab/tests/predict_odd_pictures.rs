@@ -16,7 +16,7 @@ use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::picture::PictureError;
 use cifar_lab::predict::Predictor;
 
-/// Its classes say which colour a picture mostly has.
+/// Its classes say which color a picture mostly has.
 #[derive(Clone)]
 struct MeanColor;
 
@@ -33,7 +33,7 @@ fn colors() -> Result<Predictor> {
     Predictor::new(MeanColor, &card, &Device::Cpu)
 }
 
-/// Mostly of one colour, with a slope, so that compression has something to do.
+/// Mostly of one color, with a slope, so that compression has something to do.
 fn slope(width: u32, height: u32, channel: usize) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let mut color = [(x % 50) as u8, (y % 50) as u8, 20];
@@ -52,18 +52,18 @@ fn write_odd_pictures(folder: &Path) -> Vec<(&'static str, &'static str)> {
     // Transparent red around opaque blue: on white, blue is what is left.
     let alpha = ImageBuffer::from_fn(200, 150, |x, _| Rgba(if x < 60 { [255u8, 0, 0, 0] } else { [0, 0, 200, 255] }));
     save(alpha.into(), "alpha.png");
-    save(ImageBuffer::from_fn(64, 48, |x, _| Luma([x as u8 * 4])).into(), "grey.png");
+    save(ImageBuffer::from_fn(64, 48, |x, _| Luma([x as u8 * 4])).into(), "gray.png");
     save(slope(5, 3, 2).into(), "tiny.png");
     save(slope(5000, 3000, 0).into(), "huge.jpg");
     save(ImageBuffer::from_fn(70, 50, |x, y| Rgb([900 * x as u16, 60_000, 300 * y as u16])).into(), "16_bits.png");
-    save(ImageBuffer::from_fn(9, 9, |_, _| LumaA([30_000u16, 40_000])).into(), "grey_alpha_16_bits.png");
+    save(ImageBuffer::from_fn(9, 9, |_, _| LumaA([30_000u16, 40_000])).into(), "gray_alpha_16_bits.png");
     save(slope(1, 1, 1).into(), "one_pixel.jpg");
     save(slope(2000, 2, 2).into(), "line.PNG");
     vec![
         ("16_bits.png", "green"),
         ("alpha.png", "blue"),
-        ("grey.png", ""),
-        ("grey_alpha_16_bits.png", ""),
+        ("gray.png", ""),
+        ("gray_alpha_16_bits.png", ""),
         ("huge.jpg", "red"),
         ("line.PNG", "blue"),
         ("one_pixel.jpg", "green"),
@@ -85,7 +85,7 @@ fn odd_pictures_are_looked_at() -> Result<()> {
         assert_eq!(prediction.input().dimensions(), (32, 32));
         let likeliest = &prediction.top(1)[0];
         if class.is_empty() {
-            // Of a grey picture no colour is likelier than another.
+            // Of a gray picture no color is likelier than another.
             assert!((likeliest.probability - 1.0 / 3.0).abs() < 1e-6, "{prediction}");
         } else {
             assert_eq!(likeliest.class, class, "{prediction}");

@@ -3,7 +3,7 @@
 
 Needs onnx, onnxruntime and numpy, and cargo. `examples/onnx_logits.rs` writes networks of odd kinds and what they say of
 random images; onnx's checker takes the files, and onnxruntime says the same of the images, in batches of 1 and of all.
-With CIFAR-10 in the folder, so also two trained networks and the first 1,000 test pictures, in batches of 1, 7 and all.
+With CIFAR-10 in the folder, also two trained networks and the first 1,000 test images, in batches of 1, 7 and all.
 """
 import glob
 import json

@@ -40,7 +40,7 @@ class Net(nn.Module):
 
 
 def records(folder, name, count):
-    """Normalised pictures [N, 3, 32, 32] and labels of a file of the binary layout."""
+    """Normalized images [N, 3, 32, 32] and labels of a file of the binary layout."""
     with open(os.path.join(folder, name), "rb") as f:
         rows = numpy.frombuffer(f.read(3073 * count), dtype=numpy.uint8).reshape(count, 3073)
     images = torch.from_numpy(rows[:, 1:].reshape(count, 3, 32, 32).copy()).float() / 255

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 RNG = numpy.random.default_rng(0)
 CIFAR10_CLASSES = ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-# Two decoders of JPEG round differently: in the cosine transform, in enlarging colour, and in turning it to RGB.
+# Two decoders of JPEG round differently: in the cosine transform, in upsampling color, and in converting it to RGB.
 JPEG_TOLERANCE = 4
 
 

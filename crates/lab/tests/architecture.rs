@@ -15,8 +15,8 @@ use syn::{Item, UseTree};
 /// A module's path within its crate: `["conv2d", "cpu"]`, empty for the crate's root.
 type Module = Vec<String>;
 
-/// The part of ARCHITECTURE.md that lists a crate's storeys begins so; one storey a line follows, the top one first.
-const STOREYS: &str = "```text storeys of ";
+/// The part of ARCHITECTURE.md that lists a crate's levels begins so; one level a line follows, the top one first.
+const LEVELS: &str = "```text levels of ";
 
 /// Re-exports may lead through other re-exports; more than this would be a circle.
 const MOST_HOPS: usize = 8;
@@ -234,34 +234,34 @@ fn circles(arrows: &BTreeSet<(Module, Module)>) -> Vec<Vec<Module>> {
     circles.into_iter().collect()
 }
 
-/// The storey of each top-level module, the top one being 0.
-fn storeys(plan: &str, name: &str) -> BTreeMap<String, usize> {
-    let block = plan.split_once(&format!("{STOREYS}{name}\n")).and_then(|(_, rest)| rest.split_once("```"));
-    let (block, _) = block.unwrap_or_else(|| panic!("ARCHITECTURE.md has no storeys of {name}"));
+/// The level of each top-level module, the top one being 0.
+fn levels(plan: &str, name: &str) -> BTreeMap<String, usize> {
+    let block = plan.split_once(&format!("{LEVELS}{name}\n")).and_then(|(_, rest)| rest.split_once("```"));
+    let (block, _) = block.unwrap_or_else(|| panic!("ARCHITECTURE.md has no levels of {name}"));
     let lines = block.lines().enumerate();
-    lines.flat_map(|(storey, line)| line.split_whitespace().map(move |module| (module.to_string(), storey))).collect()
+    lines.flat_map(|(level, line)| line.split_whitespace().map(move |module| (module.to_string(), level))).collect()
 }
 
 fn check(name: &str) -> Vec<String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let plan = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
-    let storeys = storeys(&plan, name);
+    let levels = levels(&plan, name);
     let house = Crate::read(&root.join("crates").join(name).join("src"));
     let mut faults = Vec::new();
     let rooms: BTreeSet<&String> = house.modules.keys().filter_map(|module| module.first()).collect();
     for room in &rooms {
-        if !storeys.contains_key(*room) {
-            faults.push(format!("{name}: {room} is in no storey"));
+        if !levels.contains_key(*room) {
+            faults.push(format!("{name}: {room} is in no level"));
         }
     }
-    for room in storeys.keys().filter(|room| !rooms.contains(room)) {
+    for room in levels.keys().filter(|room| !rooms.contains(room)) {
         faults.push(format!("{name}: there is no module {room}"));
     }
     // The crate's root only says what there is.
     let arrows: BTreeSet<(Module, Module)> =
         house.arrows().into_iter().filter(|(from, to)| !from.is_empty() && !to.is_empty()).collect();
     for (from, to) in &arrows {
-        if storeys.get(&from[0]) > storeys.get(&to[0]) {
+        if levels.get(&from[0]) > levels.get(&to[0]) {
             faults.push(format!("{name}: {} imports {}, which is above it", shown(from), shown(to)));
         }
     }

@@ -1,5 +1,6 @@
 //! The axes of a chart: range, ticks at round numbers, labels; linear or logarithmic.
 
+use crate::numbers;
 use crate::text;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
@@ -152,7 +153,7 @@ fn linear_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
     (0..=count)
         .map(|index| {
             let value = (first + index as f64) * step;
-            let label = text::tick(value, step);
+            let label = numbers::tick(value, step);
             (value / unit, if request.percent { format!("{label} %") } else { label })
         })
         .collect()
@@ -164,7 +165,7 @@ fn log_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
         let power = 10f64.powf((shown * (1.0 + 1e-9)).log10().floor());
         // 0.15 has a digit more than 0.1 and 0.2.
         let whole = (shown / power - (shown / power).round()).abs() < 1e-6;
-        let text = text::tick(shown, if whole { power } else { power / 10.0 });
+        let text = numbers::tick(shown, if whole { power } else { power / 10.0 });
         if request.percent { format!("{text} %") } else { text }
     };
     let decades = end.floor() - start.ceil();

@@ -4,6 +4,7 @@ use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart;
 use crate::error::PlotError;
 use crate::figure::Figure;
+use crate::numbers;
 use crate::table::Table;
 use crate::text;
 use plotters::prelude::PathElement;
@@ -136,16 +137,20 @@ impl Bars {
         }
         if names > MOST_BARS {
             let wanted = "at most 500";
-            return Err(PlotError::Setting { name: "the number of bars", value: text::grouped(names as u128), wanted });
+            return Err(PlotError::Setting {
+                name: "the number of bars",
+                value: numbers::grouped(names as u128),
+                wanted,
+            });
         }
         // Names leave most of a narrow card to the bars.
         let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
         // The reference's value, if there is one, is the last.
         let all: Vec<f64> = self.values.iter().copied().chain(self.reference.iter().map(|(value, _)| *value)).collect();
         let shown: Vec<String> = if self.percent {
-            all.iter().map(|value| text::percent(*value)).collect()
+            all.iter().map(|value| numbers::percent(*value)).collect()
         } else {
-            text::measured_alike(&all)
+            numbers::measured_alike(&all)
         };
         let legend: Vec<_> = self
             .reference

@@ -3,6 +3,7 @@
 use crate::chart::{self, Area, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
 use crate::error::PlotError;
 use crate::figure::{DrawError, Figure, png_bytes};
+use crate::numbers;
 use crate::table::Table;
 use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -76,7 +77,7 @@ pub fn confusion_matrix_with_unclassified(
         let wanted = "at most 200: draw the classes of interest";
         return Err(PlotError::Setting {
             name: "the number of classes",
-            value: text::grouped(classes as u128),
+            value: numbers::grouped(classes as u128),
             wanted,
         });
     }
@@ -85,11 +86,12 @@ pub fn confusion_matrix_with_unclassified(
     let totals: Vec<u128> = counts.iter().zip(unclassified).map(all_of).collect();
     let (right, all) =
         (counts.iter().enumerate().map(|(i, row)| u128::from(row[i])).sum::<u128>(), totals.iter().sum::<u128>());
-    let summary = format!("{} of {} right ({})", text::grouped(right), text::grouped(all), percent(share(right, all)));
+    let summary =
+        format!("{} of {} right ({})", numbers::grouped(right), numbers::grouped(all), percent(share(right, all)));
     let summary = match unclassified.iter().map(|count| u128::from(*count)).sum::<u128>() {
         0 => summary,
         1 => format!("{summary}; 1 was taken for none of these classes"),
-        others => format!("{summary}; {} were taken for none of these classes", text::grouped(others)),
+        others => format!("{summary}; {} were taken for none of these classes", numbers::grouped(others)),
     };
 
     let layout = Layout::new(counts, &names);
@@ -142,7 +144,7 @@ pub fn confusion_matrix_with_unclassified(
     let mut table = Table::new(header).caption(title);
     for (index, (name, row)) in names.iter().zip(counts).enumerate() {
         let recall = percent(share(u128::from(row[index]), totals[index]));
-        let cells = row.iter().map(|count| text::grouped(u128::from(*count)));
+        let cells = row.iter().map(|count| numbers::grouped(u128::from(*count)));
         table = table.row([name.clone()].into_iter().chain(cells).chain([recall]));
     }
     Ok(figure.with_text(format!("{table}\n{summary}")))
@@ -154,7 +156,7 @@ fn share(count: u128, total: u128) -> Option<f64> {
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".to_string(), text::percent)
+    share.map_or_else(|| "–".to_string(), numbers::percent)
 }
 
 /// The cells as rectangles, with their counts where there is room.
@@ -168,7 +170,7 @@ fn draw_cells(area: &Area, counts: &[Vec<u64>], totals: &[u128], layout: &Layout
             area.draw(&chart::rectangle((x, y), (x + cell - 1, y + cell - 1), color))?;
             if let Some(size) = layout.number_size {
                 let color = if *count == 0 { MUTED } else { contrasting(color) };
-                let (at, number) = ((x + cell / 2, y + cell / 2), text::grouped(u128::from(*count)));
+                let (at, number) = ((x + cell / 2, y + cell / 2), numbers::grouped(u128::from(*count)));
                 chart::write(area, &number, at, chart::font(size, color), HPos::Center, VPos::Center)?;
             }
         }
@@ -205,7 +207,7 @@ fn confusions(title: &str, counts: &[Vec<u64>], totals: &[u128], names: &[String
             .rev()
             .max_by_key(|(_, count)| **count)
             .map_or(("–", 0), |(column, count)| (names[column].as_str(), *count));
-        let [images, count] = [totals[index], u128::from(count)].map(text::grouped);
+        let [images, count] = [totals[index], u128::from(count)].map(numbers::grouped);
         table = table.row([names[index].clone(), images, recall, other.to_string(), count]);
     }
     table
@@ -242,7 +244,7 @@ impl Layout {
         let names_upright = longest + 6 > cell * label_every as i32;
         let names_below = if names_upright { longest + 6 } else { 18 };
         let largest = counts.iter().flatten().copied().max().unwrap_or(0);
-        let number = text::width(&text::grouped(u128::from(largest)), 1.0);
+        let number = text::width(&numbers::grouped(u128::from(largest)), 1.0);
         let number_size = (f64::from(cell - 9) / number).min(12.0);
         let number_size = (number_size >= SMALLEST_NUMBER && counts.len() <= MOST_NUMBERED).then_some(number_size);
         let left = EDGE + 24 + longest.max(30) + 6;

@@ -4,6 +4,7 @@ use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Look};
 use crate::error::PlotError;
 use crate::figure::{DrawError, Figure};
+use crate::numbers;
 use crate::table::Table;
 use crate::text;
 use plotters::element::{DashedPathElement, PathElement};
@@ -279,7 +280,7 @@ impl Curves {
     }
 
     fn table(&self, caption: &str) -> Table {
-        let value = |y: f64| if self.y_percent { text::percent(y) } else { text::measured(y) };
+        let value = |y: f64| if self.y_percent { numbers::percent(y) } else { numbers::measured(y) };
         let x = if self.x_label.is_empty() { "x" } else { &self.x_label };
         let header =
             ["series".to_string(), "points".into(), format!("last {x}"), "last".into(), "least".into(), "most".into()];
@@ -290,7 +291,7 @@ impl Curves {
                 .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
             let mut row = vec![series.name.clone(), series.points.len().to_string()];
             if let Some((x, y)) = finite().next_back() {
-                row.extend([text::measured(*x), value(*y), value(least), value(most)]);
+                row.extend([numbers::measured(*x), value(*y), value(least), value(most)]);
             }
             table = table.row(row);
         }
@@ -360,7 +361,7 @@ fn notes(lines: &[Line]) -> Vec<String> {
     let note = |line: &Line| {
         let (x, y) = line.left_out.first()?;
         let (count, noun) = (line.left_out.len(), if line.left_out.len() == 1 { "point" } else { "points" });
-        let first = format!("{} at {}", text::measured(*y), text::measured(*x));
+        let first = format!("{} at {}", numbers::measured(*y), numbers::measured(*x));
         Some(format!("{}: {count} {noun} left out that can't be drawn, the first {first}", line.name))
     };
     lines.iter().filter_map(note).collect()

@@ -3,6 +3,7 @@
 use crate::error::PlotError;
 use crate::figure::Figure;
 use crate::gallery::Gallery;
+use crate::numbers;
 use crate::svg::{Anchor, Document, Type};
 use crate::table::Table;
 use crate::text;
@@ -112,9 +113,9 @@ impl HeatMaps {
                     (map.iter().copied().fold(f64::NAN, f64::min), map.iter().copied().fold(f64::NAN, f64::max));
                 table.row([
                     text::one_line(label),
-                    text::measured(least),
-                    text::measured(mean),
-                    text::measured(greatest),
+                    numbers::measured(least),
+                    numbers::measured(mean),
+                    numbers::measured(greatest),
                 ])
             });
         rows.caption(title).to_string()
@@ -157,9 +158,9 @@ fn key(largest: f64) -> Result<Figure, PlotError> {
     let look = |anchor| Type { size: 11.0, color: "#555555", bold: false, anchor };
     let y = f64::from(top + height) + 13.0;
     let (start, end) = (f64::from(left), f64::from(left + width));
-    svg.text(&text::measured(-largest), start, y, look(Anchor::Start));
+    svg.text(&numbers::measured(-largest), start, y, look(Anchor::Start));
     svg.text("0", (start + end) / 2.0, y, look(Anchor::Middle));
-    svg.text(&text::measured(largest), end, y, look(Anchor::End));
+    svg.text(&numbers::measured(largest), end, y, look(Anchor::End));
     Figure::from_svg("the key of the colours", &svg.finish())
 }
 

@@ -4,6 +4,7 @@ use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Chart, Look};
 use crate::error::PlotError;
 use crate::figure::{DrawError, Figure};
+use crate::numbers;
 use crate::table::Table;
 use crate::text;
 use plotters::element::PathElement;
@@ -182,8 +183,8 @@ impl Histogram {
             self.series.iter().map(|(name, _)| if name.is_empty() { "values".to_string() } else { name.clone() });
         let mut table = Table::new(header.chain(columns)).caption(self.title.as_str());
         for bin in (0..bins).filter(|bin| counts.iter().any(|counts| counts[*bin] > 0)) {
-            let edges = [edge(bin), edge(bin + 1)].map(text::measured).into_iter();
-            table = table.row(edges.chain(counts.iter().map(|counts| text::grouped(u128::from(counts[bin])))));
+            let edges = [edge(bin), edge(bin + 1)].map(numbers::measured).into_iter();
+            table = table.row(edges.chain(counts.iter().map(|counts| numbers::grouped(u128::from(counts[bin])))));
         }
         Ok(figure.with_text(format!("{table}\n{}", notes.join("\n"))))
     }
@@ -214,14 +215,14 @@ fn note(name: &str, values: &[f64]) -> String {
     let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
     let mut note = format!(
         "{name}{} values, mean {}, standard deviation {}",
-        text::grouped(count as u128),
-        text::measured(mean),
-        text::measured(deviation)
+        numbers::grouped(count as u128),
+        numbers::measured(mean),
+        numbers::measured(deviation)
     );
     let left_out = values.len() - count as usize;
     if left_out > 0 {
         let verb = if left_out == 1 { "isn't" } else { "aren't" };
-        note += &format!("; {} that {verb} finite left out", text::grouped(left_out as u128));
+        note += &format!("; {} that {verb} finite left out", numbers::grouped(left_out as u128));
     }
     note
 }

@@ -37,6 +37,7 @@ mod graph;
 mod heat_maps;
 mod histogram;
 mod network;
+pub mod numbers;
 mod picture_bars;
 mod protocol;
 mod reliability;

@@ -4,6 +4,7 @@ use crate::chain::{self, Chain, Shortcut};
 use crate::error::PlotError;
 use crate::figure::Figure;
 use crate::graph::{Graph, GraphNode, LayerGroup};
+use crate::numbers;
 use crate::svg::{Anchor, Document, Type};
 use crate::table::Table;
 use crate::text;
@@ -59,7 +60,7 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     }
     if nodes > MOST_NODES {
         let wanted = "at most 2,000: draw a part of the network";
-        return Err(PlotError::Setting { name: "the number of nodes", value: text::grouped(nodes as u128), wanted });
+        return Err(PlotError::Setting { name: "the number of nodes", value: numbers::grouped(nodes as u128), wanted });
     }
     let mut edges = graph.edges.clone();
     if let Some(&(from, to)) = edges.iter().find(|(from, to)| from >= to || *to >= nodes) {
@@ -70,7 +71,7 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     let parameters: u128 = graph.nodes.iter().map(|node| node.parameters as u128).sum();
     let title = if graph.title.trim().is_empty() {
         let noun = if nodes == 1 { "node" } else { "nodes" };
-        format!("Network: {} {noun}, {} parameters", text::grouped(nodes as u128), text::grouped(parameters))
+        format!("Network: {} {noun}, {} parameters", numbers::grouped(nodes as u128), numbers::grouped(parameters))
     } else {
         text::one_line(&graph.title)
     };
@@ -85,7 +86,7 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     let mut table = Table::new(["layer", "kind", "output shape", "parameters", "from"]).caption(title.as_str());
     for (index, node) in graph.nodes.iter().enumerate() {
         let sources: Vec<String> = edges.iter().filter(|(_, to)| *to == index).map(|(from, _)| name(*from)).collect();
-        let parameters = text::grouped(node.parameters as u128);
+        let parameters = numbers::grouped(node.parameters as u128);
         table = table.row([name(index), node.kind.clone(), node.shape.clone(), parameters, sources.join(", ")]);
     }
     let why = if listed { "\nnot a chain with shortcuts, so drawn as a list" } else { "" };
@@ -302,7 +303,7 @@ struct Label {
 
 impl Label {
     fn new(node: &GraphNode) -> Self {
-        let parameters = if node.parameters == 0 { String::new() } else { text::grouped(node.parameters as u128) };
+        let parameters = if node.parameters == 0 { String::new() } else { numbers::grouped(node.parameters as u128) };
         let [title, shape, kind] = [&node.title, &node.shape, &node.kind].map(|text| text::one_line(text));
         // A box without a name says once what it is.
         if title.trim().is_empty() || title == kind {

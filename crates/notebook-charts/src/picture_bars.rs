@@ -2,6 +2,7 @@
 
 use crate::error::PlotError;
 use crate::figure::{Figure, png_bytes};
+use crate::numbers;
 use crate::svg::{Anchor, Document, Type};
 use crate::text;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -78,7 +79,7 @@ pub fn picture_with_bars(
                 format_args!("x=\"{start:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" fill=\"{color}\""),
             );
         }
-        svg.text(&text::percent(share), f64::from(WIDTH) - EDGE, baseline, Type { anchor: Anchor::End, ..LABEL });
+        svg.text(&numbers::percent(share), f64::from(WIDTH) - EDGE, baseline, Type { anchor: Anchor::End, ..LABEL });
     }
     Figure::from_svg(title, &svg.finish())
 }

@@ -4,8 +4,8 @@ use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Look};
 use crate::error::PlotError;
 use crate::figure::{DrawError, Figure};
+use crate::numbers;
 use crate::table::Table;
-use crate::text;
 use plotters::element::{DashedPathElement, PathElement};
 use plotters::style::Color;
 
@@ -61,9 +61,9 @@ pub fn reliability_diagram(title: &str, bins: &[ReliabilityBin], notes: &[String
     let table = bins.iter().fold(
         Table::new(["confidence", "images", "mean confidence", "accuracy"]).caption(title),
         |table, bin| {
-            let interval = format!("{} to {}", text::percent(bin.from), text::percent(bin.to));
-            let share = |share: f64| if share.is_nan() { "–".to_string() } else { text::percent(share) };
-            table.row([interval, text::grouped(bin.images as u128), share(bin.confidence), share(bin.accuracy)])
+            let interval = format!("{} to {}", numbers::percent(bin.from), numbers::percent(bin.to));
+            let share = |share: f64| if share.is_nan() { "–".to_string() } else { numbers::percent(share) };
+            table.row([interval, numbers::grouped(bin.images as u128), share(bin.confidence), share(bin.accuracy)])
         },
     );
     let lines = notes.iter().fold(table.to_string(), |lines, note| format!("{lines}\n{note}"));

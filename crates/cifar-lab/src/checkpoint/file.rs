@@ -1,4 +1,4 @@
-//! A file of weights: its format told, its bytes read and written.
+//! Weights files: recognizes the format, reads and writes the bytes.
 
 use candle_core::{Device, Tensor};
 use pth::StateDict;
@@ -10,19 +10,19 @@ use std::path::Path;
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 
-/// The two formats of weights.
+/// The formats of weights files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Pth,
     Safetensors,
 }
 
-/// The format of the file at `path`, by its first bytes and not by its name.
+/// The format of the file at `path`, from its first bytes; its name doesn't matter.
 ///
 /// # Errors
-/// [`Error::Weights`] with what it is instead, where it is of neither.
+/// [`Error::Weights`], which says what it is instead.
 pub(super) fn weights_format(path: &Path) -> Result<Format> {
-    /// Enough for both: safetensors has its header's length in 8 bytes, then JSON.
+    /// Enough for both: safetensors begins with its header's length in 8 bytes, then JSON.
     const START: u64 = 512;
     let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
     let mut start = Vec::new();
@@ -35,16 +35,16 @@ pub(super) fn weights_format(path: &Path) -> Result<Format> {
     }
     match StateDict::read(&start) {
         Err(pth::Error::UnknownFormat { found }) => {
-            Err(damaged(path, &format!("{found}; neither .pth nor .safetensors")))
+            Err(damaged(path, &format!("{found}; it is neither .pth nor .safetensors")))
         }
-        _ => Err(damaged(path, &"it is neither a .pth nor a .safetensors")),
+        _ => Err(damaged(path, &"it is neither .pth nor .safetensors")),
     }
 }
 
-/// The bytes of a file of this format.
+/// The bytes of the file at `path`, which must have the format `wanted`.
 pub(super) fn read_as(path: &Path, wanted: Format) -> Result<Vec<u8>> {
     match (weights_format(path)?, wanted) {
-        (Format::Pth, Format::Safetensors) => Err(damaged(path, &"it is a file of torch.save: load it with load_pth")),
+        (Format::Pth, Format::Safetensors) => Err(damaged(path, &"it is a .pth file: load it with load_pth")),
         (Format::Safetensors, Format::Pth) => {
             Err(damaged(path, &"it is a safetensors file: load it with load_safetensors"))
         }
@@ -64,7 +64,7 @@ pub(super) fn read_safetensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(path, &Error::from(error)))
 }
 
-/// What a safetensors file says beside its tensors.
+/// The metadata of a safetensors file.
 pub(super) fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
     let bytes = read_as(path, Format::Safetensors)?;
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;

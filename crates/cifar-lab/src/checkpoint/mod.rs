@@ -1,15 +1,15 @@
-//! Networks on disk: any network's parameters and buffers by name, as PyTorch's `.pth` or as safetensors, with a card
-//! that says what they are; and checkpoints, which hold the optimiser's state too.
+//! Networks on disk: parameters and buffers by name, as PyTorch's `.pth` or as safetensors, with a model card; and
+//! checkpoints, which include the optimizer's state.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `file.rs` | a file of weights: its format told, its bytes read and written |
+//! | `file.rs` | the file formats |
 //! | `weights.rs` | [`save_pth`], [`load_pth`], [`read_pth`], [`save_safetensors`], [`load_safetensors`] |
-//! | `model_card.rs` | [`ModelCard`]: classes, normalisation, data set, accuracy, settings |
-//! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs that know neither Rust nor Python |
-//! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: a training that goes on later |
+//! | `model_card.rs` | [`ModelCard`]: classes, normalization, data set, accuracy, settings |
+//! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs in any language |
+//! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: to resume a training |
 //!
-//! Every file is whole or the old one stays: it is written beside and renamed.
+//! A file is either written completely, or the old one stays.
 
 mod file;
 mod model_card;

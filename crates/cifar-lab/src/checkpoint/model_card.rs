@@ -1,4 +1,4 @@
-//! What goes with a file of weights: without it nobody knows which output is the cat.
+//! A weights file's card: without it nobody knows which output is the cat.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,15 +12,15 @@ use crate::loader::DataLoader;
 use crate::model::NetConfig;
 use crate::transform::Normalize;
 
-/// The entry of a safetensors file's metadata that holds the card.
+/// The card's key in the metadata of a safetensors file.
 pub(super) const METADATA_KEY: &str = "model_card";
 
-/// What a file of weights says of its network: all that [`Predictor`](crate::predict::Predictor) needs beside them.
-/// The idea, much shortened, is that of Mitchell et al., "Model Cards for Model Reporting", 2019.
+/// The description of a network, with everything that [`Predictor`](crate::predict::Predictor) needs besides the weights: a
+/// very short form of Mitchell et al., "Model Cards for Model Reporting", 2019.
 ///
 /// [`save_safetensors`](super::save_safetensors) writes it into the file's metadata, as JSON under `model_card`;
-/// [`save_pth`](super::save_pth) into a JSON file beside the weights, `redneuronal.json` for `redneuronal.pth`. In such
-/// a JSON, what is left out has its value of the [`Default`]: the original notebook's.
+/// [`save_pth`](super::save_pth) writes it into a JSON file beside the weights, `redneuronal.json` for `redneuronal.pth`.
+/// Omitted fields of the JSON have the values of [`Default`], the original notebook's.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -45,16 +45,16 @@ pub(super) const METADATA_KEY: &str = "model_card";
 pub struct ModelCard {
     /// The name of each class, in the order of the network's outputs.
     pub class_names: Vec<String>,
-    /// Channels, height and width of the pictures.
+    /// Channels, height and width of the images.
     pub image_shape: (usize, usize, usize),
-    /// How pictures are normalized, from values in [0, 1].
+    /// The images' normalization, from values in [0, 1].
     pub normalize: Normalize,
-    /// Where the network is the crate's [`Net`](crate::model::Net), or has the same layers under the same names: its sizes,
-    /// from which whoever reads the file can build it again.
+    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers under the same
+    /// names.
     pub network: Option<NetConfig>,
-    /// The data set trained on, by [name](crate::dataset::Dataset::name).
+    /// The [name](crate::dataset::Dataset::name) of the data set trained on.
     pub data: String,
-    /// The share of test images classified correctly, in [0, 1].
+    /// The accuracy on its test images, in [0, 1].
     pub accuracy: Option<f64>,
     /// Settings of the training; any JSON.
     pub settings: Value,
@@ -79,12 +79,12 @@ impl Default for ModelCard {
 }
 
 impl ModelCard {
-    /// The card of a network that was trained and tested on pictures as `loader` gives them: it takes the classes,
-    /// the pictures' shape, the normalization and the data set's name from there.
+    /// The card of a network that was trained on `loader`'s images, with its classes, image shape, normalization and data
+    /// set.
     pub fn new(loader: &DataLoader) -> Self {
         let dataset = loader.dataset();
         let channels = dataset.image_shape().0;
-        // A loader that does not normalize gives values in [0, 1].
+        // Without normalization, a loader's values are in [0, 1].
         let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
         Self {
             class_names: dataset.class_names().to_vec(),
@@ -99,8 +99,8 @@ impl ModelCard {
     /// Reads the card of the weights at `path`: from the metadata of a `.safetensors`, from the JSON beside a `.pth`.
     ///
     /// # Errors
-    /// [`Error::File`] where a file cannot be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] where
-    /// there is no card, or it is none that can be read.
+    /// [`Error::File`] if a file can't be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] if there is
+    /// no card, or an invalid one.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (at, json) = match weights_format(path)? {
@@ -120,8 +120,8 @@ impl ModelCard {
         let wrong = |reason: String| Error::ModelCard { path: at.clone(), reason };
         let json = json.ok_or_else(|| {
             wrong(
-                "there is none, so nothing says how pictures are normalized and what the classes are called. Save \
-                 with a ModelCard; or, beside a .pth of the original's network, write a .json that holds {}"
+                "it is missing, so the normalization and the class names are unknown. Save the weights with a \
+                 ModelCard; or, for a .pth of the original's network, write a .json file beside it that holds {}"
                     .into(),
             )
         })?;
@@ -130,15 +130,13 @@ impl ModelCard {
         Ok(card)
     }
 
-    /// Whether its parts fit together.
+    /// Checks that its parts fit together.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (channels, height, width) = self.image_shape;
         let classes = self.class_names.len();
         if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
             let shape = self.image_shape;
-            return Err(format!(
-                "pictures of shape {shape:?}: there are 1 channel (grey) or 3, and at least one pixel"
-            ));
+            return Err(format!("images of shape {shape:?}: they need 1 channel (gray) or 3, and at least one pixel"));
         }
         if classes == 0 {
             return Err("it names no classes".into());
@@ -150,8 +148,8 @@ impl ModelCard {
                     || (net.image_size, net.image_size) != (height, width) =>
             {
                 Err(format!(
-                    "its network takes pictures of {0}×{1}×{1} and tells {2} classes apart, and it names {classes} classes \
-                     of {channels}×{height}×{width}",
+                    "its network takes images of {0}×{1}×{1} and has {2} classes, and it names {classes} classes of \
+                     {channels}×{height}×{width}",
                     net.in_channels, net.image_size, net.classes
                 ))
             }
@@ -159,13 +157,13 @@ impl ModelCard {
         }
     }
 
-    /// The JSON file's place for the `.pth` at `path`.
+    /// The path of the JSON file for the `.pth` at `path`.
     pub(super) fn beside(path: &Path) -> PathBuf {
         path.with_extension("json")
     }
 
     pub(super) fn to_json(&self) -> Result<String> {
-        // Numbers that are not finite are the only thing that JSON could not hold, and serde_json writes null for them.
+        // JSON has no NaN or infinity; serde_json writes null for them.
         serde_json::to_string_pretty(self)
             .map_err(|error| Error::ModelCard { path: PathBuf::from(METADATA_KEY), reason: error.to_string() })
     }
@@ -183,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_json_leaves_out_is_the_original_s() {
+    fn omitted_fields_are_the_original_s() {
         let card: ModelCard = serde_json::from_str("{}").unwrap();
         assert_eq!(card, ModelCard::default());
         let card: ModelCard = serde_json::from_str(r#"{"accuracy": 0.7, "network": {"dense": [64]}}"#).unwrap();

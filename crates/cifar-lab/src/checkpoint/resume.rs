@@ -1,5 +1,5 @@
-//! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that a training goes on as if
-//! it had never been interrupted.
+//! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that a training resumes as if
+//! it had never stopped.
 
 use candle_cnn::optim::{AdamW, SGD};
 use candle_cnn::parameters::Parameters;
@@ -12,21 +12,21 @@ use std::path::Path;
 use super::file::{damaged, read_metadata, read_safetensors, save_tensors};
 use crate::error::Result;
 
-/// An optimizer whose state can be saved and put back.
+/// An optimizer whose state can be saved and restored.
 pub trait ResumableOptimizer: Optimizer {
-    /// The state as named tensors (copies), momentum buffers for example.
+    /// A copy of the state as named tensors, for example momentum buffers.
     ///
     /// # Errors
-    /// Where the device has no memory for the copies.
+    /// If the device has no memory for the copy.
     fn state(&self) -> candle_core::Result<HashMap<String, Tensor>>;
 
-    /// Puts back what [`Self::state`] gave.
+    /// Restores a state from [`Self::state`].
     ///
     /// # Errors
-    /// Where it does not fit the optimizer's parameters; then nothing has been changed.
+    /// If it doesn't fit the optimizer's parameters; then nothing is changed.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()>;
 
-    /// A training step by a graph, or `None` from an optimizer that knows nothing of graphs.
+    /// A training step by a graph; `None` if the optimizer doesn't support graphs.
     ///
     /// # Errors
     /// Those of [`StepGraph::run`].
@@ -65,14 +65,14 @@ macro_rules! resumable {
 
 resumable!(SGD, AdamW);
 
-/// Names of a checkpoint's two parts, before each tensor's own.
+/// The prefixes of a checkpoint's two parts, before each tensor's name.
 const PARTS: [&str; 2] = ["model.", "optimizer."];
 
-/// The note that counts a checkpoint's finished epochs.
+/// The metadata's key for the number of finished epochs.
 const EPOCHS_DONE: &str = "epochs_done";
 
-/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of epochs done, whole or
-/// not at all.
+/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of finished epochs. The file is
+/// either written completely, or the old one stays.
 ///
 /// ```
 /// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
@@ -90,7 +90,7 @@ const EPOCHS_DONE: &str = "epochs_done";
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be written.
+/// [`Error::File`](crate::error::Error::File) if the file can't be written.
 pub fn save_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -107,12 +107,12 @@ pub fn save_checkpoint(
     save_tensors(tensors, path.as_ref(), &notes)
 }
 
-/// Sets parameters, buffers and the optimizer's state from a checkpoint, and returns the number of epochs done: the
-/// next epoch's number, counted from 0.
+/// Sets parameters, buffers and the optimizer's state from a checkpoint, and returns the number of finished epochs, which is
+/// the next epoch's number, from 0.
 ///
 /// # Errors
-/// As [`load_safetensors`], [`Error::Weights`] for a file that holds weights only, and candle's where the state is not
-/// this optimizer's. Then nothing has been changed.
+/// Those of [`load_safetensors`](super::load_safetensors), [`Error::Weights`](crate::error::Error::Weights) for a file
+/// without an optimizer's state, and candle's error if the state is another optimizer's. Then nothing is changed.
 pub fn load_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -121,16 +121,16 @@ pub fn load_checkpoint(
     let path = path.as_ref();
     let notes = read_metadata(path)?;
     let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
-    let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it holds weights, but is no checkpoint"))?;
+    let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it has weights, but is not a checkpoint"))?;
     let [mut model, mut state] = [HashMap::new(), HashMap::new()];
     for (name, tensor) in read_safetensors(path)? {
         match PARTS.map(|part| name.strip_prefix(part).map(str::to_string)) {
             [Some(name), _] => model.insert(name, tensor),
             [_, Some(name)] => state.insert(name, tensor),
-            _ => return Err(damaged(path, &format!("{name} belongs to neither model nor optimizer"))),
+            _ => return Err(damaged(path, &format!("{name} belongs to neither the model nor the optimizer"))),
         };
     }
-    // Each changes nothing where it fails; together they are to change nothing either.
+    // Each changes nothing if it fails, and neither must both together.
     let before = optimizer.state()?;
     optimizer.load_state(&state)?;
     if let Err(error) = parameters.load_state_dict(&model) {
@@ -175,7 +175,7 @@ mod tests {
         let (saved, mine) = (layer(2, 1)?, layer(2, 2)?);
         let mut sgd = stepped(&mine)?;
         let before = (values(&mine.state_dict()?)?, values(&sgd.state()?)?);
-        // The weights fit, and the state is another optimizer's.
+        // The weights fit, but the state is another optimizer's.
         let adamw = AdamW::new(saved.trainable(), AdamWConfig::default())?;
         let mut state = adamw.state()?;
         state.insert("exp_avg.0".into(), Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu)?);
@@ -184,7 +184,7 @@ mod tests {
         save_tensors(tensors.chain(states).collect(), &path, &[(EPOCHS_DONE, "3")])?;
         assert!(load_checkpoint(&mine, &path, &mut sgd).unwrap_err().to_string().contains("exp_avg.0"));
         assert_eq!((values(&mine.state_dict()?)?, values(&sgd.state()?)?), before);
-        // The state fits, and the weights have another name.
+        // The state fits, but the weights have other names.
         let other = Parameters::new(3);
         candle_nn::linear(3, 2, other.var_builder(&Device::Cpu).pp("head"))?;
         save_checkpoint(&other, &path, &stepped(&other)?, 3, &[])?;

@@ -1,4 +1,4 @@
-//! A network's parameters and buffers in a file, by name: PyTorch's `.pth` and safetensors.
+//! Saves and loads a network's parameters and buffers, as PyTorch's `.pth` and as safetensors.
 
 use candle_cnn::parameters::{Parameters, StateDictMismatch};
 use candle_core::{DType, Device, Tensor};
@@ -11,9 +11,9 @@ use super::file::{Format, damaged, read_as, read_safetensors, save_tensors, weig
 use super::model_card::{METADATA_KEY, ModelCard};
 use crate::error::Result;
 
-/// Writes all parameters and buffers to `path`, as PyTorch's `torch.save(net.state_dict(), path)` does, and `card` into
-/// a JSON file beside it. In Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the two files
-/// is complete or the old one stays.
+/// Writes all parameters and buffers to `path`, like PyTorch's `torch.save(net.state_dict(), path)`, and `card` into a JSON
+/// file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the two
+/// files is either written completely, or the old one stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -37,8 +37,8 @@ use crate::error::Result;
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where a file cannot be written, [`Error::Weights`] for a type of tensor that PyTorch's format does
-/// not have (`u32`).
+/// [`Error`](crate::error::Error): `File` if a file can't be written, `Weights` for a tensor type that PyTorch's format
+/// doesn't have (`u32`).
 pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
     let path = path.as_ref();
     let mut state = StateDict::new();
@@ -50,35 +50,28 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
         let data = View::data(&tensor).into_owned();
         state.push(name, pth::Tensor::new(dtype, tensor.dims().to_vec(), data).map_err(|error| damaged(path, &error))?);
     }
-    // PyTorch names the folder in the archive after the file; any name opens.
+    // PyTorch names the folder in the archive after the file, but accepts any name.
     let name: String =
         path.file_stem().map_or("archive".into(), |stem| stem.to_string_lossy().chars().take(50).collect());
     let mut bytes = Vec::new();
     state.write(&name, &mut bytes).map_err(|error| damaged(path, &error))?;
-    // The card first: where the weights are new, so is what is said of them.
+    // The card first, so that new weights never have an old card.
     card.write_beside(path)?;
     write(path, &bytes)
 }
 
-/// Sets all parameters and buffers from the `.pth` at `path`, which PyTorch or [`save_pth`] wrote, as PyTorch's
-/// `load_state_dict(strict=True)`. The state dict may lie inside a checkpoint, whatever else is in it: under `state_dict`,
-/// `model_state_dict` or `model`, or under any key if it is the only one; for others see [`read_pth`]. Nothing in the file
-/// is executed.
-///
-/// ```
-/// let parameters = candle_cnn::parameters::Parameters::new(0);
-/// let error = cifar_lab::checkpoint::load_pth(&parameters, "no-such-file.pth").unwrap_err();
-/// assert!(error.to_string().contains("no-such-file"));
-/// ```
+/// Sets all parameters and buffers from the `.pth` at `path`, written by PyTorch or [`save_pth`], like PyTorch's
+/// `load_state_dict(strict=True)`. The state dict may be part of a checkpoint: under `state_dict`, `model_state_dict` or
+/// `model`, or under any key if there is only one; otherwise see [`read_pth`]. Nothing in the file is executed.
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file or a damaged one, and all missing
-/// and unexpected names and wrong shapes at once where it does not fit; then nothing has been changed.
+/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format or is damaged; if it doesn't
+/// fit the network, all missing and unexpected names and wrong shapes at once. Then nothing is changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let file = read_as(path, Format::Pth)?;
     let state = StateDict::read(&file).map_err(|error| damaged(path, &error))?;
-    // As in PyTorch, only batch norms saved before their second version may lack the number of batches.
+    // As in PyTorch, only version 1 of a batch norm may lack the number of batches.
     let lacks = |name: &String| {
         let module = name.strip_suffix(".num_batches_tracked");
         module.is_some_and(|module| state.module_version(module) >= Some(2)) && state.get(name).is_none()
@@ -91,10 +84,9 @@ pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     Ok(parameters.load_state_dict(&from_state_dict(&state)?)?)
 }
 
-/// Reads the tensors of the `.pth` at `path` by name, on the CPU: for those whose names have to be changed before they
-/// fit, and for files with several state dicts. `keys` say where in the file they are, `&["ema", "weights"]` for
-/// `torch.load(path)["ema"]["weights"]`; without any they are searched for as in [`load_pth`]. What has 8, 16 or 32 bits
-/// and is an integer becomes i64.
+/// Reads the tensors of the `.pth` at `path` by name, on the CPU, to rename them before loading or to choose one of
+/// several state dicts. `keys` is the path in the file: `&["ema", "weights"]` for `torch.load(path)["ema"]["weights"]`;
+/// if empty, the state dict is found as in [`load_pth`]. Signed integers of 8, 16 or 32 bits become i64.
 ///
 /// ```
 /// use candle_core::Device;
@@ -106,23 +98,24 @@ pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
 /// # save_pth(&saved, &path, &ModelCard::default())?;
 /// let parameters = Parameters::new(2);
 /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc1"))?;
-/// // Saved from nn.DataParallel: every name begins with "module.".
+/// // Saved from nn.DataParallel, so every name begins with "module.".
 /// let named = read_pth(&path, &[])?.into_iter().map(|(name, tensor)| (name.replacen("module.", "", 1), tensor));
 /// parameters.load_state_dict(&named.collect())?;
+/// assert!(read_pth(&path, &["ema"]).is_err());
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file, a damaged one, or has nothing
-/// under these keys.
+/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format, is damaged, or has nothing
+/// under `keys`.
 pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String, Tensor>> {
     let path = path.as_ref();
     let file = read_as(path, Format::Pth)?;
     from_state_dict(&StateDict::read_under(&file, keys).map_err(|error| damaged(path, &error))?)
 }
 
-/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the file's metadata. The file
-/// is complete or the old one stays.
+/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the metadata. The file is either
+/// written completely, or the old one stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -146,27 +139,21 @@ pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String,
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be written.
+/// [`Error::File`](crate::error::Error::File) if the file can't be written.
 pub fn save_safetensors(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
-    // `format` is what Python's libraries look for.
+    // Python's libraries look for `format`.
     save_tensors(parameters.state_dict()?, path.as_ref(), &[("format", "pt"), (METADATA_KEY, &card.to_json()?)])
 }
 
-/// Sets all parameters and buffers from the safetensors file at `path`, as PyTorch's `load_state_dict(strict=True)`.
-///
-/// ```
-/// let parameters = candle_cnn::parameters::Parameters::new(0);
-/// let error = cifar_lab::checkpoint::load_safetensors(&parameters, "no-such-file.safetensors").unwrap_err();
-/// assert!(error.to_string().contains("no-such-file"));
-/// ```
+/// Sets all parameters and buffers from the safetensors file at `path`, like PyTorch's `load_state_dict(strict=True)`.
 ///
 /// # Errors
-/// As [`load_pth`].
+/// Those of [`load_pth`].
 pub fn load_safetensors(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     Ok(parameters.load_state_dict(&read_safetensors(path.as_ref())?)?)
 }
 
-/// Reads the named tensors of the file at `path`, of either format.
+/// Reads the named tensors of the file at `path`, in either format.
 pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     match weights_format(path)? {
         Format::Pth => read_pth(path, &[]),
@@ -174,7 +161,7 @@ pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     }
 }
 
-/// The tensors on the CPU; those that share their bytes share them here too, however many there are.
+/// The tensors on the CPU; tensors that share their bytes still share them.
 fn from_state_dict(state: &StateDict) -> Result<HashMap<String, Tensor>> {
     let mut shared: HashMap<(*const u8, pth::DType, &[usize]), Tensor> = HashMap::new();
     let mut tensors = HashMap::with_capacity(state.len());
@@ -190,7 +177,7 @@ fn from_state_dict(state: &StateDict) -> Result<HashMap<String, Tensor>> {
 
 fn from_pth(tensor: &pth::Tensor) -> Result<Tensor> {
     let (data, shape) = (tensor.data(), tensor.shape());
-    // candle converts none of these to floats, but i64.
+    // candle can't convert these to floats, but it can convert i64.
     let wider: Vec<i64> = match tensor.dtype() {
         pth::DType::I8 => data.iter().map(|&byte| i64::from(byte as i8)).collect(),
         pth::DType::I16 => data.as_chunks().0.iter().map(|&bytes| i16::from_le_bytes(bytes).into()).collect(),
@@ -202,7 +189,7 @@ fn from_pth(tensor: &pth::Tensor) -> Result<Tensor> {
                 pth::DType::F16 => DType::F16,
                 pth::DType::BF16 => DType::BF16,
                 pth::DType::I64 => DType::I64,
-                // Bytes, and the bytes 0 and 1 that a bool is.
+                // Bytes; a bool is a byte 0 or 1.
                 _ => DType::U8,
             };
             return Ok(Tensor::from_raw_buffer(data, dtype, shape, &Device::Cpu)?);
@@ -211,7 +198,7 @@ fn from_pth(tensor: &pth::Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(wider, shape, &Device::Cpu)?)
 }
 
-/// The type of the same name; None where PyTorch's state dicts have none.
+/// The type of the same name; `None` if PyTorch's state dicts have none.
 fn pth_dtype(dtype: DType) -> Option<pth::DType> {
     Some(match dtype {
         DType::F32 => pth::DType::F32,
@@ -289,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_told_by_content_and_other_files_by_name() -> Result<()> {
+    fn the_format_is_recognized_by_content_and_other_formats_are_named() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.pth");
         for protocol in [1, 3, 5] {
@@ -324,7 +311,7 @@ mod tests {
     fn safetensors_is_told_from_a_pickle_whatever_its_header_s_length_is() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights");
-        // The length is a multiple of 8: all its first bytes, 0x80 among them, with which pickles begin.
+        // Lengths are multiples of 8: tries all their first bytes, including 0x80, with which pickles begin.
         let mut firsts = std::collections::HashSet::new();
         for letters in 0..256 {
             let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
@@ -348,7 +335,7 @@ mod tests {
         }
         state.write("weights", File::create(&path).unwrap()).unwrap();
         load_pth(&network(2)?, &path)?;
-        // A module's own state dict, which says that its batch norm is of the second version, as all are since 2018.
+        // A module's own state dict, which has version 2 of the batch norm, as all do since 2018.
         let of_pytorch = concat!(env!("CARGO_MANIFEST_DIR"), "/../pth/tests/fixtures/without_count.pth");
         let other = Parameters::new(0);
         let vb = other.var_builder(&Device::Cpu);

@@ -1,8 +1,8 @@
-//! The published archive: downloaded once, resumed after a cut, verified, unpacked.
+//! The published archive: downloaded once, resumed after an interruption, verified, unpacked.
 //!
-//! Nothing half-done ever has the name under which the data is looked for: bytes are collected in a `.part` file,
-//! its MD5 sum is compared, the archive is unpacked into a folder of its own, and that folder is renamed at the end.
-//! A file lock keeps two processes from doing this at once; the system drops it when its holder dies.
+//! Unfinished data never has the name under which it is looked for: bytes are collected in a `.part` file, its MD5 sum is
+//! checked, the archive is unpacked into a temporary folder, and that folder is renamed at the end. A file lock keeps two
+//! processes from doing this at once; the system releases it if its holder dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -11,72 +11,66 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
+use notebook_charts::numbers;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use ureq::http::{Response, Uri};
 
 use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
 use super::{Result, proxy};
-use crate::error::{DatasetError, megabytes};
+use crate::error::DatasetError;
 use crate::paths::show_path;
 
 /// From <https://www.cs.toronto.edu/~kriz/cifar.html>.
 const PYTHON_MD5: &str = "c58f30108f718f92721af3b95e74349a";
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
-/// The address and the validator (ETag or date) of what the part is a part of.
+/// The address and the validator (ETag or date) of the file that the part belongs to.
 const PART_ORIGIN_FILE: &str = "cifar-10-binary.tar.gz.part.origin";
 const LOCK_FILE: &str = "cifar-10.lock";
-/// What the folders are called in which archives are unpacked.
+/// How the names of temporary folders begin.
 const UNPACK_PREFIX: &str = "unpacking-";
 
-/// Without a network a load has to give up within about 10 s: these two come one after the other.
+/// Without a network, loading must give up within about 10 s: these two follow one another.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that was reached may be slow to answer, but not this slow.
+/// A server may be slow to answer, but not this slow.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
-/// A transfer in which nothing comes for so long has stalled, and is taken up again.
+/// A transfer without data for this long has stalled, and is resumed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Tries in a row that bring nothing new before a broken transfer is given up.
+/// A broken transfer is given up after this many attempts in a row without new data.
 const IDLE_TRIES: u32 = 3;
-/// As many as curl and browsers follow at least.
+/// At least as many as curl and browsers follow.
 const MOST_REDIRECTS: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// A notebook can't redraw a line, so progress comes a line at a time: after so long, or after a tenth of the whole.
+/// A notebook can't redraw a line, so progress comes in lines: after this long, or after a tenth of the whole.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A published archive of the binary layout: its address and what its bytes must be.
-///
-/// ```
-/// use cifar_lab::dataset::ArchiveSource;
-///
-/// let archive = ArchiveSource::published();
-/// assert_eq!(archive.bytes, 170_052_171);
-/// ```
+/// A published archive of the binary layout: its address, checksum and length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveSource {
     /// The address, http or https.
     pub url: String,
-    /// The MD5 sum of the archive, in 32 hexadecimal digits.
+    /// The archive's MD5 sum, in 32 hexadecimal digits.
     pub md5: String,
-    /// The length of the archive in bytes.
+    /// The archive's length in bytes.
     pub bytes: u64,
 }
 
-/// What a server answered, and how it was reached.
+/// A server's answer, and how it was reached.
 struct Answer {
     response: Response<ureq::Body>,
     route: String,
 }
 
-/// How a try to transfer ended, where not well.
+/// How an attempt to transfer failed.
 enum Broken {
-    /// Another try may do better.
+    /// Another attempt may succeed.
     Cut { route: String, reason: String },
-    /// No try will.
+    /// No attempt will.
     Final(DatasetError),
 }
 
 impl ArchiveSource {
-    /// The archive as its author publishes it; address and MD5 sum from <https://www.cs.toronto.edu/~kriz/cifar.html>.
+    /// The archive as published by its author; address and MD5 sum from <https://www.cs.toronto.edu/~kriz/cifar.html>.
     pub fn published() -> Self {
         Self {
             url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz".into(),
@@ -85,30 +79,20 @@ impl ArchiveSource {
         }
     }
 
-    /// Downloads the archive into the folder `cache`, unless that has its files already, and gives the folder of the
-    /// `.bin` files. A part that an earlier try left is used; progress goes to `report`, a line at a time.
+    /// Downloads the archive into the folder `cache`, unless its files are there already, and returns the folder of the
+    /// `.bin` files. Resumes an earlier partial download; progress goes to `report`, line by line.
     ///
-    /// The proxies are those that curl takes: the environment variable `https_proxy` or `HTTPS_PROXY` for https addresses,
-    /// `http_proxy` for http ones, `all_proxy` or `ALL_PROXY` for both, but for hosts in `no_proxy` or `NO_PROXY`.
+    /// Uses the same proxies as curl: the environment variable `https_proxy` or `HTTPS_PROXY` for https addresses,
+    /// `http_proxy` for http ones, `all_proxy` or `ALL_PROXY` for both, except for hosts in `no_proxy` or `NO_PROXY`.
     ///
     /// # Errors
-    /// When the server can't be reached or has another file, writing fails, or the archive is not what it should be.
-    /// What was downloaded rightly so far is kept for the next try; anything wrong is deleted.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use cifar_lab::dataset::{ArchiveSource, Cifar10};
-    ///
-    /// let folder = ArchiveSource::published().fetch("data".as_ref(), &mut |line| println!("{line}"))?;
-    /// let data = Cifar10::from_folder(folder)?;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the server can't be reached or has another file, writing fails, or the archive is damaged. A correct partial
+    /// download is kept for the next attempt; anything else is deleted.
     pub fn fetch(&self, cache: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         fs::create_dir_all(cache).map_err(DatasetError::io("creating the folder", cache))?;
         let _lock = lock(cache, report)?;
         let folder = cache.join(ARCHIVE_FOLDER);
-        // Another process may have been quicker.
+        // Another process may have been faster.
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -118,15 +102,15 @@ impl ArchiveSource {
         let resumed = length(&part)? > 0;
         self.download(&part, &origin, report)?;
         let mut verified = self.verify(&part);
-        // The part that an earlier day left may have been the wrong one; a fresh download tells.
+        // An older part may belong to another file; a fresh download tells.
         if resumed && matches!(verified, Err(DatasetError::Checksum { .. })) {
-            report("What an earlier download left is not of this archive: downloading all of it.");
+            report("The earlier partial download belongs to another file: starting over.");
             remove(&part)?;
             self.download(&part, &origin, report)?;
             verified = self.verify(&part);
         }
         verified.and_then(|()| unpack(&part, cache, ARCHIVE_FOLDER)).inspect_err(|error| {
-            // What is wrong in itself is of no use to the next try; after a full disk it is.
+            // The next attempt can't use a wrong file, but after a full disk it can use this one.
             if matches!(error, DatasetError::Checksum { .. } | DatasetError::Unpack { .. }) {
                 _ = remove(&part);
             }
@@ -136,8 +120,8 @@ impl ArchiveSource {
         Ok(folder)
     }
 
-    /// Unpacks an archive that lies on the disk into the folder `cache`, unless that has its files already, and gives
-    /// their folder. Nothing is written beside the archive.
+    /// Unpacks an archive on the disk into the folder `cache`, unless its files are there already, and returns their
+    /// folder. Writes nothing beside the archive.
     pub(super) fn unpack_local(&self, archive: &Path, cache: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let found = md5_sum(archive)?;
         let layouts = [(self.md5.as_str(), ARCHIVE_FOLDER), (PYTHON_MD5, PYTHON_FOLDER)];
@@ -157,7 +141,7 @@ impl ArchiveSource {
         Ok(folder)
     }
 
-    /// Brings the part to the archive's length.
+    /// Completes the part.
     fn download(&self, part: &Path, origin: &Path, report: &mut dyn FnMut(&str)) -> Result<()> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -169,7 +153,7 @@ impl ArchiveSource {
             .timeout_per_read(Some(STALL_TIMEOUT));
         let agent = config.build().new_agent();
         let mut longest = length(part)?;
-        // A machine without a network is told so at once; only what has begun is tried again.
+        // Without a network this fails at once; only a transfer that has begun is retried.
         let mut idle_tries = IDLE_TRIES;
         while length(part)? != self.bytes {
             let (route, reason) = match self.transfer(&agent, part, origin, report) {
@@ -183,13 +167,13 @@ impl ArchiveSource {
             if idle_tries >= IDLE_TRIES {
                 return Err(DatasetError::Download { url: self.url.clone(), route, reason, kept });
             }
-            report(&format!("The download broke off at {} ({reason}): trying again.", megabytes(kept)));
+            report(&format!("The download broke off at {} ({reason}): trying again.", numbers::bytes(kept)));
             thread::sleep(RETRY_PAUSE);
         }
         Ok(())
     }
 
-    /// One request: goes on where the part ends, if the server says that it still has the same file, else from 0.
+    /// One request: continues where the part ends if the server still has the same file, else starts over.
     fn transfer(
         &self,
         agent: &ureq::Agent,
@@ -204,7 +188,7 @@ impl ArchiveSource {
         });
         let validator = validator.filter(|_| have > 0 && have < self.bytes);
         if have > 0 && validator.is_none() {
-            // Nothing says what this is a part of.
+            // Nothing says which file this is a part of.
             truncate(part)?;
             have = 0;
         }
@@ -217,7 +201,7 @@ impl ArchiveSource {
                 truncate(part)?;
                 have = 0;
                 if response.status() != 200 {
-                    return Err(cut("the server can't go on from there".into()));
+                    return Err(cut("the server can't resume from there".into()));
                 }
             }
             200 => {}
@@ -251,7 +235,7 @@ impl ArchiveSource {
             .map_err(|error| Broken::Final(DatasetError::io("opening", part)(error)))?;
         let mut body = response.into_body().into_reader();
         let mut progress = Progress::new(have, self.bytes);
-        // Large enough that neither the disk nor the network is called for crumbs.
+        // Large enough to read and write in large pieces.
         let mut buffer = vec![0; 1 << 16];
         while have < self.bytes {
             let count = match body.read(&mut buffer) {
@@ -276,20 +260,20 @@ impl ArchiveSource {
         Ok(())
     }
 
-    /// Asks for the archive, or for the rest of what `rest`'s validator names, from where the address leads, each time
-    /// through the proxy that the environment names for that address.
+    /// Requests the archive, or the rest of the file that `rest`'s validator names. Follows redirects, each through the
+    /// proxy that the environment names for its address.
     fn request(&self, agent: &ureq::Agent, rest: Option<(String, String)>) -> Result<Answer, Broken> {
         let mut address = self.url.clone();
         for _ in 0..=MOST_REDIRECTS {
             let mut route = match address == self.url {
                 true => String::new(),
-                false => format!(", which leads to {address},"),
+                false => format!(", which redirects to {address},"),
             };
             let wrong = |route: &str, reason: String| {
                 let (url, route) = (self.url.clone(), route.to_string());
                 Broken::Final(DatasetError::Download { url, route, reason, kept: 0 })
             };
-            let uri: Uri = address.parse().map_err(|_| wrong(&route, "this is no address".into()))?;
+            let uri: Uri = address.parse().map_err(|_| wrong(&route, "this is not an address".into()))?;
             let named = proxy::choose(&uri, |name| std::env::var(name).ok()).map_err(|reason| wrong(&route, reason))?;
             let proxy = named.map(|named| {
                 route += &format!(" through the proxy {}", named.shown);
@@ -307,13 +291,13 @@ impl ArchiveSource {
             let location = header(response.headers(), LOCATION).filter(|_| response.status().is_redirection());
             let Some(location) = location else { return Ok(Answer { response, route }) };
             address = redirected(&uri, location)
-                .ok_or_else(|| wrong(&route, format!("it leads to {location}, which is neither http nor https")))?;
+                .ok_or_else(|| wrong(&route, format!("it redirects to {location}, which is neither http nor https")))?;
         }
-        let (url, reason) = (self.url.clone(), format!("it leads on and on, {MOST_REDIRECTS} times"));
+        let (url, reason) = (self.url.clone(), format!("it redirects more than {MOST_REDIRECTS} times"));
         Err(Broken::Final(DatasetError::Download { url, route: String::new(), reason, kept: 0 }))
     }
 
-    /// Compares the MD5 sum of what lies on the disk.
+    /// Checks the MD5 sum of the file on the disk.
     fn verify(&self, part: &Path) -> Result<()> {
         let found = md5_sum(part)?;
         if found.eq_ignore_ascii_case(&self.md5) {
@@ -337,7 +321,7 @@ fn md5_sum(path: &Path) -> Result<String> {
     }
 }
 
-/// Where a redirect leads, if by http or https.
+/// The target of a redirect, if it is http or https.
 fn redirected(from: &Uri, location: &str) -> Option<String> {
     let (scheme, authority) = (from.scheme()?, from.authority()?);
     let location = location.split('#').next()?;
@@ -356,7 +340,7 @@ fn redirected(from: &Uri, location: &str) -> Option<String> {
     })
 }
 
-/// Waits until no other process downloads into this cache. The lock ends with the file handle.
+/// Waits until no other process downloads into this cache. Dropping the file releases the lock.
 fn lock(cache: &Path, report: &mut dyn FnMut(&str)) -> Result<Option<File>> {
     let path = cache.join(LOCK_FILE);
     let file = File::create(&path).map_err(DatasetError::io("creating", &path))?;
@@ -370,13 +354,13 @@ fn lock(cache: &Path, report: &mut dyn FnMut(&str)) -> Result<Option<File>> {
     };
     match outcome {
         Ok(()) => Ok(Some(file)),
-        // Some network file systems have no locks; the MD5 sum and the renaming still guard the cache.
+        // Some network file systems have no locks; the MD5 sum and the renaming still protect the cache.
         Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
         Err(error) => Err(DatasetError::io("locking", &path)(error)),
     }
 }
 
-/// Removes what a process that was killed while unpacking left behind. Call with the lock held.
+/// Removes what a process left behind that was killed while unpacking. Requires the lock.
 fn sweep(cache: &Path) -> Result<()> {
     let failed = || DatasetError::io("reading the folder", cache);
     for entry in fs::read_dir(cache).map_err(failed())? {
@@ -388,7 +372,7 @@ fn sweep(cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks into a folder of its own inside the cache, reads all of it once, and gives the layout's folder its place.
+/// Unpacks into a temporary folder inside the cache, reads everything once, and moves the layout's folder to its place.
 fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
     let unusable = |reason: String| DatasetError::Unpack { path: archive.into(), reason };
     let folder = tempfile::Builder::new()
@@ -401,7 +385,7 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
         let mut entry = entry.map_err(|error| unusable(error.to_string()))?;
         let name = entry.path().map_err(|error| unusable(error.to_string()))?.into_owned();
         if !name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(unusable(format!("it has the entry {}, which leaves the folder", name.display())));
+            return Err(unusable(format!("it has the entry {}, which is outside the folder", name.display())));
         }
         let target = folder.path().join(&name);
         match entry.header().entry_type() {
@@ -414,13 +398,13 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
                 let mut file = File::create(&target).map_err(DatasetError::io("creating", &target))?;
                 let mut buffer = vec![0; 1 << 16];
                 loop {
-                    // Read and write apart, to tell a damaged archive from a full disk.
+                    // Separate reads and writes tell a damaged archive from a full disk.
                     match entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))? {
                         0 => break,
                         count => file.write_all(&buffer[..count]).map_err(DatasetError::io("writing", &target))?,
                     }
                 }
-                // On the disk before the folder gets its name: a power cut must not leave empty files under it.
+                // On the disk before the folder is renamed: a power failure must not leave empty files in it.
                 file.sync_all().map_err(DatasetError::io("writing", &target))?;
             }
             kind => {
@@ -436,7 +420,7 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
     fs::rename(folder.path().join(layout), &place).map_err(DatasetError::io("creating", &place))
 }
 
-/// The length of a file, 0 where there is none.
+/// A file's length, 0 if it does not exist.
 fn length(path: &Path) -> Result<u64> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
@@ -467,10 +451,10 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
     header(headers, CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
-/// What went wrong with a request, for a reader who knows no HTTP.
+/// Why a request failed, for a reader who doesn't know HTTP.
 fn reason(error: &ureq::Error, through_proxy: bool) -> String {
     let (peer, advice) = match through_proxy {
-        true => ("proxy", "is it the right one? no_proxy names hosts to be reached without"),
+        true => ("proxy", "is it the right one? no_proxy lists hosts to reach without it"),
         false => ("server", "is there a network?"),
     };
     let what = match error {
@@ -478,23 +462,23 @@ fn reason(error: &ureq::Error, through_proxy: bool) -> String {
         ureq::Error::ConnectionFailed => format!("the {peer} could not be reached"),
         ureq::Error::Timeout(_) => format!("the {peer} did not answer in time"),
         ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::ConnectProxyFailed(answer) => format!("it does not let the request through: {answer}"),
-        // The others are about the address or the answer, not about the network.
+        ureq::Error::ConnectProxyFailed(answer) => format!("it refused the request: {answer}"),
+        // The others concern the address or the answer, not the network.
         error => return error.to_string(),
     };
     format!("{what} ({advice})")
 }
 
-/// What went wrong while the file came.
+/// Why a transfer stopped.
 fn interruption(error: &std::io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
     match inner {
-        Some(ureq::Error::Timeout(_)) => format!("nothing came for {} s", STALL_TIMEOUT.as_secs()),
+        Some(ureq::Error::Timeout(_)) => format!("no data came for {} s", STALL_TIMEOUT.as_secs()),
         _ => error.to_string(),
     }
 }
 
-/// When to report, and what.
+/// Decides when to report, and what.
 struct Progress {
     first: u64,
     total: u64,
@@ -509,7 +493,7 @@ impl Progress {
         Self { first: have, total, begin: now, last_line: now, last_bytes: have }
     }
 
-    /// A line, where it is time for one.
+    /// A line, if it is time for one.
     fn line(&mut self, have: u64) -> Option<String> {
         let tenth = (have - self.last_bytes) * 10 >= self.total;
         if !tenth && self.last_line.elapsed() < PROGRESS_INTERVAL {
@@ -518,8 +502,9 @@ impl Progress {
         (self.last_line, self.last_bytes) = (Instant::now(), have);
         let rate = (have - self.first) as f64 / self.begin.elapsed().as_secs_f64().max(1e-3);
         let percent = have * 100 / self.total.max(1);
-        let mut line = format!("Downloading CIFAR-10: {} of {} ({percent} %)", megabytes(have), megabytes(self.total));
-        line += &format!(", {}/s", megabytes(rate as u64));
+        let mut line =
+            format!("Downloading CIFAR-10: {} of {} ({percent} %)", numbers::bytes(have), numbers::bytes(self.total));
+        line += &format!(", {}/s", numbers::bytes(rate as u64));
         if have < self.total {
             line += &format!(", {:.0} s left", (self.total - have) as f64 / rate.max(1.0));
         }
@@ -532,7 +517,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_archive_of_the_layout_for_python_is_unpacked_too() {
+    fn the_archive_of_the_python_layout_is_unpacked_too() {
         let cache = tempfile::tempdir().unwrap();
         let packed = cache.path().join("packed");
         let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(

@@ -1,4 +1,4 @@
-//! CIFAR-10, from a folder in one of its layouts.
+//! CIFAR-10 from a folder, in one of its layouts.
 
 use std::fmt;
 use std::fs;
@@ -11,53 +11,43 @@ use super::stand_in;
 use super::{Dataset, DatasetError, Result, Source, Split};
 use crate::paths::show_path;
 
-/// The folder in the archive, and so in the cache.
+/// The folder in the archive, and therefore in the cache.
 pub(super) const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
-/// The folder in the published archive of the layout for Python.
+/// The folder in the published archive of the Python layout.
 pub(super) const PYTHON_FOLDER: &str = "cifar-10-batches-py";
-/// What the published archives are called.
+/// The names of the published archives.
 const ARCHIVE_FILES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
 const TRAIN_FILES: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 const TEST_FILE: &str = "test_batch.bin";
 
-/// CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): 50,000 pictures to learn from
-/// and 10,000 to be tested on, in ten classes; or the generated stand-in where CIFAR-10 can't be had.
+/// CIFAR-10 (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): 50,000
+/// training and 10,000 test images in ten classes; or the generated stand-in where CIFAR-10 is not available.
 ///
 /// ```
 /// use cifar_lab::dataset::Cifar10;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let data = Cifar10::stand_in(0, 100, 20);
-/// println!("{data}");
-/// assert!(data.train.is_stand_in());
-/// # Ok(())
-/// # }
+/// let (small, large) = (Cifar10::stand_in(3, 20, 0), Cifar10::stand_in(3, 40, 10));
+/// assert_eq!(small.train.pixels(19)?, large.train.pixels(19)?);
+/// assert_eq!(large.train.name(), "stand-in (generated pictures, not CIFAR-10)");
+/// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cifar10 {
-    /// What the network learns from.
+    /// The training images.
     pub train: Dataset,
-    /// What it is tested on.
+    /// The test images.
     pub test: Dataset,
 }
 
 impl Cifar10 {
     /// CIFAR-10 from a folder, or from `cifar-10-batches-bin` or `cifar-10-batches-py` in it, in one of three layouts:
-    /// the binary one (`data_batch_1.bin`, …), the one for Python (`data_batch_1`, …; nothing in it is executed), or
-    /// pictures in folders (`train/cat/1.jpg`, …; see [`ImageFolder`]).
+    /// the binary one (`data_batch_1.bin`, …), the Python one (`data_batch_1`, …; nothing in it is executed), or
+    /// image files in folders (`train/cat/1.jpg`, …; see [`ImageFolder`]).
     ///
     /// # Errors
-    /// When the folder or one of the files is missing, a file is cut or damaged, or pictures are of other classes;
+    /// If the folder or one of the files is missing, a file is cut off or damaged, or the classes are not CIFAR-10's;
     /// [`DatasetError::Packed`] for an archive, which [`load`](Self::load) unpacks.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::from_folder("cifar-10-batches-bin")?;
-    /// assert_eq!((data.train.len(), data.test.len()), (50_000, 10_000));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let given = folder.as_ref();
         if !given.is_dir() {
@@ -80,7 +70,7 @@ impl Cifar10 {
         }
     }
 
-    /// From files that `read` reads, called as `name` makes of the binary layout's names.
+    /// From files that `read` reads; `name` turns the binary layout's file names into theirs.
     fn from_batches(
         folder: &Path,
         name: impl Fn(&'static str) -> &'static str,
@@ -96,7 +86,7 @@ impl Cifar10 {
                 })?;
                 bytes += length.len() as usize;
             }
-            // All of the memory at once: growing would hold the pixels twice for a moment.
+            // Reserved at once: growing would briefly hold the pixels twice.
             let mut pixels = Vec::with_capacity(bytes);
             let mut labels = Vec::with_capacity(bytes / PICTURE_LENGTH);
             for path in &files {
@@ -108,7 +98,7 @@ impl Cifar10 {
         Ok(Self { train: set(Split::Train, &TRAIN_FILES)?, test: set(Split::Test, &[TEST_FILE])? })
     }
 
-    /// From pictures in folders, of CIFAR-10's classes.
+    /// From image files in a folder for each of CIFAR-10's classes.
     fn from_pictures(folder: &Path) -> Result<Self> {
         let classes = image_folder::classes_in_order(folder)?;
         if !image_folder::are_cifar10s(&classes) {
@@ -120,22 +110,11 @@ impl Cifar10 {
         Ok(Self { train, test })
     }
 
-    /// The stand-in: `train` and `test` pictures of ten kinds of shapes and textures, drawn from `seed`. The same seed
-    /// gives the same pictures, and fewer of them are the first ones of more.
+    /// The stand-in: `train` and `test` images of ten kinds of shapes and textures, generated from `seed`. The same seed
+    /// gives the same images, and a smaller set is the beginning of a larger one.
     ///
     /// # Panics
-    /// When they don't fit into the memory, as [`Vec`] does: a picture takes 3,072 bytes.
-    ///
-    /// ```
-    /// use cifar_lab::dataset::Cifar10;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (small, large) = (Cifar10::stand_in(3, 20, 0), Cifar10::stand_in(3, 40, 10));
-    /// assert_eq!(small.train.pixels(19)?, large.train.pixels(19)?);
-    /// assert_eq!(large.train.name(), "stand-in (generated pictures, not CIFAR-10)");
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If they don't fit into memory, like [`Vec`]: an image takes 3,072 bytes.
     pub fn stand_in(seed: u64, train: usize, test: usize) -> Self {
         let set = |split, count| stand_in::generate(seed, split, count);
         Self { train: set(Split::Train, train), test: set(Split::Test, test) }
@@ -145,7 +124,7 @@ impl Cifar10 {
 impl fmt::Display for Cifar10 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, train, test) = (self.train.name(), self.train.len(), self.test.len());
-        write!(f, "{name}: {train} pictures to learn from, {test} to be tested on")?;
+        write!(f, "{name}: {train} training images, {test} test images")?;
         match self.train.source() {
             Source::Cifar10(folder) => write!(f, ", read from {}", show_path(folder)),
             Source::StandIn { seed } => write!(f, ", from the seed {seed}"),
@@ -154,12 +133,12 @@ impl fmt::Display for Cifar10 {
     }
 }
 
-/// The published archive in a folder, of one layout or the other.
+/// The published archive in `folder`, of either layout.
 pub(super) fn archive_in(folder: &Path) -> Option<PathBuf> {
     ARCHIVE_FILES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file())
 }
 
-/// A file's name in the layout for Python.
+/// A file's name in the Python layout.
 fn without_ending(name: &'static str) -> &'static str {
     name.strip_suffix(".bin").unwrap_or(name)
 }

@@ -1,4 +1,4 @@
-//! Pictures in folders: `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (or `.png`), as torchvision's ImageFolder has them.
+//! Pictures in folders: `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (or `.png`), like torchvision's ImageFolder.
 //! `tests/with_torchvision.py` compares the two.
 
 use std::collections::BTreeMap;
@@ -11,32 +11,31 @@ use super::records::{CIFAR10_CLASSES, PICTURE_LENGTH, SHAPE};
 use super::{Dataset, DatasetError, Result, Source, Split};
 use crate::picture;
 
-/// CIFAR-10's classes as its authors name them, in the order of the labels.
+/// CIFAR-10's classes under its authors' names, in the order of the labels.
 const PUBLISHED_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/// Your own pictures: a folder with a folder for each split, and in it one for each class.
+/// Your own pictures: a folder for each split, and in it one for each class.
 ///
 /// ```text
 /// pets/train/cat/1.jpg   pets/train/dog/rex.png   …
 /// pets/test/cat/7.jpg    pets/test/dog/bella.jpg  …
 /// ```
 ///
-/// The folders' names are the classes', in the order of their bytes ("10" before "2"); those of CIFAR-10 (plane or
-/// airplane, car or automobile, …) in CIFAR-10's order. Pictures may lie in folders inside a class's
-/// (`n01443537/images/0.jpg`), and links are followed. Pictures of any size become 32×32 as
-/// [`Predictor::predict`](crate::predict::Predictor::predict) tells.
+/// The folders' names are the classes, in the order of their bytes ("10" before "2"); CIFAR-10's names (plane or airplane,
+/// car or automobile, …) are in CIFAR-10's order. Folders inside a class's folder are searched too
+/// (`n01443537/images/0.jpg`), and links are followed. Pictures of any size become 32×32, as described at
+/// [`Predictor::predict`](crate::predict::Predictor::predict).
 ///
-/// Files and classes are those that torchvision's `ImageFolder` finds in `train` and in `test`, but for these:
+/// Finds the same files and classes in `train` and in `test` as torchvision's `ImageFolder`, except:
 ///
-/// - Pictures come one of each class in turn, so that the first of them are of all classes; those of one class are in
-///   torchvision's order.
-/// - Hidden files and folders (`._1.jpg`, `.ipynb_checkpoints`) are left out.
-/// - A link back to a folder that it lies in is not followed.
-/// - A file that ends as a picture (`.webp`, `.tif`, `.gif`, `.heic`, …) and holds neither JPEG nor PNG is an error.
+/// - The classes take turns, so the first pictures cover all classes; within a class the order is torchvision's.
+/// - Hidden files and folders (`._1.jpg`, `.ipynb_checkpoints`) are skipped.
+/// - A link to one of its own parent folders is not followed.
+/// - A file named like a picture (`.webp`, `.tif`, `.gif`, `.heic`, …) that is neither JPEG nor PNG is an error.
 /// - `test` may lack classes of `train`; labels are numbered as in `train`.
 ///
-/// As there, other files are left out, and so is what lies beside the classes' folders.
+/// As in torchvision, other files are skipped, and so are files beside the classes' folders.
 ///
 /// ```
 /// use cifar_lab::dataset::ImageFolder;
@@ -56,28 +55,28 @@ const PUBLISHED_CLASSES: [&str; 10] =
 /// ```
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
-    /// What the network learns from.
+    /// The training images.
     pub train: Dataset,
-    /// What it is tested on.
+    /// The test images.
     pub test: Dataset,
 }
 
 impl ImageFolder {
-    /// The pictures in `folder`, which has the folders `train` and `test`.
+    /// Reads the pictures in `folder`, which contains the folders `train` and `test`.
     ///
     /// # Errors
-    /// When `train` or `test` is missing or has no classes, a class's folder has no pictures, `test` has a class that
-    /// `train` lacks, or a picture can't be read: then the error names it.
+    /// If `train` or `test` is missing or has no classes, a class has no pictures, `test` has a class that `train` lacks,
+    /// or a picture can't be read.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        // Of `.` too.
+        // `.` has a name too.
         let name = folder.canonicalize().ok().and_then(|full| Some(shown(full.file_name()?)));
         let source = Source::Named(name.unwrap_or_else(|| folder.display().to_string()));
         let classes = classes_in_order(folder)?;
         Self::read(folder, &classes, names(&classes), source)
     }
 
-    /// `classes` are the folders, `names` what the classes will be called.
+    /// `classes` are the folders, `names` the classes' names.
     pub(super) fn read(folder: &Path, classes: &[OsString], names: Vec<String>, source: Source) -> Result<Self> {
         let [of_train, of_test] = ["train", "test"].map(|split| folder.join(split));
         if let Some(class) = folders(&of_test)?.into_iter().find(|class| !classes.contains(class)) {
@@ -93,7 +92,7 @@ impl fmt::Display for ImageFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, train, test) = (self.train.name(), self.train.len(), self.test.len());
         let classes = self.train.class_names().len();
-        write!(f, "{name}: {train} pictures to learn from, {test} to be tested on, in {classes} classes")
+        write!(f, "{name}: {train} training images, {test} test images, {classes} classes")
     }
 }
 
@@ -105,7 +104,7 @@ pub(super) fn is_image_folder(folder: &Path) -> bool {
 /// The folders of an image folder's classes, in the order of their labels.
 pub(super) fn classes_in_order(folder: &Path) -> Result<Vec<OsString>> {
     let sorted = folders(&folder.join("train"))?;
-    // The published names are in alphabetical order already, the shorter ones are not.
+    // The published names are in alphabetical order, the shorter ones are not.
     let mut shorter = CIFAR10_CLASSES;
     shorter.sort();
     Ok(if sorted == shorter { CIFAR10_CLASSES.map(OsString::from).to_vec() } else { sorted })
@@ -116,12 +115,12 @@ pub(super) fn are_cifar10s(classes: &[OsString]) -> bool {
     classes == CIFAR10_CLASSES || classes == PUBLISHED_CLASSES
 }
 
-/// What the classes in these folders are called.
+/// The names of the classes in these folders.
 pub(super) fn names(classes: &[OsString]) -> Vec<String> {
     classes.iter().map(|class| shown(class)).collect()
 }
 
-/// A file's name as text: bytes that are no UTF-8 are written as `\xE9`, so that different names stay different.
+/// A file's name as text; bytes that are not UTF-8 become `\xE9`, so that different names stay different.
 fn shown(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
@@ -141,7 +140,7 @@ fn folders(folder: &Path) -> Result<Vec<OsString>> {
     if names.is_empty() { Err(DatasetError::NoClasses(folder.into())) } else { Ok(names) }
 }
 
-/// What lies in a folder and is not hidden, sorted by name.
+/// The entries of a folder that are not hidden, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = || DatasetError::io("reading the folder", folder);
     let mut paths = Vec::new();
@@ -170,7 +169,7 @@ fn pictures(class: &Path) -> Result<Vec<PathBuf>> {
 /// `above` are the folders on the way here, without links.
 fn add_pictures(folder: &Path, above: &mut Vec<PathBuf>, pictures: &mut Vec<PathBuf>) -> Result<()> {
     let real = folder.canonicalize().map_err(DatasetError::io("reading the folder", folder))?;
-    // A link upwards would be followed without end.
+    // A link to a parent folder would be followed forever.
     if above.iter().any(|above| above.starts_with(&real)) {
         return Ok(());
     }
@@ -186,7 +185,7 @@ fn add_pictures(folder: &Path, above: &mut Vec<PathBuf>, pictures: &mut Vec<Path
     Ok(())
 }
 
-/// Reads a split: `classes` are the folders, `names` what the classes will be called.
+/// Reads a split: `classes` are the folders, `names` the classes' names.
 fn read_split(
     folder: &Path,
     split: Split,
@@ -194,7 +193,7 @@ fn read_split(
     names: Vec<String>,
     source: Source,
 ) -> Result<Dataset> {
-    // By place in their class first, then by class: one of each in turn.
+    // By place in their class first, then by class: the classes take turns.
     let mut files: BTreeMap<(usize, u32), PathBuf> = BTreeMap::new();
     let mut empty = Vec::new();
     for (label, class) in (0..).zip(classes) {

@@ -1,16 +1,16 @@
-//! Labelled pictures: a data set in memory, and where CIFAR-10 comes from.
+//! Labeled images: a data set in memory, and where CIFAR-10 comes from.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `set.rs` | [`Dataset`], pictures as bytes with their labels |
+//! | `set.rs` | [`Dataset`], images as bytes with their labels |
 //! | `cifar10.rs` | [`Cifar10`], from a folder |
-//! | `search.rs` | [`Search`], the order in which CIFAR-10 is searched for |
-//! | `records.rs` | the binary layout, read and written |
-//! | `python_layout.rs` | the python layout, read without executing anything |
+//! | `search.rs` | [`Search`], where CIFAR-10 is searched for |
+//! | `records.rs` | the binary layout |
+//! | `python_layout.rs` | the Python layout, read without executing anything |
 //! | `image_folder.rs` | [`ImageFolder`], your own pictures in folders |
-//! | `archive.rs` | [`ArchiveSource`], the published archive, downloaded once |
-//! | `proxy.rs` | through which proxy |
-//! | `stand_in.rs` | the generated pictures where CIFAR-10 can't be had |
+//! | `archive.rs` | [`ArchiveSource`], the published archive |
+//! | `proxy.rs` | the proxy for a download |
+//! | `stand_in.rs` | generated images where CIFAR-10 is not available |
 
 mod archive;
 mod cifar10;
@@ -29,7 +29,7 @@ pub use image_folder::ImageFolder;
 pub use records::{CIFAR10_CLASSES, RECORD_LENGTH, read_records, write_records};
 pub use search::{Choice, Search};
 pub use set::{ChannelStatistics, Dataset, Source, Split};
-pub use stand_in::{STAND_IN_CLASSES, STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
+pub use stand_in::{STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
 
 /// The result of an operation on data.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! Which proxy a request goes through, by the environment variables that curl reads, and as it reads them.
+//! The proxy for a request, from the same environment variables as curl.
 //!
 //! Source: <https://curl.se/docs/manpage.html>, "Environment", and <https://curl.se/docs/manpage.html#--noproxy>.
 
@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use ureq::ProxyProtocol;
 use ureq::http::Uri;
 
-/// A proxy, and where it is named.
+/// A proxy, and the variable that names it.
 pub(super) struct Named {
     pub(super) proxy: ureq::Proxy,
-    /// "http://proxy:3128 (https_proxy)": its password is not for messages.
+    /// "http://proxy:3128 (https_proxy)", without its password.
     pub(super) shown: String,
 }
 
-/// The proxy for an address; `None` where it is asked directly.
+/// The proxy for an address; `None` for a direct connection.
 ///
 /// # Errors
 /// What is wrong with the variable that names the proxy.
@@ -23,7 +23,7 @@ pub(super) fn choose(address: &Uri, variable: impl Fn(&str) -> Option<String>) -
     let set = |name: &&'static str| Some((*name, variable(name).filter(|value| !value.trim().is_empty())?));
     let names: &[&str] = match address.scheme_str() {
         Some("https") => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
-        // Not HTTP_PROXY: a web server sets it for its programs to what a request's header `Proxy` says.
+        // Not HTTP_PROXY: a web server sets it for its programs from a request's `Proxy` header.
         _ => &["http_proxy", "all_proxy", "ALL_PROXY"],
     };
     let Some((name, value)) = names.iter().find_map(set) else { return Ok(None) };
@@ -42,16 +42,16 @@ pub(super) fn choose(address: &Uri, variable: impl Fn(&str) -> Option<String>) -
         Ok(_) => {
             Err(format!("{name} names a SOCKS proxy ({host}), and only HTTP proxies are supported: set it to one"))
         }
-        Err(_) => Err(format!("{name} names no proxy ({host}): write it as http://HOST:PORT, or unset it")),
+        Err(_) => Err(format!("{name} is not a proxy ({host}): write it as http://HOST:PORT, or unset it")),
     }
 }
 
-/// Whether a list such as `localhost, .example.org, 10.0.0.0/8` has the host of an address.
+/// Whether a list such as `localhost, .example.org, 10.0.0.0/8` contains an address's host.
 fn is_exception(address: &Uri, list: &str) -> bool {
     let host = bare(address.host().unwrap_or_default());
     let port = address.port_u16().unwrap_or(if address.scheme_str() == Some("https") { 443 } else { 80 });
     list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty()).any(|entry| {
-        // Python's libraries take a port, and curl does not.
+        // Python's libraries accept a port, curl does not.
         let (name, of_port) = match entry.rsplit_once(':') {
             Some((name, of_port)) if !name.contains(':') || name.ends_with(']') => (name, of_port.parse().ok()),
             _ => (entry, None),
@@ -60,7 +60,7 @@ fn is_exception(address: &Uri, list: &str) -> bool {
     })
 }
 
-/// Whether a host is what an entry names, or lies in it: in a domain, or in a network such as `10.0.0.0/8`.
+/// Whether an entry names this host, its domain, or its network (such as `10.0.0.0/8`).
 fn is_of(host: &str, entry: &str) -> bool {
     if entry == "*" {
         return true;
@@ -87,7 +87,7 @@ fn is_of(host: &str, entry: &str) -> bool {
     before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// Without the brackets of an IPv6 address and the dot at a name's end.
+/// Without an IPv6 address's brackets and a name's final dot.
 fn bare(host: &str) -> &str {
     let host = host.strip_suffix('.').unwrap_or(host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)

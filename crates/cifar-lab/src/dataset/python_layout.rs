@@ -1,8 +1,8 @@
-//! CIFAR-10's python layout: a file is a pickled dict with `data`, an array of NumPy [N, 3072] of bytes, and `labels`, a
-//! list or an array of N numbers from 0 to 9. A row of `data` is a picture as in the binary layout. The published files
-//! were pickled by Python 2; those that Python 3 writes again, in whatever protocol, are read too.
+//! CIFAR-10's Python layout: a file is a pickled dict with `data`, a NumPy array of bytes [N, 3072], and `labels`, a list
+//! or array of N numbers from 0 to 9. A row of `data` is an image as in the binary layout. The published files were
+//! pickled by Python 2; files that Python 3 rewrote, in any protocol, are read too.
 //!
-//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Python / Matlab versions". A pickle is a program, and foreign
+//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Python / Matlab versions". A pickle is a program, and unknown
 //! ones are dangerous; [`pth::pickle`] executes nothing.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use pth::{DType, numpy};
 use super::records::{CLASSES, PICTURE_LENGTH};
 use super::{DatasetError, Result};
 
-/// Reads a file of the python layout: the pixels [N, 3, 32, 32] and the N labels are added to `pixels` and `labels`.
+/// Reads a file of the Python layout and appends the pixels [N, 3, 32, 32] and the N labels to `pixels` and `labels`.
 pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {
     let wrong = |reason: String| DatasetError::PythonBatch { path: path.into(), reason };
     let file = std::fs::read(path).map_err(DatasetError::io("reading", path))?;
@@ -47,7 +47,7 @@ pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut 
     Ok(())
 }
 
-/// The numbers of a list, whether Python's or NumPy's, or of an array.
+/// The integers of a list or an array.
 fn read_labels(node: Node) -> Result<Vec<i64>, String> {
     if let Some(items) = node.items() {
         let number = |(record, item): (usize, Node)| {

@@ -1,8 +1,8 @@
-//! CIFAR-10's binary layout: a file is a row of records, and a record is a label byte (0 to 9) and 3,072 bytes of
-//! pixels, the planes of red, green and blue, each 32 rows of 32 pixels.
+//! CIFAR-10's binary layout: a file is a sequence of records, and a record is a label byte (0 to 9) and 3,072 bytes of
+//! pixels, the channels red, green and blue in turn, each 32 rows of 32 pixels.
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Binary version". The published files have 10,000 records;
-//! any whole number is read here, so that smaller sets can have the same layout.
+//! any number is read here, so that smaller sets can use the layout.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,34 +10,25 @@ use std::path::Path;
 
 use super::{Dataset, DatasetError, Result};
 
-/// Channels, height and width of a picture.
+/// An image's channels, height and width.
 pub(super) const SHAPE: (usize, usize, usize) = (3, 32, 32);
-/// The bytes of a picture.
+/// The bytes of an image.
 pub(super) const PICTURE_LENGTH: usize = SHAPE.0 * SHAPE.1 * SHAPE.2;
 /// The bytes of a record: a label and 3 × 32 × 32 pixels.
 pub const RECORD_LENGTH: usize = 1 + PICTURE_LENGTH;
-/// The ten classes as PyTorch's tutorial and the original notebook name them, in the order of the labels.
+/// The ten classes, in the order of the labels, named as in PyTorch's tutorial and the original notebook.
 pub const CIFAR10_CLASSES: [&str; 10] =
     ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 /// The number of classes.
 pub(super) const CLASSES: u8 = 10;
-/// Records read at once: 1,000 are 3 MB, enough for the disk and little beside the 180 MB of the whole.
+/// Records read at once: 1,000 are 3 MB, large for the disk and small beside the 180 MB of all.
 const BLOCK: usize = 1000;
 
-/// Reads a record file: the pixels [N, 3, 32, 32] and the N labels are added to `pixels` and `labels`.
+/// Reads a record file and appends the pixels [N, 3, 32, 32] and the N labels to `pixels` and `labels`.
 ///
 /// # Errors
-/// When the file is missing, empty, can't be read, is not a whole number of records long, or has a label above 9.
-/// What `pixels` and `labels` then hold is not to be used.
-///
-/// ```no_run
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-/// cifar_lab::dataset::read_records("cifar-10-batches-bin/test_batch.bin".as_ref(), &mut pixels, &mut labels)?;
-/// assert_eq!(pixels.len(), labels.len() * 3 * 32 * 32);
-/// # Ok(())
-/// # }
-/// ```
+/// If the file is missing, empty, unreadable, not a whole number of records long, or has a label above 9. The contents of
+/// `pixels` and `labels` are then unspecified.
 pub fn read_records(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {
     let failed = || DatasetError::io("reading", path);
     let mut file = File::open(path).map_err(|error| match error.kind() {
@@ -77,18 +68,22 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
     }
 }
 
-/// Writes a set of 3×32×32 pictures in ten classes or fewer as a record file, as PyTorch or another program reads it.
+/// Writes a set of 3×32×32 images in at most ten classes as a record file, for PyTorch and other programs.
+///
+/// ```
+/// use cifar_lab::dataset::{Cifar10, read_records, write_records};
+///
+/// let file = tempfile::NamedTempFile::new().unwrap();
+/// let data = Cifar10::stand_in(0, 0, 20).test;
+/// write_records(&data, file.path())?;
+/// let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+/// read_records(file.path(), &mut pixels, &mut labels)?;
+/// assert_eq!((pixels.len(), labels), (20 * 3 * 32 * 32, data.labels()));
+/// # Ok::<(), cifar_lab::error::Error>(())
+/// ```
 ///
 /// # Errors
-/// When the pictures have another shape, there are more than ten classes, or writing fails.
-///
-/// ```no_run
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let data = cifar_lab::dataset::Cifar10::stand_in(0, 4000, 1000);
-/// cifar_lab::dataset::write_records(&data.test, "stand_in_test.bin".as_ref())?;
-/// # Ok(())
-/// # }
-/// ```
+/// If the images have another shape, there are more than ten classes, or writing fails.
 pub fn write_records(dataset: &Dataset, path: &Path) -> Result<()> {
     let (channels, height, width) = dataset.image_shape();
     if (channels, height, width) != SHAPE {

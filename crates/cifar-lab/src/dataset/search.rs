@@ -1,4 +1,4 @@
-//! The order in which CIFAR-10 is searched for.
+//! Where CIFAR-10 is searched for, and in which order.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,75 +9,65 @@ use super::stand_in::{STAND_IN_SEED, STAND_IN_TEST, STAND_IN_TRAIN};
 use super::{DatasetError, Result};
 
 impl Cifar10 {
-    /// CIFAR-10 from the first place that has it, or the stand-in; a printed line says which and why.
+    /// CIFAR-10 from the first place that has it, or the stand-in; prints which, and why.
     ///
-    /// 1. `CIFAR10_DIR`, a folder as [`from_folder`](Self::from_folder) takes; or a published archive
-    ///    (`cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`) or the folder it lies in, which is unpacked into the
-    ///    cache. An error when it is set and wrong.
+    /// 1. `CIFAR10_DIR`: a folder for [`from_folder`](Self::from_folder); or a published archive
+    ///    (`cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz`) or a folder with one, which is unpacked into the cache.
+    ///    If it is set and wrong, that is an error.
     /// 2. The cache: `CIFAR_LAB_CACHE`, or `cifar-lab` in `XDG_CACHE_HOME` or in `~/.cache`.
     /// 3. The published archive, downloaded once into the cache (162 MiB; `CIFAR10_URL` names another address).
-    /// 4. The stand-in, when the archive can't be reached.
+    /// 4. The stand-in, if the archive can't be reached.
     ///
     /// `CIFAR_LAB_DATA=stand-in` takes the stand-in at once; `CIFAR_LAB_DATA=cifar-10` makes step 4 an error.
     ///
     /// # Errors
-    /// When `CIFAR10_DIR` is wrong, the cache is damaged, what was downloaded is not the archive or can't be
-    /// written, or the stand-in is forbidden and needed.
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::load()?;
-    /// println!("{}", data.train.name());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If `CIFAR10_DIR` is wrong, the cache is damaged, the download is not the archive or can't be written, or the
+    /// stand-in is needed but forbidden.
     pub fn load() -> Result<Self> {
         Search::from_environment()?.load(&mut |line| println!("{line}"))
     }
 }
 
-/// What to do about CIFAR-10: `CIFAR_LAB_DATA`.
+/// Which data set to take: `CIFAR_LAB_DATA`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// CIFAR-10 where it can be had, else the stand-in.
+    /// CIFAR-10 if it is available, else the stand-in.
     #[default]
     Either,
     /// CIFAR-10 or an error.
     Cifar10,
-    /// The stand-in, without looking for CIFAR-10.
+    /// The stand-in; CIFAR-10 is not searched for.
     StandIn,
 }
 
-/// Where CIFAR-10 is searched for. [`Cifar10::load`] takes it from the environment; a program can set it itself.
+/// Where CIFAR-10 is searched for. [`Cifar10::load`] takes this from the environment; a program can set it itself.
 ///
 /// ```
 /// use cifar_lab::dataset::{ArchiveSource, Choice, Search};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let archive = ArchiveSource::published();
 /// let search = Search { folder: None, cache: None, archive, choice: Choice::StandIn };
 /// let data = search.load(&mut |line| println!("{line}"))?;
 /// assert!(data.train.is_stand_in());
-/// # Ok(())
-/// # }
+/// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// A folder as [`Cifar10::from_folder`] takes, or a published archive; where it is given, nothing else is tried.
+    /// A folder for [`Cifar10::from_folder`], or a published archive; if given, nothing else is tried.
     pub folder: Option<PathBuf>,
-    /// The folder that keeps what was downloaded.
+    /// The folder that keeps downloads.
     pub cache: Option<PathBuf>,
     /// The archive to download.
     pub archive: ArchiveSource,
-    /// CIFAR-10, the stand-in, or whichever can be had.
+    /// CIFAR-10, the stand-in, or whichever is available.
     pub choice: Choice,
 }
 
 impl Search {
-    /// The search that the environment asks for: see [`Cifar10::load`]. An empty variable counts as unset.
+    /// The search that the environment asks for; see [`Cifar10::load`]. An empty variable counts as unset.
     ///
     /// # Errors
-    /// When `CIFAR_LAB_DATA` is neither "cifar-10" nor "stand-in".
+    /// If `CIFAR_LAB_DATA` is neither "cifar-10" nor "stand-in".
     pub fn from_environment() -> Result<Self> {
         Self::from_variables(|name| env::var_os(name).filter(|value| !value.is_empty()), env::home_dir())
     }
@@ -90,7 +80,7 @@ impl Search {
             Some(value) if value == "stand-in" => Choice::StandIn,
             Some(value) => return Err(DatasetError::UnknownChoice(value)),
         };
-        // The XDG base directory specification: a relative path is invalid and to be ignored.
+        // XDG base directory specification: a relative path is invalid and ignored.
         let xdg = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
         let user_cache = xdg.or(home.map(|home| home.join(".cache"))).map(|cache| cache.join("cifar-lab"));
         let mut archive = ArchiveSource::published();
@@ -100,10 +90,10 @@ impl Search {
         Ok(Self { folder: path("CIFAR10_DIR"), cache: path("CIFAR_LAB_CACHE").or(user_cache), archive, choice })
     }
 
-    /// Searches, and tells `report` in a line or two what was taken and why; a download reports its progress.
+    /// Searches, and reports in a line or two what was found and why; a download reports its progress.
     ///
     /// # Errors
-    /// As [`Cifar10::load`].
+    /// Those of [`Cifar10::load`].
     pub fn load(&self, report: &mut dyn FnMut(&str)) -> Result<Cifar10> {
         if self.choice == Choice::StandIn {
             return Ok(stand_in_for("CIFAR_LAB_DATA=stand-in", report));
@@ -115,7 +105,7 @@ impl Search {
             },
             None => match self.cached(report) {
                 Ok(data) => data,
-                // What only the network is to blame for: the lesson goes on with the stand-in.
+                // Only the network is at fault: the lesson continues with the stand-in.
                 Err(
                     error @ (DatasetError::Download { .. }
                     | DatasetError::HttpStatus { .. }
@@ -151,12 +141,12 @@ impl Search {
     }
 }
 
-/// From a folder that was unpacked here.
+/// Reads a folder that was unpacked here.
 fn from_cache(folder: PathBuf) -> Result<Cifar10> {
     Cifar10::from_folder(&folder).map_err(|source| DatasetError::DamagedCache { folder, source: Box::new(source) })
 }
 
-/// The stand-in of the usual size, after telling why.
+/// The stand-in in its usual size; reports why.
 fn stand_in_for(why: &str, report: &mut dyn FnMut(&str)) -> Cifar10 {
     let data = Cifar10::stand_in(STAND_IN_SEED, STAND_IN_TRAIN, STAND_IN_TEST);
     report(&format!("No CIFAR-10: {why}."));

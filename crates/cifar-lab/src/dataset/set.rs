@@ -1,4 +1,4 @@
-//! Pictures as bytes with their labels.
+//! A data set in memory: images as bytes, and their labels.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use candle_core::{Device, Tensor};
 use super::{DatasetError, Result};
 use crate::device::{finish_work, free_memory};
 
-/// A data set is kept on a GPU if it takes less than one part in so many of the free memory: the rest is the training's.
+/// A data set stays on a GPU if it takes at most one part in this many of the free memory; training needs the rest.
 const SHARE_OF_FREE_MEMORY: usize = 4;
 
-/// Which part of a data set: the one to learn from or the one to be tested on.
+/// A part of a data set: for training or for testing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// What the network learns from.
+    /// The images to train on.
     Train,
-    /// What it is tested on, and never learns from.
+    /// The images to test on; the network is never trained on them.
     Test,
 }
 
@@ -31,13 +31,13 @@ impl fmt::Display for Split {
     }
 }
 
-/// Where the pictures came from, so that no one takes one set's numbers for another's.
+/// Where the images come from, so that no one mistakes one set's figures for another's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
     /// CIFAR-10, read from this folder.
     Cifar10(PathBuf),
-    /// Generated pictures, from this seed.
+    /// Generated images.
     StandIn {
         /// The seed of the generator.
         seed: u64,
@@ -46,7 +46,7 @@ pub enum Source {
     Named(String),
 }
 
-/// Mean and standard deviation of each channel, of pixel values in [0, 1].
+/// Mean and standard deviation of each channel's values in [0, 1].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelStatistics {
     /// A mean for each channel.
@@ -59,45 +59,45 @@ struct Storage {
     source: Source,
     shape: (usize, usize, usize),
     class_names: Vec<String>,
-    /// N pictures, each as channel planes of rows, [N, C, H, W].
+    /// N images, each as channel planes of rows, [N, C, H, W].
     pixels: Vec<u8>,
     labels: Vec<u32>,
-    /// The pixels on GPUs, put there when they were first asked for.
+    /// The pixels on GPUs, copied there on first use.
     uploads: Mutex<Vec<Upload>>,
 }
 
-/// All stored pictures in a GPU's memory, u8 [N, C, H, W].
+/// All stored images in a GPU's memory, u8 [N, C, H, W].
 struct Upload(Tensor);
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Other threads' work may still read them: candle's stream is each thread's own.
+        // Other threads' work may still read them: each thread has its own stream.
         finish_work();
     }
 }
 
-/// Which of the stored pictures belong to a set, and in which order.
+/// Which of the stored images belong to a set, in which order.
 #[derive(Clone)]
 enum Selection {
     Range(Range<usize>),
     List(Arc<[usize]>),
 }
 
-/// Labelled pictures, held once in memory as bytes, [N, C, H, W] with values 0 to 255.
+/// Labeled images, held once in memory as bytes, [N, C, H, W] with values 0 to 255.
 ///
 /// A clone, [`first`](Self::first), [`subset`](Self::subset) and [`split_at`](Self::split_at) share the pixels.
 ///
 /// ```
 /// use cifar_lab::dataset::Cifar10;
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let data = Cifar10::stand_in(0, 100, 20);
-/// assert_eq!((data.train.len(), data.train.image_shape()), (100, (3, 32, 32)));
-/// assert_eq!(data.train.class_counts(), vec![10; 10]);
-/// let few = data.train.first(16)?;
-/// println!("{few}: the first is a {}", few.class_names()[few.label(0)?]);
-/// # Ok(())
-/// # }
+/// let train = Cifar10::stand_in(0, 100, 20).train;
+/// assert_eq!((train.len(), train.image_shape()), (100, (3, 32, 32)));
+/// assert_eq!(train.class_counts(), vec![10; 10]);
+/// let (train, validation) = train.split_at(90)?;
+/// assert_eq!((train.len(), validation.len()), (90, 10));
+/// assert_eq!(train.subset(&[7, 3])?.pixels(1)?, train.pixels(3)?);
+/// assert_eq!(train.tensor(0..4, &candle_core::Device::Cpu)?.dims(), [4, 3, 32, 32]);
+/// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Dataset {
@@ -107,23 +107,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// A set from its parts: pictures of `shape` (channels, height, width) as bytes [N, C, H, W], and N labels, each
+    /// A set from its parts: images of `shape` (channels, height, width) as bytes [N, C, H, W], and N labels, each
     /// the number of a class name.
     ///
     /// # Errors
-    /// When the pixels don't fit the shape and the number of labels, a side is 0, or a label has no class name.
-    ///
-    /// ```
-    /// use cifar_lab::dataset::{Dataset, Source, Split};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let names = vec!["dark".to_string(), "light".to_string()];
-    /// let source = Source::Named("two grey pixels".into());
-    /// let set = Dataset::new(source, Split::Train, (1, 1, 1), names, vec![3, 250], vec![0, 1])?;
-    /// assert_eq!(set.pixels(1)?, [250]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the pixels don't fit the shape and the number of labels, a side is 0, or a label has no class name.
     pub fn new(
         source: Source,
         split: Split,
@@ -147,7 +135,7 @@ impl Dataset {
         Ok(Self::from_checked(source, split, shape, class_names, pixels, labels))
     }
 
-    /// A set from parts that are known to fit together.
+    /// A set from parts that fit together.
     pub(super) fn from_checked(
         source: Source,
         split: Split,
@@ -161,7 +149,7 @@ impl Dataset {
         Self { storage, selection, split }
     }
 
-    /// The number of pictures, N.
+    /// The number of images, N.
     pub fn len(&self) -> usize {
         match &self.selection {
             Selection::Range(range) => range.len(),
@@ -169,12 +157,12 @@ impl Dataset {
         }
     }
 
-    /// Whether there are no pictures.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All stored pictures on `device`, u8 [N, C, H, W]: put there once and kept as long as the data set. `None` where they
+    /// All stored images on `device`, u8 [N, C, H, W], copied there once and kept as long as the data set; `None` if they
     /// would take too much of its free memory.
     pub(crate) fn stored_pictures(&self, device: &Device) -> Option<Tensor> {
         let storage = &self.storage;
@@ -195,7 +183,7 @@ impl Dataset {
         Some(pictures)
     }
 
-    /// Where in the storage picture `index` lies.
+    /// The position of image `index` in the storage.
     pub(crate) fn stored(&self, index: usize) -> Result<usize> {
         let stored = match &self.selection {
             Selection::Range(range) => (index < range.len()).then(|| range.start + index),
@@ -204,15 +192,15 @@ impl Dataset {
         stored.ok_or(DatasetError::Index { index, length: self.len() })
     }
 
-    /// The label of picture `index`: the number of its class, from 0.
+    /// The label of image `index`: the number of its class, from 0.
     ///
     /// # Errors
-    /// When there is no such picture.
+    /// If there is no such image.
     pub fn label(&self, index: usize) -> Result<usize> {
         Ok(self.storage.labels[self.stored(index)?] as usize)
     }
 
-    /// The labels of all pictures, in order.
+    /// The labels of all images, in order.
     pub fn labels(&self) -> Vec<u32> {
         match &self.selection {
             Selection::Range(range) => self.storage.labels[range.clone()].to_vec(),
@@ -220,32 +208,24 @@ impl Dataset {
         }
     }
 
-    /// The bytes of picture `index`, [C, H, W]: all of the first channel row by row, then the next.
+    /// The bytes of image `index`, [C, H, W]: the first channel row by row, then the next.
     ///
     /// # Errors
-    /// When there is no such picture.
+    /// If there is no such image.
     pub fn pixels(&self, index: usize) -> Result<&[u8]> {
         let stored = self.stored(index)?;
         let length = self.image_length();
         Ok(&self.storage.pixels[stored * length..(stored + 1) * length])
     }
 
-    /// Picture `index` in colour, width × height, for plots and files; a set in grey gives grey.
+    /// Image `index` as RGB, width × height, for plots and files; a grayscale set gives gray.
     ///
     /// # Errors
-    /// When there is no such picture, or it has neither 1 nor 3 channels.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
-    /// assert_eq!(data.test.image(3)?.dimensions(), (32, 32));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If there is no such image, or it has neither 1 nor 3 channels.
     pub fn image(&self, index: usize) -> Result<image::RgbImage> {
         let (channels, height, width) = self.image_shape();
         let pixels = self.pixels(index)?;
-        // From the start of one channel plane to the start of the next, or to itself for grey.
+        // From the start of one channel to the start of the next, or to itself for gray.
         let stride = match channels {
             1 => 0,
             3 => height * width,
@@ -257,19 +237,19 @@ impl Dataset {
         }))
     }
 
-    /// The names of the classes: the label is the position in this list.
+    /// The class names; a label is a position in this list.
     pub fn class_names(&self) -> &[String] {
         &self.storage.class_names
     }
 
-    /// How many pictures each class has, in the order of the class names.
+    /// How many images each class has, in the order of the class names.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.class_names().len()];
         self.labels().into_iter().for_each(|label| counts[label as usize] += 1);
         counts
     }
 
-    /// What the set is, for titles, prints and files: "CIFAR-10", or "stand-in (generated pictures, not CIFAR-10)".
+    /// The set's name, for titles, prints and files: "CIFAR-10", or "stand-in (generated pictures, not CIFAR-10)".
     pub fn name(&self) -> &str {
         match &self.storage.source {
             Source::Cifar10(_) => "CIFAR-10",
@@ -278,12 +258,12 @@ impl Dataset {
         }
     }
 
-    /// Where the pictures came from.
+    /// Where the images come from.
     pub fn source(&self) -> &Source {
         &self.storage.source
     }
 
-    /// Whether these are the generated pictures, whose numbers say nothing about CIFAR-10.
+    /// Whether these are the generated images, whose figures say nothing about CIFAR-10.
     pub fn is_stand_in(&self) -> bool {
         matches!(self.storage.source, Source::StandIn { .. })
     }
@@ -293,38 +273,29 @@ impl Dataset {
         self.split
     }
 
-    /// The shape of a picture: (channels, height, width).
+    /// The shape of an image: (channels, height, width).
     pub fn image_shape(&self) -> (usize, usize, usize) {
         self.storage.shape
     }
 
-    /// The bytes of a picture: channels × height × width.
+    /// The bytes of an image: channels × height × width.
     pub fn image_length(&self) -> usize {
         let (channels, height, width) = self.image_shape();
         channels * height * width
     }
 
-    /// The first `n` pictures.
+    /// The first `n` images.
     ///
     /// # Errors
-    /// When there are fewer.
+    /// If there are fewer.
     pub fn first(&self, n: usize) -> Result<Self> {
         Ok(self.split_at(n)?.0)
     }
 
-    /// The first `n` pictures and the others, as for a validation set held out of the training set.
+    /// The first `n` images and the rest, for example to hold out a validation set.
     ///
     /// # Errors
-    /// When there are fewer than `n`.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 100, 10);
-    /// let (train, validation) = data.train.split_at(90)?;
-    /// assert_eq!((train.len(), validation.len()), (90, 10));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If there are fewer than `n`.
     pub fn split_at(&self, n: usize) -> Result<(Self, Self)> {
         let length = self.len();
         if n > length {
@@ -340,39 +311,19 @@ impl Dataset {
         Ok((Self { selection: head, ..self.clone() }, Self { selection: tail, ..self.clone() }))
     }
 
-    /// The pictures with these numbers, in this order; a number may come more than once.
+    /// The images with these indices, in this order; an index may repeat.
     ///
     /// # Errors
-    /// When there is no picture with one of the numbers.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 100, 10);
-    /// let set = data.train.subset(&[7, 3])?;
-    /// assert_eq!(set.pixels(1)?, data.train.pixels(3)?);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If there is no image with one of the indices.
     pub fn subset(&self, indices: &[usize]) -> Result<Self> {
         let list = indices.iter().map(|&index| self.stored(index)).collect::<Result<Arc<[usize]>>>()?;
         Ok(Self { selection: Selection::List(list), ..self.clone() })
     }
 
-    /// Pictures of a range of numbers as a tensor on `device`: f32 [n, C, H, W] with values in [0, 1], as
-    /// torchvision's ToTensor gives them.
+    /// A range of images as a tensor on `device`: f32 [n, C, H, W] with values in [0, 1], like torchvision's ToTensor.
     ///
     /// # Errors
-    /// When the range leaves the set, or the device fails.
-    ///
-    /// ```
-    /// use cifar_lab::candle_core::Device;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
-    /// assert_eq!(data.train.tensor(0..4, &Device::Cpu)?.dims(), [4, 3, 32, 32]);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// If the range leaves the set, or the device fails.
     pub fn tensor(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
         let length = self.len();
         if range.start > range.end || range.end > length {
@@ -387,10 +338,10 @@ impl Dataset {
         Ok(Tensor::from_vec(values, (count, channels, height, width), device)?)
     }
 
-    /// The labels of a range of numbers as a tensor on `device`: u32 `[n]`.
+    /// The labels of a range of images as a tensor on `device`: u32 `[n]`.
     ///
     /// # Errors
-    /// When the range leaves the set, or the device fails.
+    /// If the range leaves the set, or the device fails.
     pub fn label_tensor(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
         let length = self.len();
         if range.start > range.end || range.end > length {
@@ -401,26 +352,17 @@ impl Dataset {
         Ok(Tensor::from_vec(labels, count, device)?)
     }
 
-    /// Mean and standard deviation of each channel over all pictures, of values in [0, 1]. The sums are exact, so no
-    /// order of summing matters. Of no pictures at all both are NaN.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let data = cifar_lab::dataset::Cifar10::stand_in(0, 10, 10);
-    /// let statistics = data.train.channel_statistics();
-    /// assert!(statistics.mean.iter().all(|mean| (0.0..1.0).contains(mean)));
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Mean and standard deviation of each channel's values in [0, 1] over all images, from exact sums; NaN without
+    /// images.
     pub fn channel_statistics(&self) -> ChannelStatistics {
         let (channels, height, width) = self.image_shape();
         let plane = height * width;
         let mut sums = vec![(0u64, 0u64); channels];
         for index in 0..self.len() {
-            // Every index below the length is stored.
+            // Every index below the length exists.
             let Ok(pixels) = self.pixels(index) else { continue };
             for ((sum, squares), plane) in sums.iter_mut().zip(pixels.chunks_exact(plane)) {
-                // The squares of 2¹⁶ bytes add up to less than 2³², so that 32-bit sums do inside.
+                // The squares of 2¹⁶ bytes add up to less than 2³², so 32-bit sums suffice here.
                 for chunk in plane.chunks(1 << 16) {
                     *sum += u64::from(chunk.iter().map(|&value| u32::from(value)).sum::<u32>());
                     *squares += u64::from(chunk.iter().map(|&value| u32::from(value).pow(2)).sum::<u32>());
@@ -442,7 +384,7 @@ impl fmt::Display for Dataset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (channels, height, width) = self.image_shape();
         let (name, split, length, classes) = (self.name(), self.split, self.len(), self.class_names().len());
-        write!(f, "{name}, {split}: {length} pictures of {channels}×{height}×{width} in {classes} classes")
+        write!(f, "{name}, {split}: {length} images of {channels}×{height}×{width} in {classes} classes")
     }
 }
 

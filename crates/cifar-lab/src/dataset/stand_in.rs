@@ -1,8 +1,8 @@
-//! Generated pictures in CIFAR-10's layout, for machines that can't have CIFAR-10.
+//! Generated images in CIFAR-10's layout, for machines without CIFAR-10.
 //!
-//! Ten classes of shapes and textures, each drawn in a random colour, place, size and rotation on a random background,
-//! with clutter behind and before it and noise over all: hard enough that a learning curve shows. What a network
-//! reaches on them says nothing about CIFAR-10, so they have class names of their own.
+//! Ten classes of shapes and textures, each in a random color, place, size and rotation on a random background, with
+//! clutter behind and in front and noise over everything: hard enough to show a learning curve. A network's accuracy on
+//! them says nothing about CIFAR-10, so they have their own class names.
 
 use candle_cnn::random::stream;
 use rand::Rng;
@@ -14,33 +14,32 @@ use super::records::{PICTURE_LENGTH, SHAPE};
 use super::{Dataset, Source, Split};
 
 /// The ten classes of the stand-in, in the order of the labels.
-pub const STAND_IN_CLASSES: [&str; 10] =
+const STAND_IN_CLASSES: [&str; 10] =
     ["disc", "ring", "square", "frame", "triangle", "star", "cross", "crescent", "stripes", "checks"];
-/// The seed of the stand-in where none is named.
+/// The stand-in's default seed.
 pub const STAND_IN_SEED: u64 = 0;
-/// The training pictures of the stand-in where no number is named: an epoch of them takes seconds without a GPU.
+/// The stand-in's default number of training images: an epoch takes seconds without a GPU.
 pub const STAND_IN_TRAIN: usize = 4000;
-/// The test pictures of the stand-in where no number is named.
+/// The stand-in's default number of test images.
 pub const STAND_IN_TEST: usize = 1000;
 
 const SIDE: usize = SHAPE.1;
 /// Samples along each side of a pixel: edges come out in four steps instead of two.
 const SUPERSAMPLES: usize = 2;
 
-// How hard the classes are to tell apart. Chosen by trying, so that the original's network and settings, on 4,000 of
-// these pictures, get about a third of the test pictures right after the first epoch and nine in ten after twenty.
-// What keeps the others from being recognised is low opacity under much noise; what makes the beginning quick is that
-// subjects are bright on dark and nearly upright.
+// How hard the classes are to tell apart. Found by trial: with 4,000 of these images, the original's network and settings
+// reach about a third of the test images after the first epoch and nine in ten after twenty. Low opacity under strong
+// noise makes the rest hard; bright, nearly upright subjects on a dark background make the start fast.
 const BACKGROUND: Range<f32> = 0.0..130.0;
 const SUBJECT: Range<f32> = 130.0..255.0;
 const SUBJECT_OPACITY: Range<f32> = 0.08..1.0;
-/// Half the subject's side, in units of half the picture's.
+/// Half the subject's side, in units of half the image's.
 const SUBJECT_SIZE: Range<f32> = 0.5..0.9;
 /// Width over height.
 const SUBJECT_ASPECT: Range<f32> = 0.8..1.25;
 /// In radians: up to 11 degrees.
 const SUBJECT_ANGLE: Range<f32> = -0.2..0.2;
-/// The share of the free space that a subject's middle may move through.
+/// The share of the free space that a subject's center may move in.
 const SUBJECT_ROOM: f32 = 0.7;
 const CLUTTER: Range<f32> = 20.0..235.0;
 const CLUTTER_SIZE: Range<f32> = 0.08..0.3;
@@ -49,7 +48,7 @@ const CLUTTER_BEFORE: Range<usize> = 0..6;
 /// The noise's standard deviation, in steps of a byte.
 const NOISE: Range<f32> = 5.0..55.0;
 
-/// `count` pictures of a split. Picture i depends on (seed, split, i) alone.
+/// `count` images of a split. Image i depends on (seed, split, i) alone.
 pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
     let purpose = match split {
         Split::Train => "stand-in train",
@@ -58,7 +57,7 @@ pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
     let mut pixels = vec![0; count.saturating_mul(PICTURE_LENGTH)];
     let mut labels = Vec::with_capacity(count);
     for (index, picture) in pixels.chunks_exact_mut(PICTURE_LENGTH).enumerate() {
-        // Every ten pictures in a row have each class once, in random order: balanced at any length.
+        // Each block of ten images has every class once, in random order, so the set is always balanced.
         let (block, place) = (index / SHAPES.len(), index % SHAPES.len());
         let mut classes: [usize; SHAPES.len()] = std::array::from_fn(|class| class);
         classes.shuffle(&mut stream(seed, &format!("{purpose} labels"), &[block as u64]));
@@ -69,7 +68,7 @@ pub(super) fn generate(seed: u64, split: Split, count: usize) -> Dataset {
     Dataset::from_checked(Source::StandIn { seed }, split, SHAPE, class_names, pixels, labels)
 }
 
-/// What can be drawn; the first ten are the classes, in the order of their names.
+/// The shapes; the first ten are the classes, in the order of their names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Disc,
@@ -142,18 +141,18 @@ impl Shape {
     }
 }
 
-type Colour = [f32; 3];
+type Color = [f32; 3];
 
-fn colour(rng: &mut impl Rng, values: Range<f32>) -> Colour {
+fn color(rng: &mut impl Rng, values: Range<f32>) -> Color {
     std::array::from_fn(|_| rng.random_range(values.clone()))
 }
 
-/// A shape with its place, in units of half the picture's side from its middle.
+/// A shape and its place, in units of half the image's side, from the center.
 struct Placed {
     shape: Shape,
-    colour: Colour,
+    color: Color,
     opacity: f32,
-    centre: (f32, f32),
+    center: (f32, f32),
     size: (f32, f32),
     angle: f32,
     detail: f32,
@@ -161,56 +160,56 @@ struct Placed {
 
 impl Placed {
     /// Draws onto an RGB canvas.
-    fn paint(&self, canvas: &mut [Colour]) {
+    fn paint(&self, canvas: &mut [Color]) {
         let (sin, cos) = self.angle.sin_cos();
         // The corners of [-1, 1]² turn within √2 of the middle.
         let reach = self.size.0.max(self.size.1) * SQRT_2;
-        let pixels = |centre: f32| {
+        let pixels = |center: f32| {
             let to_pixel = |at: f32| ((at + 1.0) * SIDE as f32 / 2.0).clamp(0.0, SIDE as f32);
-            to_pixel(centre - reach).floor() as usize..to_pixel(centre + reach).ceil() as usize
+            to_pixel(center - reach).floor() as usize..to_pixel(center + reach).ceil() as usize
         };
-        for row in pixels(self.centre.1) {
-            for column in pixels(self.centre.0) {
+        for row in pixels(self.center.1) {
+            for column in pixels(self.center.0) {
                 let mut hits = 0;
                 for sample in 0..SUPERSAMPLES * SUPERSAMPLES {
                     let at = |pixel: usize, sub: usize| {
                         let fraction = (sub as f32 + 0.5) / SUPERSAMPLES as f32;
                         (pixel as f32 + fraction) * 2.0 / SIDE as f32 - 1.0
                     };
-                    let x = at(column, sample % SUPERSAMPLES) - self.centre.0;
-                    let y = at(row, sample / SUPERSAMPLES) - self.centre.1;
+                    let x = at(column, sample % SUPERSAMPLES) - self.center.0;
+                    let y = at(row, sample / SUPERSAMPLES) - self.center.1;
                     let (u, v) = ((cos * x + sin * y) / self.size.0, (cos * y - sin * x) / self.size.1);
                     hits += usize::from(self.shape.contains(u, v, self.detail));
                 }
                 let cover = self.opacity * hits as f32 / (SUPERSAMPLES * SUPERSAMPLES) as f32;
-                for (value, colour) in canvas[row * SIDE + column].iter_mut().zip(self.colour) {
-                    *value += cover * (colour - *value);
+                for (value, color) in canvas[row * SIDE + column].iter_mut().zip(self.color) {
+                    *value += cover * (color - *value);
                 }
             }
         }
     }
 }
 
-/// A small thing that is not the picture's subject.
+/// A small shape that is not the subject.
 fn clutter(rng: &mut impl Rng) -> Placed {
     let size = rng.random_range(CLUTTER_SIZE);
     Placed {
         shape: if rng.random_bool(0.6) { Shape::Bar } else { Shape::Disc },
-        colour: colour(rng, CLUTTER),
+        color: color(rng, CLUTTER),
         opacity: rng.random_range(0.5..1.0),
-        centre: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
+        center: (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0)),
         size: (size, size * rng.random_range(0.4..1.0)),
         angle: rng.random_range(0.0..TAU),
         detail: rng.random(),
     }
 }
 
-/// Draws one picture as channel planes, [3, 32, 32].
+/// Draws one image as channel planes, [3, 32, 32].
 fn draw(shape: Shape, rng: &mut impl Rng, picture: &mut [u8]) {
-    // The background runs from one colour to another, in any direction.
-    let (from, to) = (colour(rng, BACKGROUND), colour(rng, BACKGROUND));
+    // The background fades from one color to another, in any direction.
+    let (from, to) = (color(rng, BACKGROUND), color(rng, BACKGROUND));
     let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
-    let mut canvas: Vec<Colour> = (0..SIDE * SIDE)
+    let mut canvas: Vec<Color> = (0..SIDE * SIDE)
         .map(|pixel| {
             let at = |index: usize| (index as f32 + 0.5) * 2.0 / SIDE as f32 - 1.0;
             let along = 0.5 + (cos * at(pixel % SIDE) + sin * at(pixel / SIDE)) / (2.0 * SQRT_2);
@@ -223,12 +222,12 @@ fn draw(shape: Shape, rng: &mut impl Rng, picture: &mut [u8]) {
     let size = rng.random_range(SUBJECT_SIZE);
     let aspect = rng.random_range(SUBJECT_ASPECT);
     let room = SUBJECT_ROOM * (1.0 - size);
-    let centre = (rng.random_range(-room..room), rng.random_range(-room..room));
+    let center = (rng.random_range(-room..room), rng.random_range(-room..room));
     Placed {
         shape,
-        colour: colour(rng, SUBJECT),
+        color: color(rng, SUBJECT),
         opacity: rng.random_range(SUBJECT_OPACITY),
-        centre,
+        center,
         size: (size * aspect.sqrt(), size / aspect.sqrt()),
         angle: rng.random_range(SUBJECT_ANGLE),
         detail: rng.random(),
@@ -244,7 +243,7 @@ fn draw(shape: Shape, rng: &mut impl Rng, picture: &mut [u8]) {
     for (index, (value, bytes)) in picture.iter_mut().zip(bytes.chunks_exact(4)).enumerate() {
         let sum: u32 = bytes.iter().map(|&byte| u32::from(byte)).sum();
         let clean = canvas[index % (SIDE * SIDE)][index / (SIDE * SIDE)];
-        // A float above 255 or below 0 becomes the nearest byte.
+        // The cast clamps to 0 … 255.
         *value = (clean + noise * (sum as f32 - 510.0)).round() as u8;
     }
 }

@@ -1,4 +1,4 @@
-//! What the driver says, in builds with CUDA. Asking it makes no context, so it costs milliseconds and no GPU memory.
+//! NVIDIA's driver, in builds with CUDA. Asking it creates no context, so it takes milliseconds and no GPU memory.
 
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
 use candle_core::cuda_backend::kernels;
@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{DeviceError, Version, explain, without_backtrace};
 
-/// A GPU, as the driver describes it.
+/// A GPU as the driver describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Gpu {
     pub(super) name: String,
@@ -20,7 +20,7 @@ pub(super) fn toolkit() -> Version {
     version(sys::CUDA_VERSION)
 }
 
-/// The least compute capability that the kernels can be loaded on: what their PTX says.
+/// The lowest compute capability that can load the kernels, from their PTX.
 pub(super) fn compiled_capability() -> Option<Version> {
     capability_of_ptx(kernels::FILL.ptx())
 }
@@ -42,18 +42,18 @@ fn of_driver(error: DriverError) -> DeviceError {
     DeviceError::of_driver_code(error.0 as u32).unwrap_or_else(|| DeviceError::Other(error.to_string()))
 }
 
-/// What the driver says of the GPU with this number, or why it can't be used.
+/// The driver's description of the GPU with this number, or why it can't be used.
 pub(super) fn look(ordinal: usize) -> Result<Gpu, DeviceError> {
-    // Whatever keeps the driver from starting, it does not answer.
+    // Whatever else keeps the driver from starting, it does not respond.
     result::init().map_err(|error| match of_driver(error) {
         DeviceError::Other(_) => DeviceError::NoDriver { code: error.0 as u32 },
         known => known,
     })?;
     let mut driver = 0;
-    // SAFETY: the driver writes one number to the place that it is given.
+    // SAFETY: `driver` is an `i32`, and the call writes one `int` to it.
     unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(of_driver)?;
     let (driver, toolkit) = (version(driver.unsigned_abs()), toolkit());
-    // Within one major version most things work; what does not is noticed when the kernels are loaded.
+    // Within a major version most things work; what doesn't shows when the kernels are loaded.
     if driver.0 < toolkit.0 {
         return Err(DeviceError::DriverTooOld { driver, toolkit });
     }
@@ -65,7 +65,7 @@ pub(super) fn look(ordinal: usize) -> Result<Gpu, DeviceError> {
     let number = number.ok_or(DeviceError::OutOfRange { asked: ordinal, count })?;
     let device = result::device::get(number).map_err(of_driver)?;
     let attribute = |attribute| {
-        // SAFETY: `device` comes from `get`.
+        // SAFETY: `device` was returned by `result::device::get`.
         unsafe { result::device::get_attribute(device, attribute) }.map(i32::unsigned_abs).map_err(of_driver)
     };
     use sys::CUdevice_attribute::{
@@ -76,19 +76,19 @@ pub(super) fn look(ordinal: usize) -> Result<Gpu, DeviceError> {
         return Err(DeviceError::TooOldGpu { found: capability, compiled });
     }
     let name = result::device::get_name(device).map_err(of_driver)?;
-    // SAFETY: as above.
+    // SAFETY: `device` was returned by `result::device::get`.
     let memory = unsafe { result::device::total_mem(device) }.map_err(of_driver)?;
     Ok(Gpu { name, capability, memory })
 }
 
-/// The GPU with this number, after it has run a kernel: a driver that can't load the kernels shows here and not in the
-/// midst of a training.
+/// The GPU with this number, after it has run a kernel, so that a driver that can't load the kernels fails here and not
+/// during a training.
 pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
     look(ordinal)?;
     let open = || {
         let device = Device::new_cuda(ordinal)?;
-        // SAFETY: the events, two for each tensor, order streams that cudarc made, and here it makes none: each thread has
-        // CUDA's own, which they do not order either, and `finish_work` is called where tensors change hands.
+        // SAFETY: the events (two for each tensor) order the streams that cudarc makes, and no stream is made here: each
+        // thread uses CUDA's own, which they would not order, and `finish_work` is called where tensors change threads.
         unsafe { device.as_cuda_device()?.disable_event_tracking() };
         Tensor::ones(1, DType::F32, &device)?.affine(1., 1.)?.to_vec1::<f32>()?;
         Ok(device)
@@ -98,16 +98,16 @@ pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
     })
 }
 
-/// Waits until the GPU that this thread works with, if any, has done all that was put on its streams.
+/// Waits until this thread's GPU, if it has one, has finished all work on its streams.
 ///
-/// candle's stream is the thread's own: what another thread does with the same tensors is not ordered behind it.
+/// Each thread has a stream of its own, so another thread's work on the same tensors would not wait for it.
 pub(crate) fn finish_work() {
-    // SAFETY: it takes nothing; without a driver that was started, or a context, it returns an error, and then there is
-    // nothing to wait for. What went wrong in the work itself shows where its results are read.
+    // SAFETY: the call takes no arguments. Without a started driver or a context it returns an error, and there is nothing
+    // to wait for; an error of the work itself shows where its results are read.
     let _ = unsafe { sys::cuCtxSynchronize() };
 }
 
-/// The free memory of a GPU in bytes, if `device` is one, with what its pool keeps of tensors that are gone.
+/// The free memory of a GPU in bytes, including what its pool keeps of dropped tensors; `None` if `device` is no GPU.
 pub(crate) fn free_memory(device: &Device) -> Option<usize> {
     let stream = device.as_cuda_device().ok()?.cuda_stream();
     let context = stream.context();
@@ -116,16 +116,16 @@ pub(crate) fn free_memory(device: &Device) -> Option<usize> {
     use sys::CUmemPool_attribute::{
         CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT as RESERVED, CU_MEMPOOL_ATTR_USED_MEM_CURRENT as USED,
     };
-    // SAFETY: the device is the context's.
+    // SAFETY: `cu_device` is the device of `context`, which is alive.
     let pool = unsafe { result::device::get_mem_pool(context.cu_device()) };
     let bytes = |attribute| {
         let mut bytes = 0u64;
-        // SAFETY: the pool is the device's, and both attributes are numbers of 64 bits.
+        // SAFETY: `pool` is the device's, and `bytes` is the `u64` that both attributes are written as.
         unsafe { result::mem_pool::get_attribute(pool.ok()?, attribute, std::ptr::from_mut(&mut bytes).cast()) }
             .ok()?;
         usize::try_from(bytes).ok()
     };
-    // A device without pools keeps nothing.
+    // A device without a pool keeps nothing.
     let kept = bytes(RESERVED).zip(bytes(USED)).map_or(0, |(reserved, used)| reserved.saturating_sub(used));
     Some(free + kept)
 }
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_a_tensor_that_is_gone_is_free() {
+    fn memory_of_a_dropped_tensor_is_free() {
         let gpu = match open(0) {
             Err(reason) => return println!("skipped: no GPU: {reason}"),
             Ok(gpu) => gpu,
         };
-        // From its first operation on candle-cnn lets the pool keep memory.
+        // candle-cnn lets the pool keep memory from its first operation on.
         candle_cnn::ops::relu(&Tensor::ones(1, DType::F32, &gpu).expect("room")).expect("a kernel");
         const GIBIBYTE: usize = 1 << 30;
         let free = || free_memory(&gpu).expect("a GPU's memory");
@@ -158,7 +158,7 @@ mod tests {
         let between = free();
         drop(tensor);
         gpu.synchronize().expect("an answer");
-        // Other tests take a little at the same time.
+        // Other tests use a little at the same time.
         assert!(before - between > GIBIBYTE / 2, "{before} {between}");
         assert!(before.abs_diff(free()) < GIBIBYTE / 2, "{before} {}", free());
     }

@@ -1,4 +1,4 @@
-//! The device that a notebook computes on, in one line. What NVIDIA's driver says is in `cuda.rs`.
+//! Choosing the device to compute on. `cuda.rs` asks NVIDIA's driver, in builds with CUDA.
 
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 mod cuda;
@@ -9,17 +9,21 @@ use crate::error::Result;
 
 pub use crate::error::{DeviceError, Version};
 
-/// The device called `name`: `"auto"` (the best that this build and machine have), `"cpu"`, `"cuda"` or `"cuda:1"`.
-/// A GPU has run a kernel before it is returned.
+/// The device called `name`: `"auto"` (the best available), `"cpu"`, `"cuda"` or `"cuda:1"`. A GPU is tried with a kernel
+/// first.
 ///
 /// ```
-/// let device = cifar_lab::device::choose_device("cpu")?;
-/// assert!(device.is_cpu());
+/// use cifar_lab::device::{choose_device, describe};
+///
+/// let device = choose_device("cpu")?;
+/// assert!(describe(&device).starts_with("CPU"));
+/// let error = choose_device("gpu").unwrap_err();
+/// assert!(error.to_string().starts_with("unknown device \"gpu\""));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`DeviceError`] for a name that is none of these, and for a GPU that can't be used; `"auto"` and `"cpu"` never fail.
+/// [`DeviceError`] for any other name and for a GPU that can't be used; `"auto"` and `"cpu"` never fail.
 pub fn choose_device(name: &str) -> Result<Device> {
     let unknown = || DeviceError::UnknownName(name.to_string());
     match name {
@@ -38,11 +42,11 @@ use cuda::open;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 pub(crate) use cuda::{finish_work, free_memory};
 
-/// Nothing to wait for.
+/// Without CUDA there is nothing to wait for.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 pub(crate) fn finish_work() {}
 
-/// Not known.
+/// The CPU's free memory is not known.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 pub(crate) fn free_memory(_device: &Device) -> Option<usize> {
     None
@@ -53,28 +57,23 @@ fn open(_ordinal: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::BuiltWithoutCuda)
 }
 
-/// Why the best device is not a GPU, if it is not.
+/// Why the best device is not a GPU; `None` if it is one.
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 fn why_not_cuda() -> Option<String> {
-    // Once: the reason does not change, and a kernel has to be loaded to know it.
+    // Computed once: the reason does not change, and finding it loads a kernel.
     static REASON: std::sync::OnceLock<Option<DeviceError>> = std::sync::OnceLock::new();
     let reason = REASON.get_or_init(|| open(0).err()).as_ref()?;
     Some(format!("built with CUDA, but {reason}"))
 }
 
-/// Why the best device is not a GPU, if it is not.
+/// Why the best device is not a GPU; `None` if it is one.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 fn why_not_cuda() -> Option<String> {
     Some(DeviceError::BuiltWithoutCuda.to_string())
 }
 
-/// What `device` is, for a print or a caption, and for the CPU why it is no GPU: `CPU (2 threads, AVX-512), built without
-/// CUDA: …` or `CUDA device 0 (NVIDIA H100 80GB HBM3, compute capability 9.0, 85 GB)`.
-///
-/// ```
-/// let text = cifar_lab::device::describe(&candle_core::Device::Cpu);
-/// assert!(text.starts_with("CPU"));
-/// ```
+/// Describes `device` for a print or a caption: `CUDA device 0 (NVIDIA H100 80GB HBM3, compute capability 9.0, 85 GB)`, or
+/// `CPU (2 threads, AVX-512), built without CUDA: …` with the reason why there is no GPU.
 pub fn describe(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => {
@@ -88,7 +87,7 @@ pub fn describe(device: &Device) -> String {
     }
 }
 
-/// The GPU's name, compute capability and memory, in brackets.
+/// The GPU's name, compute capability and memory, in parentheses.
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 fn details(ordinal: usize) -> String {
     match cuda::look(ordinal) {
@@ -104,18 +103,13 @@ fn details(_ordinal: usize) -> String {
     String::new()
 }
 
-/// What this build needs of a machine, in one line: with CUDA a driver and libraries, with the names of those that are
-/// loaded.
-///
-/// ```
-/// assert!(cifar_lab::device::requirements().starts_with("compiled "));
-/// ```
+/// What this build needs from a machine, in one line: the driver, and the CUDA libraries that are loaded.
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 pub fn requirements() -> String {
     let (major, minor) = cuda::toolkit();
     let capability = cuda::compiled_capability()
         .map_or(String::new(), |(major, minor)| format!(" for compute capability {major}.{minor} or later"));
-    // Linux's own list of what is mapped; elsewhere there is none, and none is named.
+    // Linux's list of mapped files; other systems have none, so no library is named there.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let names = maps.lines().filter_map(|line| line.rsplit('/').next());
     let ours = ["libcuda.", "libcudart.", "libcublas.", "libcublasLt.", "libcurand.", "libcudnn.", "libnvrtc."];
@@ -129,17 +123,13 @@ pub fn requirements() -> String {
     )
 }
 
-/// What this build needs of a machine, in one line.
-///
-/// ```
-/// assert!(cifar_lab::device::requirements().starts_with("compiled "));
-/// ```
+/// What this build needs from a machine, in one line.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 pub fn requirements() -> String {
-    "compiled for the CPU: needs no driver and no libraries but the system's".to_string()
+    "compiled for the CPU: needs no driver, and only the system's libraries".to_string()
 }
 
-/// The widest vector instructions that this CPU has and the kernels use.
+/// The widest vector instructions of this CPU that the kernels use.
 fn vector_instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
@@ -166,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_cannot_be_are_errors_that_say_what_can() {
+    fn unknown_names_are_errors_that_list_the_known_ones() {
         for name in ["gpu", "", "cuda:", "cuda:-1", "CUDA", "cuda1"] {
             let message = choose_device(name).unwrap_err().to_string();
             assert!(message.contains(&format!("{name:?}")) && message.contains("cpu"), "{message}");
@@ -174,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn auto_always_gives_one() {
+    fn auto_always_finds_a_device() {
         let device = choose_device("auto").unwrap();
         assert_eq!(device.is_cpu(), choose_device("cuda").is_err());
-        // The reason belongs to the CPU alone.
+        // Only the CPU's description has the reason.
         assert_eq!(describe(&device).contains("built with"), device.is_cpu());
     }
 
     #[test]
     #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
-    fn without_cuda_the_reason_is_said() {
+    fn without_cuda_the_reason_is_given() {
         let message = choose_device("cuda:1").unwrap_err().to_string();
         assert_eq!(message, "built without CUDA: `cargo lab doctor` says how");
         assert!(describe(&Device::Cpu).ends_with(&message), "{}", describe(&Device::Cpu));

@@ -1,10 +1,10 @@
-//! What candle's errors say to a reader.
+//! candle's errors as messages for a reader.
 
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 use super::cuda::explain;
 use crate::paths::show_path;
 
-/// candle's message; where it is CUDA's that a user can do something about, what to do comes first.
+/// candle's message; for a CUDA error that the user can do something about, what to do comes first.
 pub(super) fn message(error: &candle_core::Error) -> String {
     match explain(error) {
         Some(known) => format!("{known} ({})", without_backtrace(error)),
@@ -12,13 +12,13 @@ pub(super) fn message(error: &candle_core::Error) -> String {
     }
 }
 
-/// Without CUDA candle's errors say all there is.
+/// Without CUDA, candle's own message says everything.
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 fn explain(_error: &candle_core::Error) -> Option<super::DeviceError> {
     None
 }
 
-/// candle's message without the backtrace that it carries where RUST_BACKTRACE is set, as it is under evcxr.
+/// candle's message without the backtrace that RUST_BACKTRACE adds, which evcxr sets.
 pub(crate) fn without_backtrace(error: &candle_core::Error) -> String {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),

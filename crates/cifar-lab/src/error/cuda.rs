@@ -1,4 +1,4 @@
-//! What CUDA's errors mean, in builds with CUDA.
+//! What CUDA's error codes mean, in builds with CUDA.
 
 use std::error::Error as StdError;
 
@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::{cublas, curand};
 
 use super::DeviceError;
 
-/// What an error of candle's means, if it comes from CUDA with a code that a user can do something about.
+/// What candle's error means, if it comes from CUDA with a code that the user can do something about.
 pub(crate) fn explain(error: &candle_core::Error) -> Option<DeviceError> {
     match error {
         candle_core::Error::WithBacktrace { inner, .. }

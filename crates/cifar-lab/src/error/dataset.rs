@@ -1,5 +1,6 @@
 //! What can go wrong with data, from the file to the batch.
 
+use notebook_charts::numbers::bytes;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -7,38 +8,30 @@ use super::PictureError;
 use super::candle::without_backtrace;
 use crate::paths::show_path;
 
-/// What can go wrong with data, each with the offending value and what to do next.
-///
-/// ```
-/// use cifar_lab::dataset::Cifar10;
-///
-/// let error = Cifar10::from_folder("no/such/folder").unwrap_err();
-/// assert!(error.to_string().contains("no/such/folder"));
-/// ```
-///
-/// Its `Debug` prints the message alone, because that is what a notebook shows for a failed `?`.
+/// What can go wrong with data: the offending value, and what to do next. Its `Debug` prints only the message, because
+/// that is what a notebook shows for a failed `?`.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
-    /// A folder named by the user is not there.
-    #[error("there is no folder {}: correct the path (CIFAR10_DIR, if it came from there)", show_path(.0))]
+    /// The folder does not exist.
+    #[error("there is no folder {}: check the path (and CIFAR10_DIR, if it is set)", show_path(.0))]
     MissingFolder(PathBuf),
 
-    /// A file of the binary layout is not there.
+    /// A file of the binary layout is missing.
     #[error(
         "there is no file {}: CIFAR-10 is data_batch_1.bin to data_batch_5.bin and test_batch.bin in one folder, the \
-         same without .bin (the layout for Python), or pictures in train/CLASS and test/CLASS", show_path(.0)
+         same files without .bin (the Python layout), or pictures in train/CLASS and test/CLASS", show_path(.0)
     )]
     MissingFile(PathBuf),
 
     /// Reading or writing failed.
     #[error("{action} {} failed: {source}", show_path(.path))]
     Io {
-        /// What was tried, as in "reading".
+        /// The attempted action, as in "reading".
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
     },
 
@@ -49,7 +42,7 @@ pub enum DatasetError {
     /// A record file's length is not a whole number of records.
     #[error(
         "{} has {length} bytes, which is not a multiple of the record length {record} ({remainder} are left \
-         over): it was cut or is another format; get the file again", show_path(.path)
+         over): it was cut off, or has another format; get the file again", show_path(.path)
     )]
     FileLength {
         /// The file.
@@ -62,9 +55,9 @@ pub enum DatasetError {
         remainder: u64,
     },
 
-    /// A record's label is not that of a class.
+    /// A record's label belongs to no class.
     #[error(
-        "record {record} of {} has the label {label}, and labels run from 0 to 9: the file is damaged or is another \
+        "record {record} of {} has the label {label}, and labels run from 0 to 9: the file is damaged, or has another \
          format; get it again", show_path(.path)
     )]
     FileLabel {
@@ -76,8 +69,8 @@ pub enum DatasetError {
         label: u8,
     },
 
-    /// A file of the python layout can't be read.
-    #[error("{} is no batch of CIFAR-10's layout for Python: {reason}", show_path(.path))]
+    /// A file of the Python layout can't be read.
+    #[error("{} is not a batch of CIFAR-10's Python layout: {reason}", show_path(.path))]
     PythonBatch {
         /// The file.
         path: PathBuf,
@@ -89,14 +82,14 @@ pub enum DatasetError {
     #[error(transparent)]
     Picture(#[from] PictureError),
 
-    /// A split of an image folder is not there, or has no folders in it.
-    #[error("{} is no folder with a folder for each class: pictures lie in train/CLASS and test/CLASS", show_path(.0))]
+    /// A split of an image folder is missing, or contains no folders.
+    #[error("{} does not contain a folder for each class: pictures belong in train/CLASS and test/CLASS", show_path(.0))]
     NoClasses(PathBuf),
 
     /// Classes of an image folder have no pictures.
     #[error(
-        "in {} there are folders without pictures (.jpg, .jpeg or .png), not even in folders inside them: {classes}; put \
-         some there, or remove the folders", show_path(.folder)
+        "in {} there are folders without pictures (.jpg, .jpeg or .png), not even in folders inside them: {classes}; add \
+         some, or remove the folders", show_path(.folder)
     )]
     NoPictures {
         /// The split's folder.
@@ -105,8 +98,8 @@ pub enum DatasetError {
         classes: String,
     },
 
-    /// An image folder is tested on what it does not learn.
-    #[error("{} is the folder of a class that train does not have ({classes})", show_path(.path))]
+    /// `test` has a class that `train` lacks.
+    #[error("{} is a class that train does not have (its classes: {classes})", show_path(.path))]
     UnknownClass {
         /// The class's folder.
         path: PathBuf,
@@ -114,8 +107,8 @@ pub enum DatasetError {
         classes: String,
     },
 
-    /// Pictures in folders, but not of CIFAR-10's classes.
-    #[error("the classes in {} are {classes}, and CIFAR-10 has others: open it with ImageFolder::open", show_path(.path))]
+    /// The folders' classes are not CIFAR-10's.
+    #[error("the classes in {} are {classes}, not CIFAR-10's: open it with ImageFolder::open", show_path(.path))]
     OtherClasses {
         /// The image folder.
         path: PathBuf,
@@ -123,9 +116,9 @@ pub enum DatasetError {
         classes: String,
     },
 
-    /// What lies in the cache can't be read.
+    /// The cache can't be read.
     #[error(
-        "the cache is damaged: {source}. Delete the folder {} and load again: it is then downloaded anew",
+        "the cache is damaged: {source}. Delete the folder {} and load again, to download it anew",
         show_path(.folder)
     )]
     DamagedCache {
@@ -135,22 +128,24 @@ pub enum DatasetError {
         source: Box<DatasetError>,
     },
 
-    /// No cache folder can be named.
-    #[error("no folder to keep the data in: set CIFAR_LAB_CACHE to one (HOME and XDG_CACHE_HOME are not set)")]
+    /// There is no cache folder.
+    #[error("no folder to keep the data in: set CIFAR_LAB_CACHE to one (neither HOME nor XDG_CACHE_HOME is set)")]
     NoCacheFolder,
 
-    /// `CIFAR_LAB_DATA` has a value that means nothing.
-    #[error("CIFAR_LAB_DATA is {0:?}: it is \"cifar-10\" (never the stand-in), \"stand-in\" (never CIFAR-10) or unset")]
+    /// `CIFAR_LAB_DATA` has an unknown value.
+    #[error(
+        "CIFAR_LAB_DATA is {0:?}: set it to \"cifar-10\" (never the stand-in) or \"stand-in\" (never CIFAR-10), or unset it"
+    )]
     UnknownChoice(String),
 
-    /// CIFAR-10 can't be had and `CIFAR_LAB_DATA=cifar-10` forbids the stand-in.
-    #[error("CIFAR_LAB_DATA=cifar-10 forbids the stand-in, and CIFAR-10 could not be had: {0}")]
+    /// CIFAR-10 is not available and `CIFAR_LAB_DATA=cifar-10` forbids the stand-in.
+    #[error("CIFAR_LAB_DATA=cifar-10 forbids the stand-in, and CIFAR-10 is not available: {0}")]
     StandInForbidden(Box<DatasetError>),
 
     /// The server could not be reached, or the connection broke too often.
     #[error(
         "downloading {url}{route} failed: {reason}{}", if *.kept > 0 {
-            format!("; the {} already here are kept: load again to go on from there", megabytes(*.kept))
+            format!("; the {} downloaded so far are kept: load again to resume from there", bytes(*.kept))
         } else {
             String::new()
         }
@@ -158,23 +153,23 @@ pub enum DatasetError {
     Download {
         /// The address.
         url: String,
-        /// Where it led, and through which proxy; empty where neither was so.
+        /// The redirect and the proxy, if any.
         route: String,
         /// What went wrong.
         reason: String,
-        /// The bytes that a next try starts from.
+        /// The bytes that the next attempt starts from.
         kept: u64,
     },
 
     /// The server answered with an error.
     #[error(
-        "downloading {url}{route} failed: the server answered {status}; check the address (CIFAR10_URL, if it came from \
-         there)"
+        "downloading {url}{route} failed: the server answered {status}; check the address (and CIFAR10_URL, if it is \
+         set)"
     )]
     HttpStatus {
         /// The address.
         url: String,
-        /// Where it led, and through which proxy; empty where neither was so.
+        /// The redirect and the proxy, if any.
         route: String,
         /// The HTTP status.
         status: u16,
@@ -182,22 +177,22 @@ pub enum DatasetError {
 
     /// The server offers a file of another length.
     #[error(
-        "{url}{route} offers {found} bytes where the archive has {expected}: it is another file, and was not downloaded"
+        "{url}{route} offers {found} bytes, and the archive has {expected}: it is another file and was not downloaded"
     )]
     ArchiveLength {
         /// The address.
         url: String,
-        /// Where it led, and through which proxy; empty where neither was so.
+        /// The redirect and the proxy, if any.
         route: String,
         /// The archive's length in bytes.
         expected: u64,
-        /// The length offered.
+        /// The offered length.
         found: u64,
     },
 
     /// What was downloaded is not the archive.
     #[error(
-        "what came from {url} has the MD5 sum {found} where the archive has {expected}: it was deleted; load again, or \
+        "the download from {url} has the MD5 sum {found}, and the archive has {expected}: it was deleted; load again, or \
          set CIFAR10_URL to another address"
     )]
     Checksum {
@@ -205,11 +200,11 @@ pub enum DatasetError {
         url: String,
         /// The archive's MD5 sum, in hexadecimal digits.
         expected: String,
-        /// The MD5 sum found.
+        /// The file's MD5 sum.
         found: String,
     },
 
-    /// CIFAR-10's archive lies there, and nothing was told where to unpack it.
+    /// The path is CIFAR-10's archive, and only a folder can be read.
     #[error(
         "{} is an archive: set CIFAR10_DIR to it and call Cifar10::load, which unpacks it into the cache, or unpack it \
          with `tar -xzf`", show_path(.0)
@@ -218,31 +213,31 @@ pub enum DatasetError {
 
     /// An archive on the disk is not CIFAR-10's.
     #[error(
-        "{} is not CIFAR-10's archive, or was cut: its MD5 sum is {found}, that of cifar-10-binary.tar.gz is {binary}, and \
-         that of cifar-10-python.tar.gz {python}; get it again", show_path(.path)
+        "{} is not CIFAR-10's archive, or was cut off: its MD5 sum is {found}, cifar-10-binary.tar.gz has {binary}, and \
+         cifar-10-python.tar.gz has {python}; get it again", show_path(.path)
     )]
     OtherArchive {
         /// The archive.
         path: PathBuf,
         /// The MD5 sum of the archive of the binary layout.
         binary: String,
-        /// The MD5 sum of the archive of the layout for Python.
+        /// The MD5 sum of the archive of the Python layout.
         python: String,
-        /// The MD5 sum found.
+        /// The file's MD5 sum.
         found: String,
     },
 
-    /// Writing the download failed, as on a full disk.
+    /// Writing the download failed, for example on a full disk.
     #[error(
-        "writing {} failed: {source}; the {} already written are kept: free some space, or set CIFAR_LAB_CACHE to a \
-         folder elsewhere, and load again", show_path(.path), megabytes(*.kept)
+        "writing {} failed: {source}; the {} written so far are kept: free some space, or set CIFAR_LAB_CACHE to another \
+         folder, and load again", show_path(.path), bytes(*.kept)
     )]
     WriteDownload {
-        /// The file that holds the part.
+        /// The partial file.
         path: PathBuf,
         /// The bytes it holds.
         kept: u64,
-        /// What the system answered.
+        /// The system's error.
         source: std::io::Error,
     },
 
@@ -268,14 +263,14 @@ pub enum DatasetError {
         height: usize,
         /// The pictures' width.
         width: usize,
-        /// The bytes wanted.
+        /// The expected bytes.
         expected: usize,
-        /// The bytes given.
+        /// The given bytes.
         found: usize,
     },
 
     /// A picture without pixels.
-    #[error("pictures of {0}×{1}×{2} (channels, height, width) have no pixels: each is at least 1")]
+    #[error("pictures of {0}×{1}×{2} (channels, height, width) have no pixels: each must be at least 1")]
     NoPixels(usize, usize, usize),
 
     /// A label has no class name.
@@ -292,49 +287,49 @@ pub enum DatasetError {
     /// There is no such sample.
     #[error("there is no sample {index}: the set has {length}, numbered from 0")]
     Index {
-        /// The index asked for.
+        /// The requested index.
         index: usize,
         /// The number of samples.
         length: usize,
     },
 
-    /// More samples were asked for than there are.
+    /// More samples were requested than there are.
     #[error("{asked} samples were asked for, and the set has {length}")]
     Count {
-        /// The number asked for.
+        /// The requested number.
         asked: usize,
         /// The number of samples.
         length: usize,
     },
 
-    /// The samples asked for are not all there.
+    /// The range leaves the set.
     #[error("samples {} to {} (exclusive) were asked for, and the set has {length}", .range.start, .range.end)]
     Range {
-        /// The range asked for.
+        /// The requested range.
         range: Range<usize>,
         /// The number of samples.
         length: usize,
     },
 
-    /// Pictures that can't be shown in colour or grey.
-    #[error("a picture has 1 channel (grey) or 3 (red, green, blue), and these have {0}")]
+    /// Pictures that are neither grayscale nor RGB.
+    #[error("a picture has 1 channel (gray) or 3 (red, green, blue), and these have {0}")]
     Channels(usize),
 
-    /// A batch of no samples.
+    /// A batch without samples.
     #[error("the batch size is 0: a batch has at least 1 sample")]
     BatchSize,
 
     /// An epoch does not have that many batches.
-    #[error("an epoch has {batches} batches, numbered from 0, and was to start at batch {first}")]
+    #[error("an epoch has {batches} batches, numbered from 0, so it can't start at batch {first}")]
     FirstBatch {
-        /// The batch asked for.
+        /// The requested batch.
         first: usize,
         /// The number of batches.
         batches: usize,
     },
 
-    /// A mean that can't be subtracted or a standard deviation that can't be divided by.
-    #[error("normalising with mean {mean} and standard deviation {std}: both have to be finite, the second above 0")]
+    /// A mean that can't be subtracted, or a standard deviation that can't be divided by.
+    #[error("can't normalize with mean {mean} and standard deviation {std}: both must be finite, the second above 0")]
     Normalize {
         /// The channel's mean.
         mean: f32,
@@ -342,8 +337,8 @@ pub enum DatasetError {
         std: f32,
     },
 
-    /// Means and standard deviations of another number of channels.
-    #[error("normalising has {means} means and {stds} standard deviations, and the pictures have {channels} channels")]
+    /// Means and standard deviations for another number of channels.
+    #[error("got {means} means and {stds} standard deviations for pictures with {channels} channels")]
     NormalizeChannels {
         /// The number of means.
         means: usize,
@@ -353,14 +348,14 @@ pub enum DatasetError {
         channels: usize,
     },
 
-    /// A probability that isn't one.
-    #[error("the probability of a flip is {0}: it lies from 0 to 1")]
+    /// A number outside [0, 1] as a probability.
+    #[error("the probability of a flip is {0}: it must be from 0 to 1")]
     Probability(f64),
 
-    /// A padding that has nothing of the picture left in some crops.
+    /// A padding so large that some crops would miss the picture.
     #[error("a random crop pads by {padding}, and the pictures have {height}×{width} pixels: pad by less than a side")]
     Padding {
-        /// The padding asked for.
+        /// The requested padding.
         padding: usize,
         /// The pictures' height.
         height: usize,
@@ -368,7 +363,7 @@ pub enum DatasetError {
         width: usize,
     },
 
-    /// The thread that prepares batches could not start, or stopped.
+    /// The thread that prepares batches couldn't start, or stopped.
     #[error("the thread that prepares batches {0}")]
     Thread(String),
 
@@ -384,15 +379,9 @@ impl std::fmt::Debug for DatasetError {
 }
 
 impl DatasetError {
-    /// An [`Io`](Self::Io) error from what was tried on which path.
+    /// Makes an [`Io`](Self::Io) error of an attempted action on a path.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
-}
-
-/// "162.2 MB", in units of 1,000,000 bytes, or "512 bytes".
-pub(crate) fn megabytes(bytes: u64) -> String {
-    // Below that, "0.0 MB" would say nothing.
-    if bytes < 100_000 { format!("{bytes} bytes") } else { format!("{:.1} MB", bytes as f64 / 1e6) }
 }

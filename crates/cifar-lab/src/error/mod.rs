@@ -1,4 +1,4 @@
-//! What can go wrong: the crate's [`Error`], and those of data, devices and pictures.
+//! What can go wrong: [`Error`] for the whole crate, and the errors of data, devices and pictures.
 
 mod candle;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
@@ -16,21 +16,15 @@ pub(crate) use candle::without_backtrace;
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 pub(crate) use cuda::explain;
 pub use dataset::DatasetError;
-pub(crate) use dataset::megabytes;
 pub use device::{DeviceError, Version};
 pub use picture::PictureError;
 
-/// `std::result::Result` with this crate's [`Error`]; a second type argument may still be given, so a glob import of
-/// the prelude breaks no code that names `Result<T, E>`.
+/// `std::result::Result` with this crate's [`Error`]. It still takes a second type argument, so that a glob import of
+/// the prelude doesn't break code that names `Result<T, E>`.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong in this crate. Its `Debug` prints the message alone, because that is what a notebook shows for a
+/// What can go wrong in this crate. Its `Debug` prints only the message, because that is what a notebook shows for a
 /// failed `?`.
-///
-/// ```
-/// let error = cifar_lab::device::choose_device("cuda:x").unwrap_err();
-/// assert_eq!(format!("{error:?}"), error.to_string());
-/// ```
 #[derive(thiserror::Error)]
 pub enum Error {
     /// A tensor operation of candle failed.
@@ -42,8 +36,8 @@ pub enum Error {
     /// A picture could not be drawn or saved.
     #[error(transparent)]
     Plot(#[from] notebook_charts::PlotError),
-    /// A tensor of another shape than what can be drawn.
-    #[error("{what} come as a tensor {wanted}; this one is {found:?}")]
+    /// A tensor whose shape can't be drawn.
+    #[error("{what} need a tensor {wanted}; this one is {found:?}")]
     Shape {
         /// What was to be drawn.
         what: &'static str,
@@ -52,15 +46,15 @@ pub enum Error {
         /// The tensor's shape.
         found: Vec<usize>,
     },
-    /// The device that was asked for cannot be used.
+    /// The requested device can't be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A network's settings contradict each other.
-    #[error("a network cannot have {what}: {reason}")]
+    #[error("a network can't have {what}: {reason}")]
     NetConfig {
         /// The setting with its value.
         what: String,
-        /// Why it cannot be.
+        /// Why it is impossible.
         reason: String,
     },
     /// A layer does not accept what the one before it gave.
@@ -70,11 +64,11 @@ pub enum Error {
         input: Vec<usize>,
         /// The last layer that ran and what it gave.
         after: String,
-        /// What the layer after it said.
+        /// The error of the layer after it.
         source: Box<Error>,
     },
-    /// A training ended with an error on its thread.
-    #[error("the training {name:?} failed at epoch {epoch}, step {step}: {message}")]
+    /// A training failed on its thread.
+    #[error("training {name:?} failed at epoch {epoch}, step {step}: {message}")]
     Training {
         /// The training's name.
         name: String,
@@ -82,14 +76,14 @@ pub enum Error {
         epoch: usize,
         /// The step within the epoch, counted from 1.
         step: usize,
-        /// What failed.
+        /// The error's message.
         message: String,
     },
-    /// Not an error but a stop that somebody asked for; it ends a training's loop through `?`.
+    /// Not a failure: someone asked the training to stop, and its loop ends through `?`.
     #[error("the training was asked to stop")]
     Stopped,
-    /// The loss is no longer a number.
-    #[error("the loss became {loss} at epoch {epoch}, step {step}; a smaller learning rate usually cures that")]
+    /// The loss is NaN or infinite.
+    #[error("the loss became {loss} at epoch {epoch}, step {step}; a smaller learning rate usually helps")]
     LossNotFinite {
         /// The loss found (NaN or infinite).
         loss: f32,
@@ -98,53 +92,53 @@ pub enum Error {
         /// The step within the epoch, counted from 1.
         step: usize,
     },
-    /// What a network computed is no number, so that nothing can be told from it.
-    #[error("{what} is {value}: the network's weights or its images hold NaN or ∞, as after a training that diverged")]
+    /// A network's output is NaN or infinite, so it says nothing.
+    #[error("{what} is {value}: the weights or the images contain NaN or ∞, usually because training diverged")]
     NotFinite {
         /// What was computed.
         what: String,
         /// The value found (NaN or infinite).
         value: f32,
     },
-    /// A setting of a training, a loader or an evaluation has a value that cannot be.
-    #[error("{name} = {value} cannot be: {reason}")]
+    /// A setting of a training, a loader or an evaluation has an impossible value.
+    #[error("{name} = {value} is not possible: {reason}")]
     Setting {
         /// The setting's name.
         name: &'static str,
         /// The offending value.
         value: String,
-        /// Why it cannot be, and what can.
+        /// Why, and which values are possible.
         reason: String,
     },
     /// A file could not be read or written.
     #[error("{action} {}: {source}", show_path(path))]
     File {
-        /// What was being done (`reading`, `writing`).
+        /// The attempted action (`reading`, `writing`).
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file of weights is of another format, or damaged.
-    #[error("{} holds no weights that can be read: {reason}", show_path(path))]
+    /// A weights file has another format, or is damaged.
+    #[error("can't read weights from {}: {reason}", show_path(path))]
     Weights {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// A network that ONNX cannot describe.
-    #[error("this network cannot be written as ONNX: {reason}")]
+    /// A network that ONNX can't describe.
+    #[error("can't export this network to ONNX: {reason}")]
     Onnx {
-        /// What in it is in the way.
+        /// What stands in the way.
         reason: String,
     },
-    /// A picture cannot be read.
+    /// A picture can't be read.
     #[error(transparent)]
     Picture(#[from] PictureError),
-    /// Weights without a model card, or with one that cannot be used.
-    #[error("the model card {}: {reason}", show_path(path))]
+    /// Weights without a usable model card.
+    #[error("model card {}: {reason}", show_path(path))]
     ModelCard {
         /// Where it is, or should be.
         path: PathBuf,

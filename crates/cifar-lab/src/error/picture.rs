@@ -8,23 +8,23 @@ use crate::paths::show_path;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PictureError {
-    /// The file cannot be read.
+    /// The file can't be read.
     #[error("reading the picture {}: {source}", show_path(path))]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is of a kind that is not read.
-    #[error("{} is {found}, and pictures are JPEG or PNG: save it as one of these", show_path(path))]
+    /// The file has an unsupported format.
+    #[error("{} is {found}, and pictures must be JPEG or PNG: save it as one of these", show_path(path))]
     Format {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// What it is instead.
         found: String,
     },
-    /// The file is cut or damaged.
+    /// The file is cut off or damaged.
     #[error("the picture {} is damaged: {reason}; get the file again, or delete it", show_path(path))]
     Damaged {
         /// The file.
@@ -32,9 +32,9 @@ pub enum PictureError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The picture would need more memory than is given to one.
+    /// The picture would need more memory than one picture may take.
     #[error(
-        "the picture {} of {width}×{height} pixels takes {} MiB unpacked, and at most {} are read: make it smaller",
+        "the picture {} of {width}×{height} pixels takes {} MiB in memory, and the limit is {}: make it smaller",
         show_path(path), bytes.div_ceil(1 << 20), most >> 20
     )]
     TooLarge {
@@ -46,11 +46,11 @@ pub enum PictureError {
         height: u32,
         /// The bytes that its pixels take.
         bytes: u64,
-        /// The most bytes that are read.
+        /// The limit in bytes.
         most: u64,
     },
     /// A picture without pixels.
-    #[error("a picture of {width}×{height} pixels has nothing to look at")]
+    #[error("a picture of {width}×{height} pixels is empty")]
     Empty {
         /// Its width in pixels.
         width: u32,

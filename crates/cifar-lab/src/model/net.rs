@@ -10,12 +10,6 @@ use crate::error::{Error, Result};
 
 /// A [`Net`]'s sizes; the default is the original's: channels 3→32→64→128→256 on 32×32 pictures, then 512, 128 and
 /// 10 features.
-///
-/// ```
-/// use cifar_lab::model::NetConfig;
-/// let small = NetConfig { channels: vec![8, 16], dense: vec![32], ..NetConfig::default() };
-/// assert_eq!(small.classes, 10);
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetConfig {
@@ -49,10 +43,6 @@ impl Default for NetConfig {
 impl NetConfig {
     /// The number of trained values of a [`Net`] of these sizes, without building it. Sizes that cannot be give a number
     /// too.
-    ///
-    /// ```
-    /// assert_eq!(cifar_lab::model::NetConfig::default().parameter_count(), 981_130);
-    /// ```
     pub fn parameter_count(&self) -> u128 {
         let mut count = 0u128;
         let mut features = self.in_channels as u128;
@@ -119,13 +109,6 @@ pub struct Net {
 impl Net {
     /// Builds the network; its parameters come from `vb`.
     ///
-    /// ```
-    /// use cifar_lab::model::{Net, NetConfig};
-    /// let vb = candle_cnn::parameters::Parameters::new(0).var_builder(&candle_core::Device::Cpu);
-    /// let too_deep = NetConfig { channels: vec![8; 6], ..NetConfig::default() };
-    /// assert!(Net::new(&too_deep, vb).unwrap_err().to_string().contains("halves"));
-    /// ```
-    ///
     /// # Errors
     /// [`Error::NetConfig`] for sizes of zero and for pictures that the pools would make smaller than one pixel.
     pub fn new(config: &NetConfig, vb: VarBuilder) -> Result<Self> {
@@ -178,7 +161,7 @@ impl Net {
 }
 
 impl ModuleT for Net {
-    /// `images` [N, C, H, W], normalised, to logits [N, classes].
+    /// `images` [N, C, H, W], normalized, to logits [N, classes].
     fn forward_t(&self, images: &Tensor, train: bool) -> CandleResult<Tensor> {
         let mut x = images.clone();
         for block in &self.blocks {

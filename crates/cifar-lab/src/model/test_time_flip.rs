@@ -31,15 +31,6 @@ pub struct TestTimeFlip<N> {
 
 impl<N: ModuleT> TestTimeFlip<N> {
     /// Asks `network` twice.
-    ///
-    /// ```
-    /// # use cifar_lab::{dataset::Cifar10, evaluate::evaluate, loader::DataLoader, model::{Net, TestTimeFlip}};
-    /// # use candle_core::Device;
-    /// # let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// # let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 20).test, &Device::Cpu);
-    /// println!("{}", evaluate(&TestTimeFlip::new(net.clone()), &loader)?);
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
     pub fn new(network: N) -> Self {
         Self { network }
     }

@@ -1,27 +1,29 @@
-//! How an evaluation shows itself: predictions with their pictures, confusion matrix, calibration.
+//! How an evaluation shows itself: predictions with their images, confusion matrix, calibration.
 
 use notebook_charts::{
-    Figure, Gallery, ReliabilityBin, Table, confusion_matrix_with_unclassified, reliability_diagram,
+    Figure, Gallery, ReliabilityBin, Table, View, confusion_matrix_with_unclassified, numbers, reliability_diagram,
 };
 
+use super::show::Show;
 use crate::calibration::{Calibration, ConfidenceBin};
 use crate::dataset::Dataset;
 use crate::error::Result;
-use crate::evaluate::{ConfusionMatrix, NO_CLASS, Prediction};
+use crate::evaluate::{ConfusionMatrix, Evaluation, NO_CLASS, Prediction};
 
-/// The pictures behind `predictions` in `columns` columns, each with what the network said of it, its probability
-/// and, where it is wrong, the true class.
+/// The images of `predictions` in `columns` columns, each with the predicted class and its probability and, if it is wrong,
+/// the true class.
 ///
 /// ```
 /// use cifar_lab::{dataset::Cifar10, evaluate::Prediction, notebook::prediction_gallery};
 /// let data = Cifar10::stand_in(0, 10, 10).test;
-/// let said = Prediction { index: 3, label: data.label(3)?, predicted: Some(0), probability: 0.7 };
-/// let figure = prediction_gallery(&data, &[said], 8)?;
+/// let prediction = Prediction { index: 3, label: data.label(3)?, predicted: Some(0), probability: 0.7 };
+/// let figure = prediction_gallery(&data, &[prediction], 8)?;
+/// assert!(figure.text().contains("70 %"));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 ///
 /// # Errors
-/// Where an index is not in `data`, or the pictures cannot be drawn.
+/// If an index is not in `data`, or the images can't be drawn.
 pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: usize) -> Result<Figure> {
     let class = |class: usize| data.class_names().get(class).map_or("?", String::as_str);
     let (mut pictures, mut labels, mut correct) = (Vec::new(), Vec::new(), Vec::new());
@@ -44,14 +46,7 @@ pub fn prediction_gallery(data: &Dataset, predictions: &[Prediction], columns: u
 }
 
 impl ConfusionMatrix {
-    /// Each class with its images and its accuracy, as a table; with those that were taken for no class, if there are any.
-    ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.per_class_table().to_string().contains("100.0 %"));
-    /// ```
+    /// A table of each class with its images and its accuracy; also those without a predicted class, if there are any.
     pub fn per_class_table(&self) -> Table {
         let all_classified = self.unclassified().iter().all(|&count| count == 0);
         let mut header = vec!["class", "images", "right", "accuracy"];
@@ -59,7 +54,7 @@ impl ConfusionMatrix {
         let table = Table::new(header).caption(self.data.clone());
         self.per_class().into_iter().enumerate().fold(table, |table, (class, (name, share))| {
             let images = self.images(class);
-            let percent = if images == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * share) };
+            let percent = if images == 0 { "–".to_string() } else { numbers::percent(share) };
             let mut row = vec![name, images.to_string(), self.counts()[class][class].to_string(), percent];
             row.extend((!all_classified).then(|| self.unclassified()[class].to_string()));
             table.row(row)
@@ -68,16 +63,8 @@ impl ConfusionMatrix {
 
     /// The matrix as a figure.
     ///
-    /// ```
-    /// # use cifar_lab::evaluate::{ConfusionMatrix, Prediction};
-    /// let right = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.9 };
-    /// let matrix = ConfusionMatrix::new(&[right], &["cat".into(), "dog".into()]);
-    /// assert!(matrix.figure()?.text().contains("dog"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
+    /// If it can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let title = format!("Confusion matrix{of}");
@@ -88,15 +75,8 @@ impl ConfusionMatrix {
 impl Calibration {
     /// The reliability diagram; see [`reliability_diagram`].
     ///
-    /// ```
-    /// # use cifar_lab::{calibration::Calibration, evaluate::Prediction};
-    /// # let sure = Prediction { index: 0, label: 1, predicted: Some(1), probability: 0.75 };
-    /// assert!(Calibration::new(&[sure], 10)?.figure()?.text().contains("75.0 %"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where it cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
+    /// If it can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let bin = |&ConfidenceBin { from, to, images, confidence, accuracy }: &ConfidenceBin| ReliabilityBin {
@@ -111,12 +91,30 @@ impl Calibration {
     }
 }
 
+impl Show for Evaluation {
+    fn view(&self) -> View {
+        View::tables(self.to_string(), &[self.confusion_matrix().per_class_table()])
+    }
+}
+
+impl Show for ConfusionMatrix {
+    fn view(&self) -> View {
+        // A matrix without classes can't be drawn, but is still a table.
+        self.figure().map_or_else(|_| self.per_class_table().into(), View::from)
+    }
+}
+
+impl Show for Calibration {
+    fn view(&self) -> View {
+        self.figure().map_or_else(|_| View::line(self.to_string()), View::from)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::evaluate::evaluate;
     use crate::loader::DataLoader;
-    use crate::notebook::show::Show;
     use candle_core::{Device, Tensor};
 
     #[test]

@@ -1,11 +1,11 @@
-//! What the checker cells of the notebooks' exercises call: it says in words what is still wrong, and never panics.
+//! Checks for the notebooks' exercises: they say what is still wrong, and never panic.
 
 use std::fmt::{Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::Result;
 
-/// The checks of one exercise; [`check_exercise`] makes it.
+/// The checks of one exercise; made by [`check_exercise`].
 #[derive(Debug, Default)]
 pub struct Checks {
     right: usize,
@@ -22,59 +22,35 @@ impl Checks {
         holds
     }
 
-    /// Checks that `holds`; if not, `otherwise` says what is wrong and where to look. Returns `holds`, for checks that
-    /// make sense only after it.
-    ///
-    /// ```
-    /// use cifar_lab::exercise::check_exercise;
-    /// check_exercise("Exercise 1", |check| {
-    ///     check.that("the loss falls", 1.2 < 2.3, "it rose: is the sign of the step right?");
-    ///     Ok(())
-    /// });
-    /// ```
+    /// Checks that `holds` is true; if not, `otherwise` says what is wrong and where to look. Returns `holds`, for checks
+    /// that depend on it.
     pub fn that(&mut self, what: &str, holds: bool, otherwise: &str) -> bool {
         self.count(holds, || format!("{what}: {otherwise}"))
     }
 
-    /// Checks that `found` is `wanted`.
-    ///
-    /// ```
-    /// use cifar_lab::exercise::check_exercise;
-    /// check_exercise("Exercise 1", |check| {
-    ///     check.equal("the number of classes", 10, 10);
-    ///     Ok(())
-    /// });
-    /// ```
+    /// Checks that `found` equals `wanted`.
     pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, wanted: T) -> bool {
-        self.count(found == wanted, || format!("{what}: {found:?} came out, {wanted:?} is right"))
+        self.count(found == wanted, || format!("{what}: got {found:?}, expected {wanted:?}"))
     }
 
     /// Checks that `found` differs from `wanted` by at most `tolerance`.
-    ///
-    /// ```
-    /// use cifar_lab::exercise::check_exercise;
-    /// check_exercise("Exercise 1", |check| {
-    ///     check.close("a third", 1.0 / 3.0, 0.333, 1e-3);
-    ///     Ok(())
-    /// });
-    /// ```
     pub fn close(&mut self, what: &str, found: impl Into<f64>, wanted: impl Into<f64>, tolerance: f64) -> bool {
         let (found, wanted) = (found.into(), wanted.into());
-        // Not `>`: a difference that is not a number is wrong.
+        // Not `>`, so that NaN is wrong.
         let holds = (found - wanted).abs() <= tolerance;
         self.count(holds, || {
             let [mut a, mut b] = [found, wanted].map(|value| format!("{value:.4}"));
             if a == b {
-                // They differ behind the fourth decimal.
+                // They differ after the fourth decimal.
                 [a, b] = [found, wanted].map(|value| value.to_string());
             }
-            format!("{what}: {a} came out, {b} is right")
+            format!("{what}: got {a}, expected {b}")
         })
     }
 }
 
-/// Runs `checks` and prints `Exercise 1: right`, or `Exercise 1: not yet, 1 of 3 right` and a line for each check that
-/// does not hold. An error that comes through `?` and a panic become such a line too.
+/// Runs `checks` and prints `Exercise 1: right`, or `Exercise 1: not yet, 1 of 3 right` and a line for each failed check.
+/// An error from `?` and a panic become such a line too.
 ///
 /// ```
 /// use cifar_lab::exercise::check_exercise;
@@ -83,8 +59,10 @@ impl Checks {
 ///     x + 1.0
 /// }
 /// check_exercise("Exercise 1", |check| {
-///     check.close("twice 1", double(1.0), 2.0, 1e-9);
-///     check.close("twice 3", double(3.0), 6.0, 1e-9);
+///     assert!(check.close("twice 1", double(1.0), 2.0, 1e-9));
+///     assert!(!check.close("twice 3", double(3.0), 6.0, 1e-9)); // "twice 3: got 4.0000, expected 6.0000"
+///     assert!(check.equal("the number of classes", 10, 10));
+///     check.that("the loss falls", 1.2 < 2.3, "it rose: is the sign of the step right?");
 ///     Ok(())
 /// });
 /// ```
@@ -117,20 +95,21 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn what_is_wrong_is_said_in_words() {
+    fn what_is_wrong_is_explained() {
         let text = verdict("Exercise 2", |check| {
             check.equal("the side", 16, 16);
             check.close("the mean", f64::NAN, 0.5, 1e-3);
             check.that("the loss falls", false, "it rose");
             Ok(())
         });
-        let wanted = "Exercise 2: not yet, 1 of 3 right\n  · the mean: NaN came out, 0.5000 is right\n  · the loss falls: it rose";
+        let wanted =
+            "Exercise 2: not yet, 1 of 3 right\n  · the mean: got NaN, expected 0.5000\n  · the loss falls: it rose";
         assert_eq!(text, wanted);
         let text = verdict("Exercise 2", |check| {
             check.close("the rate", 0.05001, 0.05, 1e-9);
             Ok(())
         });
-        assert!(text.ends_with("the rate: 0.05001 came out, 0.05 is right"), "{text}");
+        assert!(text.ends_with("the rate: got 0.05001, expected 0.05"), "{text}");
         let right = verdict("Exercise 2", |check| {
             check.close("a third", 0.333f32, 1.0 / 3.0, 1e-3);
             Ok(())

@@ -1,22 +1,24 @@
-//! How networks show themselves: the summary and the drawing of a forward pass.
+//! How networks show themselves: the summary and the drawing of a forward pass, the model card.
 
 use candle_cnn::trace::{LayerCall, Operation};
 use candle_core::{DType, Device, Shape, Tensor, TensorId};
 use candle_nn::ModuleT;
-use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, text};
+use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, numbers};
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
+use crate::checkpoint::ModelCard;
 use crate::error::Result;
 use crate::model::{ForwardTrace, Net, NetConfig, forward_trace, title};
+use crate::transform::Normalize;
 
 /// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
 fn shape_text(tensor: &Tensor) -> String {
     tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, `(1, 3, 32, 32)` for
-/// instance: what torchinfo's function of that name prints of a PyTorch network.
+/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, such as
+/// `(1, 3, 32, 32)`: what torchinfo's `summary` prints of a PyTorch network.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -26,21 +28,21 @@ fn shape_text(tensor: &Tensor) -> String {
 /// ```
 ///
 /// # Errors
-/// As [`forward_trace`].
+/// Those of [`forward_trace`].
 pub fn summary(network: &impl ModuleT, input: impl Into<Shape>, device: &Device) -> Result<Table> {
     Ok(forward_trace(network, &Tensor::zeros(input, DType::F32, device)?)?.summary())
 }
 
 impl ForwardTrace {
-    /// A row for each layer's call: its output's shape, its parameters, its multiply-adds.
+    /// Layers, output shapes, parameters and multiply-adds.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
-        let number = |value: u64| if value == 0 { "–".to_string() } else { text::grouped(value.into()) };
+        let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
         let mut counted = HashSet::new();
         let (mut parameters, mut multiply_adds) = (0, 0);
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
         for call in self.calls() {
-            // A layer that is called twice has its parameters once.
+            // A layer that is called twice has its parameters only once.
             let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
             let own = if first_call { call.parameters as u64 } else { 0 };
             parameters += own;
@@ -54,24 +56,23 @@ impl ForwardTrace {
             table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
         }
         let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
-        // f32 parameters take 4 bytes each; 1e6 bytes are a megabyte.
-        let megabytes = parameters as f64 * 4.0 / 1e6;
         table.footer(total).caption(format!(
-            "Input {}; the parameters take {megabytes:.1} MB as f32. Multiply-adds are those of one forward pass.",
-            shape_text(&self.input)
+            "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
+            shape_text(&self.input),
+            numbers::bytes(4 * parameters)
         ))
     }
 
-    /// The drawing of what ran, from the input to the output: what torchviz gave the original.
+    /// The drawing of the forward pass from input to output, like torchviz's in the original notebook.
     ///
     /// # Errors
-    /// Where the graph cannot be drawn; see [`PlotError`](notebook_charts::PlotError).
+    /// If the graph can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
         Ok(network_graph(&self.graph())?)
     }
 
-    /// The graph of the forward pass. A node is a layer's call; where something ran between two layers that reports
-    /// nothing (an addition, say), candle's own record of it becomes a node `operation`.
+    /// The graph of the forward pass, a node for each layer's call. Operations between layers that report nothing (such as
+    /// an addition) are found in candle's graph and become a node `operation`.
     pub fn graph(&self) -> Graph {
         let mut builder = GraphBuilder::default();
         builder.produce(
@@ -98,7 +99,7 @@ impl ForwardTrace {
             );
             builder.connect(sources, node);
         }
-        // Where the last layer's output is not the network's, the rest becomes nodes too.
+        // If the network's output is not the last layer's, the rest becomes nodes too.
         builder.source(&self.output);
         builder.graph
     }
@@ -121,7 +122,7 @@ fn describe_kind(call: &LayerCall) -> String {
     format!("{} {}", call.kind, call.settings).trim_end().to_string()
 }
 
-/// Joins the calls of a record into a graph: who gave the tensor that a call received?
+/// Joins calls into a graph by finding the call that produced each input.
 #[derive(Default)]
 struct GraphBuilder {
     graph: Graph,
@@ -144,13 +145,13 @@ impl GraphBuilder {
         }
     }
 
-    /// The nodes that `tensor` comes from. If no reported call gave it, candle's record of it is searched for the
-    /// nearest ones that did, and a node for what lies between is added.
+    /// The node that produced `tensor`. If no reported call did, candle's graph is searched for the nearest ones, and a node
+    /// is added for the operations between.
     fn source(&mut self, tensor: &Tensor) -> Option<usize> {
         if let Some(&index) = self.producers.get(&tensor.id()) {
             return Some(index);
         }
-        // Each reported output is a variable, where candle's record of `tensor` ends: what it names is nearest.
+        // Each reported output is a variable, so candle's graph of `tensor` ends there and names only the nearest.
         let nodes = tensor.sorted_nodes();
         let nearest: Vec<usize> = nodes.iter().filter_map(|node| self.producers.get(&node.id()).copied()).collect();
         if nearest.is_empty() {
@@ -171,6 +172,12 @@ impl GraphBuilder {
     }
 }
 
+impl Show for ForwardTrace {
+    fn view(&self) -> View {
+        self.summary().into()
+    }
+}
+
 impl Show for Net {
     /// The [`summary`].
     fn view(&self) -> View {
@@ -182,14 +189,37 @@ impl Show for Net {
     }
 }
 
+impl Show for ModelCard {
+    fn view(&self) -> View {
+        let (channels, height, width) = self.image_shape;
+        let Normalize { mean, std } = &self.normalize;
+        let network = self.network.as_ref().map_or("not described".to_string(), |net| {
+            let batch_norm = if net.batch_norm { "with" } else { "without" };
+            format!("channels {:?}, dense {:?}, {batch_norm} batch norm", net.channels, net.dense)
+        });
+        let mut table = Table::new(["model card", ""])
+            .row(["classes", &self.class_names.join(" ")])
+            .row(["images", &format!("{channels} × {height} × {width}")])
+            .row(["normalized with", &format!("mean {mean:?}, standard deviation {std:?}")])
+            .row(["network", &network])
+            .row(["trained on", &self.data])
+            .row(["accuracy on its test images", &self.accuracy.map_or("–".into(), numbers::percent)]);
+        for (name, value) in self.settings.as_object().into_iter().flatten() {
+            table = table.row([name.clone(), value.to_string()]);
+        }
+        table.row(["written by cifar-lab", &self.version]).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notebook::show::assert_shows;
     use candle_cnn::layers::{Linear, linear};
     use candle_cnn::ops::relu;
     use candle_cnn::parameters::Parameters;
 
-    /// A residual block out of candle's own addition: a branch that reports nothing where it joins.
+    /// A residual block with candle's own addition, which reports nothing.
     struct Residual(Linear, Linear);
 
     impl ModuleT for Residual {
@@ -225,5 +255,13 @@ mod tests {
         let text = Net::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?.view().text().to_string();
         assert!(text.contains("Input 1 × 1 × 16 × 16") && text.contains("fc1"), "{text}");
         Ok(())
+    }
+
+    #[test]
+    fn a_model_card_shows_its_figures() {
+        assert_shows(
+            &ModelCard { accuracy: Some(0.757), ..ModelCard::default() }.view(),
+            &["plane car bird", "75.7 %"],
+        );
     }
 }

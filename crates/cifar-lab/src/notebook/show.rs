@@ -51,3 +51,12 @@ impl Show for Figure {
         Figure::view(self)
     }
 }
+
+/// Checks that both forms of a view, which must be well-formed, contain `wanted`.
+#[cfg(test)]
+pub(super) fn assert_shows(view: &View, wanted: &[&str]) {
+    roxmltree::Document::parse(view.content()).unwrap();
+    for wanted in wanted {
+        assert!(view.text().contains(wanted) && view.content().contains(wanted), "{wanted}: {}", view.text());
+    }
+}

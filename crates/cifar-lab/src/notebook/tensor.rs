@@ -1,12 +1,12 @@
-//! How tensors and a network's parameters show themselves: shape, type, device, range, a corner of the values.
+//! How tensors and parameters show themselves: shape, type, device, range and the first values.
 
 use super::show::Show;
 use crate::error::without_backtrace;
 use candle_cnn::parameters::{Parameters, is_buffer};
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
-use notebook_charts::{Table, View, text};
+use notebook_charts::{Table, View, numbers};
 
-/// So many rows and columns of a tensor's values are shown.
+/// The most rows and columns of a tensor's values that are shown.
 const CORNER: (usize, usize) = (4, 8);
 
 /// `[32, 3, 32, 32] f32 on the CPU`.
@@ -18,8 +18,8 @@ pub(super) fn summary(tensor: &Tensor) -> String {
     format!("{:?} {} on the {device}", tensor.dims(), tensor.dtype().as_str())
 }
 
-/// Least, mean and greatest of the finite values, their standard deviation (divided by their number), and how many
-/// values are not finite.
+/// Least, mean and greatest of the finite values, their standard deviation (divided by their number), and the number of
+/// values that are not finite.
 #[derive(Debug, PartialEq)]
 pub(super) struct Range {
     pub least: f64,
@@ -30,7 +30,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// Of no finite value at all everything is NaN.
+    /// NaN if no value is finite.
     pub(super) fn of(tensor: &Tensor) -> Result<Self> {
         let values = tensor.detach().flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let finite = || values.iter().copied().filter(|value| value.is_finite());
@@ -47,7 +47,7 @@ impl Range {
     }
 }
 
-/// The first rows and columns of a tensor's last two dimensions, with a caption that says which these are.
+/// The first rows and columns of a tensor's last two dimensions, with their indices as caption.
 fn corner(tensor: &Tensor) -> Result<Table> {
     let mut place: Vec<String> = Vec::new();
     let mut inner = tensor.detach();
@@ -69,11 +69,11 @@ fn corner(tensor: &Tensor) -> Result<Table> {
     }
     let columns = shown.last().copied().unwrap_or(1);
     let values = inner.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let values = text::measured_alike(&values);
+    let values = numbers::measured_alike(&values);
     let mut header: Vec<String> = (0..columns).map(|column| column.to_string()).collect();
     header.insert(0, String::new());
     let rows = values.chunks(columns.max(1)).enumerate();
-    // A row's number is not one of the values: with its colon it is no number, and stands on the left.
+    // The colon makes a row's number text, so that it is aligned to the left.
     let table = rows.fold(Table::new(header), |table, (index, row)| {
         table.row(std::iter::once(format!("{index}:")).chain(row.iter().cloned()))
     });
@@ -85,36 +85,32 @@ fn view(tensor: &Tensor) -> Result<View> {
     let count = tensor.elem_count();
     if tensor.rank() == 0 {
         let value = tensor.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        return Ok(View::line(format!("Tensor {}: {}", summary(tensor), text::measured(value))));
+        return Ok(View::line(format!("Tensor {}: {}", summary(tensor), numbers::measured(value))));
     }
     let bytes = count * tensor.dtype().size_in_bytes();
     let values = if count == 1 { "value" } else { "values" };
-    let line = format!("Tensor {}: {} {values}, {}", summary(tensor), text::grouped(count as u128), size(bytes));
+    let line = format!(
+        "Tensor {}: {} {values}, {}",
+        summary(tensor),
+        numbers::grouped(count as u128),
+        numbers::bytes(bytes as u64)
+    );
     if count == 0 {
         return Ok(View::line(line));
     }
     let range = Range::of(tensor)?;
     let mut header = vec!["least", "mean", "greatest", "standard deviation"];
-    let mut row = text::measured_alike(&[range.least, range.mean, range.greatest, range.deviation]);
+    let mut row = numbers::measured_alike(&[range.least, range.mean, range.greatest, range.deviation]);
     if range.not_finite > 0 {
         header.push("not finite");
-        row.push(text::grouped(range.not_finite as u128));
+        row.push(numbers::grouped(range.not_finite as u128));
     }
     Ok(View::tables(line, &[Table::new(header).row(row), corner(tensor)?]))
 }
 
-/// Bytes as people say them.
-pub(super) fn size(bytes: usize) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
-
 impl Show for Tensor {
     fn view(&self) -> View {
-        // Types without arithmetic, and a device that fails: there is still a shape.
+        // Types without arithmetic, or a device that fails: the shape is still known.
         view(self).unwrap_or_else(|error| {
             View::line(format!("Tensor {}: its values can't be shown: {}", summary(self), without_backtrace(&error)))
         })
@@ -134,16 +130,16 @@ impl Show for Parameters {
         let buffers = named.iter().filter(|(name, _)| is_buffer(name)).count();
         let table = named.iter().fold(Table::new(header), |table, (name, var)| {
             let numbers = match Range::of(var) {
-                Ok(range) => [range.least, range.mean, range.greatest, range.deviation].map(text::measured),
+                Ok(range) => [range.least, range.mean, range.greatest, range.deviation].map(numbers::measured),
                 Err(_) => ["–"; 4].map(String::from),
             };
             let shape = format!("{:?}", var.dims());
-            let row = [name.clone(), shape, text::grouped(var.elem_count() as u128)];
+            let row = [name.clone(), shape, numbers::grouped(var.elem_count() as u128)];
             table.row(row.into_iter().chain(numbers))
         });
         let caption =
             format!("{} tensors, {buffers} of them batch norm's own statistics; seed {}", named.len(), self.seed());
-        table.caption(caption).footer(["to train", "", &text::grouped(self.count() as u128)]).into()
+        table.caption(caption).footer(["to train", "", &numbers::grouped(self.count() as u128)]).into()
     }
 }
 

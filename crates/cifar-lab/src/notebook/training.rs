@@ -1,30 +1,26 @@
-//! How trainings show themselves: curves, of one or of several in one figure, and the range test's.
+//! How trainings show themselves: progress, curves of one or several trainings, the range test.
 
-use notebook_charts::{Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, loss_and_accuracy};
+use notebook_charts::{
+    Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, numbers,
+};
 
+use super::show::Show;
 use crate::error::Result;
-use crate::training::{EpochRecord, History, RangeTest, Training};
+use crate::training::{EpochRecord, History, Progress, RangeTest, Training};
 
-/// A range test's picture ends before the first loss of more than so many times the first one.
+/// A range test's figure ends before the first loss that is more than this many times the initial one.
 const SHOWN_UP_TO: f64 = 2.0;
 
 impl History {
-    /// Loss and accuracy over the epochs, training beside test.
-    ///
-    /// ```
-    /// use cifar_lab::training::{History, StepRecord};
-    /// let steps = vec![StepRecord { epoch: 0.5, loss: 2.0, accuracy: 0.3 }];
-    /// let figure = History { data: "CIFAR-10".into(), steps, epochs: vec![] }.figure()?;
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Loss and accuracy by epoch, for training and test.
     ///
     /// # Errors
-    /// Where nothing has been recorded yet.
+    /// If nothing has been recorded yet.
     pub fn figure(&self) -> Result<Figure> {
         let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
             self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
         };
-        // Within the first epoch there is no row for an epoch yet; the steps show that something happens.
+        // During the first epoch there is no row for an epoch; the steps show that something happens.
         let (train_loss, train_accuracy) = if self.epochs.is_empty() {
             (
                 self.steps.iter().map(|row| (row.epoch, row.loss)).collect(),
@@ -42,32 +38,25 @@ impl History {
 }
 
 impl Training {
-    /// The curves of loss and accuracy so far.
+    /// Loss and accuracy so far.
     ///
     /// # Errors
-    /// Where nothing has been recorded yet.
+    /// If nothing has been recorded yet.
     pub fn figure(&self) -> Result<Figure> {
         self.history().figure()
     }
 }
 
 impl RangeTest {
-    /// The loss over the learning rate, on a logarithmic axis, up to the first batch whose loss is more than twice the
-    /// first: what comes then is so large that nothing else would be seen.
-    ///
-    /// ```
-    /// use cifar_lab::training::RangeTest;
-    /// let test = RangeTest { batches: vec![(0.1, 2.0), (0.2, 1.0)], ..Default::default() };
-    /// assert!(test.figure()?.text().contains("smoothed"));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// The loss by learning rate, on a logarithmic axis, up to the first batch whose loss is more than twice the initial
+    /// one; larger losses would hide everything else.
     ///
     /// # Errors
-    /// Where no batch was done.
+    /// If there was no batch.
     pub fn figure(&self) -> Result<Figure> {
         let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
-        // Where the first is no number, none is: the curves say so.
+        // If the first loss is NaN, so are the others, and the curves show it.
         let fits = |(_, loss): &&(f64, f64)| first.is_nan() || *loss <= SHOWN_UP_TO * first;
         let shown = self.batches.iter().take_while(fits).count();
         let curves = Curves::new(format!("Learning-rate range test{of}"))
@@ -80,14 +69,49 @@ impl RangeTest {
     }
 }
 
-/// The size of one of the four charts, in pixels: two of them are as wide as a notebook's column.
+impl Show for Progress {
+    fn view(&self) -> View {
+        View::line(self.to_string())
+    }
+}
+
+impl Show for History {
+    /// A row for each epoch.
+    fn view(&self) -> View {
+        let header =
+            ["epoch", "training loss", "training accuracy", "test loss", "test accuracy", "learning rate", "time"];
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "–".to_string());
+        let table = self.epochs.iter().fold(Table::new(header), |table, row| {
+            table.row([
+                row.epoch.to_string(),
+                format!("{:.3}", row.train_loss),
+                numbers::percent(row.train_accuracy),
+                or_none(row.test_loss.map(|loss| format!("{loss:.3}"))),
+                or_none(row.test_accuracy.map(numbers::percent)),
+                or_none(row.learning_rate.map(numbers::measured)),
+                format!("{:.1} s", row.seconds),
+            ])
+        });
+        table.caption(if self.epochs.is_empty() { "no epoch has ended yet" } else { &self.data }).into()
+    }
+}
+
+impl Show for Training {
+    /// Its progress, and a row for each epoch so far.
+    fn view(&self) -> View {
+        let (progress, history) = (self.progress(), self.history());
+        if history.epochs.is_empty() { progress.view() } else { progress.view().above(history.view()) }
+    }
+}
+
+/// The size of each of the four charts, in pixels: two fit beside each other in a notebook.
 const SIZE: (u32, u32) = (440, 300);
 
-/// Takes a chart's value out of an epoch's row.
+/// Picks a chart's value from an epoch's row.
 type Pick = fn(&EpochRecord) -> Option<f64>;
 
-/// The curves of several trainings laid over each other: loss above and accuracy below, training on the left and test on
-/// the right. Charts beside each other have one scale, so that the distance between training and test can be seen.
+/// The curves of several trainings in one figure: loss above and accuracy below, training on the left and test on the
+/// right. Charts beside each other share a scale, so that the gap between training and test is visible.
 ///
 /// ```
 /// use cifar_lab::{notebook::overlay, training::{EpochRecord, History}};
@@ -103,7 +127,7 @@ type Pick = fn(&EpochRecord) -> Option<f64>;
 /// ```
 ///
 /// # Errors
-/// Where no epoch has been recorded yet.
+/// If no epoch has been recorded yet.
 pub fn overlay<S: AsRef<str>>(runs: &[(S, History)]) -> Result<Figure> {
     let data = runs.iter().map(|(_, history)| history.data.as_str()).find(|data| !data.is_empty());
     let of = data.map_or(String::new(), |data| format!(": {data}"));
@@ -130,11 +154,33 @@ pub fn overlay<S: AsRef<str>>(runs: &[(S, History)]) -> Result<Figure> {
             }
             match curves.draw() {
                 Ok(figure) => figures.push(figure),
-                // Nothing was tested yet: the other charts say enough.
+                // There are no test results yet; the other charts suffice.
                 Err(PlotError::Empty { .. }) if !figures.is_empty() => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
     Ok(Figure::grid(&figures, 2)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notebook::show::assert_shows;
+
+    #[test]
+    fn a_history_shows_its_figures() {
+        let row = EpochRecord {
+            epoch: 1,
+            train_loss: 1.5,
+            train_accuracy: 0.25,
+            test_loss: None,
+            test_accuracy: Some(0.5),
+            learning_rate: None,
+            seconds: 2.0,
+            images_per_second: 20.0,
+        };
+        assert_shows(&History { epochs: vec![row], ..History::default() }.view(), &["25.0 %", "–"]);
+        assert_shows(&History::default().view(), &["no epoch", "test loss"]);
+    }
 }

@@ -1,4 +1,4 @@
-//! JPEG, read whole or not at all: a decoder made for browsers fills with grey what a cut file lacks.
+//! JPEG, read completely or not at all: decoders made for browsers fill the missing part of a cut-off file with gray.
 //!
 //! Section and annex numbers are those of ITU-T T.81, which is ISO/IEC 10918-1.
 
@@ -9,10 +9,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// Ones that a decoder meets where a scan's data should go on. No Huffman code consists of ones alone (annex C.2), so
-/// data that end too early run into a code that does not exist, where the decoder would make up zeros. Eight bytes: the
-/// rest of a value (up to 16 bits) and a code (16), and as much again for what is read ahead. A zero follows each 0xFF
-/// of data.
+/// Ones, put where a scan's data should continue. No Huffman code is all ones (annex C.2), so data that ends too early runs
+/// into an invalid code, where the decoder would otherwise invent zeros. Eight bytes cover the rest of a value (up to 16
+/// bits) and a code (16), and as much again for reading ahead. In the data, a zero follows each 0xFF.
 const ONES: [u8; 16] = [0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0];
 
 /// Markers (annex B.1.1.3): the second byte, after 0xFF.
@@ -29,15 +28,15 @@ const SOS: u8 = 0xda;
 pub(super) enum Refusal {
     /// The file ends before the picture does.
     Cut,
-    /// What the decoder says.
+    /// The decoder's message.
     Damaged(String),
-    /// A kind of JPEG that is not read.
+    /// An unsupported kind of JPEG.
     Kind(&'static str),
-    /// The pixels would take so many bytes.
+    /// The pixels would take too many bytes.
     TooLarge { width: u32, height: u32, bytes: u64 },
 }
 
-/// The pixels of a JPEG, grey or RGB, and how to turn them.
+/// The pixels of a JPEG, gray or RGB, and its orientation.
 pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orientation), Refusal> {
     let guarded = guarded(file)?;
     // The format's own bound on a side, 65,535; the pixels are bounded below.
@@ -56,7 +55,7 @@ pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orie
     }
     decoder.set_options(options.jpeg_set_out_colorspace(colors));
     let pixels = decoder.decode().map_err(refusal)?;
-    // Exif data that cannot be read says nothing of how the camera was held.
+    // Unreadable Exif data says nothing about the orientation.
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     let picture = match colors {
         ColorSpace::Luma => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
@@ -67,28 +66,28 @@ pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orie
 }
 
 fn refusal(error: DecodeErrors) -> Refusal {
-    // Some of its messages are quoted, and some end with a new line.
+    // Some messages are quoted, some end with a newline.
     let error = error.to_string();
     let error = error.trim_matches(|c: char| c == '"' || c.is_whitespace());
-    Refusal::Damaged(format!("its data are not those of a whole picture ({error})"))
+    Refusal::Damaged(format!("its data is not a complete picture ({error})"))
 }
 
-/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker closes, and
-/// without what lies between segments, which other decoders skip.
+/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker ends, and without
+/// bytes between segments, which other decoders skip.
 fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut guarded = file.get(..2).ok_or(Refusal::Cut)?.to_vec();
     let mut at = 2;
-    // Whether what lies before the next marker is a scan's data.
+    // Whether the bytes before the next marker are a scan's data.
     let mut in_scan = false;
     let (mut progressive, mut scans) = (false, 0);
     loop {
-        // After 0xFF, a zero stands for data and another 0xFF for nothing.
+        // After 0xFF, a zero marks data and another 0xFF is padding.
         let marker = file[at..].windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff));
         let (skipped, rest) = file[at..].split_at(marker.ok_or(Refusal::Cut)?);
         let marker = rest[1];
         let length = match marker {
             TEM | RST0..=RST7 | SOI | EOI => 2,
-            // Table B.1: the frames that are not Huffman-coded, or not of a cosine transform, or of several resolutions.
+            // Table B.1: frames that are lossless, differential or arithmetic-coded.
             0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 return Err(Refusal::Kind("a JPEG that is neither baseline nor progressive"));
             }
@@ -110,7 +109,7 @@ fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
         progressive |= marker == SOF2;
         scans += u32::from(marker == SOS);
         if scans > 1 && !progressive {
-            // The decoder takes them for something else where colors are halved vertically.
+            // The decoder misreads them if colors are subsampled vertically.
             return Err(Refusal::Kind("a JPEG with a scan for each color"));
         }
         in_scan = marker == SOS || in_scan && matches!(marker, RST0..=RST7);
@@ -126,14 +125,14 @@ mod tests {
 
     const BASELINE: &[u8] = include_bytes!("../../tests/fixtures/baseline.jpg");
     const RESTARTS: &[u8] = include_bytes!("../../tests/fixtures/restarts.jpg");
-    /// `make_fixtures.py` beside them made them.
+    /// Made by `make_fixtures.py` beside them.
     const KINDS: [(&str, &[u8]); 7] = [
         ("baseline", BASELINE),
         ("optimized", include_bytes!("../../tests/fixtures/optimized.jpg")),
         ("progressive", include_bytes!("../../tests/fixtures/progressive.jpg")),
         ("restarts", RESTARTS),
         ("progressive and restarts", include_bytes!("../../tests/fixtures/progressive_restarts.jpg")),
-        ("grey", include_bytes!("../../tests/fixtures/grey.jpg")),
+        ("gray", include_bytes!("../../tests/fixtures/gray.jpg")),
         ("cmyk", include_bytes!("../../tests/fixtures/cmyk.jpg")),
     ];
 
@@ -141,7 +140,7 @@ mod tests {
         decode(file, MOST).ok().map(|(picture, _)| picture)
     }
 
-    /// Where the last marker of a kind is.
+    /// The position of the last marker of a kind.
     fn last(file: &[u8], marker: u8) -> usize {
         file.windows(2).rposition(|pair| pair == [0xff, marker]).unwrap()
     }
@@ -151,7 +150,7 @@ mod tests {
         for (kind, file) in KINDS {
             let picture = pixels(file).unwrap();
             assert_eq!((picture.width(), picture.height()), (44, 36), "{kind}");
-            // What stands between data and markers changes no pixel: the same decoder without it says the same.
+            // The guards change no pixel: the decoder gives the same without them.
             assert!(picture == image::load_from_memory(file).unwrap(), "{kind}");
         }
     }
@@ -174,7 +173,7 @@ mod tests {
         for (kind, file) in KINDS {
             let data = last(file, SOS) + 20..file.len() - 20;
             for length in data.step_by(7) {
-                // Between the two bytes of a marker there is a byte 0xFF too many.
+                // A cut within a marker would leave a superfluous 0xFF.
                 let cut = file[..length].strip_suffix(b"\xff").unwrap_or(&file[..length]);
                 assert!(pixels(&[cut, b"\xff\xd9"].concat()).is_none(), "{kind}: {length} of {}", file.len());
             }
@@ -185,7 +184,7 @@ mod tests {
     fn a_hole_between_restart_markers_is_refused() {
         let second = last(RESTARTS, RST0 + 1);
         let third = last(RESTARTS, RST0 + 2);
-        // Without the interval, and with its first half only.
+        // Without the interval, and with only its first half.
         assert!(pixels(&[&RESTARTS[..second], &RESTARTS[third..]].concat()).is_none());
         let half = second + (third - second) / 2;
         assert!(pixels(&[&RESTARTS[..half], &RESTARTS[third..]].concat()).is_none());
@@ -218,12 +217,12 @@ mod tests {
 
     #[test]
     fn kinds_that_are_not_read_are_named() {
-        // The same frame, said to be coded arithmetically.
+        // The same frame, declared as arithmetic-coded.
         let mut file = BASELINE.to_vec();
         let frame = last(&file, 0xc0);
         file[frame + 1] = 0xc9;
         assert!(matches!(decode(&file, MOST), Err(Refusal::Kind(kind)) if kind.contains("baseline")));
-        // The scan a second time.
+        // The scan twice.
         let (scan, end) = (last(BASELINE, SOS), BASELINE.len() - 2);
         let file = [&BASELINE[..end], &BASELINE[scan..]].concat();
         assert!(matches!(decode(&file, MOST), Err(Refusal::Kind(kind)) if kind.contains("scan for each color")));

@@ -1,13 +1,11 @@
-//! Pictures from files, brought to the size and the colours that a network takes.
+//! Pictures from files, converted to a network's size and colors, in these steps:
 //!
-//! What happens to a picture, in this order:
-//!
-//! 1. A JPEG or PNG of at most 512 MiB of pixels is read, and turned upright where its Exif data says how it was held.
-//! 2. Its middle is cut out in the shape that is wanted, a square for a square: what stands in it keeps its proportions.
-//! 3. What is transparent is laid on white; 16 bits become 8; grey becomes red = green = blue.
-//! 4. It is scaled with Catmull and Rom's cubic filter, widened where the picture shrinks, so that each pixel is a mean
-//!    over its whole area and fine patterns do not turn into coarse ones; it is sharper than a linear filter, and
-//!    oscillates less along edges than Lanczos's. Pillow and torchvision call it bicubic with antialiasing.
+//! 1. A JPEG or PNG of at most 512 MiB of pixels is read, and rotated as its Exif data says.
+//! 2. Its middle is cropped to the wanted aspect ratio, so nothing is distorted.
+//! 3. Transparent parts become white; 16 bits become 8; gray becomes RGB.
+//! 4. It is scaled with the Catmull-Rom cubic filter, widened when shrinking, so that each pixel is a mean over its area
+//!    and fine patterns don't turn into coarse ones. It is sharper than a linear filter and rings less than Lanczos's.
+//!    Pillow and torchvision call it bicubic with antialiasing.
 
 mod jpeg;
 
@@ -20,22 +18,23 @@ use std::path::Path;
 
 pub use crate::error::PictureError;
 
-/// The most bytes of pixels that a file may hold, unpacked: a photograph of 170 megapixels.
+/// The most bytes that a file's pixels may take in memory: a photograph of 170 megapixels.
 const MOST_BYTES: u64 = 512 << 20;
 
-/// What is wrong with a file that has not all of its picture.
-const CUT: &str = "the file was cut, and the end of the picture is missing";
+/// The reason for a file that ends too early.
+const CUT: &str = "the file was cut off, and the end of the picture is missing";
 
-/// Endings of pictures that the decoder's crate does not know at all, and of JPEG that it does not know by these.
+/// Extensions of pictures that the `image` crate doesn't know, and unusual ones of JPEG.
 const OTHER_ENDINGS: [&str; 8] = ["heic", "heif", "j2k", "jp2", "jpe", "jif", "jxl", "svg"];
 
-/// Whether a file's name ends as a picture's, of whatever kind: what is then no JPEG or PNG is refused, not overlooked.
+/// Whether a file's extension is that of any kind of picture; if it is then neither JPEG nor PNG, it is refused, not
+/// skipped.
 pub(crate) fn has_ending(path: &Path) -> bool {
     ImageFormat::from_path(path).is_ok()
         || path.extension().is_some_and(|ending| OTHER_ENDINGS.iter().any(|other| ending.eq_ignore_ascii_case(other)))
 }
 
-/// Reads the JPEG or PNG at `path`, told by its first bytes and not by its name, and turns it upright.
+/// Reads the JPEG or PNG at `path`, recognized by its first bytes, and turns it upright.
 ///
 /// # Errors
 /// A [`PictureError`] that names the file.
@@ -73,12 +72,12 @@ pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
             if bytes > MOST_BYTES {
                 return Err(too_large(width, height, bytes));
             }
-            // Exif data that cannot be read says nothing of how the camera was held.
+            // Unreadable Exif data says nothing about the orientation.
             let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
             (DynamicImage::from_decoder(decoder).map_err(wrong)?, orientation)
         }
         Some(format) => return Err(other(format!("{format:?}"))),
-        None => return Err(other("of no kind that is known here".into())),
+        None => return Err(other("of an unknown format".into())),
     };
     picture.apply_orientation(orientation);
     Ok(picture)
@@ -88,15 +87,15 @@ pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
 fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, PictureError> {
     let failed = |source: std::io::Error| PictureError::File { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        // A shell would have put the home folder there.
+        // A shell would have expanded it.
         ErrorKind::NotFound if path.starts_with("~") => {
-            let advice = "no folder is called ~ here: write the path of your home folder in full";
+            let advice = "~ is not expanded here: write the path of your home folder in full";
             failed(std::io::Error::new(error.kind(), advice))
         }
         _ => failed(error),
     })?;
     if !metadata.is_file() {
-        // Opening a pipe could wait for ever.
+        // Opening a pipe could wait forever.
         let found = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
         return Err(PictureError::Format { path: path.to_path_buf(), found: found.into() });
     }
@@ -107,7 +106,7 @@ fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, PictureError> {
     ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(failed)
 }
 
-/// The middle of a picture, as large as it can be in the proportions of `width` × `height`, opaque and in colour.
+/// The middle of a picture, as large as possible with the aspect ratio `width` : `height`, as opaque RGB.
 pub(crate) fn middle(picture: &DynamicImage, width: u32, height: u32) -> Result<RgbImage, PictureError> {
     let (w, h) = (picture.width(), picture.height());
     if w == 0 || h == 0 {
@@ -129,18 +128,18 @@ pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     imageops::resize(picture, width, height, FilterType::CatmullRom)
 }
 
-/// Lays what is transparent on white, as most programs that show pictures do.
+/// Puts the picture on a white background, as most programs do.
 fn on_white(picture: &DynamicImage) -> RgbImage {
     let picture = picture.to_rgba8();
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let [red, green, blue, alpha] = picture.get_pixel(x, y).0.map(u32::from);
-        // Half of the divisor rounds to the nearest.
+        // Adding half the divisor rounds to nearest.
         let over = |color: u32| ((color * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
         image::Rgb([over(red), over(green), over(blue)])
     })
 }
 
-/// The pixels as planes, [C, H, W], as a data set holds them; for one channel the brightness.
+/// The pixels as bytes [C, H, W], as in a data set; for one channel, the luma.
 pub(crate) fn planes(picture: &RgbImage, channels: usize) -> Vec<u8> {
     if channels == 1 {
         return imageops::grayscale(picture).into_raw();
@@ -155,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_middle_keeps_proportions() {
-        // Each column has its number as its colour.
+        // Each column's color is its number.
         let wide = RgbImage::from_fn(9, 4, |x, _| Rgb([x as u8; 3]));
         let cut = middle(&wide.into(), 32, 32).unwrap();
         assert_eq!(cut.dimensions(), (4, 4));
@@ -172,16 +171,16 @@ mod tests {
     fn transparent_is_white_and_16_bits_are_8() {
         let half = image::RgbaImage::from_fn(2, 1, |x, _| Rgba(if x == 0 { [255, 0, 0, 128] } else { [9, 9, 9, 0] }));
         assert_eq!(middle(&half.clone().into(), 2, 1).unwrap().into_raw(), [255, 127, 127, 255, 255, 255]);
-        let grey: ImageBuffer<Luma<u16>, _> = ImageBuffer::from_raw(1, 1, vec![0x8081]).unwrap();
-        assert_eq!(middle(&grey.into(), 1, 1).unwrap().into_raw(), [128; 3]);
-        // What is hidden does not shine through where pixels are mixed.
+        let gray: ImageBuffer<Luma<u16>, _> = ImageBuffer::from_raw(1, 1, vec![0x8081]).unwrap();
+        assert_eq!(middle(&gray.into(), 1, 1).unwrap().into_raw(), [128; 3]);
+        // Transparent pixels' colors don't leak when pixels are mixed.
         let small = resize(&middle(&half.into(), 2, 1).unwrap(), 1, 1);
         assert!(small.get_pixel(0, 0).0[0] == 255, "{small:?}");
     }
 
     #[test]
     fn fine_patterns_become_their_mean() {
-        // A chessboard of single pixels, shrunk 16 times: without a widened filter it would be black or white.
+        // A checkerboard of single pixels, shrunk 16 times: without a widened filter it would be black or white.
         let board = RgbImage::from_fn(512, 512, |x, y| Rgb([if (x + y) % 2 == 0 { 255 } else { 0 }; 3]));
         let small = resize(&board, 32, 32);
         assert!(small.pixels().all(|pixel| pixel.0.iter().all(|&value| (126..=129).contains(&value))), "{small:?}");

@@ -1,11 +1,11 @@
-//! What a network says of pictures that come from anywhere: [`Predictor`].
+//! Predictions for pictures from anywhere: [`Predictor`].
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `predictor.rs` | [`Predictor`]: a network with all that it takes to ask it |
-//! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`]: what it says |
+//! | `predictor.rs` | [`Predictor`]: a network, its normalization and its classes |
+//! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`] |
 //!
-//! How a picture is brought to the network's size is told in [`Predictor::predict`].
+//! [`Predictor::predict`] describes how a picture is brought to the network's size.
 
 mod prediction;
 mod predictor;

@@ -1,4 +1,4 @@
-//! What a network says of pictures.
+//! A network's predictions for pictures.
 
 use image::{RgbImage, imageops};
 use std::fmt::{self, Display, Formatter};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::evaluate::{NO_CLASS, are_numbers};
 use crate::picture::{self, PictureError};
 
-/// The classes that are named in a line of text or a row of a table.
+/// Classes in a line of text or a row of a table.
 pub(crate) const NAMED: usize = 3;
-/// The side in pixels of the square in which a picture is shown.
+/// The side of the square in which a picture is shown, in pixels.
 const SHOWN: u32 = 160;
 
-/// A class with the probability that the network gives it.
+/// A class and its probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassProbability {
     /// The class's name.
@@ -27,14 +27,14 @@ impl Display for ClassProbability {
     }
 }
 
-/// What a network says of one picture: all classes, the likeliest first; none where its output is NaN or infinite. A clone
-/// shares it.
+/// A network's prediction for one picture: all classes, the likeliest first; none if the output is NaN or infinite. A clone
+/// shares the data.
 ///
-/// As the last expression of a cell it shows the picture, what the network sees of it, and bars.
+/// As a cell's last expression it shows the picture, what the network sees of it, and a bar chart.
 #[derive(Clone, Debug)]
 pub struct PicturePrediction {
     name: String,
-    /// What of the picture was looked at, as it is shown.
+    /// The part of the picture that was used, in the size in which it is shown.
     pub(crate) shown: Arc<RgbImage>,
     input: Arc<RgbImage>,
     classes: Arc<[ClassProbability]>,
@@ -48,35 +48,22 @@ impl PicturePrediction {
             .zip(row)
             .map(|(class, &probability)| ClassProbability { class: class.clone(), probability })
             .collect();
-        // Stable: on ties the first class is first, as in `evaluate`.
+        // A stable sort: on ties the first class comes first, as in `evaluate`.
         classes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         Self { name, shown: Arc::new(fitted(middle)), input: Arc::new(input), classes: classes.into() }
     }
 
-    /// The file's name, "a picture", or what [`named`](Self::named) says.
+    /// The file's name, "a picture", or the name set with [`named`](Self::named).
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The same under another name, which stands above its figure.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::Net, predict::Predictor};
-    ///
-    /// let data = Cifar10::stand_in(0, 10, 10);
-    /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
-    /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
-    /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
-    /// let prediction = predictor.predict(data.test.image(0)?)?.named("the first test picture");
-    /// assert!(prediction.to_string().starts_with("the first test picture: "));
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Renames it; the name is the title of its figure.
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// All classes, the likeliest first; none where the network's output is NaN or infinite, so that it says nothing.
+    /// All classes, the likeliest first; none if the network's output is NaN or infinite.
     pub fn classes(&self) -> &[ClassProbability] {
         &self.classes
     }
@@ -86,13 +73,13 @@ impl PicturePrediction {
         &self.classes[..k.min(self.classes.len())]
     }
 
-    /// What the network saw: the picture's middle in the network's size.
+    /// The network's input: the middle of the picture, in the network's size.
     pub fn input(&self) -> &RgbImage {
         &self.input
     }
 }
 
-/// `picture` in the size in which it is shown: scaled down, or its pixels enlarged as squares.
+/// `picture` in the size in which it is shown: scaled down, or with its pixels enlarged to squares.
 pub(crate) fn fitted(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height).max(1);
@@ -114,7 +101,7 @@ impl Display for PicturePrediction {
     }
 }
 
-/// A file that was not looked at.
+/// A file that was refused.
 #[derive(Debug)]
 pub struct Refused {
     /// The file's name.
@@ -123,9 +110,9 @@ pub struct Refused {
     pub reason: PictureError,
 }
 
-/// What a network says of several files.
+/// A network's predictions for several files.
 ///
-/// As the last expression of a cell it shows the pictures with their likeliest class.
+/// As a cell's last expression it shows the pictures with their likeliest class.
 #[derive(Debug, Default)]
 pub struct PicturePredictions {
     pub(super) predictions: Vec<PicturePrediction>,
@@ -133,19 +120,19 @@ pub struct PicturePredictions {
 }
 
 impl PicturePredictions {
-    /// What it says of each picture, in the order of the files.
+    /// The prediction for each picture, in the order of the files.
     pub fn predictions(&self) -> &[PicturePrediction] {
         &self.predictions
     }
 
-    /// The files that are no pictures that can be read, with the reason.
+    /// The files that can't be read as pictures, and why.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
 }
 
 impl FromIterator<PicturePredictions> for PicturePredictions {
-    /// All of them as one, in order.
+    /// Joins them, in order.
     fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {
         parts.into_iter().fold(Self::default(), |mut all, part| {
             all.predictions.extend(part.predictions);

@@ -1,4 +1,4 @@
-//! A network with all that it takes to ask it.
+//! A network with everything needed to use it on pictures.
 
 use candle_cnn::parameters::Parameters;
 use candle_core::{D, DType, Device, Tensor};
@@ -13,11 +13,10 @@ use crate::error::{Error, Result};
 use crate::model::Net;
 use crate::picture;
 
-/// Pictures that go through the network at once.
+/// Pictures in one forward pass.
 const BATCH: usize = 64;
 
-/// A network with its weights, its normalisation and the names of its classes: says what is on a picture. A clone shares
-/// the network.
+/// A trained network with its normalization and class names; classifies pictures. A clone shares the network.
 ///
 /// ```
 /// use candle_core::Device;
@@ -28,8 +27,8 @@ const BATCH: usize = 64;
 /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
 /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
 /// let prediction = predictor.predict(data.test.image(0)?)?;
-/// println!("{prediction}");
 /// assert_eq!(prediction.classes().len(), 10);
+/// assert!(prediction.named("a test image").to_string().starts_with("a test image: "));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone)]
@@ -42,19 +41,18 @@ pub struct Predictor {
 /// A picture on its way to the network.
 struct Prepared {
     name: String,
-    /// What of the picture is looked at, in its own size.
+    /// The part of the picture that is used, in its own size.
     middle: RgbImage,
-    /// The same in the network's size.
+    /// The same, in the network's size.
     input: RgbImage,
 }
 
 impl Predictor {
-    /// A network of any kind whose parameters lie on `device`, with what `card` says of it. A black picture shows
-    /// whether the two fit.
+    /// Any network whose parameters are on `device`, described by `card`. A black picture checks that the two fit.
     ///
     /// # Errors
-    /// [`Error::ModelCard`] where the card contradicts itself or names another number of classes than the network has;
-    /// candle's error where the network does not take pictures of the card's shape.
+    /// [`Error::ModelCard`] if the card contradicts itself or has a different number of classes than the network; candle's
+    /// error if the network doesn't accept pictures of the card's shape.
     pub fn new(network: impl ModuleT + Send + Sync + 'static, card: &ModelCard, device: &Device) -> Result<Self> {
         Self::checked(Arc::new(network), card.clone(), device).map_err(|wrong| match wrong {
             Wrong::Card(reason) => Error::ModelCard { path: PathBuf::from("given to Predictor::new"), reason },
@@ -62,43 +60,31 @@ impl Predictor {
         })
     }
 
-    /// The network in the `.pth` or `.safetensors` at `path`, built again as its card says, on `device`. The file's
-    /// format is told by its first bytes.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// use cifar_lab::{checkpoint::{ModelCard, save_pth}, model::Net, predict::Predictor};
-    ///
-    /// let folder = tempfile::tempdir().unwrap();
-    /// let path = folder.path().join("redneuronal.pth");
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// Net::new(&Default::default(), parameters.var_builder(&Device::Cpu))?;
-    /// save_pth(&parameters, &path, &ModelCard::default())?;
-    /// let predictor = Predictor::from_file(&path, &Device::Cpu)?;
-    /// assert_eq!(predictor.card().class_names[3], "cat");
-    /// # Ok::<(), cifar_lab::error::Error>(())
-    /// ```
+    /// Rebuilds the network in the `.pth` or `.safetensors` file at `path` from its card, on `device`. The file's first
+    /// bytes tell its format.
     ///
     /// # Errors
-    /// As [`ModelCard::read`] and [`load_pth`](crate::checkpoint::load_pth), and [`Error::ModelCard`] where the card does
-    /// not say how the network is built.
+    /// Those of [`ModelCard::read`] and [`load_pth`](crate::checkpoint::load_pth), and [`Error::ModelCard`] if the card
+    /// doesn't describe the network.
     pub fn from_file(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let path = path.as_ref();
         let wrong = |reason: String| Error::ModelCard { path: path.to_path_buf(), reason };
         let card = ModelCard::read(path)?;
         let Some(config) = &card.network else {
             return Err(wrong(
-                "it does not say how the network is built, so build it yourself: load the weights into it with \
-                 load_pth or load_safetensors, and give it to Predictor::new with ModelCard::read"
+                "it does not describe the network, so build that yourself, load the weights with load_pth or \
+                 load_safetensors, and pass both to Predictor::new with ModelCard::read"
                     .into(),
             ));
         };
         let tensors = load_tensors(path)?;
-        // A card from anywhere must not make us ask for memory that the weights do not need.
+        // A card from an unknown source must not make us allocate more than the weights need.
         let (asked, held) =
             (config.parameter_count(), tensors.values().map(|tensor| tensor.elem_count() as u128).sum());
         if asked > held {
-            return Err(wrong(format!("the network it describes has {asked} parameters, and the file {held} numbers")));
+            return Err(wrong(format!(
+                "the network it describes has {asked} parameters, and the file has {held} numbers"
+            )));
         }
         let parameters = Parameters::new(0);
         let network = Net::new(config, parameters.var_builder(device))?;
@@ -120,52 +106,49 @@ impl Predictor {
         if outputs != [1, card.class_names.len()] {
             let names = card.class_names.len();
             return Err(Wrong::Card(format!(
-                "it names {names} classes, and for one picture the network gives {outputs:?}"
+                "it names {names} classes, and for one picture the network outputs {outputs:?}"
             )));
         }
         Ok(Self { network, card, device: device.clone() })
     }
 
-    /// What is known of the network.
+    /// The network's card.
     pub fn card(&self) -> &ModelCard {
         &self.card
     }
 
-    /// What the network says of a picture: an [`image::DynamicImage`], an `RgbImage` or another of that crate's.
+    /// Classifies a picture: an [`image::DynamicImage`], an `RgbImage` or another type of that crate.
     ///
-    /// The picture's middle is cut out in the shape that the network takes (a square for 32×32), so that what stands in
-    /// it keeps its proportions; what is transparent is laid on white; 16 bits become 8, and grey becomes
-    /// red = green = blue. Then it is scaled with Catmull and Rom's cubic filter, which is widened where a picture
-    /// shrinks, so that fine patterns become their mean. Pillow calls that bicubic.
+    /// The middle of the picture is cropped to the network's aspect ratio (a square for 32×32), so nothing is distorted;
+    /// transparent parts become white; 16 bits become 8; gray becomes RGB. Then it is scaled with the Catmull-Rom cubic
+    /// filter, which is widened when shrinking, so that fine patterns become their mean. Pillow calls this bicubic.
     ///
     /// # Errors
-    /// [`Error::Picture`] for a picture without pixels, candle's where the network fails.
+    /// [`Error::Picture`] for a picture without pixels, candle's error if the network fails.
     pub fn predict(&self, picture: impl Into<DynamicImage>) -> Result<PicturePrediction> {
         self.one(self.prepare("a picture".into(), &picture.into())?)
     }
 
-    /// What the network says of the JPEG or PNG at `path`, which is first turned as its Exif data says; else as
-    /// [`predict`](Self::predict).
+    /// Like [`predict`](Self::predict), for the JPEG or PNG at `path`, which is first rotated as its Exif data says.
     ///
     /// # Errors
-    /// [`Error::Picture`] where it cannot be read, is no JPEG or PNG, is damaged, or would take more than 512 MiB.
+    /// [`Error::Picture`] if it can't be read, is neither JPEG nor PNG, is damaged, or would take more than 512 MiB.
     pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<PicturePrediction> {
         self.one(self.open(path.as_ref())?)
     }
 
-    /// What the network says of each picture in the folder at `path` (by the name's ending; not in folders inside it), in
-    /// the order of their names. Files that are refused do not keep the others from being looked at: see
-    /// [`PicturePredictions::refused`].
+    /// Classifies every picture in the folder at `path` (by file extension, without subfolders), in the order of their
+    /// names. Refused files don't stop the others: see [`PicturePredictions::refused`].
     ///
     /// # Errors
-    /// [`Error::File`] where the folder cannot be read, candle's where the network fails.
+    /// [`Error::File`] if the folder can't be read, candle's error if the network fails.
     pub fn predict_folder(&self, path: impl AsRef<Path>) -> Result<PicturePredictions> {
         let folder = path.as_ref();
         let failed = |source| Error::File { action: "reading the folder", path: folder.to_path_buf(), source };
         let mut files = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            // A link that leads nowhere is refused by name, not passed over.
+            // A broken link is refused by name, not skipped.
             if picture::has_ending(&path) && !path.is_dir() {
                 files.push(path);
             }
@@ -174,11 +157,10 @@ impl Predictor {
         self.predict_files(&files)
     }
 
-    /// What the network says of each of these files, in this order; refused ones as in
-    /// [`predict_folder`](Self::predict_folder).
+    /// Like [`predict_folder`](Self::predict_folder), for these files, in this order.
     ///
     /// # Errors
-    /// candle's, where the network fails.
+    /// candle's error if the network fails.
     pub fn predict_files(&self, files: &[impl AsRef<Path>]) -> Result<PicturePredictions> {
         let mut all = PicturePredictions::default();
         for files in files.chunks(BATCH) {
@@ -230,7 +212,7 @@ impl Predictor {
     }
 }
 
-/// Why a card and a network do not go together.
+/// Why a card and a network don't fit together.
 enum Wrong {
     Card(String),
     Other(Error),

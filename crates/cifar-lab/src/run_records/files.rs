@@ -1,12 +1,11 @@
-//! What a training leaves in its folder: `training.json` (what was to be, and how it ended) and `epochs.jsonl` (a row
-//! for each epoch).
+//! The files of a record: `training.json` (the plan, and how the training ended) and `epochs.jsonl` (a row for each epoch).
 //!
-//! Rows are only added. Whatever a kill, a full disk or a bad disk leaves of one costs that row and no other: a writer
-//! begins behind the last whole line, and a reader passes over what is no row. A row is written before the epoch's
-//! checkpoint; a training that goes on from an older one does an epoch again, and its later row counts.
+//! Rows are only appended. A kill, a full disk or a bad disk damages one row at most: a writer starts after the last
+//! complete line, and a reader skips lines that are not rows. A row is written before the epoch's checkpoint; a training
+//! that resumes from an older one repeats an epoch, and the later row counts.
 //!
-//! While a training runs it holds a lock on `epochs.jsonl`. The system releases it when the process ends, however it
-//! ends, so that a record without an end and without a lock is that of a training whose process died.
+//! A running training holds a lock on `epochs.jsonl`, which the system releases when the process ends for any reason. So
+//! a record without an end and without a lock belongs to a training whose process died.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,14 +19,14 @@ use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::paths::repository;
 
-/// What was to be trained, and how it ended.
+/// The plan, and how the training ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
 /// A row for each epoch.
 pub(crate) const EPOCHS_FILE: &str = "epochs.jsonl";
-/// Where `cargo lab run` says what repeats the run.
+/// Set by `cargo lab run` to the command that repeats the run.
 const COMMAND_VARIABLE: &str = "CIFAR_LAB_COMMAND";
 
-/// What `training.json` holds. A field that an older record lacks is empty.
+/// The contents of `training.json`. A field that an older record lacks is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct TrainingFile {
@@ -38,9 +37,9 @@ pub(crate) struct TrainingFile {
     pub settings: Value,
     /// This crate's version.
     pub version: String,
-    /// The commit that was checked out, with `-dirty` where files differ from it; empty without git.
+    /// The commit that was checked out, with `-dirty` if files differ from it; empty without git.
     pub commit: String,
-    /// The command that repeats it; empty where it was started in JupyterLab.
+    /// The command that repeats it; empty if it was started in JupyterLab.
     pub command: String,
     /// In UTC, as `2026-11-24T10:15:00Z`.
     pub started: String,
@@ -52,18 +51,18 @@ pub(crate) struct TrainingFile {
     pub message: String,
 }
 
-/// The side that writes; it holds the lock until it is dropped.
+/// Writes a record, and holds the lock until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
     folder: PathBuf,
     file: TrainingFile,
     rows: File,
-    /// The bytes of whole lines in it.
+    /// The length of its complete lines in bytes.
     whole: u64,
 }
 
 impl RecordWriter {
-    /// Makes the folder and begins the record. Rows that are there already are kept where `goes_on`.
+    /// Makes the folder and begins the record; keeps existing rows if `goes_on`.
     pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -72,12 +71,12 @@ impl RecordWriter {
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(EPOCHS_FILE);
         let rows = File::options().append(true).create(true).open(&path).map_err(failed(&path))?;
-        // Only another training's lock is an obstacle: a file system without locks is none.
+        // Only another training's lock matters, not a file system without locks.
         if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
             return Err(Error::Setting {
                 name: "folder",
                 value: folder.display().to_string(),
-                reason: "another training writes its records there; stop it, or take another folder".into(),
+                reason: "another training is writing its record there; stop it, or use another folder".into(),
             });
         }
         let whole = if goes_on { whole_lines(&path).map_err(failed(&path))? } else { 0 };
@@ -94,7 +93,7 @@ impl RecordWriter {
         let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
         let row = serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n";
         if let Err(error) = self.rows.write_all(row.as_bytes()) {
-            // Half a row would take the next one with it. If this fails too, the reader passes over both.
+            // Half a row would spoil the next one. If this fails too, the reader skips both.
             let _ = self.rows.set_len(self.whole);
             return Err(failed(error));
         }
@@ -102,7 +101,7 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Notes how it ended: `finished`, `stopped` or `failed`, and why.
+    /// Records how it ended: `finished`, `stopped` or `failed`, and why.
     pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()
@@ -118,23 +117,23 @@ impl RecordWriter {
 
 impl Drop for RecordWriter {
     fn drop(&mut self) {
-        // Closing alone may be late: a process that is being started elsewhere holds the file open until it runs.
+        // Closing may be too late: a process that is just being started holds the file open until it runs.
         let _ = self.rows.unlock();
     }
 }
 
-/// The bytes of whole lines in the file at `path`.
+/// The length of the complete lines in the file at `path`, in bytes.
 fn whole_lines(path: &Path) -> std::io::Result<u64> {
     let text = std::fs::read(path)?;
     Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1))
 }
 
-/// What is recorded of a training.
+/// The record of a training.
 pub(crate) struct Record {
     pub file: TrainingFile,
     /// The last row of each epoch, in order.
     pub rows: Vec<EpochRecord>,
-    /// How many lines are no row. One without an end is not counted: it is being written, or the process died over it.
+    /// The number of lines that are not rows, except an unfinished last line: it is being written, or the process died.
     pub damaged: usize,
 }
 
@@ -156,7 +155,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         match serde_json::from_slice::<EpochRecord>(line) {
             Ok(row) => {
-                // A training that went on from an older checkpoint did these again.
+                // A training that resumed from an older checkpoint repeated these.
                 record.rows.retain(|earlier| earlier.epoch < row.epoch);
                 record.rows.push(row);
             }
@@ -168,7 +167,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
 
 /// Whether a training holds its lock on the rows in `folder`.
 pub(crate) fn is_running(folder: &Path) -> bool {
-    // A shared lock, so that two readers are not in each other's way.
+    // A shared lock, so that readers don't block each other.
     let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
     matches!(locked, Ok(Err(std::fs::TryLockError::WouldBlock)))
 }
@@ -177,10 +176,10 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The commit checked out in the repository; empty where git does not say.
+/// The commit checked out in the repository; empty without git.
 fn commit() -> String {
     let mut git = Command::new("git");
-    // --exclude takes all tags away: the hash alone says which commit it is.
+    // --exclude ignores all tags, so that the output is a hash.
     git.args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).current_dir(repository());
     let output = git.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
@@ -224,10 +223,10 @@ mod tests {
         let second = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
         for length in second..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            // All but the last row's end is a row.
+            // Without its newline, the last row is still a row.
             let read = if length + 1 == whole.len() { vec![1, 2, 3] } else { vec![1, 2] };
             assert_eq!(epochs(folder.path()), (read, 0), "cut at {length}");
-            // The process was killed, and the training goes on after its second epoch.
+            // The process was killed, and the training resumes after its second epoch.
             let mut writer = begin(folder.path(), true);
             (3..=4).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
             drop(writer);
@@ -243,7 +242,7 @@ mod tests {
         (1..=3).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
         drop(writer);
         let mut bytes = std::fs::read(&path).unwrap();
-        // A byte of the first row that is no text, as a bad disk gives it; then two rows that became one.
+        // A byte that is not text, as from a bad disk; then two rows joined into one.
         bytes[5] = 0xff;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(epochs(folder.path()), (vec![2, 3], 1));
@@ -259,7 +258,7 @@ mod tests {
         let mut writer = begin(folder.path(), false);
         (1..=4).for_each(|epoch| writer.add_row(&row(epoch)).unwrap());
         drop(writer);
-        // The last checkpoint was that of the second epoch.
+        // The last checkpoint was the second epoch's.
         let mut writer = begin(folder.path(), true);
         writer.add_row(&EpochRecord { train_accuracy: 0.75, ..row(3) }).unwrap();
         assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));

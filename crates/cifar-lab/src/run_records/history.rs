@@ -11,7 +11,7 @@ pub struct StepRecord {
     /// Mean training loss (cross entropy, in nats).
     #[serde(with = "any_number")]
     pub loss: f64,
-    /// Share of training images classified rightly, in [0, 1], while the network was still changing.
+    /// Share of correctly classified training images, in [0, 1], while the network was still changing.
     #[serde(with = "any_number")]
     pub accuracy: f64,
 }
@@ -24,7 +24,7 @@ pub struct EpochRecord {
     /// Mean training loss of the epoch (cross entropy, in nats).
     #[serde(with = "any_number")]
     pub train_loss: f64,
-    /// Share of training images classified rightly during the epoch, in [0, 1].
+    /// Share of correctly classified training images during the epoch, in [0, 1].
     #[serde(with = "any_number")]
     pub train_accuracy: f64,
     /// Mean loss on the test images after the epoch, if they were evaluated.

@@ -1,4 +1,4 @@
-//! What trainings leave in their folders, written and read: one run, or all below a folder.
+//! The records that trainings write into their folders: of one run, or of all runs below a folder.
 
 mod files;
 mod history;
@@ -12,21 +12,21 @@ use crate::error::{Error, Result};
 pub(crate) use files::{EPOCHS_FILE, RecordWriter, TRAINING_FILE, TrainingFile};
 pub use history::{EpochRecord, History, StepRecord};
 
-/// How deep below the folder a record may lie: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
+/// How deep a record may be below the folder: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
 const DEPTH: usize = 3;
 
-/// What became of a training.
+/// How a training ended, if it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunState {
     /// All its epochs are done.
     Finished,
-    /// Somebody stopped it.
+    /// Someone stopped it.
     Stopped,
-    /// It ended with an error; the message says why.
+    /// It failed, with this message.
     Failed(String),
-    /// Its process is at it.
+    /// It is still running.
     Running,
-    /// Its process ended without noting an end: it was killed, or the machine went down.
+    /// Its process ended without recording why: it was killed, or the machine went down.
     Died,
 }
 
@@ -42,7 +42,7 @@ impl Display for RunState {
     }
 }
 
-/// One training, as its folder has it.
+/// The record of one training, from its folder.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -54,7 +54,7 @@ impl Display for RunState {
 /// let run = RunRecord::read(&folder)?;
 /// assert_eq!((run.name.as_str(), &run.state), ("nothing learned", &RunState::Finished));
 /// assert_eq!((run.number("learning_rate"), run.setting("batch_size")), (Some(0.1), Some("32".to_string())));
-/// assert_eq!(run.test_accuracy(), None); // It did not do an epoch.
+/// assert_eq!(run.test_accuracy(), None); // It finished no epoch.
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -65,21 +65,21 @@ pub struct RunRecord {
     pub name: String,
     /// The data set trained on.
     pub data: String,
-    /// The settings noted for it: a JSON object.
+    /// Its settings: a JSON object.
     pub settings: Value,
-    /// The number of epochs it was to have.
+    /// The planned number of epochs.
     pub epochs: usize,
     /// When it started, in UTC (`2026-11-24T10:15:00Z`).
     pub started: String,
-    /// The commit that was checked out, with `-dirty` where files differed from it; empty where unknown.
+    /// The commit that was checked out, with `-dirty` if files differed from it; empty if unknown.
     pub commit: String,
-    /// The command that repeats it; empty where there is none.
+    /// The command that repeats it; empty if there is none.
     pub command: String,
-    /// What became of it.
+    /// How it ended, if it did.
     pub state: RunState,
-    /// A row for each epoch that it has done.
+    /// A row for each finished epoch.
     pub rows: Vec<EpochRecord>,
-    /// How many further rows are damaged, and left out.
+    /// The number of damaged rows, which are left out.
     pub damaged_rows: usize,
 }
 
@@ -87,10 +87,10 @@ impl RunRecord {
     /// Reads the record in `folder`.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read, or `training.json` is damaged; a damaged row is left out and counted.
+    /// [`Error::File`] if it can't be read, or `training.json` is damaged; damaged rows are left out and counted.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        // Asked before the file is read: a training that ends in between has noted its end by then.
+        // Checked before reading the file: a training that ends in between has recorded its end by then.
         let running = files::is_running(folder);
         let files::Record { file, rows, damaged } = files::read(folder)?;
         let state = match file.state.as_str() {
@@ -115,7 +115,7 @@ impl RunRecord {
         })
     }
 
-    /// The setting called `name` as text; `None` where none was noted.
+    /// The setting called `name` as text; `None` if there is none.
     pub fn setting(&self, name: &str) -> Option<String> {
         match self.settings.get(name)? {
             Value::Null => None,
@@ -124,23 +124,23 @@ impl RunRecord {
         }
     }
 
-    /// The setting called `name` as a number; `None` where it is none.
+    /// The setting called `name` as a number; `None` if it isn't one.
     pub fn number(&self, name: &str) -> Option<f64> {
         self.settings.get(name)?.as_f64()
     }
 
-    /// Accuracy on the test images after its last epoch, in [0, 1]; `None` where it has none.
+    /// Accuracy on the test images after the last epoch, in [0, 1]; `None` if there is none.
     pub fn test_accuracy(&self) -> Option<f64> {
         self.rows.last()?.test_accuracy
     }
 
-    /// What it recorded, for curves.
+    /// Its rows as a history, for curves.
     pub fn history(&self) -> History {
         History { data: self.data.clone(), steps: Vec::new(), epochs: self.rows.clone() }
     }
 }
 
-/// All runs below a folder, the earliest first. As a cell's last line it shows its table.
+/// All runs below a folder, the earliest first. As a cell's last expression it shows its table.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -161,16 +161,16 @@ impl RunRecord {
 #[derive(Clone, Debug, Default)]
 pub struct RunRecords {
     runs: Vec<RunRecord>,
-    /// What could not be read, and why.
+    /// The records that couldn't be read, and why.
     pub(crate) unreadable: Vec<String>,
 }
 
 impl RunRecords {
-    /// Reads every record in `folder` and up to three folders below it. One that cannot be read is named below the
-    /// table and does not stand in the way of the others.
+    /// Reads every record in `folder` and up to three levels below it. Records that can't be read are listed below the table
+    /// and don't affect the others.
     ///
     /// # Errors
-    /// [`Error::File`] where `folder` itself cannot be read.
+    /// [`Error::File`] if `folder` itself can't be read.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         std::fs::read_dir(folder).map_err(|source| Error::File {
@@ -194,7 +194,7 @@ impl RunRecords {
         if depth == 0 {
             return;
         }
-        // A folder that cannot be entered holds no run of ours.
+        // A folder that can't be read has no run of ours.
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.look_into(&entry.path(), depth - 1);
@@ -202,7 +202,7 @@ impl RunRecords {
         }
     }
 
-    /// Only the runs that `keep` says yes to.
+    /// The runs for which `keep` returns true.
     pub fn only(&self, keep: impl Fn(&RunRecord) -> bool) -> Self {
         let mut kept = self.clone();
         kept.runs.retain(keep);

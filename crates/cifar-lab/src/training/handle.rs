@@ -1,11 +1,12 @@
 //! The side of a training that the notebook holds.
 
 use candle_nn::ModuleT;
+use notebook_charts::numbers::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::progress::{Progress, Status, duration_text, epochs_text};
+use super::progress::{Progress, Status, epochs_text};
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
@@ -145,7 +146,7 @@ impl Training {
                 estimated = true;
                 println!(
                     "about {} for {} on this machine",
-                    duration_text(left),
+                    duration(left),
                     epochs_text(progress.epochs - progress.first_epoch)
                 );
             }
@@ -446,9 +447,12 @@ mod tests {
         assert_eq!(rows, [4, 5]);
         let refused =
             |epochs, first| Training::start(Plan { first_epoch: first, ..Plan::new("none", epochs, 1) }, |_| Ok(()));
-        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 cannot be: a training has at least 1");
+        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training has at least 1");
         let message = refused(5, 5).unwrap_err().to_string();
-        assert_eq!(message, "epochs = 5 cannot be: 5 epochs are done already, so a training that goes on needs more");
+        assert_eq!(
+            message,
+            "epochs = 5 is not possible: 5 epochs are done already, so a training that goes on needs more"
+        );
         Ok(())
     }
 

@@ -13,7 +13,6 @@ mod trainer;
 
 pub use crate::run_records::{EpochRecord, History, StepRecord};
 pub use handle::{Paused, Training};
-pub(crate) use progress::duration_text;
 pub use progress::{Progress, Status};
 pub use range_test::{RangeTest, RangeTestConfig, range_test};
 pub use run::Run;

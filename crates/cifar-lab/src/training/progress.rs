@@ -1,5 +1,6 @@
 //! Where a training stands, in one line.
 
+use notebook_charts::numbers::duration;
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
@@ -53,14 +54,14 @@ impl Display for Progress {
         let place = format!("epoch {:>2}/{}", self.epoch, self.epochs);
         match &self.status {
             Status::Finished => {
-                let (epochs, time) = (epochs_text(self.epochs), duration_text(self.elapsed));
+                let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
                     first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs - first),
                 };
             }
             Status::Stopped => {
-                let elapsed = duration_text(self.elapsed);
+                let elapsed = duration(self.elapsed);
                 return write!(f, "stopped after {elapsed}, at {place}, step {}/{}", self.step, self.steps);
             }
             Status::Failed(message) => return write!(f, "failed at {place}: {message}"),
@@ -80,7 +81,7 @@ impl Display for Progress {
         }
         match self.left {
             _ if self.status == Status::Paused => write!(f, "  paused"),
-            Some(left) if !left.is_zero() => write!(f, "  {} left", duration_text(left)),
+            Some(left) if !left.is_zero() => write!(f, "  {} left", duration(left)),
             _ => Ok(()),
         }
     }
@@ -89,25 +90,4 @@ impl Display for Progress {
 /// `1 epoch`, `20 epochs`.
 pub(super) fn epochs_text(epochs: usize) -> String {
     format!("{epochs} {}", if epochs == 1 { "epoch" } else { "epochs" })
-}
-
-/// 75 seconds as `1 min 15 s`.
-pub(crate) fn duration_text(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64().round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds} s"),
-        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
-        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        let text = |seconds| duration_text(Duration::from_secs(seconds));
-        assert_eq!([text(5), text(75), text(3_725)], ["5 s", "1 min 15 s", "1 h 02 min"]);
-    }
 }

@@ -519,9 +519,9 @@ fn redirects_are_followed_each_through_its_own_proxy() {
     // To https, through https's proxy; to what is neither; and round and round.
     let proxy = Proxy::start(None);
     for (location, expected) in [
-        ("https://other.invalid/c.tar.gz", "which leads to https://other.invalid/c.tar.gz, through the proxy"),
-        ("ftp://other.invalid/c.tar.gz", "leads to ftp://other.invalid/c.tar.gz, which is neither http nor https"),
-        ("/again", "leads on and on"),
+        ("https://other.invalid/c.tar.gz", "which redirects to https://other.invalid/c.tar.gz, through the proxy"),
+        ("ftp://other.invalid/c.tar.gz", "redirects to ftp://other.invalid/c.tar.gz, which is neither http nor https"),
+        ("/again", "redirects more than 20 times"),
     ] {
         let cache = TempDir::new().unwrap();
         let server = Server::start(move |_, _| Reply::status("301 Moved Permanently").with("Location", location));
