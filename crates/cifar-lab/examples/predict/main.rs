@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_table_of_all_pictures_and_the_problems() {
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &parameters(), &ModelCard::default().accuracy(0.757));
+        save(folder.path(), &parameters(), &ModelCard { accuracy: Some(0.757), ..ModelCard::default() });
         let (good, table, errors) = run(folder.path(), &["--top", "2", "net.pth", "pictures"]).unwrap();
         assert!(good && errors.is_empty(), "{errors}");
         assert!(table.contains("trained on CIFAR-10, 75.7 % of its test images right"), "{table}");

@@ -17,8 +17,8 @@ fn shape_text(tensor: &Tensor) -> String {
     tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, `(1, 3, 32, 32)` for
-/// instance: what torchinfo's function of that name prints of a PyTorch network.
+/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, such as
+/// `(1, 3, 32, 32)`: what torchinfo's `summary` prints of a PyTorch network.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -28,13 +28,13 @@ fn shape_text(tensor: &Tensor) -> String {
 /// ```
 ///
 /// # Errors
-/// As [`forward_trace`].
+/// Those of [`forward_trace`].
 pub fn summary(network: &impl ModuleT, input: impl Into<Shape>, device: &Device) -> Result<Table> {
     Ok(forward_trace(network, &Tensor::zeros(input, DType::F32, device)?)?.summary())
 }
 
 impl ForwardTrace {
-    /// A row for each layer's call: its output's shape, its parameters, its multiply-adds.
+    /// Layers, output shapes, parameters and multiply-adds.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
         let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
@@ -259,6 +259,9 @@ mod tests {
 
     #[test]
     fn a_model_card_shows_its_figures() {
-        assert_shows(&ModelCard::default().accuracy(0.757).view(), &["plane car bird", "75.7 %"]);
+        assert_shows(
+            &ModelCard { accuracy: Some(0.757), ..ModelCard::default() }.view(),
+            &["plane car bird", "75.7 %"],
+        );
     }
 }

@@ -40,7 +40,7 @@ pub use crate::device::{choose_device, describe};
 pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate};
 pub use crate::grad_cam::{GradCam, grad_cam};
-pub use crate::loader::{Batch, DataLoader};
+pub use crate::loader::{Batch, DataLoader, LoaderConfig};
 pub use crate::model::{ForwardTrace, Net, NetConfig, TestTimeFlip, forward_trace};
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{run_folder, runs_folder, show_path};
