@@ -1,4 +1,4 @@
-//! What the CIFAR-10 notebooks import: data, network, training, evaluation and plots, on candle.
+//! What the CIFAR-10 notebooks import: data, networks, training, evaluation and plots, on candle.
 //!
 //! A notebook's first cell is
 //!
@@ -7,36 +7,35 @@
 //! use cifar_lab::prelude::*;
 //! ```
 //!
-//! The modules stand in storeys, from the top down; each imports only from those below it.
+//! The modules form storeys, listed from the top; each imports only from its own and lower ones.
 //!
 //! | storey | module | what it holds |
 //! |---|---|---|
 //! | notebook | [`prelude`] | everything a notebook names, in one import |
-//! | | [`notebook`] | how the crate's values show themselves, and what draws them |
-//! | | [`program`] | what a notebook calls that was exported as a program |
-//! | | [`exercise`] | what the checker cells of the notebooks' exercises call |
-//! | | [`download_link`](mod@download_link) | a link by which JupyterLab hands out a result |
-//! | training | [`training`] | a loop on a thread of its own: watched, paused, stopped, waited for |
-//! | | [`predict`] | what a network says of your own pictures |
-//! | keeping | [`checkpoint`] | weights on disk, PyTorch's `.pth` and safetensors, with a card that says what they are |
-//! | | [`run_records`] | what trainings leave in their folders |
+//! | | [`notebook`] | how values show themselves |
+//! | | [`plot`], [`display`] | charts and galleries; tables, figures and how a cell shows them |
+//! | | [`program`] | the runtime of notebooks exported as programs |
+//! | | [`exercise`] | checks for the notebooks' exercises |
+//! | | [`download_link`](mod@download_link) | a link to download a file from JupyterLab |
+//! | training | [`training`] | a loop on its own thread, to watch, pause, stop or wait for |
+//! | | [`predict`] | predictions for your own pictures |
+//! | keeping | [`checkpoint`] | weights and checkpoints on disk, with a model card; ONNX export |
+//! | | [`run_records`] | the records that trainings write |
 //! | | [`run_folder`](mod@run_folder) | where results go |
 //! | networks | [`grad_cam`](mod@grad_cam) | where the network looked |
-//! | | [`calibration`] | whether the network is as often right as it says |
+//! | | [`calibration`] | whether the network's confidence is justified |
 //! | | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
-//! | | [`model`] | the original's network; a dry run of any network |
-//! | data | [`loader`] | shuffled batches, prepared while the network computes |
+//! | | [`model`] | the original's network; any network's forward pass, recorded |
+//! | data | [`loader`] | shuffled batches, prepared in the background |
 //! | | [`transform`] | normalization, random flip, random crop |
-//! | | [`dataset`] | CIFAR-10 from a folder, the cache or the net; the generated stand-in; your own pictures |
-//! | | [`picture`] | pictures from files, in the size that a network takes |
+//! | | [`dataset`] | CIFAR-10 from a folder, the cache or the Web; the generated stand-in; your own pictures |
+//! | | [`picture`] | pictures from files |
 //! | device | [`device`] | the device to compute on |
 //! | ground | [`error`] | what can go wrong |
 //!
-//! [`plot`] draws (galleries, curves, matrices, graphs), and [`display`] shows values in a notebook.
-//!
-//! candle, notebook-charts and plotters are re-exported, and notebooks take them from here only. evcxr links every cell on its own; this
-//! crate is a dylib, so that all cells share one candle with one counter of tensor ids. A second candle beside it would
-//! hand out the same ids again, and gradients would be mixed without a word.
+//! Notebooks take candle, plotters and notebook-charts only from here. evcxr links every cell separately, and this crate is
+//! a dylib, so that all cells share one candle with one counter of tensor ids. A second candle would assign the same ids
+//! again, and gradients would silently be mixed up.
 
 pub use candle_cnn;
 pub use candle_core;

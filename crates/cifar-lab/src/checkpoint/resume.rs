@@ -90,7 +90,7 @@ const EPOCHS_DONE: &str = "epochs_done";
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be written.
+/// [`Error::File`](crate::error::Error::File) where the file cannot be written.
 pub fn save_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -111,7 +111,7 @@ pub fn save_checkpoint(
 /// next epoch's number, counted from 0.
 ///
 /// # Errors
-/// As [`load_safetensors`], [`Error::Weights`] for a file that holds weights only, and candle's where the state is not
+/// As [`load_safetensors`](super::load_safetensors), [`Error::Weights`](crate::error::Error::Weights) for a file that holds weights only, and candle's where the state is not
 /// this optimizer's. Then nothing has been changed.
 pub fn load_checkpoint(
     parameters: &Parameters,

@@ -37,7 +37,7 @@ use crate::error::Result;
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where a file cannot be written, [`Error::Weights`] for a type of tensor that PyTorch's format does
+/// [`Error::File`](crate::error::Error::File) where a file cannot be written, [`Error::Weights`](crate::error::Error::Weights) for a type of tensor that PyTorch's format does
 /// not have (`u32`).
 pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
     let path = path.as_ref();
@@ -72,7 +72,7 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file or a damaged one, and all missing
+/// [`Error::File`](crate::error::Error::File) where it cannot be read, [`Error::Weights`](crate::error::Error::Weights) where it is no such file or a damaged one, and all missing
 /// and unexpected names and wrong shapes at once where it does not fit; then nothing has been changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
@@ -113,7 +113,7 @@ pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where it cannot be read, [`Error::Weights`] where it is no such file, a damaged one, or has nothing
+/// [`Error::File`](crate::error::Error::File) where it cannot be read, [`Error::Weights`](crate::error::Error::Weights) where it is no such file, a damaged one, or has nothing
 /// under these keys.
 pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String, Tensor>> {
     let path = path.as_ref();
@@ -146,7 +146,7 @@ pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String,
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where the file cannot be written.
+/// [`Error::File`](crate::error::Error::File) where the file cannot be written.
 pub fn save_safetensors(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
     // `format` is what Python's libraries look for.
     save_tensors(parameters.state_dict()?, path.as_ref(), &[("format", "pt"), (METADATA_KEY, &card.to_json()?)])

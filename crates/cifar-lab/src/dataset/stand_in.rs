@@ -14,7 +14,7 @@ use super::records::{PICTURE_LENGTH, SHAPE};
 use super::{Dataset, Source, Split};
 
 /// The ten classes of the stand-in, in the order of the labels.
-pub const STAND_IN_CLASSES: [&str; 10] =
+const STAND_IN_CLASSES: [&str; 10] =
     ["disc", "ring", "square", "frame", "triangle", "star", "cross", "crescent", "stripes", "checks"];
 /// The stand-in's default seed.
 pub const STAND_IN_SEED: u64 = 0;

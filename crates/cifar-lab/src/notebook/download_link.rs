@@ -1,4 +1,4 @@
-//! A link by which JupyterLab hands out a file, such as saved weights, to the computer that the browser runs on.
+//! A link to download a file, such as saved weights, from JupyterLab.
 
 use notebook_charts::{View, numbers, text};
 use std::fmt::{self, Display, Formatter};
@@ -8,22 +8,22 @@ use super::show::Show;
 use crate::error::{Error, Result};
 use crate::paths::{notebook_folder, show_path};
 
-/// A file's link: the last expression of a cell shows it.
+/// A link to a file, shown as a cell's last expression.
 ///
-/// JupyterLab takes a link's address as relative to the notebook's folder and replaces it by the one under which its
-/// server hands files out (`/files/…`); the attribute `download` makes the browser keep the file and not show it. A
-/// place without JupyterLab shows the plain text, which says where the file lies.
+/// JupyterLab resolves its address relative to the notebook's folder and replaces it by its server's (`/files/…`); the
+/// attribute `download` makes the browser save the file instead of showing it. Outside of JupyterLab the plain text says
+/// where the file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a link is shown as the last expression of a cell"]
 pub struct DownloadLink {
-    /// From the notebook's folder, with slashes; None where the file lies outside of what JupyterLab can reach.
+    /// Relative to the notebook's folder, with slashes; `None` if there is no such path in UTF-8.
     address: Option<String>,
     name: String,
     bytes: u64,
     shown: String,
 }
 
-/// A link to the file at `path`, which JupyterLab downloads when it is clicked.
+/// A link to the file at `path`; JupyterLab downloads it on a click.
 ///
 /// ```
 /// use cifar_lab::download_link::download_link;
@@ -35,10 +35,10 @@ pub struct DownloadLink {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] where there is no such file.
+/// [`Error::File`] if there is no such file.
 pub fn download_link(path: impl AsRef<Path>) -> Result<DownloadLink> {
     let path = path.as_ref();
-    let failed = |source| Error::File { action: "looking at", path: path.to_path_buf(), source };
+    let failed = |source| Error::File { action: "opening", path: path.to_path_buf(), source };
     let bytes = std::fs::metadata(path).map_err(failed)?.len();
     let file = path.canonicalize().map_err(failed)?;
     let folder = notebook_folder().canonicalize();
@@ -47,7 +47,7 @@ pub fn download_link(path: impl AsRef<Path>) -> Result<DownloadLink> {
     Ok(DownloadLink { address, name, bytes, shown: show_path(&file) })
 }
 
-/// The way from a folder to a file, as a link's address; None for a name that is not UTF-8.
+/// The relative path from a folder to a file as a link's address; `None` if it is not UTF-8.
 fn relative(folder: &Path, file: &Path) -> Option<String> {
     let common = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
     let up = folder.components().skip(common).map(|_| Component::ParentDir);
@@ -57,7 +57,7 @@ fn relative(folder: &Path, file: &Path) -> Option<String> {
     Some(parts?.join("/"))
 }
 
-/// A part of an address: what is no letter, digit or one of `-._~` in RFC 3986's way.
+/// A part of an address, with everything except letters, digits and `-._~` encoded as in RFC 3986.
 fn percent_encode(part: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_shown_and_not_obeyed() {
+    fn a_name_is_escaped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("<b>'\"&.pth");
         std::fs::write(&path, [0; 1234]).unwrap();

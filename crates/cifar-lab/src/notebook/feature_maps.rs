@@ -1,13 +1,12 @@
-//! The channels of a tensor as small pictures on one scale.
+//! A tensor's channels as small figures on one scale.
 
 use candle_core::{DType, Tensor};
 use notebook_charts::{Figure, HeatMaps};
 
 use crate::error::{Error, Result};
 
-/// Feature maps, filters, attention maps: each channel of a tensor as a figure, all on one scale around zero. Blue is
-/// above zero, orange below, white is zero, so a ReLU visibly takes the orange away. Set up, then
-/// [`draw`](FeatureMaps::draw).
+/// Draws each channel of a tensor (feature maps, filters, attention maps), all on one scale around zero: blue is above,
+/// orange below, white is zero, so a ReLU visibly removes the orange.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -50,8 +49,8 @@ impl FeatureMaps {
     /// Draws the maps, and below them the color key. Values that aren't finite are gray.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another shape than `[C, H, W]`, `[1, C, H, W]` or `[H, W]`, [`Error::Plot`] where labels and
-    /// channels differ in number.
+    /// [`Error::Shape`] unless the shape is `[C, H, W]`, `[1, C, H, W]` or `[H, W]`; [`Error::Plot`] if the numbers of labels
+    /// and channels differ.
     pub fn draw(&self) -> Result<Figure> {
         let (height, width) = match *self.tensor.dims() {
             [height, width] | [_, height, width] | [1, _, height, width] => (height, width),

@@ -1,4 +1,4 @@
-//! Grad-CAM's maps as light on the pictures.
+//! Grad-CAM's maps as brightness of the images.
 
 use candle_core::{DType, Tensor};
 use image::{Rgb, RgbImage, imageops};
@@ -8,19 +8,19 @@ use super::pictures::pictures;
 use crate::error::Result;
 use crate::grad_cam::GradCam;
 
-/// What a picture keeps of its brightness where the map is zero: enough to see what lies there.
+/// The brightness that remains where the map is zero: enough to see what is there.
 const DARKEST: f32 = 0.15;
-/// About how long a picture's longer side becomes, in pixels; as in a gallery.
+/// About the length of an image's longer side, in pixels, as in a gallery.
 const SIDE: u32 = 96;
-/// The space between a picture and its map, in pixels.
+/// The space between an image and its lit copy, in pixels.
 const GAP: u32 = 4;
 
 impl GradCam {
-    /// Each of `images` `[N, 3, H, W]` (values from 0 to 1) above the same under the light of its map: as bright as it
-    /// is where the map is highest, dark where nothing speaks for the class.
+    /// Each of `images` `[N, 3, H, W]` (values from 0 to 1) above a copy lit by its map: at full brightness where the map is
+    /// highest, dark where nothing speaks for the class.
     ///
     /// # Errors
-    /// Where there are not as many images and labels as maps, or they cannot be drawn.
+    /// If the numbers of images, labels and maps differ, or they can't be drawn.
     pub fn figure(&self, images: &Tensor, labels: &[impl AsRef<str>]) -> Result<Figure> {
         let (count, height, width) = self.maps().dims3()?;
         let pictures = pictures(images)?;
@@ -43,7 +43,7 @@ fn pair(picture: &RgbImage, map: &[f32], (width, height): (u32, u32)) -> RgbImag
         let value = map[(y * width + x) as usize];
         image::Luma([if highest > 0.0 { value / highest } else { 0.0 }])
     });
-    // Bilinear, as the paper enlarges its maps.
+    // Bilinear, as in the paper.
     let light = imageops::resize(&light, w, h, imageops::FilterType::Triangle);
     let lit = RgbImage::from_fn(w, h, |x, y| {
         let share = DARKEST + (1.0 - DARKEST) * light.get_pixel(x, y).0[0].clamp(0.0, 1.0);

@@ -1,7 +1,7 @@
-//! What notebooks show and call: how values look, and everything that a notebook names.
+//! The notebook storey: how values show themselves, and everything that a notebook names.
 //!
-//! Only this storey draws. What a type of a lower storey shows (`Dataset::gallery`, `History::figure`, …) is written
-//! here, in the file named for it.
+//! Only this storey draws. What types of lower storeys show (`Dataset::gallery`, `History::figure`, …) is implemented
+//! here, in a file named for the subject.
 
 mod dataset;
 pub mod display;
@@ -24,4 +24,5 @@ mod tensor;
 mod training;
 
 pub use evaluation::prediction_gallery;
+pub use model::summary;
 pub use training::overlay;

@@ -1,4 +1,4 @@
-//! Tensors as pictures.
+//! Tensors as images.
 
 use candle_core::{DType, Tensor};
 use image::{Rgb, RgbImage};
@@ -6,13 +6,13 @@ use notebook_charts::Gallery;
 
 use crate::error::{Error, Result};
 
-/// What can be made of a tensor; in the prelude, so that `Gallery::from_tensor(&images)?` works in notebooks.
+/// What can be made from a tensor. In the prelude, so that `Gallery::from_tensor(&images)?` works in notebooks.
 pub trait FromTensor: Sized {
-    /// From a tensor of pictures `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (gray), with values from 0 to 1;
+    /// From a tensor of images `[N, 3, H, W]` (red, green, blue) or `[N, 1, H, W]` (gray), with values from 0 to 1;
     /// values outside become 0 or 1. [Undo](crate::transform::Normalize::invert) a batch's normalization first.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another shape, [`Error::Candle`] where the values can't be read.
+    /// [`Error::Shape`] for another shape, [`Error::Candle`] if the values can't be read.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -31,11 +31,11 @@ impl FromTensor for Gallery {
     }
 }
 
-/// The pictures in a tensor; see [`FromTensor::from_tensor`].
+/// The images in a tensor; see [`FromTensor::from_tensor`].
 pub(crate) fn pictures(images: &Tensor) -> Result<Vec<RgbImage>> {
     let [_, channels @ (1 | 3), height, width] = *images.dims() else {
         let found = images.dims().to_vec();
-        return Err(Error::Shape { what: "pictures", wanted: "[N, 3, H, W] or [N, 1, H, W]", found });
+        return Err(Error::Shape { what: "images", wanted: "[N, 3, H, W] or [N, 1, H, W]", found });
     };
     let values = images.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let plane = height * width;
@@ -43,7 +43,7 @@ pub(crate) fn pictures(images: &Tensor) -> Result<Vec<RgbImage>> {
     let picture = |values: &[f32]| {
         RgbImage::from_fn(width as u32, height as u32, |x, y| {
             let at = y as usize * width + x as usize;
-            // Of a gray picture all three are the first channel.
+            // A gray image's three channels are its only one.
             Rgb([0, 1, 2].map(|channel| byte(values[channel.min(channels - 1) * plane + at])))
         })
     };
@@ -57,10 +57,10 @@ mod tests {
     use notebook_charts::PlotError;
 
     #[test]
-    fn a_tensor_s_pictures_are_its_own() -> Result<()> {
+    fn images_are_taken_from_their_place_in_the_tensor() -> Result<()> {
         let values: Vec<f32> = (0..2 * 3 * 4).map(|i| i as f32 / 24.0).collect();
         let images = Tensor::from_vec(values, (2, 3, 2, 2), &Device::Cpu)?;
-        // Picture 1, row 1, column 0 is element 12 + 4 c + 2 of channel c.
+        // Image 1, row 1, column 0 is element 12 + 4 c + 2 of channel c.
         let wanted = [14, 18, 22].map(|i| (255.0 * i as f32 / 24.0).round() as u8);
         assert_eq!(pictures(&images)?[1].get_pixel(0, 1).0, wanted);
         let gray = pictures(&Tensor::new(&[[[[-0.5f32, 2.0]]]], &Device::Cpu)?)?;

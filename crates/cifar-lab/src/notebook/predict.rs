@@ -8,14 +8,14 @@ use crate::error::Result;
 use crate::evaluate::NO_CLASS;
 use crate::predict::{ClassProbability, NAMED, PicturePrediction, PicturePredictions, fitted};
 
-/// The classes that get a bar.
+/// The most classes with a bar.
 const BARS: usize = 5;
 
 impl PicturePrediction {
     /// The picture, what the network sees of it, and a bar for each of the five likeliest classes.
     ///
     /// # Errors
-    /// Where it cannot be drawn.
+    /// If it can't be drawn.
     pub fn figure(&self) -> Result<Figure> {
         let top = self.top(BARS);
         let names: Vec<&str> = top.iter().map(|class| class.class.as_str()).collect();
@@ -41,7 +41,7 @@ impl PicturePredictions {
     /// The pictures as the network sees them, each with its likeliest class.
     ///
     /// # Errors
-    /// Where there are none, or too many to be shown.
+    /// If there are none, or too many to show.
     pub fn figure(&self) -> Result<Figure> {
         let label = |prediction: &PicturePrediction| {
             let class = prediction.top(1).first().map_or(NO_CLASS.to_string(), ClassProbability::to_string);
@@ -53,7 +53,7 @@ impl PicturePredictions {
         Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?.with_text(self.to_string()))
     }
 
-    /// A row for each picture with its `k` likeliest classes, and below them the refused files.
+    /// A row for each picture with its `k` likeliest classes, followed by the refused files.
     pub fn table(&self, k: usize) -> Table {
         let ranks = (1..=k).map(|rank| if rank == 1 { "likeliest".to_string() } else { format!("{rank}.") });
         let mut table = Table::new(["picture".to_string()].into_iter().chain(ranks));
@@ -70,14 +70,14 @@ impl PicturePredictions {
 }
 
 impl Show for PicturePredictions {
-    /// The [`figure`](PicturePredictions::figure), or the table where there are too many pictures, or none.
+    /// The [`figure`](PicturePredictions::figure), or the table if there are too many pictures, or none.
     fn view(&self) -> View {
         self.figure().map_or_else(|_| View::from(self.table(NAMED)), View::from)
     }
 }
 
 impl Display for PicturePredictions {
-    /// The table, and below it why files were refused.
+    /// The table, followed by why files were refused.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.table(NAMED))?;
         self.refused().iter().try_for_each(|refused| write!(f, "\n{}", refused.reason))

@@ -1,14 +1,14 @@
-//! What a notebook that `cargo lab export` turned into a program calls: its beginning, its settings, and what it shows.
+//! The runtime of a notebook that `cargo lab export` turned into a program.
 //!
 //! | | |
 //! |---|---|
-//! | [`run`] | the whole program: what it says at its start, its arguments, its exit code |
-//! | [`cell()`] | which cell is at work, for messages |
-//! | [`setting`] | a parameter that was set when the program was started |
-//! | [`Failure`] | what `?` makes of any error, as in the kernel |
-//! | [`Shown`] | the text form of a cell's last expression |
+//! | [`run`] | the program: first lines, arguments, exit code |
+//! | [`cell()`] | the current cell, for messages |
+//! | [`setting`] | a parameter that can be set at the start |
+//! | [`Failure`] | any error, after `?` in a cell |
+//! | [`Shown`] | a cell's last expression as text |
 //!
-//! What the notebook prints and shows goes to stdout; what the program says of itself goes to stderr.
+//! The notebook's output goes to stdout, the program's own messages go to stderr.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,19 +21,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::show::Show;
 use crate::device;
 
-/// What the exported notebook is.
+/// An exported notebook.
 ///
 /// ```
-/// use cifar_lab::program::{Exported, run};
+/// use cifar_lab::program::{self, Exported, Failure};
 ///
-/// fn cells() -> Result<(), cifar_lab::program::Failure> {
+/// fn cells() -> Result<(), Failure> {
+///     program::cell(1);
 ///     let epochs: usize = 20;
-///     let epochs: usize = cifar_lab::program::setting("epochs", epochs)?;
-///     println!("{epochs} epochs");
+///     let epochs: usize = program::setting("epochs", epochs)?;
+///     assert_eq!(epochs, 20); // or what `--set epochs=…` says
+///     "five".parse::<usize>()?; // ends the program with exit code 1
 ///     Ok(())
 /// }
 /// let notebook = Exported { notebook: "00", cells: 1, parameters: &[("epochs", "usize")] };
-/// run(&notebook, cells);
+/// program::run(&notebook, cells);
+/// assert!(cells().is_err());
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Exported {
@@ -41,18 +44,18 @@ pub struct Exported {
     pub notebook: &'static str,
     /// The number of its code cells.
     pub cells: usize,
-    /// The parameters that can be set when the program is started, with their types.
+    /// The parameters that can be set at the start, with their types.
     pub parameters: &'static [(&'static str, &'static str)],
 }
 
-/// What was set when the program was started.
+/// The parameters set at the start.
 static SETTINGS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
 
-/// The cell at work, counted from 1; 0 before the first.
+/// The current cell, from 1; 0 before the first.
 static CELL: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs an exported notebook's `cells` and returns the program's exit code: 1 where a cell failed, 2 where the
-/// arguments are wrong.
+/// Runs an exported notebook's `cells` and returns the program's exit code: 1 if a cell failed, 2 if the arguments are
+/// wrong.
 pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode {
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let settings = match parse(notebook, arguments) {
@@ -66,7 +69,7 @@ pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode 
             return ExitCode::from(2);
         }
     };
-    // Only a doctest sets it twice.
+    // Already set only in doctests.
     let _ = SETTINGS.set(settings);
     eprintln!("{}.ipynb as a program, {} cells", notebook.notebook, notebook.cells);
     eprintln!("{}", device::requirements());
@@ -76,7 +79,7 @@ pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode 
     }
     let count = notebook.cells;
     let cell = || CELL.load(Ordering::Relaxed);
-    // Not by a hook: that would also hear of panics that are caught, and of other threads'.
+    // Not a hook, which would also see caught panics and those of other threads.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(cells)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(Failure(message))) => {
@@ -90,16 +93,12 @@ pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode 
     }
 }
 
-/// Notes that the cell with this number, counted from 1, is at work.
-///
-/// ```
-/// cifar_lab::program::cell(1);
-/// ```
+/// Sets the current cell's number, from 1.
 pub fn cell(number: usize) {
     CELL.store(number, Ordering::Relaxed);
 }
 
-/// What the arguments ask for.
+/// What the arguments request.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Help,
@@ -109,9 +108,9 @@ enum Asked {
 /// Why the arguments are wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum ArgumentError {
-    #[error("{0:?} is no argument of this program")]
+    #[error("unknown argument {0:?}")]
     Unknown(String),
-    #[error("--set wants name=value, not {0:?}")]
+    #[error("--set needs name=value, not {0:?}")]
     Form(String),
     #[error("there is no parameter {0:?}")]
     Parameter(String),
@@ -144,17 +143,17 @@ fn help(notebook: &Exported) -> String {
         text += &format!("\n  {name}: {kind}");
     }
     if notebook.parameters.is_empty() {
-        text += " nothing: it has no parameters.";
+        text += " nothing, because it has no parameters.";
     }
     text
 }
 
 /// A type that a parameter can have.
 pub trait Settable: Sized {
-    /// Reads a value, or says what is wanted.
+    /// Reads a value.
     ///
     /// # Errors
-    /// What the type takes.
+    /// A message that says what the type accepts.
     fn read(value: &str) -> Result<Self, String>;
 }
 
@@ -162,7 +161,7 @@ macro_rules! settable {
     ($($kind:ty),*) => {$(
         impl Settable for $kind {
             fn read(value: &str) -> Result<Self, String> {
-                <$kind>::from_str(&value.replace('_', "")).map_err(|error| format!("{error}; it is {}", stringify!($kind)))
+                <$kind>::from_str(&value.replace('_', "")).map_err(|error| format!("{error}; it must be {}", stringify!($kind)))
             }
         }
     )*};
@@ -178,12 +177,12 @@ impl Settable for String {
 
 impl Settable for &'static str {
     fn read(value: &str) -> Result<Self, String> {
-        // Once for each parameter, and the program needs it to its end.
+        // Once per parameter, and the program needs it until its end.
         Ok(value.to_string().leak())
     }
 }
 
-/// A value that a parameter can't have. Its `Debug` prints the message alone, because that is what a failed cell shows.
+/// A value that a parameter can't have. Its `Debug` prints only the message, because that is what a failed cell shows.
 #[derive(thiserror::Error)]
 #[error("--set {name}={value}: {wanted}")]
 pub struct SettingError {
@@ -198,15 +197,10 @@ impl Debug for SettingError {
     }
 }
 
-/// A parameter's value: what `--set` said when the program was started, else `own`, the notebook's.
-///
-/// ```
-/// assert_eq!(cifar_lab::program::setting("epochs", 20usize)?, 20);
-/// # Ok::<(), cifar_lab::program::SettingError>(())
-/// ```
+/// A parameter's value: the one from `--set`, else `own`, the notebook's.
 ///
 /// # Errors
-/// What was set and what the parameter's type takes.
+/// If the value doesn't fit the parameter's type.
 pub fn setting<T: Settable>(name: &str, own: T) -> Result<T, SettingError> {
     match SETTINGS.get().and_then(|settings| settings.get(name)) {
         Some(value) => T::read(value).map_err(|wanted| {
@@ -217,15 +211,7 @@ pub fn setting<T: Settable>(name: &str, own: T) -> Result<T, SettingError> {
     }
 }
 
-/// What `?` makes of an error in a cell: the text that the kernel prints for it. Any type that has one will do.
-///
-/// ```
-/// fn cell() -> Result<(), cifar_lab::program::Failure> {
-///     let number: usize = "five".parse()?;
-///     Ok(())
-/// }
-/// assert!(cell().is_err());
-/// ```
+/// An error in a cell, as the text that the kernel would print for it. `?` makes one of any type with `Debug`.
 pub struct Failure(String);
 
 impl<T: Debug> From<T> for Failure {
@@ -234,22 +220,21 @@ impl<T: Debug> From<T> for Failure {
     }
 }
 
-/// A cell's last expression, to be shown as text: `(&Shown(&value)).show_as_text()` with both traits in scope takes
-/// [`ShowsView`] where a value shows itself, and [`ShowsDebug`] otherwise, because the second needs one more reference,
-/// which method calls try later.
+/// A cell's last expression, shown as text: with both traits in scope, `(&Shown(&value)).show_as_text()` uses [`ShowsView`]
+/// for values that show themselves, and otherwise [`ShowsDebug`], which needs one more reference and is tried later.
 ///
 /// ```
 /// use cifar_lab::display::Table;
 /// use cifar_lab::program::{ShowsDebug as _, Shown, ShowsView as _};
-/// (&Shown(&Table::new(["a"]).row(["1"]))).show_as_text();
-/// (&Shown(&[1, 2])).show_as_text();
+/// assert_eq!((&Shown(&Table::new(["a"]).row(["1"]))).text(), "a\n─\n1");
+/// assert_eq!((&Shown(&[1, 2])).text(), "[1, 2]");
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a, T: ?Sized>(pub &'a T);
 
-/// The text form of values that show themselves in a notebook. See [`Shown`].
+/// The text of values that show themselves in a notebook; see [`Shown`].
 pub trait ShowsView {
-    /// The text beside the picture or table that a notebook shows.
+    /// The plain-text twin of what a notebook shows.
     fn text(&self) -> String;
 
     /// Prints it.
@@ -264,9 +249,9 @@ impl<T: Show + ?Sized> ShowsView for Shown<'_, T> {
     }
 }
 
-/// The text form of all other values: as `{:?}` has it. See [`Shown`].
+/// The `{:?}` text of all other values; see [`Shown`].
 pub trait ShowsDebug {
-    /// The text; of `()`, which a loop has, there is none.
+    /// The text; empty for `()`, the value of a loop.
     fn text(&self) -> String;
 
     /// Prints it.
@@ -285,11 +270,11 @@ impl<T: Debug + ?Sized> ShowsDebug for &Shown<'_, T> {
     }
 }
 
-/// Prints a text as lines of their own, in one go.
+/// Prints a text on lines of its own, in one write.
 fn line(text: &str) {
     let mut text = text.trim_end_matches('\n').to_string();
     text.push('\n');
-    // Where stdout is gone there is nobody left to show it to.
+    // Without stdout there is nobody to show it to.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
@@ -323,17 +308,17 @@ mod tests {
         assert_eq!(usize::read("10_000"), Ok(10_000));
         assert_eq!(f64::read("1e-3"), Ok(1e-3));
         assert_eq!(<&str>::read("cuda:1"), Ok("cuda:1"));
-        assert!(u8::read("300").unwrap_err().contains("it is u8"));
+        assert!(u8::read("300").unwrap_err().contains("it must be u8"));
     }
 
     #[test]
-    // As a program has it, for which the borrow decides.
+    // As in a program, where the borrow decides.
     #[allow(clippy::needless_borrow)]
     fn values_show_what_the_kernel_shows_as_text() {
         use candle_core::{Device, Tensor, Var};
         let table = notebook_charts::Table::new(["a"]).row(["1"]);
         assert_eq!((&Shown(&table)).text(), "a\n─\n1");
-        // A reference, as the kernel has it, shows what it refers to.
+        // A reference shows what it refers to, as in the kernel.
         assert_eq!((&Shown(&&table)).text(), "a\n─\n1");
         assert_eq!((&Shown(&Some("x"))).text(), "Some(\"x\")");
         assert_eq!((&Shown(&[1, 2][..])).text(), "[1, 2]");

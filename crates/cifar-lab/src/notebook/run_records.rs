@@ -1,4 +1,4 @@
-//! How the records of runs show themselves: all runs as a table and as a figure.
+//! How records of runs show themselves: as a table and as a figure.
 
 use notebook_charts::{Curves, Figure, Series, Table, View, numbers};
 use std::collections::BTreeSet;
@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::paths::show_path;
 use crate::run_records::{EPOCHS_FILE, RunRecord, RunRecords, RunState};
 
-/// A table gets at most so many columns of settings; beyond it no longer fits on a screen.
+/// The most columns of settings in a table; more would not fit on a screen.
 const MOST_SETTINGS: usize = 5;
 
 impl RunRecords {
-    /// A row for each run: its name, the settings in which the runs differ, how far it came, its last figures, how it
-    /// ended. Where the runs are of several data sets, or of one that isn't CIFAR-10, each row names it.
+    /// A row for each run: its name, the settings in which the runs differ, its epochs, its latest figures, and how it ended.
+    /// If the runs used different data sets, each row names its own.
     pub fn table(&self) -> Table {
         let settings = self.differing_settings();
         let data = self.data();
@@ -50,10 +50,10 @@ impl RunRecords {
         left_out.fold(table, |table, reason| table.footer([format!("left out: {reason}")]))
     }
 
-    /// Accuracy on the test images by epoch, a line for each run. A run without an epoch keeps its place in the legend.
+    /// Accuracy on the test images by epoch, a line for each run. A run without an epoch appears only in the legend.
     ///
     /// # Errors
-    /// Where no run has evaluated an epoch yet.
+    /// If no run has evaluated an epoch yet.
     pub fn figure(&self) -> Result<Figure> {
         let data = self.data();
         let of = data.filter(|data| !data.is_empty()).map_or(String::new(), |data| format!(": {data}"));
@@ -71,19 +71,19 @@ impl RunRecords {
         Ok(curves.draw()?)
     }
 
-    /// The data set that all runs are of; `None` where they are of several.
+    /// The data set of all runs; `None` if they differ.
     fn data(&self) -> Option<&str> {
         let first = self.list().first().map_or("", |run| run.data.as_str());
         self.list().iter().all(|run| run.data == first).then_some(first)
     }
 
-    /// The settings in which the runs differ, those first that most of the runs note.
+    /// The settings in which the runs differ, the most frequent first.
     fn differing_settings(&self) -> Vec<String> {
         let objects = || self.list().iter().filter_map(|run| run.settings.as_object());
         let names: BTreeSet<&String> = objects().flat_map(|settings| settings.keys()).collect();
         let differs = |name: &&String| self.list().iter().any(|run| run.setting(name) != self.list()[0].setting(name));
         let mut names: Vec<&String> = names.into_iter().filter(differs).collect();
-        // Stable, so that those of equal rank stay in the order of the alphabet.
+        // A stable sort: ties stay in alphabetical order.
         names.sort_by_key(|name| std::cmp::Reverse(objects().filter(|settings| settings.contains_key(*name)).count()));
         names.into_iter().take(MOST_SETTINGS).cloned().collect()
     }

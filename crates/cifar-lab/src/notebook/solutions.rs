@@ -1,4 +1,4 @@
-//! The solutions of the notebooks' exercises, so that each of them is compiled and run as a doctest.
+//! The solutions of the notebooks' exercises, compiled and run as doctests.
 
 /// Solutions of notebook 01.
 #[doc = include_str!("../../../../notebooks/solutions/01_data.md")]

@@ -1,4 +1,4 @@
-//! How tensors and a network's parameters show themselves: shape, type, device, range, a corner of the values.
+//! How tensors and parameters show themselves: shape, type, device, range and the first values.
 
 use super::show::Show;
 use crate::error::without_backtrace;
@@ -6,7 +6,7 @@ use candle_cnn::parameters::{Parameters, is_buffer};
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use notebook_charts::{Table, View, numbers};
 
-/// So many rows and columns of a tensor's values are shown.
+/// The most rows and columns of a tensor's values that are shown.
 const CORNER: (usize, usize) = (4, 8);
 
 /// `[32, 3, 32, 32] f32 on the CPU`.
@@ -18,8 +18,8 @@ pub(super) fn summary(tensor: &Tensor) -> String {
     format!("{:?} {} on the {device}", tensor.dims(), tensor.dtype().as_str())
 }
 
-/// Least, mean and greatest of the finite values, their standard deviation (divided by their number), and how many
-/// values are not finite.
+/// Least, mean and greatest of the finite values, their standard deviation (divided by their number), and the number of
+/// values that are not finite.
 #[derive(Debug, PartialEq)]
 pub(super) struct Range {
     pub least: f64,
@@ -30,7 +30,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// Of no finite value at all everything is NaN.
+    /// NaN if no value is finite.
     pub(super) fn of(tensor: &Tensor) -> Result<Self> {
         let values = tensor.detach().flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let finite = || values.iter().copied().filter(|value| value.is_finite());
@@ -47,7 +47,7 @@ impl Range {
     }
 }
 
-/// The first rows and columns of a tensor's last two dimensions, with a caption that says which these are.
+/// The first rows and columns of a tensor's last two dimensions, with their indices as caption.
 fn corner(tensor: &Tensor) -> Result<Table> {
     let mut place: Vec<String> = Vec::new();
     let mut inner = tensor.detach();
@@ -73,7 +73,7 @@ fn corner(tensor: &Tensor) -> Result<Table> {
     let mut header: Vec<String> = (0..columns).map(|column| column.to_string()).collect();
     header.insert(0, String::new());
     let rows = values.chunks(columns.max(1)).enumerate();
-    // A row's number is not one of the values: with its colon it is no number, and stands on the left.
+    // The colon makes a row's number text, so that it is aligned to the left.
     let table = rows.fold(Table::new(header), |table, (index, row)| {
         table.row(std::iter::once(format!("{index}:")).chain(row.iter().cloned()))
     });
@@ -110,7 +110,7 @@ fn view(tensor: &Tensor) -> Result<View> {
 
 impl Show for Tensor {
     fn view(&self) -> View {
-        // Types without arithmetic, and a device that fails: there is still a shape.
+        // Types without arithmetic, or a device that fails: the shape is still known.
         view(self).unwrap_or_else(|error| {
             View::line(format!("Tensor {}: its values can't be shown: {}", summary(self), without_backtrace(&error)))
         })
