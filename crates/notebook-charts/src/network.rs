@@ -28,7 +28,7 @@ const SWATCH: f64 = 20.0;
 /// The space between columns, in pixels.
 const GUTTER: f64 = 30.0;
 /// The space between a column's boxes and those on shortcuts, in pixels.
-const BESIDE: f64 = 24.0;
+const BESIDE: f64 = 16.0;
 /// The distance of the first lane of shortcuts from the boxes, and the distance between lanes, in pixels.
 const LANES: (f64, f64) = (14.0, 9.0);
 /// The longest list of a layer's inputs, in pixels.
