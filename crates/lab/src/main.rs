@@ -1,23 +1,23 @@
-//! `cargo lab`: sets up, opens, runs and checks the notebooks. It knows files and programs only, neither candle nor
-//! cifar-lab, so that it is built in seconds.
+//! `cargo lab`: sets up, opens, runs and checks the notebooks. It depends on neither candle nor cifar-lab, so that it compiles
+//! in seconds.
 //!
-//! From the top down; each imports only what stands below it:
+//! From top to bottom; each module imports only from those below it:
 //!
-//! - [`cli`]: verbs and options.
-//! - [`commands`]: what each verb does.
+//! - [`cli`]: the command line.
+//! - [`commands`]: what each command does.
 //! - [`environment`]: set-up: Python packages, evcxr, kernelspec, prepared kernel folder.
-//! - [`execution`]: notebooks executed headless.
+//! - [`execution`]: executing notebooks headless.
+//! - [`programs`]: building and starting programs of the other crates.
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.
-//! - [`programs`]: programs of the other crates.
-//! - [`notebook`]: reading and changing `.ipynb` files, the parameters cell.
+//! - [`notebook`]: reading and changing `.ipynb` files.
 //! - [`repository`]: where things are.
 //! - [`steps`]: announcing what takes time.
-//! - [`atomic_file`]: files that are written whole or not at all.
+//! - [`atomic_file`]: files that are written completely or not at all.
 //! - [`error`]: everything that can go wrong.
-//! - [`cuda`]: the CUDA toolkit, driver and GPU of this machine.
-//! - [`machine`]: its processor and memory, and what its programs say.
-//! - [`fingerprint`]: the hash that names prepared folders.
-//! - [`listing`]: numbers that a program and a notebook print.
+//! - [`cuda`]: this machine's CUDA toolkit, driver and GPU.
+//! - [`machine`]: its processor and memory, and output of its programs.
+//! - [`fingerprint`]: the hash in names of prepared folders.
+//! - [`listing`]: numbers printed by programs and notebooks.
 
 #[path = "../../cifar-lab/src/atomic_file.rs"]
 mod atomic_file;

@@ -1,5 +1,5 @@
-//! Programs of the other crates. What needs candle can't be a part of `lab`, which is to be compiled in seconds: it is an
-//! example of its crate, and this starts it through cargo.
+//! Building and starting programs of the other crates. Programs that need candle can't be part of `lab`, which must compile in
+//! seconds, so they are examples of their crates.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use crate::kernel::settings;
 use crate::repository::Repository;
 use crate::steps;
 
-/// Where programs for a GPU are built, since libcifar_lab.so has the same name in both builds.
+/// The target folder for programs for a GPU, whose libcifar_lab.so has the same name as the CPU's.
 pub const CUDA_TARGET: &str = "target/cuda";
 
 /// cargo, in the repository's folder.
@@ -78,8 +78,7 @@ impl Example {
         programs.get(self.name).cloned().ok_or_else(missing)
     }
 
-    /// Builds it for the CPU and becomes it, with these arguments: what is run so takes seconds, and a build for a GPU a
-    /// quarter of an hour.
+    /// Builds it for the CPU and becomes it. (It runs for seconds, and a build for a GPU takes a quarter of an hour.)
     pub fn run(self, repository: &Repository, arguments: &[OsString]) -> Result<ExitCode> {
         let mut command = Command::new(self.build(repository, None)?);
         settings::forget_cargo_run(&mut command, repository);

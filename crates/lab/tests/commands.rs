@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A repository with one notebook, in a folder of its own, with its own home and cache.
+/// A scratch repository with its own home and cache.
 struct Scratch {
     folder: tempfile::TempDir,
 }
@@ -36,12 +36,12 @@ impl Scratch {
         self.folder.path().join("repository")
     }
 
-    /// Puts a program of this machine on the scratch PATH.
+    /// Links a program of this machine into the scratch PATH.
     fn link(&self, name: &str, program: &Path) {
         symlink(program, self.root().join("programs").join(name)).unwrap();
     }
 
-    /// `cargo lab` with nothing on PATH but what was linked, and no variable that leads out of the scratch folder.
+    /// `cargo lab` with only linked programs on PATH, and no variable that leads out of the scratch folder.
     fn lab(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
         command.current_dir(self.root()).env_clear();
@@ -55,13 +55,13 @@ fn find(program: &str) -> PathBuf {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file()).unwrap()
 }
 
-/// A Python proper: behind version managers' scripts, which need their own PATH.
+/// A real Python, not a version manager's script, which would need its own PATH.
 fn python() -> PathBuf {
     let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// The message of a run that must fail, which must be short and hold no panic.
+/// The message of a run that must fail, but not panic.
 fn message(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -155,7 +155,7 @@ fn the_doctor_sees_cuda() {
         String::from_utf8(output.stdout).unwrap()
     };
     fs::write(libraries.join("libcuda.so.1"), "").unwrap();
-    // This machine may have a toolkit of its own where NVIDIA's installer puts it.
+    // This machine may have its own toolkit where NVIDIA's installer puts it.
     program("nvcc", "echo 'Cuda compilation tools, release 13.0, V13.0.88'");
     let table = doctor(&[]);
     assert!(table.contains("optional  CUDA toolkit") && table.contains("lacks libcudart.so"), "{table}");
@@ -185,7 +185,7 @@ fn pip_without_a_network() {
     scratch.link("cc", &find("cc"));
     scratch.link("python3", &python());
     let mut command = scratch.lab();
-    // Nothing listens on the discard port of this machine.
+    // Nothing listens on the discard port.
     command
         .env("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
         .env("PIP_RETRIES", "0")
@@ -200,7 +200,7 @@ fn cargo_without_a_network() {
     let scratch = Scratch::new();
     scratch.link("cc", &find("cc"));
     scratch.link("cargo", Path::new(env!("CARGO")));
-    // A set-up that has come as far as the packages.
+    // A set-up with its packages installed.
     let venv = scratch.root().join(".venv");
     fs::create_dir_all(venv.join("bin")).unwrap();
     symlink(python(), venv.join("bin/python")).unwrap();
@@ -217,7 +217,7 @@ fn cargo_without_a_network() {
     let mut command = scratch.lab();
     command.env("CARGO_NET_OFFLINE", "true");
     let text = message(&command.args(["run", "00"]).output().unwrap());
-    // cargo's own words come first, on lines of their own.
+    // cargo's own messages come first.
     let last: Vec<&str> = text.trim_end().lines().rev().take(2).collect();
     assert!(last[1].contains("compiling evcxr_jupyter failed"), "{text}");
     assert!(last[0].contains("Check the network") && last[0].contains("run the same command again"), "{text}");

@@ -8,7 +8,7 @@ pub struct Options {
     /// Folder to search; runs/ of the repository if omitted
     pub folder: Option<PathBuf>,
     /// List only runs with TEXT in their name or folder
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub name: String,
     /// Also plot their test accuracy against the epoch
     #[arg(long, value_name = "FILE.svg")]

@@ -1,5 +1,4 @@
-//! What each verb of `cargo lab` does. `cargo lab runs` and `cargo lab predict` only start programs of cifar-lab, which
-//! `cli` does itself.
+//! The commands, one module each. (`runs` and `predict` are programs of cifar-lab, which `cli` starts.)
 
 pub mod bench;
 pub mod bundle;

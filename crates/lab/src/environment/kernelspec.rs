@@ -37,7 +37,7 @@ fn own_program() -> Result<Vec<u8>> {
     fs::read(&path).map_err(Error::file("read", &path))
 }
 
-/// Installs all three, the kernelspec last: what it names is then there.
+/// Installs all three. The kernelspec comes last, since it names the launcher.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
     let write = |path: PathBuf, contents: &[u8]| {
         write_atomically(&path, contents).map_err(Error::file("write", &path))?;

@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_a_cell_holds_is_not_taken_for_evcxrs() {
-        // A cell's own text may look like what stands around it.
+        // A cell's own code may look like evcxr's.
         let own = "let f = (|| -> Result<(), String> {\nOk(())})();\n";
         assert!(added(&["", STORE, CATCH, own, MATCHED]).unwrap().iter().all(|line| !line.contains("told")));
         let items = format!("fn f() {{\n                    eprintln!(\"{{}}\", error);\n}}\n{}", error_type("{:#?}"));

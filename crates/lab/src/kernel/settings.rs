@@ -18,7 +18,7 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 ///
 /// It keeps Cargo.lock intact: evcxr first builds `ctx` without dependencies, which would drop every entry, and the next
 /// `:dep` would pick newer versions and compile them. The member `keep` holds on to the entries. As the workspace's root
-/// it also sets the profile, whatever evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells keep
+/// it also overrides the profile that evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells keep
 /// evcxr's opt-level 2 and the checks that help learners.
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
@@ -54,10 +54,12 @@ cifar-lab = { path = PATH }
 
 /// [`KEEP_MANIFEST`] of `repository`.
 pub fn keep_manifest(repository: &Repository) -> String {
-    let path = repository.root().join("crates/cifar-lab");
-    // A JSON string is a TOML basic string: both escape quotes, backslashes and control characters alike.
-    let path = serde_json::Value::from(path.to_string_lossy());
-    KEEP_MANIFEST.replace("PATH", &path.to_string())
+    KEEP_MANIFEST.replace("PATH", &toml_string(&repository.root().join("crates/cifar-lab")))
+}
+
+/// A path as a TOML string, which is the same as a JSON string.
+pub fn toml_string(path: &Path) -> String {
+    serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
 /// rustc's flags for cells and dependencies. `-Cprefer-dynamic` is evcxr's own; without it each cell would have its own copy

@@ -1,5 +1,4 @@
-// Cells whose end their output does not tell. `raises` at a cell's head stands for the tag of that name; the last has
-// it and does not fail.
+// Cells whose output doesn't reveal how they ended. `raises` at the start stands for the tag; the last cell has it, but passes.
 
 // %%
 let six: i32 = dbg!("6".parse::<i32>()?);

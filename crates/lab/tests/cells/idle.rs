@@ -1,4 +1,4 @@
-// A training on its thread, the kernel left alone behind cell 3, then watched, stopped and read from further cells.
+// A training on its own thread, while the kernel idles after cell 3. Later cells watch and stop it.
 // %%
 :dep cifar-lab = { path = "../crates/cifar-lab" }
 use cifar_lab::prelude::*;

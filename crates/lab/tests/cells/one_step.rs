@@ -1,5 +1,5 @@
-// The cells of crates/cifar-lab/examples/one_step.rs: the network in one cell, the batch in a second, the step in a
-// third. Cells begin at lines of `// %%`, as editors that know the percent format have it.
+// The code of crates/cifar-lab/examples/one_step.rs as cells: the network in one, the batch in a second, the step in a third.
+// `// %%` starts a cell, as in the percent format of editors.
 // %%
 :dep cifar-lab = { path = "../crates/cifar-lab" }
 use cifar_lab::prelude::*;
@@ -10,7 +10,7 @@ let net: Net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::C
 let data: Cifar10 = Cifar10::stand_in(5, 64, 10);
 let batch: Batch = DataLoader::new(&data.train, &Device::Cpu).batch_size(8).shuffle(5).first_batch()?;
 // %%
-// Changes nothing, but takes tensor ids: without it, ids that are given twice happen not to meet in the backward pass.
+// Only uses up tensor ids: otherwise duplicates would happen not to meet in the backward pass.
 let untrained: Tensor = net.forward_t(&batch.images, false)?;
 let mut sgd: SGD = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 0.1, ..Default::default() })?;
 let loss: Tensor = cross_entropy(&net.forward_t(&batch.images, true)?, &batch.labels)?;

@@ -1,6 +1,6 @@
-// Batches made in a cell that names nothing of cifar-lab, beside a pasted `:dep candle-core`: that cell links a candle
-// of its own, whose ids begin at 1 again. A training that meets one of them must stop and explain itself; candle alone
-// says that shapes do not fit, or nothing at all. Forty batches, so that some share ids with parameters.
+// Batches created in a cell that uses nothing of cifar-lab, after a pasted `:dep candle-core`. Such a cell links its own copy of
+// candle, whose ids start at 1 again. A training step with one of them must fail with an explanation; candle alone would
+// report mismatched shapes, or nothing. There are forty batches, so that some share ids with parameters.
 // %%
 :dep cifar-lab = { path = "../crates/cifar-lab" }
 :dep candle-core = "0.11.1"

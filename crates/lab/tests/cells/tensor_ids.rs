@@ -1,5 +1,5 @@
-// y in one cell and w in another: d(Σ y·w)/dy is w. If each cell had its own counter of tensor ids, the gradients of
-// y and w, which would share an id, would be added up: 11, 22, 33, 44.
+// y in one cell and w in another: d(Σ y·w)/dy is w. If each cell had its own counter of tensor ids, y and w would share an id,
+// and their gradients would be added up: 11, 22, 33, 44.
 // %%
 :dep cifar-lab = { path = "../crates/cifar-lab" }
 use cifar_lab::prelude::*;

@@ -62,7 +62,7 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     let run = target.join("run.sh");
     fs::write(&run, RUN).map_err(Error::file("write", &run))?;
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).map_err(Error::file("write", &run))?;
-    println!("In {} s:", started.elapsed().as_secs());
+    println!("Done in {}:", steps::seconds(started.elapsed()));
     list(&target)
 }
 

@@ -65,7 +65,7 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["only", "filter"])]
     quick: bool,
     /// Only notebooks, kernel tests and exports with TEXT in their name
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
     /// How long the test of an idle kernel waits
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]

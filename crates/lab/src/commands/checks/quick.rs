@@ -39,17 +39,17 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     let packages = packages(repository)?;
     let (files, since) = match changed_files(repository) {
         Some((files, base)) => (files, format!("since {base}")),
-        None => (vec![OF_ALL[0].to_string()], "unknown (this is not a git clone)".to_string()),
+        None => (vec![OF_ALL[0].to_string()], "(unknown: this is not a git clone)".to_string()),
     };
     let affected = affected(&files, &packages);
     let (affected, others): (Vec<&Package>, Vec<&Package>) =
         packages.iter().partition(|package| affected.contains(package.name.as_str()));
     let list = |packages: &[&Package]| match packages {
-        [] => "no crate".to_string(),
+        [] => "none".to_string(),
         some => some.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", "),
     };
-    println!("changes {since} affect {}", list(&affected));
-    println!("skipped: unit tests of {}; integration tests, doctests, notebooks, the kernel", list(&others));
+    println!("crates affected by changes {since}: {}", list(&affected));
+    println!("skipped: other crates ({}), integration tests, doctests, notebooks, kernel", list(&others));
     let mut cargo = |arguments: &[&str]| tally.cargo(repository, arguments, |_| {});
     if !cargo(&["fmt", "--all", "--check"]) || !affected.is_empty() && !cargo(&LINTS) {
         return Ok(false);
@@ -63,7 +63,8 @@ fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally)
     let mut programs = BTreeMap::new();
     let built = tally.check("compiling unit tests", || {
         let mut command = cargo(repository, &["test", "--workspace", "--lib", "--bins", "--no-run"]);
-        programs = programs::build(&mut command, "unit tests", "").map_err(|error| error.to_string())?;
+        programs = programs::build(&mut command, "unit tests", "")
+            .map_err(|error| error.to_string().trim_end().to_string())?;
         Ok(String::new())
     });
     let units = packages.iter().flat_map(|package| package.units.iter().map(move |unit| (package, unit)));

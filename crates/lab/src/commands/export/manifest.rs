@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::cells::{CellError, Dependency};
+use crate::kernel::settings::toml_string;
 use crate::repository::Repository;
 
 /// The crate that every program depends on, at least to start and to show values.
@@ -27,7 +28,7 @@ pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, Str
     };
     let folder = notebooks.join(&captures[1]);
     let folder = folder.canonicalize().map_err(|error| wrong(format!("{}: {error}", folder.display())))?;
-    let config = config.replace(&captures[0], &format!("path = {}", quoted(&folder)));
+    let config = config.replace(&captures[0], &format!("path = {}", toml_string(&folder)));
     if !name.starts_with(['.', '/']) {
         return Ok((name.clone(), config));
     }
@@ -38,14 +39,9 @@ pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, Str
     Ok((name.ok_or_else(|| wrong(format!("{} has no package name", manifest.display())))?, config))
 }
 
-/// A path as a TOML string, which is also a JSON string.
-fn quoted(path: &Path) -> String {
-    serde_json::Value::from(path.to_string_lossy()).to_string()
-}
-
 /// The text of Cargo.toml.
 pub fn write(name: &str, dependencies: &[(String, String)], repository: &Repository, feature: Option<&str>) -> String {
-    let own = format!("{{ path = {} }}", quoted(&repository.root().join("crates/cifar-lab")));
+    let own = format!("{{ path = {} }}", toml_string(&repository.root().join("crates/cifar-lab")));
     let named = dependencies.iter().find(|(name, _)| name == OWN).map(|(_, config)| config);
     let own = named.cloned().unwrap_or(own);
     let own = feature.map_or(own.clone(), |feature| with_feature(&own, feature));
@@ -97,7 +93,7 @@ mod tests {
         let config = "{ path = \"../crates/pth\", optional = false }";
         let (name, config) = resolve(&dependency("pth", config), &notebooks).unwrap();
         assert_eq!(name, "pth");
-        assert_eq!(config, format!("{{ path = {}, optional = false }}", quoted(&crates.join("pth"))));
+        assert_eq!(config, format!("{{ path = {}, optional = false }}", toml_string(&crates.join("pth"))));
         let named = resolve(&dependency("../crates/pth", "{ path = \"../crates/pth\" }"), &notebooks).unwrap();
         assert_eq!(named.0, "pth");
         let error = resolve(&dependency("x", "{ path = \"no/such\" }"), &notebooks).unwrap_err().to_string();
@@ -124,9 +120,10 @@ mod tests {
             text.contains("\n[workspace]\n") && text.contains("serde = \"1\"") && !text.contains("cudnn"),
             "{text}"
         );
-        assert!(
-            text.contains(&format!("cifar-lab = {{ path = {} }}", quoted(&repository.root().join("crates/cifar-lab"))))
-        );
+        assert!(text.contains(&format!(
+            "cifar-lab = {{ path = {} }}",
+            toml_string(&repository.root().join("crates/cifar-lab"))
+        )));
         assert!(write("notebook_x", &[], &repository, Some("cudnn")).contains("features = [\"cudnn\"]"));
     }
 }
