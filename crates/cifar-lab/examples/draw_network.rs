@@ -6,7 +6,8 @@ use cifar_lab::prelude::*;
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "network.svg".to_string());
     let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
-    dry_run(&net, [1, 3, 32, 32], &Device::Cpu)?.figure()?.save(&path)?;
+    let image = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    forward_trace(&net, &image)?.figure()?.save(&path)?;
     println!("drawn to {path}");
     Ok(())
 }

@@ -9,7 +9,7 @@ fn first_epoch(train: &Dataset) -> Result<f64> {
     let parameters = Parameters::new(0);
     let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
     let settings = SgdConfig { learning_rate: 1e-3, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
-    let loader = DataLoader::new(train, &Device::Cpu).shuffle(0).normalize(Normalize::default());
+    let loader = DataLoader::new(train, &Device::Cpu).shuffle(0).normalize(&Normalize::default());
     let training = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).start()?;
     training.wait()?;
     Ok(training.history().epochs[0].train_loss)

@@ -56,7 +56,7 @@ fn write_odd(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn write_trained(folder: &Path, data: &Cifar10) -> Result<(), Box<dyn std::error::Error>> {
-    let test = DataLoader::new(&data.test, &Device::Cpu).batch_size(IMAGES).normalize(Normalize::default());
+    let test = DataLoader::new(&data.test, &Device::Cpu).batch_size(IMAGES).normalize(&Normalize::default());
     let images = test.first_batch()?.images;
     write(&images, &folder.join("images.f32"))?;
     let card = ModelCard::new(&test);
@@ -87,7 +87,7 @@ fn write_trained(folder: &Path, data: &Cifar10) -> Result<(), Box<dyn std::error
 }
 
 fn train(net: &impl ModuleT, parameters: &Parameters, data: &Cifar10) -> Result<(), Box<dyn std::error::Error>> {
-    let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(1).normalize(Normalize::default());
+    let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(1).normalize(&Normalize::default());
     let mut sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 5e-2, ..SgdConfig::default() })?;
     for batch in loader.epoch(0).take(STEPS) {
         let batch = batch?;

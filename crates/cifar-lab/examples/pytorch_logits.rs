@@ -24,8 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [data, folder] = arguments.as_slice() else { return Err("usage: pytorch_logits CIFAR10 FOLDER".into()) };
     let (data, folder) = (Cifar10::from_folder(data)?, Path::new(folder));
-    let test = DataLoader::new(&data.test.first(IMAGES)?, &Device::Cpu).batch_size(100).normalize(Normalize::default());
-    let card = ModelCard::new(&test).network(&NetConfig::default());
+    let test =
+        DataLoader::new(&data.test.first(IMAGES)?, &Device::Cpu).batch_size(100).normalize(&Normalize::default());
+    let card = ModelCard { network: Some(NetConfig::default()), ..ModelCard::new(&test) };
 
     let parameters = Parameters::new(0);
     let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let parameters = Parameters::new(1);
     let net = Net::new(&NetConfig::default(), parameters.var_builder(&Device::Cpu))?;
-    let train = DataLoader::new(&data.train, &Device::Cpu).shuffle(1).normalize(Normalize::default());
+    let train = DataLoader::new(&data.train, &Device::Cpu).shuffle(1).normalize(&Normalize::default());
     let mut sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 5e-2, ..SgdConfig::default() })?;
     for batch in train.epoch(0).take(STEPS) {
         let batch = batch?;

@@ -25,7 +25,7 @@
 //! | networks | [`grad_cam`](mod@grad_cam) | where the network looked |
 //! | | [`calibration`] | whether the network's confidence is justified |
 //! | | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
-//! | | [`model`] | the original's network; dry runs of any network |
+//! | | [`model`] | the original's network; the recorded forward pass of any network |
 //! | data | [`loader`] | shuffled batches, prepared in the background |
 //! | | [`transform`] | normalization, random flip, random crop |
 //! | | [`dataset`] | CIFAR-10 from a folder, the cache or the Web; the generated stand-in; your own pictures |

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
-use crate::transform::{Augment, Normalize, RandomCrop, RandomHorizontalFlip, to_unit};
+use crate::transform::{Augment, Normalize, to_unit};
 
 /// The original's batch size.
 const BATCH_SIZE: usize = 32;
@@ -30,55 +30,29 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// Serves the images of a data set in batches, epoch after epoch.
-///
-/// On an NVIDIA GPU the images are copied into its memory once, as bytes, and batches are made there, with the same
-/// values as on the CPU. If they would take more than a quarter of its free memory, batches are copied one by one.
-///
-/// A loader holds settings and a shared handle on the data: it is cheap to clone, and each epoch is an iterator of its
-/// own. The same seed gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
-///
-/// ```
-/// use candle_core::Device;
-/// use cifar_lab::dataset::Cifar10;
-/// use cifar_lab::loader::DataLoader;
-/// use cifar_lab::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
-///
-/// let data = Cifar10::stand_in(0, 100, 10);
-/// let loader = DataLoader::new(&data.train, &Device::Cpu)
-///     .batch_size(32)
-///     .shuffle(7)
-///     .random_flip(RandomHorizontalFlip { p: 0.5 })
-///     .random_crop(RandomCrop { padding: 4 })
-///     .normalize(Normalize::default());
-/// assert_eq!(loader.len(), 4);
-/// for batch in loader.epoch(0) {
-///     let batch = batch?;
-///     assert_eq!(batch.images.dims()[1..], [3, 32, 32]);
-/// }
-/// assert_eq!(loader.augmentation(), "flip, crop 4");
-/// assert!(loader.batch_size(0).check().is_err());
-/// # Ok::<(), cifar_lab::error::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct DataLoader {
-    dataset: Dataset,
-    device: Device,
-    batch_size: usize,
-    pub(crate) shuffle: bool,
-    seed: u64,
-    pub(crate) drop_last: bool,
-    normalize: Option<Normalize>,
-    pub(crate) augment: Vec<Augment>,
-    prefetch: usize,
+/// A [`DataLoader`]'s settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderConfig {
+    /// The number of images in a batch; an epoch's last batch may have fewer.
+    pub batch_size: usize,
+    /// Whether each epoch is shuffled anew.
+    pub shuffle: bool,
+    /// The seed of the order and of the random changes.
+    pub seed: u64,
+    /// Whether an epoch's last batch is left out if it is not full.
+    pub drop_last: bool,
+    /// The normalization, if there is one.
+    pub normalize: Option<Normalize>,
+    /// The random changes of each image, in this order.
+    pub augment: Vec<Augment>,
+    /// How many batches a background thread keeps ready; 0 prepares each on request, without a thread.
+    pub prefetch: usize,
 }
 
-impl DataLoader {
-    /// A loader of batches of 32 on `device`, in the data set's order, with values in [0, 1].
-    pub fn new(dataset: &Dataset, device: &Device) -> Self {
+impl Default for LoaderConfig {
+    /// Batches of 32, in the data set's order, with values in [0, 1]; two of them kept ready.
+    fn default() -> Self {
         Self {
-            dataset: dataset.clone(),
-            device: device.clone(),
             batch_size: BATCH_SIZE,
             shuffle: false,
             seed: 0,
@@ -88,56 +62,101 @@ impl DataLoader {
             prefetch: PREFETCH,
         }
     }
+}
+
+/// Serves the images of a data set in batches, epoch after epoch.
+///
+/// On an NVIDIA GPU the images are copied into its memory once, as bytes, and batches are made there, with the same
+/// values as on the CPU. If they would take more than a quarter of its free memory, batches are copied one by one.
+///
+/// A loader holds a [`LoaderConfig`] and a shared handle on the data: it is cheap to clone, and each epoch is an iterator
+/// of its own. Each setting has a method that returns a changed loader and leaves the original as it is. The same seed
+/// gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// let data = Cifar10::stand_in(0, 100, 10);
+/// let plain = DataLoader::new(&data.train, &Device::Cpu).batch_size(40);
+/// let loader = plain
+///     .shuffle(7)
+///     .augment(RandomHorizontalFlip { p: 0.5 })
+///     .augment(RandomCrop { padding: 4 })
+///     .normalize(&Normalize::default());
+/// assert_eq!((loader.len(), loader.drop_last(true).len()), (3, 2));
+/// assert_eq!((loader.config().seed, plain.config().shuffle), (7, false));
+/// for batch in loader.epoch(0) {
+///     assert_eq!(batch?.images.dims()[1..], [3, 32, 32]);
+/// }
+/// let rest: Vec<Batch> = loader.epoch_from(0, 2).collect::<std::result::Result<_, _>>()?;
+/// assert_eq!(rest[0].indices.len(), 20);
+/// assert!(plain.batch_size(0).first_batch().is_err());
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "its methods return a changed loader and leave the original as it is"]
+pub struct DataLoader {
+    dataset: Dataset,
+    device: Device,
+    config: LoaderConfig,
+}
+
+impl DataLoader {
+    /// A loader of `dataset`'s images on `device`, with the settings of [`LoaderConfig::default`].
+    pub fn new(dataset: &Dataset, device: &Device) -> Self {
+        Self { dataset: dataset.clone(), device: device.clone(), config: LoaderConfig::default() }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut LoaderConfig)) -> Self {
+        let mut changed = self.clone();
+        change(&mut changed.config);
+        changed
+    }
 
     /// Sets the number of images in a batch; an epoch's last batch may have fewer.
-    pub fn batch_size(self, batch_size: usize) -> Self {
-        Self { batch_size, ..self }
+    pub fn batch_size(&self, batch_size: usize) -> Self {
+        self.with(|config| config.batch_size = batch_size)
     }
 
     /// Shuffles each epoch anew, from this seed, which the random changes use too.
-    pub fn shuffle(self, seed: u64) -> Self {
-        Self { shuffle: true, seed, ..self }
+    pub fn shuffle(&self, seed: u64) -> Self {
+        self.seed(seed).with(|config| config.shuffle = true)
     }
 
     /// Sets the seed of the random changes (and of the order, if shuffled); 0 by default.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
+    pub fn seed(&self, seed: u64) -> Self {
+        self.with(|config| config.seed = seed)
     }
 
     /// Sets whether to leave out an epoch's last batch if it is not full.
-    pub fn drop_last(self, drop_last: bool) -> Self {
-        Self { drop_last, ..self }
+    pub fn drop_last(&self, drop_last: bool) -> Self {
+        self.with(|config| config.drop_last = drop_last)
     }
 
     /// Normalizes the images.
-    pub fn normalize(self, normalize: Normalize) -> Self {
-        Self { normalize: Some(normalize), ..self }
+    pub fn normalize(&self, normalize: &Normalize) -> Self {
+        self.with(|config| config.normalize = Some(normalize.clone()))
     }
 
-    /// Adds a random change of each image; changes apply in the order in which they are added.
-    pub fn augment(mut self, augment: impl Into<Augment>) -> Self {
-        self.augment.push(augment.into());
-        self
-    }
-
-    /// Adds random flips: the same as [`augment`](Self::augment) with them.
-    pub fn random_flip(self, flip: RandomHorizontalFlip) -> Self {
-        self.augment(flip)
-    }
-
-    /// Adds random crops: the same as [`augment`](Self::augment) with them.
-    pub fn random_crop(self, crop: RandomCrop) -> Self {
-        self.augment(crop)
+    /// Adds a random change of each image, a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
+    /// [`RandomCrop`](crate::transform::RandomCrop); changes apply in the order in which they are added.
+    pub fn augment(&self, augment: impl Into<Augment>) -> Self {
+        self.with(|config| config.augment.push(augment.into()))
     }
 
     /// Sets how many batches a background thread keeps ready; 0 prepares each on request, without a thread.
-    pub fn prefetch(self, prefetch: usize) -> Self {
-        Self { prefetch, ..self }
+    pub fn prefetch(&self, prefetch: usize) -> Self {
+        self.with(|config| config.prefetch = prefetch)
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
     }
 
     /// The number of batches in an epoch; 0 for batch size 0, which [`check`](Self::check) reports as an error.
     pub fn len(&self) -> usize {
-        match (self.batch_size, self.drop_last) {
+        match (self.config.batch_size, self.config.drop_last) {
             (0, _) => 0,
             (size, true) => self.dataset.len() / size,
             (size, false) => self.dataset.len().div_ceil(size),
@@ -159,45 +178,19 @@ impl DataLoader {
         &self.device
     }
 
-    /// The most images in a batch.
-    pub fn max_batch_size(&self) -> usize {
-        self.batch_size
-    }
-
-    /// The normalization, if there is one.
-    pub fn normalization(&self) -> Option<&Normalize> {
-        self.normalize.as_ref()
-    }
-
-    /// The seed of the order and of the random changes.
-    pub fn random_seed(&self) -> u64 {
-        self.seed
-    }
-
-    /// The random changes in words, for a record: `flip, crop 4`, or `none`.
-    pub fn augmentation(&self) -> String {
-        let words = self.augment.iter().map(|augment| match augment {
-            Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
-            Augment::Flip(flip) => format!("flip {}", flip.p),
-            Augment::Crop(crop) => format!("crop {}", crop.padding),
-        });
-        let words: Vec<String> = words.collect();
-        if words.is_empty() { "none".to_string() } else { words.join(", ") }
-    }
-
     /// Checks the settings. An epoch checks them first, and yields an error as its only item.
     ///
     /// # Errors
     /// If the batch size is 0, or the normalization or a random change doesn't fit the images.
     pub fn check(&self) -> Result<()> {
-        if self.batch_size == 0 {
+        if self.config.batch_size == 0 {
             return Err(DatasetError::BatchSize);
         }
         let shape = self.dataset.image_shape();
-        if let Some(normalize) = &self.normalize {
+        if let Some(normalize) = &self.config.normalize {
             normalize.check(shape.0)?;
         }
-        self.augment.iter().try_for_each(|augment| augment.check(shape))
+        self.config.augment.iter().try_for_each(|augment| augment.check(shape))
     }
 
     /// The first batch of the first epoch, to look at or to try a network on.
@@ -205,7 +198,7 @@ impl DataLoader {
     /// # Errors
     /// Like [`epoch`](Self::epoch)'s first item; [`DatasetError::Count`] if an epoch has no batch.
     pub fn first_batch(&self) -> Result<Batch> {
-        let too_few = DatasetError::Count { asked: self.batch_size, length: self.dataset.len() };
+        let too_few = DatasetError::Count { asked: self.config.batch_size, length: self.dataset.len() };
         self.epoch(0).next().unwrap_or(Err(too_few))
     }
 
@@ -234,8 +227,8 @@ impl DataLoader {
                 Err(error) => Epoch { device, shape, normalize, remaining: 1, state: State::Failed(Some(error)) },
             };
         }
-        let normalize = preparation.tables.is_none().then(|| self.normalize.clone()).flatten();
-        let state = match self.prefetch {
+        let normalize = preparation.tables.is_none().then(|| self.config.normalize.clone()).flatten();
+        let state = match self.config.prefetch {
             0 => State::Here { preparation: Box::new(preparation), next: first_batch },
             prefetch => match start(preparation, first_batch, prefetch) {
                 Ok(running) => State::Thread(running),
@@ -254,14 +247,14 @@ impl DataLoader {
     /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
     /// changes that [`Augment::place`] can't combine.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
-        let serves = self.device.is_cuda() && self.augment.iter().filter(|augment| augment.moves()).count() <= 1;
+        let serves = self.device.is_cuda() && self.config.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
     }
 
     /// The value of each byte in each channel.
     fn tables(&self) -> Vec<[f32; 256]> {
         let channels = self.dataset.image_shape().0;
-        match &self.normalize {
+        match &self.config.normalize {
             Some(normalize) => normalize.tables(),
             None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
         }
@@ -270,15 +263,15 @@ impl DataLoader {
 
 impl fmt::Debug for DataLoader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (batches, size) = (self.len(), self.batch_size);
+        let (batches, size) = (self.len(), self.config.batch_size);
         write!(f, "DataLoader({}; {batches} batches of {size}", self.dataset)?;
-        if self.shuffle {
-            write!(f, ", shuffled with seed {}", self.seed)?;
+        if self.config.shuffle {
+            write!(f, ", shuffled with seed {}", self.config.seed)?;
         }
-        for augment in &self.augment {
+        for augment in &self.config.augment {
             write!(f, ", {}", augment.describe())?;
         }
-        if let Some(Normalize { mean, std }) = &self.normalize {
+        if let Some(Normalize { mean, std }) = &self.config.normalize {
             write!(f, ", normalized with mean {mean:?} and standard deviation {std:?}")?;
         }
         f.write_str(")")
@@ -315,17 +308,17 @@ struct Preparation {
 impl Preparation {
     fn new(loader: &DataLoader, epoch: usize) -> Self {
         let mut order: Vec<usize> = (0..loader.dataset.len()).collect();
-        if loader.shuffle {
-            order.shuffle(&mut stream(loader.seed, "shuffle", &[epoch as u64]));
+        if loader.config.shuffle {
+            order.shuffle(&mut stream(loader.config.seed, "shuffle", &[epoch as u64]));
         }
         let tables = loader.device.is_cpu().then(|| loader.tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
             batches: loader.len(),
-            batch_size: loader.batch_size,
-            augment: loader.augment.clone().into(),
-            seed: loader.seed,
+            batch_size: loader.config.batch_size,
+            augment: loader.config.augment.clone().into(),
+            seed: loader.config.seed,
             epoch: epoch as u64,
             tables,
         }
@@ -547,6 +540,7 @@ impl std::iter::FusedIterator for Epoch {}
 mod tests {
     use super::*;
     use crate::dataset::Cifar10;
+    use crate::transform::{RandomCrop, RandomHorizontalFlip};
 
     fn loader() -> DataLoader {
         let data = Cifar10::stand_in(0, 12, 0).train;
@@ -588,7 +582,7 @@ mod tests {
                 loader = loader.shuffle(6);
             }
             if settings & 4 > 0 {
-                loader = loader.normalize(Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] });
+                loader = loader.normalize(&Normalize { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.3, 0.4] });
             }
             let plain = loader.clone();
             loader = changes.iter().fold(loader, |loader, change| loader.augment(*change));
@@ -618,14 +612,14 @@ mod tests {
             assert!(difference.to_scalar::<f32>().unwrap() <= 1e-6);
             assert_eq!(a.indices, b.indices);
         };
-        for loader in [loader(), loader().normalize(Normalize::default())] {
+        for loader in [loader(), loader().normalize(&Normalize::default())] {
             // What epoch_from does for a device that is not the CPU.
             let mut preparation = Preparation::new(&loader, 0);
             preparation.tables = None;
             let bytes = Epoch {
                 device: Device::Cpu,
                 shape: (3, 32, 32),
-                normalize: loader.normalize.clone(),
+                normalize: loader.config.normalize.clone(),
                 remaining: 3,
                 state: State::Here { preparation: Box::new(preparation), next: 0 },
             };

@@ -27,15 +27,15 @@ fn batches_have_the_values_of_the_cpu() -> Result<()> {
         Ok((batch.images.flatten_all()?.to_vec1::<f32>()?, batch.labels.to_vec1::<u32>()?, batch.indices))
     };
     let epoch = |loader: &DataLoader| loader.epoch(1).map(|batch| values(batch?)).collect::<Result<Vec<_>>>();
-    let loader = |device: &Device| DataLoader::new(&data, device).batch_size(32).normalize(Normalize::default());
+    let loader = |device: &Device| DataLoader::new(&data, device).batch_size(32).normalize(&Normalize::default());
     assert!(epoch(&loader(&gpu))? == epoch(&loader(&Device::Cpu))?, "as they are");
     let changed = |device| {
         let (flip, crop) = (RandomHorizontalFlip { p: 0.5 }, RandomCrop { padding: 4 });
-        loader(device).shuffle(3).random_flip(flip).random_crop(crop)
+        loader(device).shuffle(3).augment(flip).augment(crop)
     };
     assert!(epoch(&changed(&gpu))? == epoch(&changed(&Device::Cpu))?, "shuffled and changed");
     // Two moves can't be put together: batch by batch, where dividing by 255 may round otherwise.
-    let twice = |device| changed(device).random_crop(RandomCrop { padding: 2 });
+    let twice = |device| changed(device).augment(RandomCrop { padding: 2 });
     for (found, wanted) in epoch(&twice(&gpu))?.iter().zip(epoch(&twice(&Device::Cpu))?) {
         assert!(found.0.iter().zip(&wanted.0).all(|(a, b)| (a - b).abs() <= 1e-6) && found.2 == wanted.2);
     }
@@ -49,7 +49,8 @@ fn train(device: &Device, by_graph: bool) -> Result<(Vec<f64>, Vec<f32>)> {
     let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
     let net = Net::new(&config, parameters.var_builder(device))?;
     let settings = SgdConfig { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-3, ..SgdConfig::default() };
-    let loader = DataLoader::new(&data.train, device).batch_size(16).shuffle(3).random_flip(Default::default());
+    let loader =
+        DataLoader::new(&data.train, device).batch_size(16).shuffle(3).augment(RandomHorizontalFlip::default());
     let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(2);
     let trainer = trainer.schedule(|step| 0.05 / (step + 1) as f64).test(&DataLoader::new(&data.test, device));
     let training = trainer.step_graph(by_graph).start()?;

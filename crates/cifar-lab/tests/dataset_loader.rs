@@ -84,8 +84,8 @@ proptest! {
         let loader = loader(count)
             .batch_size(size)
             .shuffle(seed)
-            .random_flip(RandomHorizontalFlip::default())
-            .random_crop(RandomCrop { padding: 1 });
+            .augment(RandomHorizontalFlip::default())
+            .augment(RandomCrop { padding: 1 });
         let here = batches(&loader.clone().prefetch(0), 3);
         prop_assert!(same(&here, &batches(&loader.clone().prefetch(prefetch), 3)));
         let rest: Result<Vec<_>, _> = loader.epoch_from(3, first).collect();
@@ -99,7 +99,7 @@ proptest! {
     #[test]
     fn the_batch_size_does_not_change_what_happens_to_a_picture(size in 1usize..40, seed: u64) {
         let flipped = |size| {
-            let loader = loader(40).batch_size(size).seed(seed).random_flip(RandomHorizontalFlip::default());
+            let loader = loader(40).batch_size(size).seed(seed).augment(RandomHorizontalFlip::default());
             batches(&loader, 2).iter().flat_map(values).collect::<Vec<f32>>()
         };
         prop_assert_eq!(flipped(size), flipped(7));
@@ -119,7 +119,7 @@ fn the_order_is_that_of_the_set_unless_shuffled() {
 
 #[test]
 fn random_changes_differ_between_epochs() {
-    let loader = loader(64).batch_size(64).random_flip(RandomHorizontalFlip::default());
+    let loader = loader(64).batch_size(64).augment(RandomHorizontalFlip::default());
     assert!(same(&batches(&loader, 0), &batches(&loader, 0)));
     assert!(!same(&batches(&loader, 0), &batches(&loader, 1)));
     assert!(!same(&batches(&loader, 0), &batches(&loader.clone().seed(1), 0)));
@@ -128,9 +128,9 @@ fn random_changes_differ_between_epochs() {
 #[test]
 fn changes_happen_in_the_order_in_which_they_were_added_and_before_normalization() {
     // Always mirrored, and moved by as much as a crop of padding 1 moves.
-    let plain = loader(40).batch_size(40).random_crop(RandomCrop { padding: 1 });
-    let mirrored = plain.clone().random_flip(RandomHorizontalFlip { p: 1.0 });
-    let normalized = mirrored.clone().normalize(Normalize { mean: vec![0.25], std: vec![0.5] });
+    let plain = loader(40).batch_size(40).augment(RandomCrop { padding: 1 });
+    let mirrored = plain.augment(RandomHorizontalFlip { p: 1.0 });
+    let normalized = mirrored.normalize(&Normalize { mean: vec![0.25], std: vec![0.5] });
     let (plain, mirrored, normalized) =
         (values(&batches(&plain, 0)[0]), values(&batches(&mirrored, 0)[0]), values(&batches(&normalized, 0)[0]));
     for row in 0..40 * 2 {
@@ -148,7 +148,7 @@ fn one_flip_after_another_is_drawn_anew() {
     // If both drew the same numbers, every picture would be as before.
     let flip = RandomHorizontalFlip::default();
     let once = loader(64).batch_size(64);
-    let twice = once.clone().random_flip(flip).random_flip(flip);
+    let twice = once.augment(flip).augment(flip);
     assert!(!same(&batches(&once, 0), &batches(&twice, 0)));
 }
 
@@ -168,11 +168,11 @@ fn an_epoch_knows_how_many_batches_are_left() {
 fn settings_that_make_no_sense_are_the_only_item_of_an_epoch() {
     let wrong = [
         loader(10).batch_size(0),
-        loader(10).normalize(Normalize::default()),
-        loader(10).normalize(Normalize { mean: vec![0.0], std: vec![0.0] }),
-        loader(10).random_flip(RandomHorizontalFlip { p: 1.5 }),
-        loader(10).random_crop(RandomCrop { padding: 2 }),
-        loader(10).random_crop(RandomCrop { padding: usize::MAX }),
+        loader(10).normalize(&Normalize::default()),
+        loader(10).normalize(&Normalize { mean: vec![0.0], std: vec![0.0] }),
+        loader(10).augment(RandomHorizontalFlip { p: 1.5 }),
+        loader(10).augment(RandomCrop { padding: 2 }),
+        loader(10).augment(RandomCrop { padding: usize::MAX }),
     ];
     for loader in wrong {
         assert!(loader.check().is_err(), "{loader:?}");

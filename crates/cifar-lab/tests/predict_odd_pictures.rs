@@ -197,9 +197,10 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
     let parameters = Parameters::new(3);
     let config = NetConfig { channels: vec![4, 8], dense: vec![8], ..NetConfig::default() };
     let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-    let loader = DataLoader::new(&data, &Device::Cpu).normalize(Default::default());
+    let loader = DataLoader::new(&data, &Device::Cpu).normalize(&Default::default());
     let evaluation = evaluate(&net, &loader)?;
-    let card = ModelCard::new(&loader).network(&config).accuracy(evaluation.accuracy());
+    let (network, accuracy) = (Some(config), Some(evaluation.accuracy()));
+    let card = ModelCard { network, accuracy, ..ModelCard::new(&loader) };
     let folder = tempfile::tempdir().unwrap();
     save_pth(&parameters, folder.path().join("net.pth"), &card)?;
     save_safetensors(&parameters, folder.path().join("net.safetensors"), &card)?;

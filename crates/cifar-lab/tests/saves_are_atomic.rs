@@ -28,7 +28,7 @@ fn child_saves_until_it_is_killed() {
     let folder = Path::new(&folder);
     for save in 0.. {
         let parameters = weights(save as f32).unwrap();
-        let card = ModelCard::default().accuracy(f64::from(save));
+        let card = ModelCard { accuracy: Some(f64::from(save)), ..ModelCard::default() };
         save_pth(&parameters, folder.join("net.pth"), &card).unwrap();
         save_safetensors(&parameters, folder.join("net.safetensors"), &card).unwrap();
     }

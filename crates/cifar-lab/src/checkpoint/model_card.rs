@@ -23,17 +23,22 @@ pub(super) const METADATA_KEY: &str = "model_card";
 /// Omitted fields of the JSON have the values of [`Default`], the original notebook's.
 ///
 /// ```
-/// use candle_core::Device;
-/// use cifar_lab::{checkpoint::ModelCard, dataset::Cifar10, loader::DataLoader, model::NetConfig};
-/// use cifar_lab::transform::Normalize;
+/// use cifar_lab::prelude::*;
 ///
-/// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(Normalize::default());
-/// let card = ModelCard::new(&loader)
-///     .network(&NetConfig::default())
-///     .accuracy(0.757)
-///     .settings(serde_json::json!({ "epochs": 20, "learning_rate": 1e-3 }));
-/// assert_eq!(card.class_names.len(), 10);
-/// assert_eq!(card.normalize.mean, [0.5; 3]);
+/// let loader = DataLoader::new(&Cifar10::stand_in(0, 10, 10).test, &Device::Cpu).normalize(&Normalize::default());
+/// let card = ModelCard {
+///     network: Some(NetConfig::default()),
+///     accuracy: Some(0.757),
+///     settings: json!({ "epochs": 20, "learning_rate": 1e-3 }),
+///     ..ModelCard::new(&loader)
+/// };
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("redneuronal.pth");
+/// save_pth(&Parameters::new(0), &path, &card)?;
+/// assert!(folder.path().join("redneuronal.json").exists());
+/// assert_eq!(ModelCard::read(&path)?, card);
+/// assert_eq!((card.class_names.len(), &card.normalize.mean[..]), (10, &[0.5; 3][..]));
+/// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,7 +49,8 @@ pub struct ModelCard {
     pub image_shape: (usize, usize, usize),
     /// The images' normalization, from values in [0, 1].
     pub normalize: Normalize,
-    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers.
+    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers under the same
+    /// names.
     pub network: Option<NetConfig>,
     /// The [name](crate::dataset::Dataset::name) of the data set trained on.
     pub data: String,
@@ -83,27 +89,11 @@ impl ModelCard {
         Self {
             class_names: dataset.class_names().to_vec(),
             image_shape: dataset.image_shape(),
-            normalize: loader.normalization().cloned().unwrap_or_else(none),
+            normalize: loader.config().normalize.clone().unwrap_or_else(none),
             network: None,
             data: dataset.name().to_string(),
             ..Self::default()
         }
-    }
-
-    /// Sets the sizes of the network, which is [`Net`](crate::model::Net) or has the same layers under the same names, so that
-    /// it can be rebuilt.
-    pub fn network(self, config: &NetConfig) -> Self {
-        Self { network: Some(config.clone()), ..self }
-    }
-
-    /// Sets the accuracy on the test images, in [0, 1].
-    pub fn accuracy(self, accuracy: f64) -> Self {
-        Self { accuracy: Some(accuracy), ..self }
-    }
-
-    /// Sets the training's settings, a JSON object; they are only recorded.
-    pub fn settings(self, settings: Value) -> Self {
-        Self { settings, ..self }
     }
 
     /// Reads the card of the weights at `path`: from the metadata of a `.safetensors`, from the JSON beside a `.pth`.

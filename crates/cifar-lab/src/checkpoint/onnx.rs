@@ -1,6 +1,6 @@
 //! Networks as ONNX, for onnxruntime and other programs that run networks without knowing Rust or Python.
 //!
-//! Written is what a dry run records, layer by layer: so any network can be exported that is a chain of this
+//! Written is what a forward pass records, layer by layer: so any network can be exported that is a chain of this
 //! repository's layers and functions, whether it is [`Net`](crate::model::Net), a `Sequential` or a struct of one's own.
 //! Source: <https://onnx.ai/onnx/operators>, opset 17.
 
@@ -54,7 +54,7 @@ const MOST_BYTES: usize = i32::MAX as usize;
 ///
 /// # Errors
 /// [`Error::Onnx`] where the network is no chain of layers that ONNX has too, [`Error::File`] where the file cannot be
-/// written, candle's where the dry run fails.
+/// written, candle's where the forward pass fails.
 pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCard, device: &Device) -> Result<()> {
     let path = path.as_ref();
     let (channels, height, width) = card.image_shape;
@@ -234,7 +234,7 @@ fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProt
         }
     }
 
-    // What each tensor of the dry run is called.
+    // What each tensor of the forward pass is called.
     let mut values = HashMap::from([(images.id(), INPUT.to_string())]);
     let (mut node, mut kinds): (Vec<NodeProto>, HashMap<&str, usize>) = Default::default();
     for (call, operator) in calls.iter().zip(&operators) {

@@ -128,7 +128,7 @@ pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String,
 /// for parameters in [&first, &second] {
 ///     candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc1"))?;
 /// }
-/// save_safetensors(&first, &path, &ModelCard::default().accuracy(0.75))?;
+/// save_safetensors(&first, &path, &ModelCard { accuracy: Some(0.75), ..ModelCard::default() })?;
 /// assert_eq!(ModelCard::read(&path)?.accuracy, Some(0.75));
 /// load_safetensors(&second, &path)?;
 /// assert_eq!(

@@ -57,9 +57,9 @@ pub enum Error {
         /// Why it is impossible.
         reason: String,
     },
-    /// The network failed in a dry run.
+    /// A layer does not accept what the one before it gave.
     #[error("the network failed on images of shape {input:?} after {after}: {source}")]
-    DryRun {
+    ForwardTrace {
         /// The images' shape `[N, C, H, W]`.
         input: Vec<usize>,
         /// The last layer that ran and what it gave.

@@ -82,22 +82,23 @@ impl Show for Normalize {
 
 impl Show for DataLoader {
     fn view(&self) -> View {
+        let config = self.config();
         let yes_or_no = |yes: bool| if yes { "yes" } else { "no" };
-        let order = if self.shuffle {
-            format!("a new one in each epoch, from seed {}", self.random_seed())
+        let order = if config.shuffle {
+            format!("a new one in each epoch, from seed {}", config.seed)
         } else {
             "the data set's".into()
         };
-        let changes: Vec<String> = self.augment.iter().map(Augment::describe).collect();
+        let changes: Vec<String> = config.augment.iter().map(Augment::describe).collect();
         let changes = if changes.is_empty() { "none".to_string() } else { changes.join(", then ") };
-        let values = self.normalization().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
+        let values = config.normalize.as_ref().map_or("from 0 to 1".to_string(), |Normalize { mean, std }| {
             format!("normalized with mean {mean:.4?}, standard deviation {std:.4?}")
         });
         Table::new(["a loader of batches", ""])
             .row(["data set", &self.dataset().to_string()])
-            .row(["batch size", &self.max_batch_size().to_string()])
+            .row(["batch size", &config.batch_size.to_string()])
             .row(["batches in an epoch", &self.len().to_string()])
-            .row(["incomplete last batch left out", yes_or_no(self.drop_last)])
+            .row(["incomplete last batch left out", yes_or_no(config.drop_last)])
             .row(["order", &order])
             .row(["random changes", &changes])
             .row(["values", &values])
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn figures_are_in_the_html_and_in_the_text() -> Result<()> {
         let data = Cifar10::stand_in(0, 40, 10);
-        let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(3).normalize(Normalize::default());
+        let loader = DataLoader::new(&data.train, &Device::Cpu).shuffle(3).normalize(&Normalize::default());
         let statistics = ChannelStatistics { mean: vec![0.5], std: vec![0.25] };
         for (view, wanted) in [
             (data.view(), ["stand-in (generated", "122.9 kB"]),

@@ -24,4 +24,5 @@ mod tensor;
 mod training;
 
 pub use evaluation::prediction_gallery;
+pub use model::summary;
 pub use training::overlay;

@@ -1,14 +1,15 @@
 //! How networks show themselves: the summary and the drawing of a forward pass, the model card.
 
 use candle_cnn::trace::{LayerCall, Operation};
-use candle_core::{Tensor, TensorId};
+use candle_core::{DType, Device, Shape, Tensor, TensorId};
+use candle_nn::ModuleT;
 use notebook_charts::{Figure, Graph, GraphNode, LayerGroup, Table, View, network_graph, numbers};
 use std::collections::{HashMap, HashSet};
 
 use super::show::Show;
 use crate::checkpoint::ModelCard;
 use crate::error::Result;
-use crate::model::{DryRun, Net, NetConfig, dry_run, title};
+use crate::model::{ForwardTrace, Net, NetConfig, forward_trace, title};
 use crate::transform::Normalize;
 
 /// `[1, 32, 16, 16]` as `1 × 32 × 16 × 16`.
@@ -16,8 +17,24 @@ fn shape_text(tensor: &Tensor) -> String {
     tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-impl DryRun {
-    /// Layers, output shapes, parameters and multiply-adds, like torchinfo's summary of a PyTorch network.
+/// The summary of `network`, from a forward pass of a dummy image (all zeros) of shape `input`, such as
+/// `(1, 3, 32, 32)`: what torchinfo's `summary` prints of a PyTorch network.
+///
+/// ```
+/// use cifar_lab::prelude::*;
+/// let net = Net::new(&NetConfig::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
+/// assert!(summary(&net, (1, 3, 32, 32), &Device::Cpu)?.to_string().contains("981,130"));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`forward_trace`].
+pub fn summary(network: &impl ModuleT, input: impl Into<Shape>, device: &Device) -> Result<Table> {
+    Ok(forward_trace(network, &Tensor::zeros(input, DType::F32, device)?)?.summary())
+}
+
+impl ForwardTrace {
+    /// Layers, output shapes, parameters and multiply-adds.
     pub fn summary(&self) -> Table {
         let columns = ["layer", "kind", "output shape", "parameters", "multiply-adds"];
         let number = |value: u64| if value == 0 { "–".to_string() } else { numbers::grouped(value.into()) };
@@ -155,18 +172,18 @@ impl GraphBuilder {
     }
 }
 
-impl Show for DryRun {
+impl Show for ForwardTrace {
     fn view(&self) -> View {
         self.summary().into()
     }
 }
 
 impl Show for Net {
-    /// The summary of a dry run.
+    /// The [`summary`].
     fn view(&self) -> View {
         let &NetConfig { in_channels, image_size, .. } = self.config();
-        match dry_run(self, [1, in_channels, image_size, image_size], self.device()) {
-            Ok(run) => run.view(),
+        match summary(self, (1, in_channels, image_size, image_size), self.device()) {
+            Ok(table) => table.into(),
             Err(error) => View::line(format!("Net {:?}, which fails: {error}", self.config())),
         }
     }
@@ -201,8 +218,6 @@ mod tests {
     use candle_cnn::layers::{Linear, linear};
     use candle_cnn::ops::relu;
     use candle_cnn::parameters::Parameters;
-    use candle_core::Device;
-    use candle_nn::ModuleT;
 
     /// A residual block with candle's own addition, which reports nothing.
     struct Residual(Linear, Linear);
@@ -219,9 +234,9 @@ mod tests {
     fn branches_and_operations_that_report_nothing_are_drawn() -> Result<()> {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let network = Residual(linear(12, 5, vb.pp("a"))?, linear(5, 5, vb.pp("b"))?);
-        let run = dry_run(&network, [1, 3, 2, 2], &Device::Cpu)?;
-        assert!(!run.figure()?.text().contains("list"));
-        let graph = run.graph();
+        let trace = forward_trace(&network, &Tensor::zeros((1, 3, 2, 2), DType::F32, &Device::Cpu)?)?;
+        assert!(!trace.figure()?.text().contains("list"));
+        let graph = trace.graph();
         let titles: Vec<&str> = graph.nodes.iter().map(|node| node.title.as_str()).collect();
         // input → flatten (candle's) → a → ReLU → b → addition (candle's, from b and ReLU) → ReLU
         assert_eq!(titles, ["input", "operation", "a", "ReLU", "b", "operation", "ReLU"]);
@@ -244,6 +259,9 @@ mod tests {
 
     #[test]
     fn a_model_card_shows_its_figures() {
-        assert_shows(&ModelCard::default().accuracy(0.757).view(), &["plane car bird", "75.7 %"]);
+        assert_shows(
+            &ModelCard { accuracy: Some(0.757), ..ModelCard::default() }.view(),
+            &["plane car bird", "75.7 %"],
+        );
     }
 }

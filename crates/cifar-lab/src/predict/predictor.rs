@@ -48,8 +48,7 @@ struct Prepared {
 }
 
 impl Predictor {
-    /// Any network whose parameters are on `device`, described by `card`. A dry run on a black picture checks that the two
-    /// fit.
+    /// Any network whose parameters are on `device`, described by `card`. A black picture checks that the two fit.
     ///
     /// # Errors
     /// [`Error::ModelCard`] if the card contradicts itself or has a different number of classes than the network; candle's

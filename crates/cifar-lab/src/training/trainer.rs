@@ -17,6 +17,7 @@ use crate::device::describe;
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
+use crate::transform::Augment;
 
 /// Sets up a training: of any network with any optimizer ([`Trainer::new`]), or by a loop of your own
 /// ([`Trainer::with_loop`]). One epoch, unless said otherwise.
@@ -105,13 +106,13 @@ impl<L> Trainer<L> {
 
     /// What is known of the training, and over it what was noted.
     fn note_settings(&mut self, learning_rate: Option<f64>) {
-        let loader = &self.loader;
+        let config = self.loader.config();
         let mut settings = json!({
-            "images": loader.dataset().len(),
-            "batch_size": loader.max_batch_size(),
-            "augmentation": loader.augmentation(),
-            "seed": loader.random_seed(),
-            "device": describe(loader.device()),
+            "images": self.loader.dataset().len(),
+            "batch_size": config.batch_size,
+            "augmentation": augmentation(&config.augment),
+            "seed": config.seed,
+            "device": describe(self.loader.device()),
         });
         if let Some(learning_rate) = learning_rate {
             settings["learning_rate"] = json!(learning_rate);
@@ -126,6 +127,17 @@ impl<L> Trainer<L> {
         }
         self.plan.settings = settings;
     }
+}
+
+/// Random changes as a record has them: `flip, crop 4`, or `none`.
+fn augmentation(changes: &[Augment]) -> String {
+    let words = changes.iter().map(|change| match change {
+        Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
+        Augment::Flip(flip) => format!("flip {}", flip.p),
+        Augment::Crop(crop) => format!("crop {}", crop.padding),
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "none".to_string() } else { words.join(", ") }
 }
 
 /// A loop of your own.
@@ -341,8 +353,8 @@ mod tests {
         let loader = DataLoader::new(&data.train, &Device::Cpu)
             .batch_size(16)
             .shuffle(3)
-            .random_flip(RandomHorizontalFlip { p: 0.5 })
-            .random_crop(RandomCrop { padding: 2 });
+            .augment(RandomHorizontalFlip { p: 0.5 })
+            .augment(RandomCrop { padding: 2 });
         let mut trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(epochs);
         if let Some(path) = checkpoint {
             trainer = trainer.checkpoint(&parameters, path);
@@ -353,6 +365,13 @@ mod tests {
         assert_eq!(training.progress().status, Status::Finished);
         let losses = training.history().epochs.iter().map(|row| row.train_loss).collect();
         Ok((losses, parameters.state_dict()?["fc2.bias"].to_vec1()?))
+    }
+
+    #[test]
+    fn a_record_names_random_changes() {
+        let changes = [RandomHorizontalFlip { p: 0.5 }.into(), RandomCrop { padding: 4 }.into()];
+        assert_eq!(augmentation(&changes), "flip, crop 4");
+        assert_eq!((augmentation(&changes[..0]), augmentation(&changes[1..])), ("none".into(), "crop 4".into()));
     }
 
     #[test]
