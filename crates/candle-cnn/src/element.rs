@@ -39,14 +39,9 @@ impl<G: Deref<Target = Storage>, T: Element> Deref for Values<G, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // `values` has checked all of this; a guard that fails it reads as empty instead of panicking.
-        match &*self.storage {
-            Storage::Cpu(storage) => match T::cpu_storage_as_slice(storage) {
-                Ok(slice) => slice.get(self.start..self.start + self.len).unwrap_or_default(),
-                Err(_) => &[],
-            },
-            _ => &[],
-        }
+        let Storage::Cpu(storage) = &*self.storage else { unreachable!("`values` has refused other devices") };
+        let values = T::cpu_storage_as_slice(storage).expect("`values` has refused other types");
+        &values[self.start..self.start + self.len]
     }
 }
 

@@ -1,27 +1,58 @@
-//! Files that are written completely or not at all.
+//! Files that are written completely or not at all. `lab`, which doesn't depend on this crate, compiles this file too.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a file beside `path` and renames it, so that a reader sees the old bytes or the new ones and never a mixture,
-/// even if the process is killed or the power fails. Makes missing folders.
+/// Writes a file beside `path` and renames it, so that a reader sees the old bytes or the new ones, even if the process is
+/// killed or the power fails meanwhile. Creates missing folders. A file that exists keeps its permissions; of a link, the
+/// target is replaced.
 ///
 /// # Errors
-/// The system's error, for example on a full disk; the old file is then unchanged.
+/// The system's, for example on a full disk; the old file then still exists.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(folder)?;
+    fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
-    // Only its owner may read a temporary file, but it becomes an ordinary one.
+    // Only its owner can read a temporary file, but it becomes an ordinary one.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // Without this, a power failure could leave an empty file under the new name.
+    if let Ok(old) = fs::metadata(path) {
+        file.as_file().set_permissions(old.permissions())?;
+    }
+    // Without it, a power cut could leave the new name with the old bytes, or with none.
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    // Closed first: Linux refuses to start a program that is open for writing.
+    Ok(file.into_temp_path().persist(path)?)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_replaced_with_its_permissions_or_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("new/a.json"), folder.path().join("link.json"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        write_atomically(&path, b"one").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_atomically(&link, b"two").unwrap();
+        assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"two".to_vec(), 0o640));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        // A folder can't be replaced by a file, and nothing is left beside it.
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        assert!(write_atomically(&other, b"three").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
 }

@@ -1,5 +1,5 @@
-//! CUDA on this machine: the toolkit that compiles for a GPU, the driver that runs it, the GPU itself. Everything is
-//! found by looking at files and by asking programs, so that nothing here can crash where a driver is broken.
+//! CUDA on this machine: toolkit, driver and GPU. They are detected by looking at files and running programs, so a broken
+//! driver can't crash this one.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -12,13 +12,13 @@ use regex::Regex;
 
 use crate::machine::{parse_version, succeeded};
 
-/// The variable that overrides what is found: `0` for the CPU, `1` for CUDA whatever is missing.
+/// The variable that overrides detection: `0` for the CPU, `1` for CUDA, whatever is missing.
 const OVERRIDE: &str = "CIFAR_LAB_CUDA";
 
-/// The driver's library; a program compiled with CUDA does not start without it.
+/// The driver's library, without which a program compiled with CUDA doesn't start.
 const DRIVER: &str = "libcuda.so.1";
 
-/// The toolkit's libraries that programs are linked to, and the packages of environment-cuda.yml that hold them.
+/// The toolkit's libraries that programs are linked to, and their packages in environment-cuda.yml.
 pub const LIBRARIES: [(&str, &str); 5] = [
     ("libcudart.so", "cuda-cudart-dev"),
     ("libcublas.so", "libcublas-dev"),
@@ -27,10 +27,10 @@ pub const LIBRARIES: [(&str, &str); 5] = [
     ("libnvrtc.so", "cuda-nvrtc-dev"),
 ];
 
-/// The library of convolutions, which is a package of its own.
+/// cuDNN, which is a separate package.
 pub const CUDNN: (&str, &str) = ("libcudnn.so", "cudnn");
 
-/// Folders that the dynamic linker looks into, or that drivers are put into, where nothing is configured.
+/// Folders that the dynamic linker searches by default, or into which drivers are installed.
 const DRIVER_FOLDERS: [&str; 7] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -41,21 +41,21 @@ const DRIVER_FOLDERS: [&str; 7] = [
     "/run/opengl-driver/lib",
 ];
 
-/// Folders that NVIDIA's installer and distributions put the toolkit into.
+/// Folders into which NVIDIA's installer and distributions install the toolkit.
 const TOOLKIT_FOLDERS: [&str; 2] = ["/usr/local/cuda", "/opt/cuda"];
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     variables: HashMap<&'static str, OsString>,
-    /// Folders of the driver that need no configuration.
+    /// Folders that the dynamic linker searches by default.
     system: Vec<PathBuf>,
-    /// Folders that toolkits are put into.
+    /// Folders into which toolkits are installed.
     toolkits: Vec<PathBuf>,
 }
 
 impl Places {
-    /// This process's own.
+    /// This machine's, with the variables of this process.
     pub fn of_process() -> Self {
         let names = ["PATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "CUDA_COMPUTE_CAP", OVERRIDE];
         let variables = names.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -83,20 +83,18 @@ impl Places {
 /// NVIDIA's compiler and its libraries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toolkit {
-    /// `nvcc`.
     pub nvcc: PathBuf,
-    /// Its CUDA.
+    /// Of CUDA.
     pub version: (u32, u32),
-    /// The libraries that are not there.
+    /// The libraries that it lacks.
     pub missing: Vec<&'static str>,
-    /// Whether cuDNN is there.
     pub cudnn: bool,
     /// The folders of its libraries.
     pub libraries: Vec<PathBuf>,
 }
 
 impl Toolkit {
-    /// The folder that it lies in.
+    /// Its folder.
     pub fn root(&self) -> &Path {
         self.nvcc.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"))
     }
@@ -105,73 +103,56 @@ impl Toolkit {
 /// NVIDIA's driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Driver {
-    /// Its library.
     pub library: PathBuf,
-    /// The latest CUDA that it knows.
+    /// The latest CUDA that it supports.
     pub cuda: Option<(u32, u32)>,
 }
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// What its maker calls it.
     pub name: String,
-    /// The version of its driver.
+    /// The driver's version.
     pub driver: String,
-    /// Its compute capability, which older drivers do not tell.
+    /// Its compute capability, which older drivers don't report.
     pub capability: Option<(u32, u32)>,
 }
 
 /// Why notebooks run on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The user wants it so.
-    #[error("CIFAR_LAB_CUDA=0 asks for it")]
+    /// The user has asked for it.
+    #[error("CIFAR_LAB_CUDA is 0")]
     Asked,
     /// `CIFAR_LAB_CUDA` is neither 0 nor 1.
-    #[error("CIFAR_LAB_CUDA is {0:?}: 0 asks for the CPU, 1 for CUDA; unset it, and it is found out")]
+    #[error("CIFAR_LAB_CUDA is {0:?}: set it to 0 for the CPU or 1 for CUDA, or unset it for detection")]
     BadOverride(String),
-    /// No driver.
-    #[error("no NVIDIA driver ({DRIVER} is nowhere): install it from nvidia.com or your distribution")]
+    #[error("no NVIDIA driver ({DRIVER} was not found): install it from nvidia.com or your distribution")]
     NoDriver,
-    /// A driver that shows no GPU.
-    #[error("the NVIDIA driver shows no GPU: `nvidia-smi` must list one")]
+    #[error("the NVIDIA driver finds no GPU: `nvidia-smi` must list one")]
     NoGpu,
-    /// No compiler.
     #[error(
-        "no CUDA toolkit (nvcc is neither on PATH nor in CUDA_HOME): `conda env update -f environment-cuda.yml`, or \
-             developer.nvidia.com/cuda-downloads"
+        "no CUDA toolkit (nvcc is neither on PATH nor in CUDA_HOME): run `conda env update -f environment-cuda.yml`, or \
+         install it from developer.nvidia.com/cuda-downloads"
     )]
     NoToolkit,
-    /// A compiler without all of its libraries.
+    /// A toolkit without all libraries.
     #[error("the CUDA toolkit at {} lacks {}: install its development packages (conda: {})", root.display(),
             libraries.join(", "), packages_of(libraries).join(", "))]
-    Incomplete {
-        /// Where it lies.
-        root: PathBuf,
-        /// What it lacks.
-        libraries: Vec<&'static str>,
-    },
-    /// Nothing says what to compile for.
+    Incomplete { root: PathBuf, libraries: Vec<&'static str> },
     #[error(
-        "no GPU here says for which compute capability: set CUDA_COMPUTE_CAP to that of the GPU which it is for (75 for \
-         Turing, 80 for A100, 86 for RTX 30, 89 for RTX 40 and L4, 90 for H100 and H200, 120 for RTX 50)"
+        "unknown compute capability, since there is no GPU here: set CUDA_COMPUTE_CAP to that of the target (75 for Turing, \
+         80 for A100, 86 for RTX 30, 89 for RTX 40 and L4, 90 for H100 and H200, 120 for RTX 50)"
     )]
     NoCapability,
-    /// A compiler that is newer than the driver.
     #[error(
-        "the driver knows CUDA {}.{} and nvcc is of CUDA {}.{}: update the driver, or install a toolkit of CUDA {}",
+        "the driver supports CUDA {}.{}, but the toolkit is for CUDA {}.{}: update the driver, or install a toolkit for CUDA {}",
         driver.0, driver.1, toolkit.0, toolkit.1, driver.0
     )]
-    DriverTooOld {
-        /// The driver's.
-        driver: (u32, u32),
-        /// The compiler's.
-        toolkit: (u32, u32),
-    },
+    DriverTooOld { driver: (u32, u32), toolkit: (u32, u32) },
 }
 
-/// The packages that hold these libraries.
+/// The packages of these libraries.
 fn packages_of(libraries: &[&str]) -> Vec<&'static str> {
     let mut packages: Vec<_> =
         LIBRARIES.iter().filter(|(name, _)| libraries.contains(name)).map(|(_, package)| *package).collect();
@@ -182,30 +163,28 @@ fn packages_of(libraries: &[&str]) -> Vec<&'static str> {
 /// What notebooks are compiled for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Build {
-    /// The CPU.
     Cpu(Reason),
-    /// An NVIDIA GPU.
     Cuda(CudaBuild),
 }
 
 /// How notebooks are compiled for a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CudaBuild {
-    /// With what, unless the user asked for CUDA where nothing was found.
+    /// `None` if there is none, but the user insists on CUDA.
     pub toolkit: Option<Toolkit>,
-    /// For which compute capability, as `CUDA_COMPUTE_CAP` has it (90 is 9.0).
+    /// As in `CUDA_COMPUTE_CAP`: 90 is 9.0.
     pub capability: Option<String>,
 }
 
 impl CudaBuild {
-    /// How programs are compiled for a GPU here: with the toolkit alone, since they may run elsewhere.
+    /// How programs are compiled for a GPU. It needs the toolkit, but no driver, since they may run elsewhere.
     pub fn of_toolkit() -> Result<Self, Reason> {
         let places = Places::of_process();
         Self::of_toolkit_in(&places, || find_gpus(&places).first().and_then(capability_of))
     }
 
-    /// How programs are compiled that run on any GPU with units for TF32 and bf16: `CUDA_COMPUTE_CAP` overrides it. The
-    /// driver compiles what is for an older GPU when it loads it.
+    /// How programs are compiled for all GPUs with TF32 and bf16, or those of `CUDA_COMPUTE_CAP`. The driver recompiles them for
+    /// newer GPUs when it loads them.
     pub fn for_many_gpus() -> Result<Self, Reason> {
         const AMPERE: &str = "80";
         Self::of_toolkit_in(&Places::of_process(), || Some(AMPERE.to_string()))
@@ -221,7 +200,7 @@ impl CudaBuild {
         Ok(Self { toolkit: Some(toolkit), capability: Some(capability) })
     }
 
-    /// The feature of cifar-lab that is compiled.
+    /// The feature of cifar-lab to compile.
     pub fn feature(&self) -> &'static str {
         match &self.toolkit {
             Some(toolkit) if toolkit.cudnn => "cudnn",
@@ -229,7 +208,7 @@ impl CudaBuild {
         }
     }
 
-    /// The flags that turn it on in a notebook, whose `:dep` line names no feature.
+    /// The compiler flags that turn it on in a notebook, whose `:dep` line names no feature.
     pub fn flags(&self) -> Vec<&'static str> {
         match self.feature() {
             "cudnn" => vec!["--cfg", "cifar_lab_cuda", "--cfg", "cifar_lab_cudnn"],
@@ -237,14 +216,13 @@ impl CudaBuild {
         }
     }
 
-    /// Sets in `command` what the compilers need to find the toolkit, and programs its libraries. `library_path` is what
-    /// the dynamic linker is to look through.
+    /// Sets the variables of `command` by which compilers find the toolkit.
     pub fn apply(&self, command: &mut Command) {
         if let Some(capability) = &self.capability {
             command.env("CUDA_COMPUTE_CAP", capability);
         }
         let Some(toolkit) = &self.toolkit else { return };
-        // cudarc starts nvcc by its name and looks for libraries below these.
+        // cudarc runs nvcc from PATH, and searches CUDA_HOME for libraries.
         command.env("CUDA_HOME", toolkit.root());
         let folder = toolkit.nvcc.parent().map(Path::to_path_buf);
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -259,14 +237,14 @@ impl CudaBuild {
         }
     }
 
-    /// The folders that the dynamic linker is to look through, in front of others.
+    /// The folders that the dynamic linker must search first.
     pub fn library_folders(&self) -> Vec<PathBuf> {
         self.toolkit.iter().flat_map(|toolkit| toolkit.libraries.clone()).collect()
     }
 }
 
 impl Build {
-    /// What this machine has. Without a driver it is found out by looking at a few files.
+    /// Detects what this machine has. Without a driver, it only takes a look at a few files.
     pub fn of_machine() -> Self {
         Self::of(&Places::of_process())
     }
@@ -282,7 +260,7 @@ impl Build {
             }
             Some(other) => return Self::Cpu(Reason::BadOverride(other.to_string())),
         }
-        // In the order of what it takes to find out.
+        // The quickest check first.
         let Some(driver) = find_driver(places) else { return Self::Cpu(Reason::NoDriver) };
         let Some(toolkit) = find_toolkit(places) else { return Self::Cpu(Reason::NoToolkit) };
         if !toolkit.missing.is_empty() {
@@ -291,7 +269,7 @@ impl Build {
         }
         let gpus = find_gpus(places);
         let Some(gpu) = gpus.first() else { return Self::Cpu(Reason::NoGpu) };
-        // The same major version, at least: the rest shows when kernels are loaded, and is said there.
+        // The driver may be of an older minor version; other mismatches are reported when kernels are loaded.
         if let Some(cuda) = driver.cuda.filter(|cuda| cuda.0 < toolkit.version.0) {
             return Self::Cpu(Reason::DriverTooOld { driver: cuda, toolkit: toolkit.version });
         }
@@ -299,7 +277,7 @@ impl Build {
         Self::Cuda(CudaBuild { toolkit: Some(toolkit), capability })
     }
 
-    /// The build with CUDA, if it is one.
+    /// The build for a GPU, if it is one.
     pub fn cuda(&self) -> Option<&CudaBuild> {
         match self {
             Self::Cuda(build) => Some(build),
@@ -319,7 +297,7 @@ impl fmt::Display for Build {
                         write!(f, ", with CUDA {major}.{minor}")?;
                         write!(f, "{}", if *cudnn { " and cuDNN" } else { ", without cuDNN" })?;
                     }
-                    None => write!(f, ", as CIFAR_LAB_CUDA=1 asks, though no nvcc was found")?,
+                    None => write!(f, ", because CIFAR_LAB_CUDA is 1, although no nvcc was found")?,
                 }
                 build.capability.iter().try_for_each(|number| write!(f, ", for compute capability {}", dotted(number)))
             }
@@ -344,7 +322,7 @@ fn capability_of(gpu: &Gpu) -> Option<String> {
     gpu.capability.map(|(major, minor)| format!("{major}{minor}"))
 }
 
-/// The toolkit, if there is one: on PATH, in CUDA_HOME or CUDA_PATH, or where NVIDIA's installer puts it.
+/// The toolkit, if any: on PATH, in CUDA_HOME or CUDA_PATH, or where NVIDIA's installer puts it.
 pub fn find_toolkit(places: &Places) -> Option<Toolkit> {
     let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(|name| places.variable(name).map(PathBuf::from));
     let homes = homes.chain(places.toolkits.iter().cloned()).map(|home| home.join("bin"));
@@ -355,7 +333,7 @@ pub fn find_toolkit(places: &Places) -> Option<Toolkit> {
     let mut found = Toolkit { nvcc, version, missing: Vec::new(), cudnn: false, libraries: Vec::new() };
     let below = ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"];
     let mut libraries: Vec<PathBuf> = below.iter().map(|folder| found.root().join(folder)).collect();
-    // A distribution's own package has them among the system's.
+    // A distribution's package installs them among the system's.
     if found.root() == Path::new("/usr") {
         libraries.extend(places.system.iter().cloned());
     }
@@ -369,12 +347,12 @@ pub fn find_toolkit(places: &Places) -> Option<Toolkit> {
     Some(found)
 }
 
-/// The driver, if its library is where the dynamic linker looks.
+/// The driver, if the dynamic linker would find its library.
 pub fn find_driver(places: &Places) -> Option<Driver> {
     let folders = places.folders("LD_LIBRARY_PATH").into_iter().chain(places.system.iter().cloned());
     let in_folder = folders.map(|folder| folder.join(DRIVER)).find(|library| library.exists());
     let library = in_folder.or_else(|| {
-        // The linker's own list: `	libcuda.so.1 (libc6,x86-64) => /usr/lib/…/libcuda.so.1`.
+        // A line of its cache: `	libcuda.so.1 (libc6,x86-64) => /usr/lib/…/libcuda.so.1`.
         let list = ["ldconfig", "/sbin/ldconfig", "/usr/sbin/ldconfig"]
             .iter()
             .filter(|_| !places.system.is_empty())
@@ -389,7 +367,7 @@ pub fn find_driver(places: &Places) -> Option<Driver> {
     Some(Driver { library, cuda })
 }
 
-/// The GPUs that the driver shows.
+/// The GPUs that the driver finds.
 pub fn find_gpus(places: &Places) -> Vec<Gpu> {
     let ask = |fields: &str| places.output("nvidia-smi", &[&format!("--query-gpu={fields}"), "--format=csv,noheader"]);
     let said = ask("name,driver_version,compute_cap").or_else(|| ask("name,driver_version")).unwrap_or_default();

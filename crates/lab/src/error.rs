@@ -109,7 +109,7 @@ pub enum Error {
         path: String,
     },
     /// A cell can't become part of a program.
-    #[error("{notebook}: cell {number} {problem}")]
+    #[error("{notebook}: cell {number}{problem}")]
     Cell {
         notebook: String,
         /// Counted from 1.

@@ -19,6 +19,7 @@
 //! - [`fingerprint`]: the hash that names prepared folders.
 //! - [`listing`]: numbers that a program and a notebook print.
 
+#[path = "../../cifar-lab/src/atomic_file.rs"]
 mod atomic_file;
 mod cli;
 mod commands;

@@ -168,7 +168,7 @@ impl Scope {
             let mut found = Vec::new();
             flatten(&item.tree, &mut Vec::new(), &mut found);
             for (name, path) in found {
-                let Some(path) = scope.from_root(module, &path) else { continue };
+                let Some(path) = scope.rooted(module, &path) else { continue };
                 if matches!(item.vis, syn::Visibility::Inherited) {
                     if name == "*" {
                         written.push([path.as_slice(), &["*".to_string()]].concat());
@@ -185,7 +185,7 @@ impl Scope {
             if !matches!(item, Item::Use(_) | Item::Mod(_)) {
                 let mut found = Vec::new();
                 paths(item.to_token_stream(), &mut found);
-                written.extend(found.iter().filter_map(|path| scope.from_root(module, path)));
+                written.extend(found.iter().filter_map(|path| scope.rooted(module, path)));
             }
         }
         scope.used.extend(written);
@@ -193,7 +193,7 @@ impl Scope {
     }
 
     /// A path as written in `module`, from the crate's root; `None` where it leads into another crate or is a local name.
-    fn from_root(&self, module: &Module, path: &[String]) -> Option<Vec<String>> {
+    fn rooted(&self, module: &Module, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let start = match first.as_str() {
             "crate" => Module::new(),

@@ -1,4 +1,4 @@
-//! `cargo lab` from outside: what people get wrong, each a message of one or two lines and an exit code of 1.
+//! `cargo lab` as a command: common mistakes give a message of one or two lines and an exit code of 1.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -79,9 +79,9 @@ fn short_message(output: &Output) -> String {
 fn a_notebook_that_does_not_exist() {
     let scratch = Scratch::new();
     let text = short_message(&scratch.lab().args(["run", "07"]).output().unwrap());
-    assert!(text.contains("no notebook is called 07; there are 00_first and 01_second"), "{text}");
+    assert!(text.contains("no notebook is called 07; available: 00_first, 01_second"), "{text}");
     let text = short_message(&scratch.lab().args(["run", "0"]).output().unwrap());
-    assert!(text.contains("more than one notebook: 00_first and 01_second"), "{text}");
+    assert!(text.contains("more than one notebook: 00_first, 01_second"), "{text}");
     assert!(!scratch.root().join("runs").exists(), "nothing has begun");
 }
 
@@ -89,13 +89,15 @@ fn a_notebook_that_does_not_exist() {
 fn a_setting_that_is_wrong() {
     let scratch = Scratch::new();
     for (setting, wanted) in [
-        ("epoch=2", "has no parameter called epoch; it has epochs: usize and device: &str"),
-        ("epochs=two", "epochs is usize, so it wants a whole number"),
-        ("epochs", "--set wants name=value"),
+        ("epoch=2", "has no parameter called epoch; its parameters are epochs: usize, device: &str"),
+        ("epochs=two", "can't set epochs to \"two\": it is of type usize, expected an integer"),
     ] {
         let text = short_message(&scratch.lab().args(["run", "00", "--set", setting]).output().unwrap());
         assert!(text.contains(wanted), "{text}");
     }
+    let output = scratch.lab().args(["run", "00", "--set", "epochs"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("expected name=value, for example --set epochs=2"), "{text}");
     assert!(!scratch.root().join("runs").exists(), "nothing has begun");
 }
 
@@ -104,7 +106,7 @@ fn a_file_that_is_no_notebook() {
     let scratch = Scratch::new();
     fs::write(scratch.root().join("notebooks/02_broken.ipynb"), "{").unwrap();
     let text = short_message(&scratch.lab().args(["run", "02"]).output().unwrap());
-    assert!(text.contains("02_broken.ipynb is not a notebook that can be run: it is no JSON"), "{text}");
+    assert!(text.contains("02_broken.ipynb: it isn't JSON"), "{text}");
 }
 
 #[test]
@@ -114,14 +116,14 @@ fn no_linker_then_no_python() {
     assert!(text.contains("no C linker") && text.contains("apt install build-essential"), "{text}");
     scratch.link("cc", &find("cc"));
     let text = short_message(&scratch.lab().args(["run", "00"]).output().unwrap());
-    assert!(text.contains("Python 3.10 or later is needed") && text.contains("apt install python3"), "{text}");
+    assert!(text.contains("needs Python 3.10 or later") && text.contains("apt install python3"), "{text}");
 }
 
 #[test]
 fn a_comparison_with_a_python_that_lacks_pytorch() {
     let scratch = Scratch::new();
     let text = short_message(&scratch.lab().args(["bench", "--python", "no-such-python"]).output().unwrap());
-    assert!(text.contains("no-such-python can't import PyTorch") && text.contains("pip install torch"), "{text}");
+    assert!(text.contains("no-such-python can't import torch") && text.contains("pip install torch"), "{text}");
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn the_doctor_needs_neither() {
     for missing in ["MISSING   Rust", "MISSING   C linker", "MISSING   Python"] {
         assert!(table.contains(missing), "{table}");
     }
-    assert!(table.contains("3 things that are needed are missing"), "{table}");
+    assert!(table.contains("3 required items are missing"), "{table}");
 }
 
 #[test]
@@ -161,18 +163,18 @@ fn the_doctor_sees_cuda() {
         fs::write(libraries.join(name), "").unwrap();
     }
     let table = doctor(&[]);
-    assert!(table.contains("are compiled for the CPU: the NVIDIA driver shows no GPU"), "{table}");
+    assert!(table.contains("will be compiled for the CPU: the NVIDIA driver finds no GPU"), "{table}");
     program("nvidia-smi", "[ $# = 0 ] && echo 'CUDA Version: 13.0' || echo 'NVIDIA H200, 580.95.05, 9.0'");
     let table = doctor(&[]);
     for line in [
-        "libcuda.so.1, of CUDA 13.0",
+        "libcuda.so.1, for CUDA 13.0",
         "NVIDIA H200, driver 580.95.05, compute capability 9.0",
         "without cuDNN (package cudnn)",
-        "are compiled for the GPU, with CUDA 13.0, without cuDNN, for compute capability 9.0",
+        "will be compiled for the GPU, with CUDA 13.0, without cuDNN, for compute capability 9.0",
     ] {
         assert!(table.contains(line), "no {line:?} in\n{table}");
     }
-    assert!(doctor(&[("CIFAR_LAB_CUDA", "0")]).contains("compiled for the CPU: CIFAR_LAB_CUDA=0 asks for it"));
+    assert!(doctor(&[("CIFAR_LAB_CUDA", "0")]).contains("compiled for the CPU: CIFAR_LAB_CUDA is 0"));
     let table = doctor(&[("CIFAR_LAB_CUDA", "no")]);
     assert!(table.contains("MISSING   notebooks") && table.contains("CIFAR_LAB_CUDA is \"no\""), "{table}");
 }
@@ -190,7 +192,7 @@ fn pip_without_a_network() {
         .env("PIP_CONFIG_FILE", "/dev/null");
     let text = short_message(&command.args(["run", "00"]).output().unwrap());
     assert!(text.contains("installing Python packages failed: ERROR: "), "{text}");
-    assert!(text.contains("Check the network") && text.contains("goes on where it stopped"), "{text}");
+    assert!(text.contains("Check the network") && text.contains("continue where it stopped"), "{text}");
 }
 
 #[test]
@@ -225,5 +227,5 @@ fn cargo_without_a_network() {
 fn outside_of_the_repository() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_lab")).current_dir(folder.path()).arg("doctor").output().unwrap();
-    assert!(short_message(&output).contains("is not inside the repository"));
+    assert!(short_message(&output).contains("is not in the repository"));
 }

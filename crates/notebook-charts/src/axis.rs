@@ -5,21 +5,21 @@ use crate::text;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// How a value becomes a place on an axis.
+/// How values are laid out along an axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal steps are equally long.
+    /// Equal differences are equally far apart.
     #[default]
     Linear,
-    /// Equal ratios are equally long; values up to 0 have no place on it.
+    /// Equal ratios are equally far apart; zero and negative values can't be shown.
     Log,
 }
 
-/// Values of this size or more are not drawn: the width of a range of them would overflow.
+/// Values this large are not drawn: the width of their range could overflow.
 const LARGEST: f64 = 1e300;
 
 impl Scale {
-    /// The place of `value`: itself, or its decimal logarithm; none where it can't be drawn.
+    /// The position of `value`: itself, or its decimal logarithm; None if it can't be drawn.
     pub(crate) fn place(self, value: f64) -> Option<f64> {
         match self {
             Scale::Linear => (value.abs() < LARGEST).then_some(value),
@@ -28,10 +28,10 @@ impl Scale {
     }
 }
 
-/// A tick: its place on the axis and the text beside it.
+/// A tick: its position on the axis and its label.
 pub(crate) type Tick = (f64, String);
 
-/// One axis, ready to be drawn. Range and ticks are places: logarithms on a logarithmic axis.
+/// An axis ready to be drawn. Range and ticks are positions: logarithms on a logarithmic axis.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
     pub label: String,
@@ -41,30 +41,30 @@ pub(crate) struct Axis {
     pub grid: bool,
 }
 
-/// What an axis shall show.
+/// What an axis should show.
 pub(crate) struct AxisRequest<'a> {
     pub label: &'a str,
     pub scale: Scale,
-    /// Values are shares, their ticks are in per cent.
+    /// Values are shares from 0 to 1, and tick labels are percentages.
     pub percent: bool,
-    /// Ticks at whole numbers only (epochs).
+    /// Ticks at whole numbers only, for epochs.
     pub whole: bool,
-    /// Start at zero where the values lie near enough to it that their ratio should be seen.
+    /// Start at zero if the values lie close enough to it that their ratio matters.
     pub from_zero: bool,
-    /// How much to leave free at both ends, as a share of the range.
+    /// Free space at both ends, as a share of the range.
     pub padding: f64,
-    /// At most so many ticks.
+    /// The largest number of ticks.
     pub ticks: usize,
 }
 
 impl Axis {
-    /// An axis that shows all `places` (at least one).
+    /// An axis that shows all `places`.
     pub(crate) fn over(places: impl IntoIterator<Item = f64>, request: &AxisRequest) -> Self {
         let (low, high) = places
             .into_iter()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), place| (low.min(place), high.max(place)));
         let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
-        // One value alone gets a range around it; so does a range too narrow for f64 to divide.
+        // A single value gets a range around it, and so does a range too narrow for f64 to divide.
         let smallest = 1e-9 * low.abs().max(high.abs());
         let (mut start, mut end) = if high - low > smallest {
             let padding = request.padding * (high - low);
@@ -79,7 +79,7 @@ impl Axis {
             (low - around, high + around)
         };
         if request.from_zero && request.scale == Scale::Linear {
-            // A third: below it, the empty part of the axis would be the larger one.
+            // Beyond a third, the empty part of the axis would take up too much of it.
             if low >= 0.0 && low <= 0.35 * high {
                 start = 0.0;
             } else if high <= 0.0 && high >= 0.35 * low {
@@ -87,7 +87,7 @@ impl Axis {
             }
         }
         if request.percent {
-            // No share lies outside; a curve at the very edge still needs the width of its line.
+            // No share lies outside 0 to 1, but a curve at the edge needs room for its line.
             start = start.max(if low >= 0.0 { 0.0 } else { start });
             end = end.min(if high <= 1.0 { 1.0 + request.padding * 0.5 } else { end });
         }
@@ -98,7 +98,7 @@ impl Axis {
         Self { label: text::one_line(request.label), start, end, ticks, grid: true }
     }
 
-    /// An axis of categories: category `i` lies between `i` and `i + 1`, counted from the top or left.
+    /// An axis of categories, each one unit long, the first at the end of the axis (the top of a vertical one).
     pub(crate) fn categories(label: &str, names: &[String]) -> Self {
         let count = names.len();
         let ticks = names.iter().enumerate().map(|(index, name)| ((count - index) as f64 - 0.5, name.clone()));
@@ -106,7 +106,7 @@ impl Axis {
     }
 }
 
-/// plotters maps places to pixels, and asks for the ticks and their labels. Its own `with_key_points` can't label
+/// Tells plotters how positions map to pixels and where the ticks are; its own `with_key_points` can't label
 /// floating-point axes.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
@@ -117,7 +117,7 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        // There are no light lines between the ticks.
+        // No minor grid lines.
         if hint.weight().allow_light_points() { vec![] } else { self.ticks.iter().map(|(place, _)| *place).collect() }
     }
 
@@ -148,7 +148,7 @@ fn linear_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
     }
     let first = (start * unit / step - 1e-9).ceil();
     let last = (end * unit / step + 1e-9).floor();
-    // Never more than asked for, whatever rounding did to the bounds.
+    // Rounding of the bounds must not add a tick.
     let count = (last - first).clamp(-1.0, request.ticks as f64) as i64;
     (0..=count)
         .map(|index| {
@@ -163,13 +163,13 @@ fn log_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
     let label = |value: f64| {
         let shown = if request.percent { 100.0 * value } else { value };
         let power = 10f64.powf((shown * (1.0 + 1e-9)).log10().floor());
-        // 0.15 has a digit more than 0.1 and 0.2.
+        // 0.15 needs one digit more than 0.1 and 0.2.
         let whole = (shown / power - (shown / power).round()).abs() < 1e-6;
         let text = numbers::tick(shown, if whole { power } else { power / 10.0 });
         if request.percent { format!("{text} %") } else { text }
     };
     let decades = end.floor() - start.ceil();
-    // With few decades in sight the numbers between them are needed too.
+    // Few decades need ticks between them too.
     let factors: &[f64] = match decades {
         d if d < 1.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
         d if d < 3.0 => &[1.0, 2.0, 5.0],

@@ -14,13 +14,12 @@ use plotters::style::text_anchor::{HPos, VPos};
 const WIDTH: u32 = 720;
 /// The height of a bar and the space below it, in pixels.
 const BAR: u32 = 26;
-/// More could not be told apart, nor scrolled through.
+/// More than this is unreadable.
 const MOST_BARS: usize = 500;
 /// The longest name shown in full, in pixels.
 const LONGEST_NAME: f64 = 220.0;
 
-/// Horizontal bars with their values: accuracy of each class, gain of each ingredient. Set up, then
-/// [`draw`](Bars::draw).
+/// Horizontal bars with their values, such as the accuracy of each class. Set it up, then call [`draw`](Bars::draw).
 ///
 /// ```
 /// use notebook_charts::Bars;
@@ -28,7 +27,9 @@ const LONGEST_NAME: f64 = 220.0;
 ///     .value_label("share of the class's test images")
 ///     .percent()
 ///     .reference(0.75, "all classes")
+///     .width(440)
 ///     .draw()?;
+/// assert_eq!(figure.size().0, 440);
 /// assert!(figure.svg().contains("57.0 %"));
 /// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
@@ -45,13 +46,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// A bar for each name.
-    ///
-    /// ```
-    /// # use notebook_charts::Bars;
-    /// assert_eq!(Bars::new("gain", &["flip", "crop"], &[1.2, -0.3]).draw()?.title(), "gain");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// One bar for each name.
     pub fn new(title: impl Into<String>, names: &[impl AsRef<str>], values: &[f64]) -> Self {
         Self {
             title: title.into(),
@@ -64,67 +59,36 @@ impl Bars {
         }
     }
 
-    /// Names the axis of the values, with its unit.
-    ///
-    /// ```
-    /// # use notebook_charts::Bars;
-    /// let bars = Bars::new("speed", &["CPU"], &[900.0]).value_label("images/s");
-    /// assert!(bars.draw()?.svg().contains("images/s"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Labels the value axis, with its unit.
     pub fn value_label(mut self, label: impl Into<String>) -> Self {
         self.value_label = label.into();
         self
     }
 
-    /// Shows the values, shares from 0 to 1, in per cent.
-    ///
-    /// ```
-    /// # use notebook_charts::Bars;
-    /// assert!(Bars::new("accuracy", &["cat"], &[0.571]).percent().draw()?.text().contains("57.1 %"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Shows values, which are shares from 0 to 1, as percentages.
     pub fn percent(mut self) -> Self {
         self.percent = true;
         self
     }
 
-    /// Draws a line across all bars at a value, named in the legend: a mean, a baseline.
-    ///
-    /// ```
-    /// # use notebook_charts::Bars;
-    /// let bars = Bars::new("accuracy", &["cat"], &[0.57]).reference(0.1, "guessing");
-    /// assert!(bars.draw()?.svg().contains("guessing"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Draws a line across all bars at `value`, such as a mean or a baseline, with `name` in the legend.
     pub fn reference(mut self, value: f64, name: impl Into<String>) -> Self {
         self.reference = Some((value, name.into()));
         self
     }
 
-    /// Sets the width in pixels; 720 without it. Two of 440 stand well beside each other. The height follows from the
-    /// number of bars.
-    ///
-    /// ```
-    /// # use notebook_charts::Bars;
-    /// assert_eq!(Bars::new("accuracy", &["cat"], &[0.6]).width(440).draw()?.size().0, 440);
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets the width in pixels, 160 to 8,192; 720 by default, and 440 suits two charts side by side. The height depends
+    /// on the number of bars.
     pub fn width(mut self, width: u32) -> Self {
         self.width = width;
         self
     }
 
-    /// Draws the bars in the order given, from the top. A value that isn't finite gets no bar and is written as it is.
+    /// Draws the bars in the order given, from the top. A value that isn't finite is written but gets no bar.
     ///
-    /// Errors: [`PlotError::Length`] where names and values differ in number, [`PlotError::Empty`] where there are
-    /// none, [`PlotError::Setting`] for more than 500, and for a width outside 160 to 8,192 pixels.
-    ///
-    /// ```
-    /// # use notebook_charts::{Bars, PlotError};
-    /// let error = Bars::new("accuracy", &["cat", "dog"], &[0.5]).draw().unwrap_err();
-    /// assert!(matches!(error, PlotError::Length { found: 1, expected: 2, .. }));
-    /// ```
+    /// # Errors
+    /// [`PlotError::Length`] if names and values differ in number, [`PlotError::Empty`] if there are none,
+    /// [`PlotError::Setting`] for more than 500 or for a width out of range.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let (names, values) = (self.names.len(), self.values.len());
         if names != values {
@@ -143,9 +107,9 @@ impl Bars {
                 wanted,
             });
         }
-        // Names leave most of a narrow card to the bars.
+        // Names take less than half of a narrow card.
         let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
-        // The reference's value, if there is one, is the last.
+        // The reference's value, if there is one, comes last.
         let all: Vec<f64> = self.values.iter().copied().chain(self.reference.iter().map(|(value, _)| *value)).collect();
         let shown: Vec<String> = if self.percent {
             all.iter().map(|value| numbers::percent(*value)).collect()
@@ -167,7 +131,7 @@ impl Bars {
         let y = Axis::categories("", &short);
         let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
         let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
-        // A tick's label is about as wide as the widest value, and needs some space beside it.
+        // A tick label is about as wide as the widest value, and needs some space around it.
         let tick_room = 1.25 * text::widest(shown.iter().map(String::as_str), chart::LABEL_SIZE).max(30.0);
         let ticks = ((f64::from(self.width) - longest_name) / tick_room).clamp(2.0, 7.0) as usize;
         let request = AxisRequest {
@@ -180,14 +144,14 @@ impl Bars {
             ticks,
         };
         let mut x = Axis::over(values.clone().chain(reference).chain([0.0]), &request);
-        // Room for the values beside the bars, on both sides where there are negative ones.
+        // Room for the values beside the bars, on the left for negative ones.
         let label_room = text::widest(shown[..names].iter().map(String::as_str), chart::SMALL_SIZE);
         let share = ((label_room + 12.0) / (f64::from(self.width) - longest_name)).min(0.4);
         let room = (x.end - x.start) * share / (1.0 - share);
         x.end += if values.clone().any(|value| value >= 0.0) { room } else { 0.0 };
         x.start -= if values.clone().any(|value| value < 0.0) { room } else { 0.0 };
 
-        // Title, axis and edges take the rest.
+        // The rest is for title, axis and edges.
         chart::size((self.width, WIDTH))?;
         let height = BAR * names as u32 + 110 + if legend.is_empty() { 0 } else { 20 };
         let figure = Figure::draw(&self.title, (self.width, height), |area| {
@@ -209,7 +173,7 @@ impl Bars {
             for (index, (given, value)) in shown.iter().zip(values.clone()).enumerate() {
                 let (px, py) = chart.backend_coord(&(value, (names - index) as f64 - 0.5));
                 let (at, anchor) = if value < 0.0 { ((px - 5, py), HPos::Right) } else { ((px + 5, py), HPos::Left) };
-                // On the reference line the value would be struck through.
+                // The reference line would strike the value through.
                 let covered = reference.is_some_and(|reference| {
                     let line = chart.backend_coord(&(reference, 0.0)).0;
                     let end = if value < 0.0 { at.0 - label_room as i32 } else { at.0 + label_room as i32 };
@@ -246,7 +210,7 @@ mod tests {
         let texts = texts(&svg);
         assert!(names.iter().all(|name| texts.contains(name)));
         assert!((0..100).all(|i| texts.contains(&format!("{i}.0 %"))));
-        // A bar each, the card, and white behind the values that the line at 50 % would cross.
+        // The card, a bar each, and white behind values on the line at 50 %.
         assert!(count(&svg, "rect") > 100);
         inside(&svg);
     }

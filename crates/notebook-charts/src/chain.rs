@@ -1,9 +1,9 @@
 //! A network's layers as one path with shortcuts, and its folding into columns.
 
-/// More shortcuts than this past one layer could not be followed.
+/// More shortcuts than this past one layer are unreadable.
 const MOST_LANES: usize = 4;
 
-/// A graph that is one path with shortcuts, as a residual network is.
+/// A graph that is one path with shortcuts, such as a residual network.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
     /// The nodes of the path; a node's place in it is its row.
@@ -11,7 +11,7 @@ pub(crate) struct Chain {
     pub shortcuts: Vec<Shortcut>,
 }
 
-/// A way past rows of the path.
+/// A connection that skips rows of the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shortcut {
     /// The row it leaves.
@@ -20,7 +20,7 @@ pub(crate) struct Shortcut {
     pub to: usize,
     /// The nodes on it, such as a projection.
     pub nodes: Vec<usize>,
-    /// Shortcuts past the same row have different lanes, counted from 0; those with nodes have no other beside them.
+    /// Shortcuts that skip the same row have different lanes, counted from 0; one with nodes has no other beside it.
     pub lane: usize,
 }
 
@@ -36,7 +36,7 @@ impl Shortcut {
 }
 
 impl Chain {
-    /// The graph as a chain, if it is one. `edges` lead from lower to higher nodes, are sorted, and none is there twice.
+    /// The graph as a chain, if it is one. `edges` lead from lower to higher nodes, sorted and without duplicates.
     pub fn of(nodes: usize, edges: &[(usize, usize)]) -> Option<Self> {
         let path = longest_path(nodes, edges);
         let mut row = vec![None; nodes];
@@ -67,7 +67,7 @@ impl Chain {
         (seen == nodes && assign_lanes(&mut shortcuts)).then_some(Self { path, shortcuts })
     }
 
-    /// Whether a new column may begin at `row`: a single tensor then goes on there, perhaps to be shared.
+    /// Whether a new column may begin at `row`, because only one tensor passes there.
     pub fn can_break_at(&self, row: usize) -> bool {
         self.shortcuts.iter().all(|shortcut| row <= shortcut.from + 1 || shortcut.to < row)
     }
@@ -87,7 +87,7 @@ fn longest_path(nodes: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     path
 }
 
-/// Gives shortcuts their lanes, short ones inside; false where they don't fit side by side.
+/// Assigns lanes, short ones inside; false if the shortcuts don't fit side by side.
 fn assign_lanes(shortcuts: &mut [Shortcut]) -> bool {
     shortcuts.sort_by_key(|shortcut| shortcut.to - shortcut.from);
     for index in 0..shortcuts.len() {

@@ -1,4 +1,4 @@
-//! What all charts share: colours, the card with title, legend and notes, and the axes, drawn with plotters.
+//! What all charts share: colors, the card with title, legend and notes, and axes, drawn with plotters.
 
 use crate::axis::Axis;
 use crate::error::PlotError;
@@ -13,14 +13,14 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, ShapeStyle, TextStyle};
 
-/// The part of a drawing that plotters draws on, in pixels.
+/// A part of a drawing, with coordinates in pixels.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-/// The part within the axes, in places on them.
+/// The part inside the axes, with positions on them as coordinates.
 pub(crate) type Chart<'a, 'b> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
 
 /// Text and main lines.
 pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-/// Text of second rank: ticks, notes.
+/// Secondary text: tick labels, notes.
 pub(crate) const MUTED: RGBColor = RGBColor(0x55, 0x55, 0x55);
 /// Grid lines.
 pub(crate) const GRID: RGBColor = RGBColor(0xE4, 0xE4, 0xE4);
@@ -29,8 +29,8 @@ const AXIS: RGBColor = RGBColor(0x99, 0x99, 0x99);
 
 pub(crate) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
 pub(crate) const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
-/// Okabe and Ito's palette, which readers with any kind of colour blindness can tell apart
-/// (<https://jfly.uni-koeln.de/color/>), without its yellow, too pale for a line on white; black comes last.
+/// Okabe and Ito's palette, which readers with any kind of color blindness can tell apart
+/// (<https://jfly.uni-koeln.de/color/>), without yellow, which is too pale for a line on white, and with black last.
 const PALETTE: [RGBColor; 7] = [
     BLUE,
     VERMILLION,
@@ -46,17 +46,17 @@ pub(crate) const LABEL_SIZE: f64 = 12.0;
 pub(crate) const SMALL_SIZE: f64 = 11.0;
 /// Free space at a card's edge, in pixels.
 pub(crate) const EDGE: i32 = 14;
-/// Title, legend and notes leave most of a card to its chart.
+/// Limits that leave most of a card to its chart.
 const MOST_TITLE_LINES: usize = 2;
 const MOST_LEGEND_ROWS: usize = 5;
 const MOST_NOTES: usize = 3;
-/// The length of a tick; plotters sets the text at twice its length.
+/// The length of a tick, in pixels; plotters puts the label at twice that distance.
 const TICK: i32 = 4;
 
-/// Sides of a chart, in pixels: smaller ones have no room for axes, larger ones browsers begin to refuse.
+/// The sides of a chart, in pixels: smaller ones have no room for axes, larger ones fail in some browsers.
 const SIDES: std::ops::RangeInclusive<u32> = 160..=8192;
 
-/// `size`, if a chart can have it.
+/// `size`, if it is one that a chart can have.
 pub(crate) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
     if SIDES.contains(&size.0) && SIDES.contains(&size.1) {
         return Ok(size);
@@ -65,7 +65,7 @@ pub(crate) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {
     Err(PlotError::Setting { name: "size", value, wanted: "from 160 to 8,192 pixels wide and high" })
 }
 
-/// How a series is told from the others: by colour, and by dashes once the colours are used up.
+/// The look of a series: its color, and dashes once all colors are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
     pub color: RGBColor,
@@ -82,7 +82,7 @@ impl Look {
     }
 }
 
-/// Text of `size` pixels. plotters' SVG backend divides the size it is given by 1.24.
+/// Text of `size` pixels; plotters' SVG backend divides sizes by 1.24.
 pub(crate) fn font(size: f64, color: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size * 1.24).into_font().color(&color)
 }
@@ -91,7 +91,7 @@ fn bold(size: f64) -> TextStyle<'static> {
     ("sans-serif", size * 1.24).into_font().style(FontStyle::Bold).color(&INK)
 }
 
-/// Writes a text at a place in pixels.
+/// Writes text at a position in pixels.
 pub(crate) fn write(
     area: &Area,
     content: &str,
@@ -103,7 +103,7 @@ pub(crate) fn write(
     Ok(area.draw(&Text::new(content.to_string(), at, style.pos(Pos::new(h_pos, v_pos))))?)
 }
 
-/// Writes title, legend (name and look of each series) and notes, and returns what is left for the chart itself.
+/// Draws title, legend (name and look of each series) and notes, and returns the area left for the chart.
 pub(crate) fn frame<'a>(
     area: &Area<'a>,
     title: &str,
@@ -161,12 +161,12 @@ pub(crate) fn frame<'a>(
     Ok(rest)
 }
 
-/// Draws the axes with their ticks, grid and labels, and returns the chart to draw on.
+/// Draws axes with ticks, grid and labels, and returns the chart to draw on.
 pub(crate) fn axes<'a, 'b>(area: &'b Area<'a>, x: &Axis, y: &Axis) -> Result<Chart<'a, 'b>, DrawError> {
     let (width, height) = area.dim_in_pixel();
     let label_room = if y.label.is_empty() { 0 } else { 22 };
     let tick_room = text::widest(y.ticks.iter().map(|(_, label)| label.as_str()), LABEL_SIZE).ceil() as i32;
-    // The last label is centred at the very end of the axis.
+    // The last label is centered at the end of the axis.
     let last_label = x.ticks.last().map_or(0.0, |(_, label)| text::width(label, LABEL_SIZE)) / 2.0;
     let x_room = if x.label.is_empty() { 26 } else { 44 };
     let mut chart = ChartBuilder::on(area)

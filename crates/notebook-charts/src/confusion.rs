@@ -1,41 +1,42 @@
-//! The confusion matrix: which classes are taken for which.
+//! Confusion matrices: which classes are mistaken for which.
 
 use crate::chart::{self, Area, EDGE, INK, LABEL_SIZE, MUTED, SMALL_SIZE};
 use crate::error::PlotError;
-use crate::figure::{DrawError, Figure, png_bytes};
+use crate::figure::{DrawError, Figure};
 use crate::numbers;
+use crate::png;
 use crate::table::Table;
 use crate::text;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 use plotters::prelude::RGBColor;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, VPos};
 use plotters::style::{BLACK, WHITE};
 
-/// The side that the matrix would like to have, in pixels; cells get what it leaves them, within [`CELL`].
+/// The preferred side of the matrix, in pixels; the size of cells follows from it, within [`CELL`].
 const SIDE: i32 = 480;
 /// The smallest and the largest side of a cell, in pixels.
 const CELL: (i32, i32) = (6, 46);
-/// Beyond it a drawing would not fit any screen.
+/// More than this fits on no screen.
 const MOST_CLASSES: usize = 200;
-/// Up to so many classes have cells with room for a number.
+/// With more classes than this, cells have no room for a number.
 const MOST_NUMBERED: usize = 24;
 /// The longest class name shown in full, in pixels.
 const LONGEST_NAME: f64 = 110.0;
-/// The width of a step of the colour key in pixels, and the number of steps.
+/// The width of a step in the color key, in pixels, and the number of steps.
 const KEY: (i32, i32) = (4, 60);
-/// Below it a number can't be read.
+/// The smallest legible size of a number, in pixels.
 const SMALLEST_NUMBER: f64 = 7.5;
 
-/// A heat map of a confusion matrix: `counts[t][p]` images of true class `t` were taken for class `p`.
+/// A heat map of a confusion matrix, where `counts[t][p]` images of true class `t` were classified as `p`.
 ///
-/// A cell's colour is its share of its row, so that classes of different sizes compare; the count stands in it where
-/// there is room. To the right stands each class's recall: the share of its images found, the diagonal over the row.
-/// The plain-text twin of more than 24 classes lists for each what it is most often taken for.
+/// Colors show each cell's share of its row, so that classes of different sizes can be compared; counts are written where
+/// there is room. On the right is each class's recall, the diagonal over the sum of the row. With more than 24 classes,
+/// the plain-text twin lists what each class is most often mistaken for.
 ///
-/// Errors: [`PlotError::Empty`] without a class, [`PlotError::RowLength`] where `counts` isn't square,
-/// [`PlotError::Length`] where there isn't a name for each row, [`PlotError::Setting`] for more than 200 classes.
+/// # Errors
+/// [`PlotError::Empty`] without a class, [`PlotError::RowLength`] if `counts` isn't square, [`PlotError::Length`] if there
+/// isn't one name for each row, [`PlotError::Setting`] for more than 200 classes.
 ///
 /// ```
 /// let figure = notebook_charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
@@ -50,7 +51,8 @@ pub fn confusion_matrix(
     confusion_matrix_with_unclassified(title, counts, &vec![0; counts.len()], class_names)
 }
 
-/// The same where `unclassified[t]` images of true class `t` were taken for none of the classes; they count as wrong.
+/// As [`confusion_matrix`], where `unclassified[t]` images of true class `t` were assigned to no class; they count as
+/// errors.
 pub fn confusion_matrix_with_unclassified(
     title: &str,
     counts: &[Vec<u64>],
@@ -123,7 +125,7 @@ pub fn confusion_matrix_with_unclassified(
         let below = (left + side / 2, top + side + layout.names_below + 8);
         chart::write(area, "predicted class", below, chart::font(LABEL_SIZE, INK), HPos::Center, VPos::Top)?;
 
-        // The key: what share has what colour.
+        // The color key.
         let (x, y) = (left, below.1 + 30);
         let (step, steps) = (KEY.0, KEY.1);
         for index in 0..steps {
@@ -150,7 +152,7 @@ pub fn confusion_matrix_with_unclassified(
     Ok(figure.with_text(format!("{table}\n{summary}")))
 }
 
-/// `count` as a share of `total`; there is none of nothing.
+/// `count` as a share of `total`; None if `total` is 0.
 fn share(count: u128, total: u128) -> Option<f64> {
     if total == 0 { None } else { Some(count as f64 / total as f64) }
 }
@@ -166,7 +168,7 @@ fn draw_cells(area: &Area, counts: &[Vec<u64>], totals: &[u128], layout: &Layout
         for (column, count) in line.iter().enumerate() {
             let color = heat(share(u128::from(*count), *total).unwrap_or(0.0));
             let (x, y) = (left + column as i32 * cell, top + row as i32 * cell);
-            // A pixel less is a line between the cells.
+            // One pixel less leaves a line between cells.
             area.draw(&chart::rectangle((x, y), (x + cell - 1, y + cell - 1), color))?;
             if let Some(size) = layout.number_size {
                 let color = if *count == 0 { MUTED } else { contrasting(color) };
@@ -178,7 +180,7 @@ fn draw_cells(area: &Area, counts: &[Vec<u64>], totals: &[u128], layout: &Layout
     Ok(())
 }
 
-/// The drawing with its cells as the pixels of a picture: as rectangles, those of many classes would take megabytes.
+/// The drawing with cells as one embedded image: as rectangles, many classes would take megabytes.
 fn with_cells(figure: &Figure, counts: &[Vec<u64>], totals: &[u128], layout: &Layout) -> Result<Figure, PlotError> {
     let Layout { cell, left, top, side, .. } = *layout;
     let cells = RgbImage::from_fn(side as u32, side as u32, |x, y| {
@@ -186,23 +188,23 @@ fn with_cells(figure: &Figure, counts: &[Vec<u64>], totals: &[u128], layout: &La
         let RGBColor(red, green, blue) = heat(share(u128::from(counts[row][column]), totals[row]).unwrap_or(0.0));
         image::Rgb([red, green, blue])
     });
-    let png = BASE64_STANDARD.encode(png_bytes(&cells)?);
+    let png = png::data_uri(&png::encode(&cells)?);
     let picture = format!(
         "<image x=\"{left}\" y=\"{top}\" width=\"{side}\" height=\"{side}\" style=\"image-rendering:pixelated\" \
-         href=\"data:image/png;base64,{png}\"/>\n</svg>"
+         href=\"{png}\"/>\n</svg>"
     );
     let svg = figure.svg();
     Figure::from_svg(figure.title(), &format!("{}{picture}", svg.trim_end_matches("</svg>")))
 }
 
-/// For each class, its recall and what it is most often taken for.
+/// Each class's recall and what it is most often mistaken for.
 fn confusions(title: &str, counts: &[Vec<u64>], totals: &[u128], names: &[String]) -> Table {
     let header = ["true class", "images", "recall", "most often taken for", "images"];
     let mut table = Table::new(header).caption(title);
     for (index, row) in counts.iter().enumerate() {
         let recall = percent(share(u128::from(row[index]), totals[index]));
         let others = row.iter().enumerate().filter(|(column, count)| *column != index && **count > 0);
-        // Of equal ones the first.
+        // The first one of equals.
         let (other, count) = others
             .rev()
             .max_by_key(|(_, count)| **count)
@@ -213,7 +215,7 @@ fn confusions(title: &str, counts: &[Vec<u64>], totals: &[u128], names: &[String
     table
 }
 
-/// Where things stand, in pixels.
+/// Positions and sizes, in pixels.
 struct Layout {
     cell: i32,
     side: i32,
@@ -221,14 +223,14 @@ struct Layout {
     top: i32,
     width: i32,
     height: i32,
-    /// The right end of the column of recalls.
+    /// The right end of the recall column.
     recall: i32,
     /// The height of the names below the matrix.
     names_below: i32,
     names_upright: bool,
-    /// Every so many classes have their names written.
+    /// Every how many classes a name is written.
     label_every: usize,
-    /// The size of the counts, where cells have room for them.
+    /// The text size of counts; None if cells have no room for them.
     number_size: Option<f64>,
 }
 
@@ -249,7 +251,7 @@ impl Layout {
         let number_size = (number_size >= SMALLEST_NUMBER && counts.len() <= MOST_NUMBERED).then_some(number_size);
         let left = EDGE + 24 + longest.max(30) + 6;
         let top = 56;
-        // The recalls take 60 pixels; the key with its words is the widest thing below a small matrix.
+        // The recall column takes 60 pixels; below a small matrix the color key is the widest part.
         let key = KEY.0 * KEY.1 + 12 + text::width("100 % of the true class", SMALL_SIZE).ceil() as i32;
         let width = (left + (side + 60).max(key) + EDGE).max(440);
         let height = top + side + names_below + 8 + 30 + 18 + 42;
@@ -269,8 +271,8 @@ impl Layout {
     }
 }
 
-/// The colour of a share from 0 to 1: from near white over sky blue to dark blue, ever darker, so that it also reads
-/// in grey.
+/// The color of a share from 0 to 1: from near white through sky blue to dark blue, steadily darker, so that it also
+/// works in grayscale.
 fn heat(share: f64) -> RGBColor {
     const STOPS: [(f64, [f64; 3]); 4] = [
         (0.0, [246.0, 248.0, 250.0]),
@@ -278,7 +280,7 @@ fn heat(share: f64) -> RGBColor {
         (0.7, [0.0, 114.0, 178.0]),
         (1.0, [0.0, 56.0, 100.0]),
     ];
-    // The root spreads the small shares, which are the confusions one looks for.
+    // The root spreads small shares out: these are the confusions to look for.
     let place = share.clamp(0.0, 1.0).sqrt();
     let index = STOPS[1..3].iter().filter(|(stop, _)| place >= *stop).count();
     let ((from, a), (to, b)) = (STOPS[index], STOPS[index + 1]);
@@ -295,7 +297,7 @@ fn luminance(color: RGBColor) -> f64 {
     0.2126 * linear(color.0) + 0.7152 * linear(color.1) + 0.0722 * linear(color.2)
 }
 
-/// WCAG 2's contrast ratio of two colours, 1 to 21.
+/// WCAG 2's contrast ratio of two colors, 1 to 21.
 fn contrast(a: RGBColor, b: RGBColor) -> f64 {
     let (a, b) = (luminance(a), luminance(b));
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
@@ -309,6 +311,7 @@ fn contrasting(background: RGBColor) -> RGBColor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::png::tests::embedded;
     use crate::svg::tests::{count, inside, texts};
 
     fn names(classes: usize) -> Vec<String> {
@@ -341,9 +344,7 @@ mod tests {
         inside(&svg);
         assert_eq!(count(&svg, "rect"), 1 + 1 + KEY.1 as usize);
         let document = roxmltree::Document::parse(&svg).unwrap();
-        let image = document.descendants().find(|node| node.tag_name().name() == "image").unwrap();
-        let data = image.attribute("href").unwrap().strip_prefix("data:image/png;base64,").unwrap();
-        let pixels = image::load_from_memory(&BASE64_STANDARD.decode(data).unwrap()).unwrap().to_rgb8();
+        let (pixels, _) = embedded(&document);
         let cell = pixels.width() / 100;
         for (row, column) in [(0, 0), (0, 1), (7, 7), (50, 2), (2, 50), (99, 99)] {
             let RGBColor(r, g, b) = heat(counts[row][column] as f64 / counts[row].iter().sum::<u64>() as f64);
@@ -379,7 +380,7 @@ mod tests {
         let shades: Vec<RGBColor> = (0..=100).map(|share| heat(f64::from(share) / 100.0)).collect();
         assert!(shades.is_sorted_by(|a, b| luminance(*a) > luminance(*b)));
         for shade in shades {
-            // WCAG asks for 4.5 for text.
+            // WCAG requires 4.5 for text.
             assert!(contrast(shade, contrasting(shade)) >= 4.5, "{shade:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Lines over a common axis: losses, accuracies, learning rates.
+//! Line charts: losses, accuracies, learning rates.
 
 use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Look};
@@ -9,44 +9,32 @@ use crate::table::Table;
 use crate::text;
 use plotters::element::{DashedPathElement, PathElement};
 
-/// The size of a chart, in pixels: as wide as a notebook's column shows without scaling.
+/// The size of a chart, in pixels: a notebook's column shows it unscaled.
 const SIZE: (u32, u32) = (720, 420);
-/// The size of the two panels of loss and accuracy.
+/// The size of loss and accuracy side by side, in pixels.
 const PANELS_SIZE: (u32, u32) = (900, 380);
-/// Up to so many points a series shows each as a dot; more would run into one another.
+/// With more points than this, dots would run into each other.
 const DOTS: usize = 60;
-/// A line of more points is thinned out: a chart has fewer columns of pixels than this.
+/// Longer lines are thinned out: a chart has fewer columns of pixels than this.
 const MOST_POINTS: usize = 1500;
 
-/// A named line: points (x, y) in the order in which they are joined.
-///
-/// ```
-/// use notebook_charts::Series;
-/// let series = Series::new("training", [(1.0, 1.43), (2.0, 1.06)]);
-/// assert_eq!(series.points.len(), 2);
-/// ```
+/// A named line through points (x, y), in the order given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// What the legend calls it.
+    /// The name in the legend.
     pub name: String,
-    /// The points; one that isn't finite is left out, and breaks the line.
+    /// The points; one that isn't finite is left out and breaks the line.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
     /// A line with a name.
-    ///
-    /// ```
-    /// use notebook_charts::Series;
-    /// let squares = Series::new("x²", (0..5).map(|x| (x as f64, (x * x) as f64)));
-    /// assert_eq!(squares.points[3], (3.0, 9.0));
-    /// ```
     pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         Self { name: name.into(), points: points.into_iter().collect() }
     }
 }
 
-/// A chart of lines. Set it up, then [`draw`](Curves::draw).
+/// A line chart. Set it up, then call [`draw`](Curves::draw).
 ///
 /// ```
 /// use notebook_charts::{Curves, Scale, Series};
@@ -54,9 +42,12 @@ impl Series {
 ///     .x_label("learning rate")
 ///     .x_scale(Scale::Log)
 ///     .y_label("loss (nats)")
-///     .series(Series::new("training", [(1e-4, 2.3), (1e-3, 1.9), (1e-2, 1.5), (1e-1, 4.0)]))
+///     .series(Series::new("training", [(1e-4, 2.3), (1e-3, 1.9), (1e-2, 1.5), (0.0, 4.0)]))
+///     .y_reaches(5.0)
+///     .size(440, 320)
 ///     .draw()?;
-/// assert!(figure.svg().contains("learning rate"));
+/// assert_eq!(figure.size(), (440, 320));
+/// assert!(figure.text().contains("training: 1 point left out"));
 /// # Ok::<(), notebook_charts::PlotError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -69,140 +60,71 @@ pub struct Curves {
     y_scale: Scale,
     y_percent: bool,
     size: Option<(u32, u32)>,
-    /// Values that the vertical axis shows besides those of the series.
+    /// Values that the vertical axis includes besides those of the series.
     y_reaches: Vec<f64>,
     series: Vec<Series>,
 }
 
 impl Curves {
-    /// A chart without lines yet.
-    ///
-    /// ```
-    /// # use notebook_charts::Curves;
-    /// assert!(Curves::new("loss").draw().is_err());
-    /// ```
+    /// A chart with no lines yet.
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// Names the horizontal axis, with its unit.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("loss").x_label("epoch").series(Series::new("a", [(1.0, 2.0)]));
-    /// assert!(curves.draw()?.svg().contains("epoch"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Labels the horizontal axis, with its unit.
     pub fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
         self
     }
 
-    /// Names the vertical axis, with its unit.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("loss").y_label("loss (nats)").series(Series::new("a", [(1.0, 2.0)]));
-    /// assert!(curves.draw()?.svg().contains("loss (nats)"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Labels the vertical axis, with its unit.
     pub fn y_label(mut self, label: impl Into<String>) -> Self {
         self.y_label = label.into();
         self
     }
 
-    /// Makes the horizontal axis logarithmic, or linear again. Points at x ≤ 0 are then left out, and counted below.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Scale, Series};
-    /// let curves = Curves::new("a").x_scale(Scale::Log).series(Series::new("b", [(0.0, 1.0), (0.1, 1.0)]));
-    /// assert!(curves.draw()?.text().contains("1 point left out"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets the scale of the horizontal axis. Points at x ≤ 0 are left out of a logarithmic one, and counted below.
     pub fn x_scale(mut self, scale: Scale) -> Self {
         self.x_scale = scale;
         self
     }
 
-    /// Makes the vertical axis logarithmic, or linear again. Points at y ≤ 0 are then left out, and counted below.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Scale, Series};
-    /// let curves = Curves::new("a").y_scale(Scale::Log).series(Series::new("b", [(1.0, 1.0), (2.0, 0.001)]));
-    /// assert!(curves.draw()?.svg().contains("0.01"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets the scale of the vertical axis. Points at y ≤ 0 are left out of a logarithmic one, and counted below.
     pub fn y_scale(mut self, scale: Scale) -> Self {
         self.y_scale = scale;
         self
     }
 
-    /// Labels the vertical axis in per cent; the values are shares from 0 to 1.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("accuracy").y_percent().series(Series::new("test", [(1.0, 0.5), (2.0, 0.7)]));
-    /// assert!(curves.draw()?.svg().contains("70 %"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Labels the vertical axis in percent, for shares from 0 to 1.
     pub fn y_percent(mut self) -> Self {
         self.y_percent = true;
         self
     }
 
-    /// Adds a line. One without points keeps its place in the legend and its colour, so that the same series looks the
-    /// same in every figure.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("a").series(Series::new("b", [(1.0, 2.0)])).series(Series::new("none yet", []));
-    /// assert!(curves.draw()?.svg().contains("none yet"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Adds a line. One without points still takes a color and an entry in the legend, so that a series looks the same in
+    /// every figure.
     pub fn series(mut self, series: Series) -> Self {
         self.series.push(series);
         self
     }
 
-    /// Makes the vertical axis long enough for `value`, whatever the series hold: charts beside each other that reach the
-    /// same values have the same scale.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
-    /// assert!(!curves.draw()?.svg().contains("3.0"));
-    /// assert!(curves.y_reaches(3.1).draw()?.svg().contains("3.0"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Makes the vertical axis include `value`, so that charts side by side can have the same scale.
     pub fn y_reaches(mut self, value: f64) -> Self {
         self.y_reaches.push(value);
         self
     }
 
-    /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let curves = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)]));
-    /// assert_eq!(curves.size(440, 320).draw()?.size(), (440, 320));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets width and height in pixels, 160 to 8,192; 720×420 by default, and 440×320 suits two charts side by side.
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
         self
     }
 
-    /// Draws the chart, 720×420 pixels. Values that have no place on it (NaN, ∞, beyond ±10³⁰⁰, up to 0 on a
-    /// logarithmic axis) are left out and counted below it.
+    /// Draws the chart. Values that can't be shown (NaN, ∞, beyond ±10³⁰⁰, zero or less on a logarithmic axis) are left out
+    /// and counted below.
     ///
-    /// Errors: [`PlotError::Empty`] where not one point is left.
-    ///
-    /// ```
-    /// # use notebook_charts::{Curves, Series};
-    /// let figure = Curves::new("loss").series(Series::new("training", [(1.0, 2.0), (2.0, f64::NAN)])).draw()?;
-    /// assert!(figure.svg().contains("training: 1 point left out"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] if no point is left, [`PlotError::Setting`] for a size out of range.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let lines = self.lines();
         if lines.iter().all(|line| line.runs.is_empty()) {
@@ -242,9 +164,9 @@ impl Curves {
                 percent: false,
                 whole,
                 from_zero: false,
-                // Dots at the ends would otherwise stand on the axis.
+                // Otherwise dots at the ends would lie on the axis.
                 padding: if dots { 0.03 } else { 0.0 },
-                // A label and its space take about 70 pixels.
+                // A label with its space takes about 70 pixels.
                 ticks: (width / 70).max(2) as usize,
             },
         );
@@ -269,7 +191,7 @@ impl Curves {
                 } else {
                     chart.draw_series([PathElement::new(thinned(run), line.look.stroke())])?;
                 }
-                // A point with no neighbour is not a line; it is drawn larger, to be found.
+                // A lone point is drawn larger, so that it is seen.
                 let radius = if run.len() == 1 { 4 } else { 3 };
                 if line.dots || run.len() == 1 {
                     chart.draw_series(run.iter().map(|at| chart::point(*at, radius, line.look.color)))?;
@@ -299,7 +221,7 @@ impl Curves {
     }
 }
 
-/// A series as it is drawn: in places on the axes, and in runs without a gap.
+/// A series as it is drawn: positions on the axes, in runs without a gap.
 struct Line {
     name: String,
     look: Look,
@@ -331,8 +253,8 @@ impl Line {
     }
 }
 
-/// A run with so many points that lines would be drawn several times in one column of pixels keeps the lowest and the
-/// highest of each group, so that no spike is lost.
+/// Thins out a run that has several points in one column of pixels: the lowest and the highest of each group stay, so
+/// that no spike is lost.
 fn thinned(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if run.len() <= MOST_POINTS {
         return run.to_vec();
@@ -351,12 +273,12 @@ fn thinned(run: &[(f64, f64)]) -> Vec<(f64, f64)> {
     kept
 }
 
-/// A chart of one series says in its title what it is.
+/// The named series; a chart of one unnamed series needs no legend.
 fn legend(lines: &[Line]) -> Vec<(String, Look)> {
     lines.iter().filter(|line| !line.name.is_empty()).map(|line| (line.name.clone(), line.look)).collect()
 }
 
-/// For each series that lost points: how many, and which the first was.
+/// How many points each series lost, and the first of them.
 fn notes(lines: &[Line]) -> Vec<String> {
     let note = |line: &Line| {
         let (x, y) = line.left_out.first()?;
@@ -371,33 +293,27 @@ fn with_notes(text: String, notes: &[String]) -> String {
     notes.iter().fold(text, |text, note| format!("{text}\n{note}"))
 }
 
-/// What [`loss_and_accuracy`] draws: points (epoch, value). Leave out what was not measured.
-///
-/// ```
-/// use notebook_charts::LossAndAccuracy;
-/// let curves = LossAndAccuracy { test_accuracy: vec![(1.0, 0.58)], ..Default::default() };
-/// assert!(curves.train_loss.is_empty());
-/// ```
+/// What [`loss_and_accuracy`] draws: points (epoch, value), empty where nothing was measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossAndAccuracy {
-    /// What was trained on; stands in the title, unless it is empty.
+    /// What the network was trained on, for the title.
     pub data: String,
     /// Mean cross entropy over training images, in nats.
     pub train_loss: Vec<(f64, f64)>,
     /// Mean cross entropy over test images, in nats.
     pub test_loss: Vec<(f64, f64)>,
-    /// Share of training images classified rightly, 0 to 1.
+    /// Accuracy on training images, from 0 to 1.
     pub train_accuracy: Vec<(f64, f64)>,
-    /// Share of test images classified rightly, 0 to 1.
+    /// Accuracy on test images, from 0 to 1.
     pub test_accuracy: Vec<(f64, f64)>,
 }
 
 /// Loss and accuracy by epoch, side by side: training in blue, test in vermillion.
 ///
-/// Points may lie between epochs (a loss every hundred batches at epoch 0.064, 0.128, …). A panel for which there are
-/// no points is left out.
+/// Points may lie between epochs, as for a loss every hundred batches. A panel without points is left out.
 ///
-/// Errors: [`PlotError::Empty`] where there is no point at all.
+/// # Errors
+/// [`PlotError::Empty`] if there is no point at all.
 ///
 /// ```
 /// use notebook_charts::{LossAndAccuracy, loss_and_accuracy};
@@ -465,6 +381,19 @@ mod tests {
     }
 
     #[test]
+    fn axes_are_labeled_and_reach_what_they_are_told_to() {
+        let curves = || chart([Series::new("a", [(1.0, 0.5), (2.0, 0.7)]), Series::new("none yet", [])]);
+        let texts = |curves: Curves| texts(&curves.draw().unwrap().svg());
+        let labeled = texts(curves().x_label("epoch").y_label("accuracy").y_percent());
+        for text in ["epoch", "accuracy", "70 %", "none yet"] {
+            assert!(labeled.contains(&text.to_string()), "{text}: {labeled:?}");
+        }
+        let three = "3.0".to_string();
+        assert!(!texts(curves()).contains(&three) && texts(curves().y_reaches(3.1)).contains(&three));
+        assert!(matches!(curves().size(9, 300).draw(), Err(PlotError::Setting { name: "size", .. })));
+    }
+
+    #[test]
     fn one_point_is_seen() {
         for scale in [Scale::Linear, Scale::Log] {
             let figure = chart([Series::new("a", [(1.0, 2.0)])]).x_scale(scale).y_scale(scale).draw().unwrap();
@@ -484,7 +413,7 @@ mod tests {
         let lines = lines
             .descendants()
             .filter(|node| node.tag_name().name() == "polyline" && node.attribute("stroke") == Some(blue.as_str()));
-        // Two runs, and the swatch of the legend.
+        // Two runs and the line in the legend.
         assert_eq!(lines.count(), 3);
         let note = "run: 2 points left out that can't be drawn, the first NaN at 3";
         assert!(texts(&svg).iter().any(|text| text == note), "{:?}", texts(&svg));

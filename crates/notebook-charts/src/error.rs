@@ -1,21 +1,20 @@
-//! What can go wrong while a figure is drawn or saved.
+//! Errors from drawing and saving figures.
 
 use std::path::{Path, PathBuf};
 
-/// Why a figure was not drawn, or not saved.
+/// Why a figure was not drawn or not saved.
 ///
 /// ```
-/// use notebook_charts::PlotError;
-/// let error = notebook_charts::confusion_matrix("Confusion matrix", &[vec![1, 2], vec![3]], &["cat", "dog"]).unwrap_err();
-/// assert!(matches!(error, PlotError::RowLength { row: 1, found: 1, expected: 2 }));
+/// let error = notebook_charts::confusion_matrix("t", &[vec![1, 2], vec![3, 4]], &["cat"]).unwrap_err();
+/// assert_eq!(error.to_string(), "1 class names for 2 rows of the confusion matrix: give one for each");
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlotError {
-    /// There is not one value, picture or node to draw.
+    /// There is no value, picture or node to draw.
     #[error("nothing to draw: {what}")]
     Empty {
-        /// What is missing, and what to give instead.
+        /// What is missing.
         what: String,
     },
     /// Two lists that belong together differ in length.
@@ -30,26 +29,24 @@ pub enum PlotError {
         /// That list's length.
         expected: usize,
     },
-    /// A row of a confusion matrix is longer or shorter than the matrix is high.
-    #[error(
-        "row {row} of the confusion matrix, counted from 0, has {found} counts; with {expected} rows it needs {expected}"
-    )]
+    /// A confusion matrix is not square.
+    #[error("row {row} of the confusion matrix, counted from 0, has {found} counts: give {expected}, one for each row")]
     RowLength {
         /// The row, counted from 0.
         row: usize,
-        /// The counts in it.
+        /// The number of counts in it.
         found: usize,
-        /// The counts it should have: as many as there are rows.
+        /// The number of rows.
         expected: usize,
     },
-    /// A setting has a value that can't be drawn.
+    /// A setting has an invalid value.
     #[error("{name} is {value}; it must be {wanted}")]
     Setting {
         /// The setting.
         name: &'static str,
         /// The value it was given.
         value: String,
-        /// What it may be.
+        /// The valid values.
         wanted: &'static str,
     },
     /// An edge of a graph doesn't lead from a node to a later one.
@@ -62,7 +59,7 @@ pub enum PlotError {
         /// How many nodes the graph has.
         nodes: usize,
     },
-    /// A text given as a drawing isn't an SVG document with a size.
+    /// The given text isn't an SVG document with a size.
     #[error("not an SVG drawing: {reason}")]
     Svg {
         /// What is missing.
@@ -71,18 +68,18 @@ pub enum PlotError {
     /// The closure given to [`Figure::draw`](crate::Figure::draw), or plotters, failed.
     #[error("drawing failed: {0}")]
     Draw(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Pixels could not be packed as PNG.
-    #[error("packing the pixels as PNG failed: {0}")]
+    /// Pixels could not be encoded as PNG.
+    #[error("encoding the pixels as PNG failed: {0}")]
     Png(#[from] image::ImageError),
-    /// The file's name asks for a format that this figure doesn't have.
+    /// The file name's extension asks for a format that this figure can't be saved in.
     #[error("can't save {} in that format: name the file {wanted}", show_path(path))]
     Format {
         /// The path as given.
         path: PathBuf,
-        /// The endings that work.
+        /// The extensions that work.
         wanted: &'static str,
     },
-    /// The file could not be written; an older file of that name is still as it was.
+    /// The file could not be written; an older file of that name is unchanged.
     #[error("can't save {}: {source}", show_path(path))]
     Save {
         /// The path as given.
@@ -92,7 +89,7 @@ pub enum PlotError {
     },
 }
 
-/// `path` with `~` for the home folder, so that a saved notebook doesn't tell whose it is.
+/// `path` with `~` for the home folder, so that a saved notebook doesn't reveal a user name.
 fn show_path(path: &Path) -> String {
     let home = std::env::home_dir().filter(|home| home.parent().is_some());
     match home.as_deref().and_then(|home| path.strip_prefix(home).ok()) {

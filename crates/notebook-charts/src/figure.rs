@@ -1,9 +1,9 @@
 //! Pictures: [`Figure`].
 
 use crate::error::PlotError;
+use crate::png;
 use crate::text;
-use base64::{Engine, prelude::BASE64_STANDARD};
-use image::{ImageEncoder, RgbImage, codecs::png, imageops};
+use image::{RgbImage, imageops};
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
@@ -13,23 +13,30 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The longest side of a drawing, in pixels: far more than can be shown, few enough to be added up.
+/// The longest side of a drawing, in pixels: more than can be shown, and sums of a few don't overflow.
 const LARGEST_DRAWING: f64 = 100_000.0;
 /// The space between the figures of a grid, in pixels.
 const GRID_GAP: u32 = 12;
 
-/// A picture for the notebook: an SVG drawing or PNG pixels, with a title and a plain-text twin.
+/// A picture for a notebook: an SVG drawing or PNG pixels, with a title and a plain-text twin.
 ///
-/// As the last expression of a cell it shows itself. It owns what it shows and a clone is cheap, so it can be kept,
+/// It displays itself as the last expression of a cell. It owns its contents and is cheap to clone, so it can be kept,
 /// shown again in a later cell and saved.
 ///
 /// ```
-/// use notebook_charts::{Curves, Series};
-/// let figure = Curves::new("loss").series(Series::new("training", [(1.0, 1.4), (2.0, 1.1)])).draw()?;
-/// assert_eq!(figure.title(), "loss");
-/// assert!(figure.svg().starts_with("<svg"));
+/// use notebook_charts::{Bars, Figure, plotters::prelude::*};
+///
+/// let bars = Bars::new("accuracy", &["cat", "dog"], &[0.6, 0.7]).draw()?;
+/// let parabola = Figure::draw("a parabola", (300, 200), |area| {
+///     let mut chart = ChartBuilder::on(area).margin(10).build_cartesian_2d(-1.0..1.0, 0.0..1.0)?;
+///     chart.draw_series(LineSeries::new((-10..=10).map(|i| (i as f64 / 10.0, (i * i) as f64 / 100.0)), &BLUE))?;
+///     Ok(())
+/// })?;
+/// let both = Figure::side_by_side(&[bars, parabola])?;
+/// assert_eq!(both.title(), "accuracy; a parabola");
 /// let folder = tempfile::tempdir()?;
-/// figure.save(folder.path().join("figures/loss.svg"))?;
+/// both.save(folder.path().join("figures/both.svg"))?;
+/// assert!(both.save("both.png").unwrap_err().to_string().contains("name the file ….svg"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -47,25 +54,14 @@ enum Content {
     Png(Arc<[u8]>),
 }
 
-/// What the closure of [`Figure::draw`] may fail with: anything, through `?`.
+/// The error of [`Figure::draw`]'s closure: any error becomes one through `?`.
 pub type DrawError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Figure {
     /// A figure drawn with plotters on a white card of `size` (width, height) in pixels.
     ///
-    /// Errors: [`PlotError::Draw`] with what `draw` returned.
-    ///
-    /// ```
-    /// use notebook_charts::Figure;
-    /// use plotters::prelude::*;
-    /// let figure = Figure::draw("a parabola", (300, 200), |area| {
-    ///     let mut chart = ChartBuilder::on(area).margin(10).build_cartesian_2d(-1.0..1.0, 0.0..1.0)?;
-    ///     chart.draw_series(LineSeries::new((-10..=10).map(|i| (i as f64 / 10.0, (i * i) as f64 / 100.0)), &BLUE))?;
-    ///     Ok(())
-    /// })?;
-    /// assert_eq!(figure.size(), (300, 200));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Draw`] with the error that `draw` returned.
     pub fn draw(
         title: &str,
         size: (u32, u32),
@@ -81,20 +77,13 @@ impl Figure {
         Self::from_svg(title, &svg)
     }
 
-    /// A figure from an SVG document that has a `width` and a `height` in pixels.
+    /// A figure from an SVG document with a `width` and a `height` in pixels.
     ///
-    /// Errors: [`PlotError::Svg`] where there is no `<svg …>`, or it has no size.
-    ///
-    /// ```
-    /// use notebook_charts::Figure;
-    /// let square = r#"<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>"#;
-    /// assert_eq!(Figure::from_svg("a square", square)?.size(), (9, 9));
-    /// assert!(Figure::from_svg("no size", "<svg></svg>").is_err());
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Svg`] if there is no `<svg …>`, or it has no size.
     pub fn from_svg(title: &str, svg: &str) -> Result<Self, PlotError> {
         let start = svg.find("<svg").ok_or(PlotError::Svg { reason: "there is no <svg> in it" })?;
-        // What stands before it, such as <?xml …?>, may not stand inside a cell's output or another drawing.
+        // A declaration such as <?xml …?> isn't allowed inside a cell's output or another drawing.
         let svg = &svg[start..];
         let end = svg.find('>').ok_or(PlotError::Svg { reason: "its <svg> tag has no end" })?;
         let (tag, rest) = svg.split_at(end);
@@ -108,8 +97,8 @@ impl Figure {
         };
         let (Some(width), Some(height)) = (length("width"), length("height")) else { return Err(missing) };
         let title = text::one_line(title);
-        // The title is what a screen reader says; it must be the first thing inside.
-        let labelled = match rest.strip_prefix('>') {
+        // Screen readers read the title, which must be the first child.
+        let labeled = match rest.strip_prefix('>') {
             Some(inside) if !tag.ends_with('/') && !inside.trim_start().starts_with("<title>") => {
                 format!("{tag}><title>{}</title>{inside}", text::escape(&title))
             }
@@ -119,25 +108,17 @@ impl Figure {
             text: title.as_str().into(),
             title: title.into(),
             size: (width, height),
-            content: Content::Svg(labelled.trim_end().into()),
+            content: Content::Svg(labeled.trim_end().into()),
         })
     }
 
-    /// A figure of pixels, each drawn as a square of `enlarge` × `enlarge` pixels, without smoothing.
+    /// A figure of pixels, each enlarged to `enlarge` × `enlarge` pixels without smoothing.
     ///
-    /// Errors: [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] where `enlarge` is 0 or makes
-    /// a side longer than 8,192 pixels.
-    ///
-    /// ```
-    /// use notebook_charts::Figure;
-    /// use image::RgbImage;
-    /// let figure = Figure::from_pixels("a grey square", &RgbImage::from_pixel(32, 32, image::Rgb([128; 3])), 4)?;
-    /// assert_eq!(figure.size(), (128, 128));
-    /// assert_eq!(figure.mime_type(), "image/png");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side longer
+    /// than 8,192 pixels.
     pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
-        /// Beyond it browsers begin to refuse or to scale down.
+        /// Some browsers refuse or scale down larger pictures.
         const LONGEST_SIDE: u32 = 8192;
         let (width, height) = pixels.dimensions();
         if width == 0 || height == 0 {
@@ -152,39 +133,23 @@ impl Figure {
         };
         let enlarged = imageops::resize(pixels, size.0, size.1, imageops::FilterType::Nearest);
         let title = text::one_line(title);
-        let content = Content::Png(png_bytes(&enlarged)?.into());
+        let content = Content::Png(png::encode(&enlarged)?.into());
         Ok(Self { text: title.as_str().into(), title: title.into(), size, content })
     }
 
-    /// Figures beside one another, in one row: [`Figure::grid`] with as many columns as there are figures.
+    /// Figures in one row: [`Figure::grid`] with as many columns as there are figures.
     ///
-    /// Errors: [`PlotError::Empty`] for no figure.
-    ///
-    /// ```
-    /// use notebook_charts::{Figure, Histogram};
-    /// let before = Histogram::new([0.1, 0.2, 0.2]).title("before").draw()?;
-    /// let after = Histogram::new([-1.0, 0.5, 0.5]).title("after").draw()?;
-    /// let both = Figure::side_by_side(&[before, after])?;
-    /// assert_eq!(both.title(), "before; after");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] for no figure.
     pub fn side_by_side(figures: &[impl Borrow<Figure>]) -> Result<Self, PlotError> {
         Self::grid(figures, figures.len().max(1))
     }
 
-    /// Figures (or loans of figures) in rows of `columns`, as one drawing, so that one cell can show them all.
+    /// Figures, or references to figures, in rows of `columns`, as one drawing that a cell can show.
     ///
-    /// Errors: [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] where the grid
-    /// would be larger than 100,000 pixels.
-    ///
-    /// ```
-    /// use notebook_charts::{Bars, Figure};
-    /// let bars = Bars::new("one", &["cat"], &[1.0]).draw()?;
-    /// let (width, height) = bars.size();
-    /// let grid = Figure::grid(&[bars.clone(), bars.clone(), bars], 2)?;
-    /// assert!(grid.size().0 > 2 * width && grid.size().1 > 2 * height);
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] if a side of the grid
+    /// would be longer than 100,000 pixels.
     pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
         let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
         if figures.is_empty() {
@@ -219,59 +184,28 @@ impl Figure {
         Ok(Self::from_svg(&title, &svg)?.with_text(texts))
     }
 
-    /// The same figure with another plain-text twin: what a terminal shows, and a reader who sees no pictures.
-    ///
-    /// ```
-    /// use notebook_charts::Bars;
-    /// let figure = Bars::new("accuracy", &["cat"], &[0.6]).draw()?.with_text("cat: 60 %");
-    /// assert_eq!(figure.text(), "cat: 60 %");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// The same figure with another plain-text twin, for terminals and readers who see no pictures.
     pub fn with_text(mut self, text: impl Into<String>) -> Self {
         self.text = text.into().into();
         self
     }
 
-    /// The title, in one line; also the alternative text of the picture.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
-    /// assert_eq!(figure.title(), "accuracy");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// The title in one line, which is also the picture's alternative text.
     pub fn title(&self) -> &str {
         &self.title
     }
 
-    /// The plain-text twin: the numbers of the picture.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.5]).draw()?;
-    /// assert!(figure.text().contains("cat"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// The plain-text twin, with the numbers of the picture.
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Width and height in pixels.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Curves::new("a").series(notebook_charts::Series::new("b", [(0.0, 1.0)])).draw()?;
-    /// assert_eq!(figure.size(), (720, 420));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
     pub fn size(&self) -> (u32, u32) {
         self.size
     }
 
     /// `image/svg+xml` for a drawing, `image/png` for pixels.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
-    /// assert_eq!(figure.mime_type(), "image/svg+xml");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
     pub fn mime_type(&self) -> &'static str {
         match self.content {
             Content::Svg(_) => "image/svg+xml",
@@ -280,12 +214,6 @@ impl Figure {
     }
 
     /// The figure as an SVG document; pixels are embedded in one.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
-    /// assert!(figure.svg().ends_with("</svg>"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
     pub fn svg(&self) -> String {
         match &self.content {
             Content::Svg(svg) => svg.to_string(),
@@ -294,9 +222,9 @@ impl Figure {
                 format!(
                     "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
                      viewBox=\"0 0 {width} {height}\"><title>{}</title><image width=\"{width}\" height=\"{height}\" \
-                     style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{}\"/></svg>",
+                     style=\"image-rendering:pixelated\" href=\"{}\"/></svg>",
                     text::escape(&self.title),
-                    BASE64_STANDARD.encode(png)
+                    png::data_uri(png)
                 )
             }
         }
@@ -306,28 +234,20 @@ impl Figure {
     pub(crate) fn content(&self) -> String {
         match &self.content {
             Content::Svg(svg) => svg.to_string(),
-            Content::Png(png) => BASE64_STANDARD.encode(png),
+            Content::Png(png) => png::base64(png),
         }
     }
 
-    /// The SVG document at a place inside another one.
+    /// The SVG document at a position inside another one.
     fn nested(&self, x: u32, y: u32) -> String {
         self.svg().replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
     }
 
-    /// Writes the figure to `path`: any figure as `.svg`, one of pixels as `.png` too. Folders that are missing are
-    /// made. The file appears whole or not at all: it is written beside `path` and then renamed.
+    /// Saves the figure to `path`: any figure as `.svg`, pixels also as `.png`. Missing folders are created. The file is
+    /// written under another name and then renamed, so that it appears whole or not at all.
     ///
-    /// Errors: [`PlotError::Format`] for another ending, [`PlotError::Save`] with the path where writing fails.
-    ///
-    /// ```
-    /// # let figure = notebook_charts::Bars::new("accuracy", &["cat"], &[0.6]).draw()?;
-    /// # let folder = tempfile::tempdir()?;
-    /// figure.save(folder.path().join("accuracy.svg"))?;
-    /// let error = figure.save("accuracy.jpeg").unwrap_err();
-    /// assert!(error.to_string().contains("name the file ….svg"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Format`] for another extension, [`PlotError::Save`] if writing fails.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PlotError> {
         let path = path.as_ref();
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
@@ -350,29 +270,21 @@ impl fmt::Debug for Figure {
     }
 }
 
-/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even
-/// where the process is killed or the power fails. Missing folders are made.
+/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even if
+/// the process is killed or the power fails. Missing folders are created.
 fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
-    // A temporary file is readable by its owner only; what it becomes is an ordinary file.
+    // A temporary file is readable by its owner only; the result is an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // Without it a power cut could leave the new name with the old, or no, bytes.
+    // Without this a power cut could leave the new name with old bytes or none.
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
-}
-
-/// Packs an RGB picture as PNG. Only pictures with at least one pixel get here.
-pub(crate) fn png_bytes(pixels: &RgbImage) -> Result<Vec<u8>, PlotError> {
-    let mut bytes = Vec::new();
-    let encoder = png::PngEncoder::new_with_quality(&mut bytes, png::CompressionType::Best, png::FilterType::Adaptive);
-    encoder.write_image(pixels.as_raw(), pixels.width(), pixels.height(), image::ExtendedColorType::Rgb8)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -397,6 +309,19 @@ mod tests {
         assert_eq!((nested[1].attribute("x"), nested[1].attribute("y")), (Some("52"), Some("0")));
         assert_eq!((nested[2].attribute("x"), nested[2].attribute("y")), (Some("0"), Some("52")));
         assert_eq!(grid.text(), "a & b\n\npixels\n\n<c>");
+    }
+
+    #[test]
+    fn an_svg_document_needs_a_size_and_gets_a_title() {
+        let svg = r#"<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9px" height="8.2"><g/></svg>"#;
+        let figure = Figure::from_svg("a & b", svg).unwrap().with_text("nothing");
+        assert_eq!((figure.size(), figure.text()), ((9, 9), "nothing"));
+        assert!(figure.svg().starts_with("<svg") && figure.svg().contains("<title>a &amp; b</title><g/>"));
+        for svg in ["", "<svg", "<svg></svg>", "<svg width=\"9\" height=\"0\"/>", "<svg width=\"1e9\" height=\"9\"/>"] {
+            assert!(matches!(Figure::from_svg("t", svg), Err(PlotError::Svg { .. })), "{svg}");
+        }
+        assert!(matches!(Figure::grid(&[figure], 0), Err(PlotError::Setting { .. })));
+        assert!(matches!(Figure::side_by_side(&[] as &[Figure]), Err(PlotError::Empty { .. })));
     }
 
     #[test]

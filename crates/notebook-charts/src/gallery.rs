@@ -1,33 +1,34 @@
 //! Pictures in rows, with labels.
 
 use crate::error::PlotError;
-use crate::figure::{Figure, png_bytes};
+use crate::figure::Figure;
+use crate::png;
 use crate::svg::{Anchor, Document, Type};
 use crate::text;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use image::{Rgb, RgbImage, imageops};
 use std::fmt::Write;
 
-/// About how long a picture's longer side becomes, in pixels; pictures grow by whole factors only.
+/// The approximate length of a picture's longer side, in pixels; pictures are enlarged by whole factors.
 const SIDE: u32 = 96;
-/// Filters of a few pixels are not blown up to the full size.
+/// Keeps filters of a few pixels from being enlarged to the full size.
 const LARGEST_SCALE: u32 = 24;
 const LABEL_SIZE: f64 = 11.5;
-/// Beyond it, in pixels, browsers begin to refuse or to scale down.
+/// Some browsers refuse or scale down longer sides, in pixels.
 const LARGEST_SIDE: u64 = 8192;
-/// The height of a line of label, in pixels.
+/// The height of a line of text, in pixels.
 const LINE: u32 = 15;
 /// The widest label shown in full, in pixels.
 const LONGEST_LABEL: f64 = 170.0;
-/// Lines of a label beyond it are dropped.
+/// Further lines of a label are dropped.
 const MOST_LINES: usize = 3;
 /// Free space at the card's edge and between pictures, in pixels.
 const EDGE: u32 = 14;
 const GAP: u32 = 12;
 
-/// Pictures in rows of `columns`, with a label below each.
+/// Pictures in rows of `columns`, with a label below each; [`Gallery`] has more settings.
 ///
-/// This is [`Gallery`] with the settings that are most often wanted; see there for what it draws and for its errors.
+/// # Errors
+/// As [`Gallery::draw`].
 ///
 /// ```
 /// use image::{Rgb, RgbImage};
@@ -40,8 +41,8 @@ pub fn gallery(images: &[RgbImage], titles: &[impl AsRef<str>], columns: usize) 
     Gallery::new(images.to_vec()).labels(titles).columns(columns).draw()
 }
 
-/// Pictures in rows, each with a label and, for predictions, a border that says whether it was right. Set up, then
-/// [`draw`](Gallery::draw).
+/// Pictures in rows, each with a label and, for predictions, a border that says whether it was right. Set it up, then
+/// call [`draw`](Gallery::draw).
 ///
 /// ```
 /// use notebook_charts::Gallery;
@@ -67,70 +68,38 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// A gallery of pictures, which may differ in size.
-    ///
-    /// ```
-    /// # use notebook_charts::Gallery;
-    /// assert!(Gallery::new(vec![]).draw().is_err());
-    /// ```
+    /// A gallery of pictures of any sizes.
     pub fn new(images: Vec<RgbImage>) -> Self {
         // Eight pictures of 96 pixels are as wide as a notebook's column.
         Self { title: String::new(), images, labels: None, correct: None, columns: 8, outlined: false }
     }
 
     /// Sets the title.
-    ///
-    /// ```
-    /// # use notebook_charts::Gallery;
-    /// # let image = image::RgbImage::new(4, 4);
-    /// assert_eq!(Gallery::new(vec![image]).title("one image").draw()?.title(), "one image");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
 
-    /// Sets a label for each picture; `\n` begins another line, of which three are shown.
-    ///
-    /// ```
-    /// # use notebook_charts::Gallery;
-    /// # let image = image::RgbImage::new(4, 4);
-    /// assert!(Gallery::new(vec![image]).labels(&["frog"]).draw()?.text().contains("frog"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets a label for each picture, of up to three lines separated by `\n`.
     pub fn labels(mut self, labels: &[impl AsRef<str>]) -> Self {
         self.labels = Some(labels.iter().map(|label| label.as_ref().to_string()).collect());
         self
     }
 
-    /// Says of each picture whether it was classified rightly: a thin blue border, or a thick vermillion one and a
-    /// label in that colour.
-    ///
-    /// ```
-    /// # use notebook_charts::Gallery;
-    /// # let image = image::RgbImage::new(4, 4);
-    /// assert!(Gallery::new(vec![image]).correct(&[false]).draw()?.svg().contains("wrong"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Marks each picture as classified correctly, with a thin blue border, or wrongly, with a thick vermillion border and
+    /// a label in that color.
     pub fn correct(mut self, correct: &[bool]) -> Self {
         self.correct = Some(correct.to_vec());
         self
     }
 
-    /// Sets the number of pictures in a row; 8 without it.
-    ///
-    /// ```
-    /// # use notebook_charts::Gallery;
-    /// # let image = image::RgbImage::new(4, 4);
-    /// assert!(Gallery::new(vec![image]).columns(0).draw().is_err());
-    /// ```
+    /// Sets the number of pictures in a row; 8 by default.
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = columns;
         self
     }
 
-    /// Draws a thin line around each picture, so that a white one is seen too.
+    /// Draws a thin line around each picture, for white ones.
     pub(crate) fn outlined(mut self) -> Self {
         self.outlined = true;
         self
@@ -139,15 +108,9 @@ impl Gallery {
     /// Draws the gallery: pictures enlarged by a whole factor without smoothing, embedded as one PNG (about 4 kB for a
     /// photograph of 32×32 pixels).
     ///
-    /// Errors: [`PlotError::Empty`] without a picture, or where one has no pixels; [`PlotError::Length`] where labels
-    /// or `correct` don't match the pictures in number; [`PlotError::Setting`] for 0 columns, or where it
-    /// would be wider or higher than 8,192 pixels.
-    ///
-    /// ```
-    /// # use notebook_charts::{Gallery, PlotError};
-    /// let error = Gallery::new(vec![image::RgbImage::new(4, 4)]).labels(&["a", "b"]).draw().unwrap_err();
-    /// assert!(matches!(error, PlotError::Length { found: 2, expected: 1, .. }));
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] without a picture or for one without pixels, [`PlotError::Length`] if labels or `correct` don't
+    /// match the pictures in number, [`PlotError::Setting`] for 0 columns or a side over 8,192 pixels.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         self.check()?;
         let count = self.images.len();
@@ -159,11 +122,10 @@ impl Gallery {
         let longest = text::widest(labels.iter().flatten().map(String::as_str), LABEL_SIZE).ceil() as u32;
         let lines = labels.iter().map(Vec::len).max().unwrap_or(0) as u32;
 
-        // All pictures lie in one PNG, a sprite, which is then enlarged: so the distances between pictures are whole
-        // numbers of its pixels. It could be left to the browser to enlarge it, but not every reader of SVG does that
-        // without smoothing, and PNG packs repeated pixels well: the file grows by a third.
+        // All pictures go into one PNG, a sprite, enlarged here, because not every SVG viewer enlarges without smoothing.
+        // PNG compresses repeated pixels well: the file grows by a third.
         let column = (longest.max(largest_width * scale) + GAP).div_ceil(scale);
-        // With an even number of pixels to spare a picture can stand in the middle of its column.
+        // An even number of spare pixels lets a picture be centered in its column.
         let column = column + (column - largest_width) % 2;
         let label_height = if lines == 0 { GAP } else { lines * LINE + GAP };
         let row = largest_height + label_height.div_ceil(scale);
@@ -208,13 +170,13 @@ impl Gallery {
         }
         let (w, h) = (sprite_size.0 * scale, sprite_size.1 * scale);
         let enlarged = imageops::resize(&sprite, w, h, imageops::FilterType::Nearest);
-        let png = BASE64_STANDARD.encode(png_bytes(&enlarged)?);
+        let png = png::data_uri(&png::encode(&enlarged)?);
         let (x, y) = sprite_at;
         svg.element(
             "image",
             format_args!(
                 "x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" style=\"image-rendering:pixelated\" \
-                 href=\"data:image/png;base64,{png}\""
+                 href=\"{png}\""
             ),
         );
         for (index, (image, label)) in self.images.iter().zip(&labels).enumerate() {
@@ -287,10 +249,10 @@ impl Gallery {
     }
 }
 
-/// The border of a picture that was classified rightly or wrongly: told apart by its width too, not by colour alone.
+/// The border of a picture that was classified correctly or wrongly, told apart by width as well as color.
 fn frame(svg: &mut Document, (x, y, width, height): (f64, f64, f64, f64), correct: bool) {
     let (color, stroke) = if correct { ("#0072B2", 2.0) } else { ("#D55E00", 4.0) };
-    // Outside of the picture, so that none of its pixels is covered.
+    // Outside the picture, so that it covers no pixel.
     let out = stroke / 2.0;
     svg.element(
         "rect",
@@ -304,7 +266,7 @@ fn frame(svg: &mut Document, (x, y, width, height): (f64, f64, f64, f64), correc
     );
 }
 
-/// Dark enough for text on white: vermillion itself isn't.
+/// Vermillion itself is too pale for text on white.
 fn label_color(correct: Option<bool>) -> &'static str {
     match correct {
         Some(false) => "#B04A00",
@@ -315,18 +277,17 @@ fn label_color(correct: Option<bool>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::png::tests::embedded;
     use crate::svg::tests::{count, inside, texts};
 
-    /// A picture in which each pixel has its own colour.
+    /// A picture in which each pixel has its own color.
     fn picture(width: u32, height: u32, seed: u8) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| Rgb([(3 * x) as u8, (5 * y) as u8, seed]))
     }
 
     fn sprite(svg: &str) -> (RgbImage, [u32; 4]) {
         let document = roxmltree::Document::parse(svg).unwrap();
-        let image = document.descendants().find(|node| node.tag_name().name() == "image").unwrap();
-        let data = image.attribute("href").unwrap().strip_prefix("data:image/png;base64,").unwrap();
-        let pixels = image::load_from_memory(&BASE64_STANDARD.decode(data).unwrap()).unwrap().to_rgb8();
+        let (pixels, image) = embedded(&document);
         (pixels, ["x", "y", "width", "height"].map(|name| image.attribute(name).unwrap().parse().unwrap()))
     }
 

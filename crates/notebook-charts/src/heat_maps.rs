@@ -1,4 +1,4 @@
-//! Signed values as small pictures on one scale.
+//! Signed values as small pictures on a common scale.
 
 use crate::error::PlotError;
 use crate::figure::Figure;
@@ -10,21 +10,21 @@ use crate::text;
 use image::{Rgb, RgbImage};
 use std::fmt::Write as _;
 
-/// The colour of zero, and those of the largest values above and below it: blue and orange are told apart with any
-/// kind of colour blindness, and both darken away from zero.
+/// The colors of zero and of the largest values above and below it. Blue and orange can be told apart with any kind of
+/// color blindness, and both darken away from zero.
 const ZERO: [f64; 3] = [255.0, 255.0, 255.0];
 const ABOVE: [f64; 3] = [0.0, 63.0, 114.0];
 const BELOW: [f64; 3] = [150.0, 58.0, 0.0];
-/// What they pass through halfway: Okabe and Ito's blue and vermillion, lightened.
+/// The colors halfway: Okabe and Ito's blue and vermillion, lightened.
 const HALFWAY_ABOVE: [f64; 3] = [86.0, 160.0, 214.0];
 const HALFWAY_BELOW: [f64; 3] = [236.0, 140.0, 70.0];
-/// About how long a map's longer side becomes, in pixels, of however few values it is: so maps of all layers line up.
+/// The approximate length of a map's longer side, in pixels, whatever its number of values, so that layers line up.
 const SIDE: usize = 96;
 /// Width and height of the key's strip, in pixels.
 const STRIP: (u32, u32) = (240, 12);
 
-/// Feature maps, filters, attention maps: grids of signed values, all on one scale around zero. Blue is above zero,
-/// orange below, white is zero. Set up, then [`draw`](HeatMaps::draw).
+/// Grids of signed values on a common scale, such as feature maps, filters or attention maps: blue is above zero, orange
+/// below, white is zero. Set it up, then call [`draw`](HeatMaps::draw).
 ///
 /// ```
 /// use notebook_charts::HeatMaps;
@@ -68,7 +68,7 @@ impl HeatMaps {
     /// Draws the maps, and below them the color key. Values that aren't finite are gray.
     ///
     /// # Errors
-    /// [`PlotError::Setting`] where the values don't fill whole maps, and those of [`Gallery::draw`].
+    /// [`PlotError::Setting`] if the values don't fill whole maps, and those of [`Gallery::draw`].
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let (height, width) = self.size;
         let area = height * width;
@@ -94,7 +94,7 @@ impl HeatMaps {
             None => (0..maps.len()).map(|map| map.to_string()).collect(),
         };
         let mut gallery = Gallery::new(maps.iter().map(picture).collect()).columns(self.columns).outlined();
-        // A single map that nobody named needs no number.
+        // A single map without a name needs no number.
         if maps.len() > 1 || self.labels.is_some() {
             gallery = gallery.labels(&labels);
         }
@@ -104,7 +104,7 @@ impl HeatMaps {
         Ok(figure.with_text(self.table(title, &maps, &labels)))
     }
 
-    /// Least, mean and greatest value of each map.
+    /// The smallest, mean and largest value of each map.
     fn table(&self, title: &str, maps: &[&[f64]], labels: &[String]) -> String {
         let rows =
             maps.iter().zip(labels).fold(Table::new(["map", "least", "mean", "greatest"]), |table, (map, label)| {
@@ -122,22 +122,22 @@ impl HeatMaps {
     }
 }
 
-/// The colour of `value` on a scale from −`largest` to `largest`.
+/// The color of `value` on a scale from −`largest` to `largest`.
 fn color(value: f64, largest: f64) -> Rgb<u8> {
-    /// No colour of the scale.
+    /// A color that isn't on the scale.
     const NOT_FINITE: Rgb<u8> = Rgb([128; 3]);
     if !value.is_finite() {
         return NOT_FINITE;
     }
     let share = if largest > 0.0 { (value / largest).clamp(-1.0, 1.0) } else { 0.0 };
     let (halfway, end) = if share < 0.0 { (HALFWAY_BELOW, BELOW) } else { (HALFWAY_ABOVE, ABOVE) };
-    // The two halves of the way to the darkest colour.
+    // From white to halfway, then to the darkest color.
     let (from, to, way) =
         if share.abs() < 0.5 { (ZERO, halfway, 2.0 * share.abs()) } else { (halfway, end, 2.0 * share.abs() - 1.0) };
     Rgb(std::array::from_fn(|i| (from[i] + way * (to[i] - from[i])).round() as u8))
 }
 
-/// The strip of colours with its least, middle and greatest value.
+/// The color scale with its ends and middle labeled.
 fn key(largest: f64) -> Result<Figure, PlotError> {
     let (width, height) = STRIP;
     let (left, top) = (14, 2);
@@ -161,7 +161,7 @@ fn key(largest: f64) -> Result<Figure, PlotError> {
     svg.text(&numbers::measured(-largest), start, y, look(Anchor::Start));
     svg.text("0", (start + end) / 2.0, y, look(Anchor::Middle));
     svg.text(&numbers::measured(largest), end, y, look(Anchor::End));
-    Figure::from_svg("the key of the colours", &svg.finish())
+    Figure::from_svg("color key", &svg.finish())
 }
 
 #[cfg(test)]

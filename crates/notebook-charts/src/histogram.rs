@@ -1,4 +1,4 @@
-//! How values are distributed.
+//! Histograms: how values are distributed.
 
 use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Chart, Look};
@@ -11,7 +11,7 @@ use plotters::element::PathElement;
 
 const SIZE: (u32, u32) = (720, 420);
 
-/// A histogram of weights, activations or confidences. Set up, then [`draw`](Histogram::draw).
+/// A histogram, of weights or confidences for example. Set it up, then call [`draw`](Histogram::draw).
 ///
 /// ```
 /// use notebook_charts::Histogram;
@@ -31,25 +31,12 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram of values: a tensor's, after `to_vec1::<f32>()?`.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// assert!(Histogram::new([0.5_f32, 0.25]).draw().is_ok());
-    /// assert!(Histogram::new(Vec::<f32>::new()).draw().is_err());
-    /// ```
+    /// A histogram of values.
     pub fn new<V: Into<f64>>(values: impl IntoIterator<Item = V>) -> Self {
         Self::overlaid([("", values)])
     }
 
-    /// Histograms of several named sets of values over one axis, drawn as outlines.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// let figure = Histogram::overlaid([("before", vec![0.2, 0.5]), ("after", vec![-0.6, 0.0])]).draw()?;
-    /// assert!(figure.svg().contains("before"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Outlines of the histograms of several named sets of values, with common bins.
     pub fn overlaid<N: Into<String>, V: Into<f64>, I: IntoIterator<Item = V>>(
         series: impl IntoIterator<Item = (N, I)>,
     ) -> Self {
@@ -64,65 +51,35 @@ impl Histogram {
     }
 
     /// Sets the title.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// assert_eq!(Histogram::new([1.0]).title("conv1.weight").draw()?.title(), "conv1.weight");
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
         self
     }
 
-    /// Names the axis of the values, with its unit.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// assert!(Histogram::new([1.0]).x_label("confidence").draw()?.svg().contains("confidence"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Labels the value axis, with its unit.
     pub fn x_label(mut self, label: impl Into<String>) -> Self {
         self.x_label = label.into();
         self
     }
 
-    /// Sets the number of bins, 1 to 500. Without it, their width follows Freedman and Diaconis (1981):
-    /// twice the interquartile range over the cube root of the number of values, between 5 and 80 bins.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// assert!(Histogram::new([1.0, 2.0]).bins(0).draw().is_err());
-    /// ```
+    /// Sets the number of bins, 1 to 500. By default the bin width follows Freedman and Diaconis (1981), twice the
+    /// interquartile range over the cube root of the number of values, for 5 to 80 bins.
     pub fn bins(mut self, bins: usize) -> Self {
         self.bins = Some(bins);
         self
     }
 
-    /// Sets width and height in pixels; 720×420 without it. Two of 440×320 stand well beside each other.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// assert_eq!(Histogram::new([1.0, 2.0]).size(440, 320).draw()?.size(), (440, 320));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// Sets width and height in pixels, 160 to 8,192; 720×420 by default, and 440×320 suits two charts side by side.
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
         self
     }
 
-    /// Draws the histogram with mean and standard deviation below it. Values that aren't finite are left out and
-    /// counted there.
+    /// Draws the histogram, with mean and standard deviation below it. Values that aren't finite are left out and counted
+    /// there.
     ///
-    /// Errors: [`PlotError::Empty`] without a finite value, [`PlotError::Setting`] for bins outside 1 to 500 and for a
-    /// size outside 160 to 8,192 pixels.
-    ///
-    /// ```
-    /// # use notebook_charts::Histogram;
-    /// let figure = Histogram::new([1.0, 3.0, f64::NAN]).bins(2).draw()?;
-    /// assert!(figure.text().contains("mean 2, standard deviation 1; 1 that isn't finite left out"));
-    /// # Ok::<(), notebook_charts::PlotError>(())
-    /// ```
+    /// # Errors
+    /// [`PlotError::Empty`] without a finite value, [`PlotError::Setting`] for bins or a size out of range.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         if let Some(bins) = self.bins
             && !(1..=500).contains(&bins)
@@ -136,7 +93,7 @@ impl Histogram {
             let given: usize = self.series.iter().map(|(_, values)| values.len()).sum();
             return Err(PlotError::Empty { what: format!("none of the {given} values of {:?} is finite", self.title) });
         };
-        // Values all alike, or all but, still need a width.
+        // Values that are all alike, or nearly, still need a width.
         let (low, high) = if high - low > 1e-9 * low.abs().max(high.abs()) {
             (low, high)
         } else {
@@ -155,7 +112,7 @@ impl Histogram {
             whole,
             from_zero,
             padding,
-            // A label and its space take about 70 pixels.
+            // A label with its space takes about 70 pixels.
             ticks: (size.0 / 80).clamp(2, 8) as usize,
         };
         let x = Axis::over([low, high], &request(&self.x_label, false, false, 0.02));
@@ -190,7 +147,7 @@ impl Histogram {
     }
 }
 
-/// The values that have a place on an axis.
+/// The values that an axis can show.
 fn finite(values: &[f64]) -> impl Iterator<Item = f64> {
     values.iter().filter_map(|value| Scale::Linear.place(*value))
 }
@@ -205,12 +162,12 @@ fn count(values: &[f64], low: f64, high: f64, bins: usize) -> Vec<u64> {
     counts
 }
 
-/// Number, mean and standard deviation (divided by the number) of values, in a line.
+/// Number, mean and standard deviation (divided by n) of values, in a line.
 fn note(name: &str, values: &[f64]) -> String {
     let count = finite(values).count() as f64;
     let mean = finite(values).map(|value| value / count).sum::<f64>();
     let deviation = finite(values).map(|value| (value - mean) * ((value - mean) / count)).sum::<f64>().sqrt();
-    // What rounding leaves of a mean of zero is no number to look at.
+    // Rounding can turn a mean of zero into a tiny number.
     let mean = if mean.abs() < 1e-6 * deviation { 0.0 } else { mean };
     let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
     let mut note = format!(
@@ -232,14 +189,14 @@ fn bars(area: &Area, chart: &Chart, counts: &[u64], edge: impl Fn(usize) -> f64)
     for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let (left, top) = chart.backend_coord(&(edge(bin), *count as f64));
         let (right, bottom) = chart.backend_coord(&(edge(bin + 1), 0.0));
-        // A pixel between bars, where they are wide enough to spare it; a low bar is still seen.
+        // A pixel between bars that are wide enough, and at least one pixel of height, so that low bars are seen.
         let right = if right - left > 3 { right - 1 } else { right.max(left + 1) };
         area.draw(&chart::rectangle((left, top.min(bottom - 1)), (right, bottom), chart::BLUE))?;
     }
     Ok(())
 }
 
-/// One of several sets: the line along the tops of its bins.
+/// The line along the tops of one set's bins.
 fn outline(counts: &[u64], edge: impl Fn(usize) -> f64) -> Vec<(f64, f64)> {
     let tops = counts.iter().enumerate().flat_map(|(bin, &count)| {
         let height = count as f64;
@@ -252,7 +209,7 @@ fn outline(counts: &[u64], edge: impl Fn(usize) -> f64) -> Vec<(f64, f64)> {
 fn usual_bins(sorted: &[f64], range: f64) -> usize {
     let quartile = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
     let width = 2.0 * (quartile(0.75) - quartile(0.25)) / (sorted.len() as f64).cbrt();
-    // Where half of the values are alike the rule gives no width; Sturges' rule needs none.
+    // If half of the values are equal the rule gives no width; then Sturges' rule is used.
     let bins = if width > 0.0 { range / width } else { (sorted.len() as f64).log2() + 1.0 };
     bins.ceil().clamp(5.0, 80.0) as usize
 }
@@ -282,7 +239,9 @@ mod tests {
             inside(&Histogram::new(values).draw().unwrap().svg());
         }
         assert!(matches!(Histogram::new([f32::NAN]).draw(), Err(PlotError::Empty { .. })));
-        assert!(matches!(Histogram::new([1.0]).bins(501).draw(), Err(PlotError::Setting { .. })));
+        for bins in [0, 501] {
+            assert!(matches!(Histogram::new([1.0]).bins(bins).draw(), Err(PlotError::Setting { name: "bins", .. })));
+        }
     }
 
     #[test]

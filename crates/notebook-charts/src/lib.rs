@@ -2,7 +2,7 @@
 //!
 //! | to show | use |
 //! |---|---|
-//! | lines over a common axis | [`Curves`], [`Series`] |
+//! | lines | [`Curves`], [`Series`] |
 //! | loss and accuracy by epoch | [`loss_and_accuracy`] |
 //! | one value for each class | [`Bars`] |
 //! | how values are distributed | [`Histogram`] |
@@ -39,6 +39,7 @@ mod histogram;
 mod network;
 pub mod numbers;
 mod picture_bars;
+mod png;
 mod protocol;
 mod reliability;
 mod svg;

@@ -13,11 +13,11 @@ const TITLE_SIZE: f64 = 12.0;
 const DETAIL_SIZE: f64 = 10.5;
 /// The height of a box, in pixels: two lines of text.
 const BOX: f64 = 38.0;
-/// The distance from the top of a box to that of the next one below, in pixels.
+/// The distance between the tops of boxes one above the other, in pixels.
 const ROW: f64 = BOX + 16.0;
 /// The narrowest and the widest box, in pixels.
 const BOX_WIDTH: (f64, f64) = (130.0, 270.0);
-/// The narrowest card, in pixels: the legend needs some room.
+/// The narrowest card, in pixels, for the legend's sake.
 const NARROWEST: f64 = 420.0;
 /// Where the legend begins, below the title, in pixels.
 const LEGEND_TOP: f64 = 38.0;
@@ -28,27 +28,27 @@ const SWATCH: f64 = 20.0;
 /// The space between columns, in pixels.
 const GUTTER: f64 = 30.0;
 /// The space between a column's boxes and those on shortcuts, in pixels.
-const BESIDE: f64 = 24.0;
-/// The distance of the first lane of shortcuts from the boxes, and of a further lane from the one before, in pixels.
+const BESIDE: f64 = 16.0;
+/// The distance of the first lane of shortcuts from the boxes, and the distance between lanes, in pixels.
 const LANES: (f64, f64) = (14.0, 9.0);
 /// The longest list of a layer's inputs, in pixels.
 const LONGEST_INPUTS: f64 = 120.0;
 /// Free space at the card's edge, in pixels.
 const EDGE: f64 = 14.0;
-/// The width and height that a drawing keeps to if it can: what a notebook shows without scrolling, in pixels.
+/// The width and height that a drawing keeps to if possible, in pixels: a notebook shows it without scrolling.
 const ROOM: (f64, f64) = (900.0, 520.0);
-/// More nodes than anyone could look at.
+/// More nodes than this are unreadable.
 const MOST_NODES: usize = 2000;
-/// Says what the texts at the right of each box are.
+/// Explains the texts on the right of each box.
 const HINT: &str = "right: output shape, number of parameters";
 /// Says why there are no arrows.
-const LIST_HINT: &str = "drawn as a list, because it is not a chain with shortcuts; ←: each layer's inputs";
+const LIST_HINT: &str = "drawn as a list, because it isn't a chain with shortcuts; ←: each layer's inputs";
 
-/// Draws a network from top to bottom: a box for each layer with its name and kind, at its right the shape of its output
-/// and the number of its parameters; an arrow for each tensor that flows. A long network continues in further columns.
+/// Draws a network from top to bottom: a box for each layer, with its name, kind, output shape and number of parameters,
+/// and an arrow for each tensor that passes from layer to layer. A long network continues in further columns.
 ///
-/// It draws chains with shortcuts, such as residual networks; layers on a shortcut stand beside the others. Any other
-/// graph becomes a list that names the inputs of each layer.
+/// The network must be a chain with shortcuts, as plain and residual networks are; layers on a shortcut stand beside the
+/// chain. Any other graph is drawn as a list that names the inputs of each layer.
 ///
 /// # Errors
 /// [`PlotError::Empty`] without a node, [`PlotError::Edge`] for an edge that doesn't lead from a node to a later one,
@@ -79,21 +79,22 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     let svg = drawing.draw(&title);
 
     let listed = drawing.chain.is_none();
-    let name = |node: usize| match listed {
-        true => format!("{node} {}", graph.nodes[node].name()),
-        false => graph.nodes[node].name().to_string(),
-    };
-    let mut table = Table::new(["layer", "kind", "output shape", "parameters", "from"]).caption(title.as_str());
+    // In a list, numbers stand for layers, because names repeat.
+    let name = |node: usize| if listed { node.to_string() } else { graph.nodes[node].name().to_string() };
+    let number = |number: String| listed.then_some(number).into_iter();
+    let header = ["layer", "kind", "output shape", "parameters", "from"].map(String::from);
+    let mut table = Table::new(number(String::new()).chain(header)).caption(title.as_str());
     for (index, node) in graph.nodes.iter().enumerate() {
         let sources: Vec<String> = edges.iter().filter(|(_, to)| *to == index).map(|(from, _)| name(*from)).collect();
         let parameters = numbers::grouped(node.parameters as u128);
-        table = table.row([name(index), node.kind.clone(), node.shape.clone(), parameters, sources.join(", ")]);
+        let row = [node.name().to_string(), node.kind.clone(), node.shape.clone(), parameters, sources.join(", ")];
+        table = table.row(number(index.to_string()).chain(row));
     }
-    let why = if listed { "\nnot a chain with shortcuts, so drawn as a list" } else { "" };
+    let why = if listed { "\ndrawn as a list, because it isn't a chain with shortcuts" } else { "" };
     Ok(Figure::from_svg(&title, &svg)?.with_text(format!("{table}{why}")))
 }
 
-/// A network on its way to paper.
+/// A network with its boxes arranged in columns.
 struct Drawing<'a> {
     nodes: &'a [GraphNode],
     labels: Vec<Label>,
@@ -137,7 +138,7 @@ impl<'a> Drawing<'a> {
         drawing
     }
 
-    /// Where each of `columns` begins, and where one more would.
+    /// The left end of each of `columns`, and of one more.
     fn lefts(&self, columns: &[usize]) -> Vec<f64> {
         let mut lefts = vec![EDGE];
         for (index, first) in columns.iter().enumerate() {
@@ -147,7 +148,7 @@ impl<'a> Drawing<'a> {
         lefts
     }
 
-    /// The room that these rows need at the right of their boxes.
+    /// The space that these rows need to the right of their boxes.
     fn beside(&self, rows: std::ops::Range<usize>) -> f64 {
         let Some(chain) = &self.chain else {
             return 8.0 + text::widest(rows.map(|row| self.inputs[row].as_str()), DETAIL_SIZE);
@@ -165,7 +166,7 @@ impl<'a> Drawing<'a> {
         let right = lefts[self.columns.len()] - GUTTER + EDGE;
         let width = right.max(NARROWEST).max((text::width(title, 16.5) + 2.0 * EDGE).min(ROOM.0)).ceil();
         let room = width - 2.0 * EDGE;
-        // The hint stands in the title's line, if there is room, otherwise in one of its own.
+        // The hint goes beside the title if there is room, otherwise on its own line.
         let beside = text::width(title, 16.5) + 20.0 + text::width(HINT, DETAIL_SIZE) <= room;
         let hints = (!beside).then_some(HINT).into_iter().chain(self.chain.is_none().then_some(LIST_HINT));
         let hints: Vec<String> = hints.flat_map(|hint| text::wrap(hint, DETAIL_SIZE, room)).collect();
@@ -233,13 +234,14 @@ impl<'a> Drawing<'a> {
         svg.finish()
     }
 
-    /// From a box's right side past others and back, through the boxes on it; `corner` gives each row's.
+    /// Draws a line from a box's right side past others and back, through the shortcut's own boxes; `corner` gives the
+    /// upper left corner of a row's box.
     fn draw_shortcut(&self, svg: &mut Document, shortcut: &Shortcut, corner: impl Fn(usize) -> (f64, f64)) {
         let ((before, above), (left, below)) = (corner(shortcut.from), corner(shortcut.from + 1));
         let right = left + self.box_width;
-        // One shortcut often begins where another ends.
+        // Not at the same height, because one shortcut often starts where another ends.
         let end = corner(shortcut.to).1 + 0.3 * BOX;
-        // In a new column it leaves the line that comes from the column before.
+        // At the top of a column it branches off the line from the column before.
         let (start_x, start) = match before == left {
             true => (right, above + 0.7 * BOX),
             false => (left + self.box_width / 2.0 - CORNER, below - 2.0 * WAY),
@@ -268,7 +270,7 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// An entry of the legend: a group and where it stands.
+/// An entry of the legend: a group and its position.
 struct Entry {
     group: LayerGroup,
     x: f64,
@@ -305,14 +307,14 @@ impl Label {
     fn new(node: &GraphNode) -> Self {
         let parameters = if node.parameters == 0 { String::new() } else { numbers::grouped(node.parameters as u128) };
         let [title, shape, kind] = [&node.title, &node.shape, &node.kind].map(|text| text::one_line(text));
-        // A box without a name says once what it is.
+        // A layer without a name is labeled once, with its kind.
         if title.trim().is_empty() || title == kind {
             return Self { title: kind, shape, kind: String::new(), parameters };
         }
         Self { title, shape, kind, parameters }
     }
 
-    /// The width that shows everything: texts, the space between them, band and edges.
+    /// The width that fits everything: texts, the space between them, band and edges.
     fn width(&self) -> f64 {
         let line = |left: f64, right: &str| match text::width(right, DETAIL_SIZE) {
             0.0 => left,
@@ -333,7 +335,7 @@ impl Label {
         let (left, right) = (x + 12.0, x + width - 9.0);
         let ink = Type { size: DETAIL_SIZE, color: "#222222", bold: false, anchor: Anchor::Start };
         let muted = Type { color: "#4A4A4A", anchor: Anchor::End, ..ink };
-        // Where a box is not wide enough for both, the text at the left is shortened.
+        // If a box is too narrow for both, the text on the left is shortened.
         let room = |right_text: &str| {
             let taken = text::width(right_text, DETAIL_SIZE);
             width - 21.0 - if taken > 0.0 { taken + 8.0 } else { 0.0 }
@@ -360,7 +362,7 @@ const TIP: f64 = 6.0;
 /// The radius of a line's corners, in pixels.
 const CORNER: f64 = 5.0;
 
-/// The way between a box and a line that leads to another column, in pixels; twice as long above a box.
+/// The distance between a box and a line to another column, in pixels; twice that above a box.
 const WAY: f64 = 8.0;
 
 /// Where an arrow points.
@@ -383,8 +385,8 @@ fn arrow(svg: &mut Document, line: &str, (x, y): (f64, f64), direction: Directio
     );
 }
 
-/// From below the last box of a column over the gutter to the first one of the next. Points are the middles of their
-/// boxes' upper sides.
+/// A line from the last box of a column to the first of the next, through the gutter. Points are the middles of the boxes'
+/// upper sides.
 fn into_next_column(from: (f64, f64), to: (f64, f64), gutter: f64) -> String {
     let (low, high) = (from.1 + BOX + WAY, to.1 - 2.0 * WAY);
     format!(
@@ -480,7 +482,7 @@ mod tests {
         assert!(texts.contains(&"← 1, 2, 3".to_string()) && texts.contains(&"4 conv4".to_string()), "{texts:?}");
         assert!(texts.join(" ").contains(LIST_HINT), "{texts:?}");
         let text = figure.text();
-        assert!(text.contains("1 conv1, 2 conv2, 3 conv3") && text.ends_with("so drawn as a list"), "{text}");
+        assert!(text.contains("\n3  conv3") && text.contains("1, 2, 3\ndrawn as a list, because"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,17 @@
 //! Numbers as people read them.
+//!
+//! ```
+//! use notebook_charts::numbers::{bytes, duration, grouped, measured, percent};
+//! assert_eq!(grouped(981_130), "981,130");
+//! assert_eq!(measured(0.123_456), "0.1235");
+//! assert_eq!(percent(0.757), "75.7 %");
+//! assert_eq!(bytes(3_924_520), "3.9 MB");
+//! assert_eq!(duration(std::time::Duration::from_secs(75)), "1 min 15 s");
+//! ```
 
 use std::time::Duration;
 
-/// A whole number with commas between groups of three digits.
+/// A whole number with commas as thousands separators.
 pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -15,7 +24,7 @@ pub fn grouped(number: u128) -> String {
     text
 }
 
-/// `value` with `decimals` places, grouped in thousands.
+/// `value` with `decimals` places and thousands separators.
 fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.abs());
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
@@ -59,9 +68,9 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{} %", fixed(100.0 * share, 1)) } else { measured(share) }
 }
 
-/// The label of a tick at `value` on an axis whose ticks are `step` apart: as many decimals as the step has.
+/// The label of a tick at `value` on an axis with ticks `step` apart: as many decimals as `step` has.
 pub(crate) fn tick(value: f64, step: f64) -> String {
-    // A tick at zero is computed as a sum and may miss it by rounding.
+    // Rounding may put a tick slightly off zero.
     let value = if value.abs() < step.abs() * 1e-6 { 0.0 } else { value };
     let decimals = (-step.abs().log10().floor()).clamp(0.0, 12.0) as usize;
     if value != 0.0 && (value.abs() >= 1e7 || decimals > 5) {

@@ -1,11 +1,11 @@
-//! Pictures beside the bars of what a network says of them.
+//! Pictures beside what a classifier says of them.
 
 use crate::error::PlotError;
-use crate::figure::{Figure, png_bytes};
+use crate::figure::Figure;
 use crate::numbers;
+use crate::png;
 use crate::svg::{Anchor, Document, Type};
 use crate::text;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use image::RgbImage;
 
 const WIDTH: u32 = 720;
@@ -15,20 +15,28 @@ const GAP: f64 = 12.0;
 const TITLE: Type = Type { size: 15.0, color: "#222222", bold: true, anchor: Anchor::Start };
 const LABEL: Type = Type { size: 12.0, color: "#222222", bold: false, anchor: Anchor::Start };
 const CAPTION: Type = Type { size: 11.0, color: "#555555", bold: false, anchor: Anchor::Middle };
-/// Where the pictures and the bars begin, below the title.
+/// The top of the pictures and bars, below the title.
 const TOP: f64 = 40.0;
 /// The height of a row of bars, and of a bar in it.
 const ROW: f64 = 30.0;
 const BAR: f64 = 18.0;
-/// Names are written in full up to so many pixels.
+/// The longest name shown in full, in pixels.
 const LONGEST_NAME: f64 = 110.0;
 /// Room for "100.0 %".
 const VALUE: f64 = 56.0;
 
-/// Pictures in their own size, each with a caption, and beside them a bar for each name with its share, from 0 to 1.
+/// Pictures in their own size with captions, and beside them a bar for each name with its share, from 0 to 1.
+///
+/// ```
+/// let picture = image::RgbImage::new(64, 48);
+/// let pictures = [(&picture, "the picture".to_string())];
+/// let figure = notebook_charts::picture_with_bars("cat.jpg", &pictures, &["cat", "dog"], &[0.912, 0.088])?;
+/// assert!(figure.svg().contains("91.2 %"));
+/// # Ok::<(), notebook_charts::PlotError>(())
+/// ```
 ///
 /// # Errors
-/// [`PlotError::Length`] where names and shares differ in number, [`PlotError::Empty`] where there are no pictures.
+/// [`PlotError::Length`] if names and shares differ in number, [`PlotError::Empty`] without a picture.
 pub fn picture_with_bars(
     title: &str,
     pictures: &[(&RgbImage, String)],
@@ -49,12 +57,10 @@ pub fn picture_with_bars(
     for (picture, caption) in pictures {
         let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
         let (left, top) = (x + (side - w) / 2.0, TOP + (side - h) / 2.0);
-        let png = BASE64_STANDARD.encode(png_bytes(picture)?);
+        let png = png::data_uri(&png::encode(picture)?);
         svg.element(
             "image",
-            format_args!(
-                "x=\"{left:.1}\" y=\"{top:.1}\" width=\"{w}\" height=\"{h}\" href=\"data:image/png;base64,{png}\""
-            ),
+            format_args!("x=\"{left:.1}\" y=\"{top:.1}\" width=\"{w}\" height=\"{h}\" href=\"{png}\""),
         );
         let caption = text::shorten(caption, CAPTION.size, side + GAP);
         svg.text(&caption, x + side / 2.0, TOP + side + 15.0, CAPTION);
@@ -70,9 +76,9 @@ pub fn picture_with_bars(
         let top = first + ROW * row as f64 + (ROW - BAR) / 2.0;
         let baseline = top + BAR - 4.5;
         svg.text(name, start - 8.0, baseline, Type { anchor: Anchor::End, ..LABEL });
-        // What is no number gets no bar.
+        // NaN and ∞ get no bar.
         let long = longest * if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
-        // A pale track shows what all would be.
+        // A pale track shows how long 100 % would be.
         for (length, color) in [(longest, "#E4E4E4"), (long, "#0072B2")] {
             svg.element(
                 "rect",

@@ -3,20 +3,20 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-/// Prints contents for evcxr, all at once, so that no other thread's line lands among them.
+/// Prints contents for evcxr, all at once, so that no other thread prints in between.
 pub(crate) fn show(contents: &[(&str, &str)]) {
-    // Where stdout is gone there is nobody left to show it to.
+    // If stdout is closed, nobody is left to see it.
     let _ = std::io::stdout().lock().write_all(protocol(contents).as_bytes());
 }
 
-/// Contents as evcxr reads them: each between a line with its MIME type and an end line.
+/// Contents as evcxr reads them: each between a line with its MIME type and an end marker.
 fn protocol(contents: &[(&str, &str)]) -> String {
     const END: &str = "EVCXR_END_CONTENT";
     let mut output = String::new();
     for (mime_type, content) in contents {
         let _ = writeln!(output, "EVCXR_BEGIN_CONTENT {mime_type}");
         for line in content.lines() {
-            // A line that is the end marker would end the content early.
+            // A line equal to the end marker would end the content early.
             let _ = writeln!(output, "{}{line}", if line == END { " " } else { "" });
         }
         let _ = writeln!(output, "{END}");

@@ -1,4 +1,4 @@
-//! Reliability diagrams: is a network right as often as it says it is?
+//! Reliability diagrams: does a classifier's confidence match its accuracy?
 
 use crate::axis::{Axis, AxisRequest, Scale};
 use crate::chart::{self, Area, Look};
@@ -9,29 +9,30 @@ use crate::table::Table;
 use plotters::element::{DashedPathElement, PathElement};
 use plotters::style::Color;
 
-/// Two panels, as those of loss and accuracy.
+/// Two panels, as wide as those of loss and accuracy, in pixels.
 const SIZE: (u32, u32) = (900, 400);
 
-/// Images whose confidence, the probability that the network gives its answer, lies in one interval.
+/// Images whose confidence, the predicted probability of the predicted class, lies in one interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReliabilityBin {
-    /// The interval's lower end, in [0, 1]; it does not belong to it.
+    /// The interval's lower end, in [0, 1], excluded.
     pub from: f64,
-    /// Its upper end, in [0, 1]; it belongs to it.
+    /// Its upper end, in [0, 1], included.
     pub to: f64,
     /// The number of images in it.
     pub images: usize,
-    /// Their mean confidence, in [0, 1]; NaN where there are none.
+    /// Their mean confidence, in [0, 1]; NaN if there are none.
     pub confidence: f64,
-    /// The share of them that was classified rightly, in [0, 1]; NaN where there are none.
+    /// Their accuracy, in [0, 1]; NaN if there are none.
     pub accuracy: f64,
 }
 
-/// How many images there are at each confidence, and beside it how often the network is right there: the reliability
-/// diagram of C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, figure 1. Bars below the dashed
-/// diagonal belong to a network that is surer than it should be. `notes` stand below.
+/// The share of images at each confidence and, beside it, the accuracy there, as in C. Guo et al., "On Calibration of
+/// Modern Neural Networks", ICML 2017, figure 1. Bars below the dashed diagonal mean overconfidence. `notes` are written
+/// below.
 ///
-/// Errors: [`PlotError::Empty`] where no bin has an image.
+/// # Errors
+/// [`PlotError::Empty`] if no bin has an image.
 ///
 /// ```
 /// use notebook_charts::{ReliabilityBin, reliability_diagram};
@@ -111,7 +112,7 @@ fn draw_accuracies(area: &Area, bins: &[ReliabilityBin]) -> Result<(), DrawError
     Ok(())
 }
 
-/// What is left free between bars, as a share of the axis.
+/// The space between bars, as a share of the axis.
 fn gap(bin: &ReliabilityBin) -> f64 {
     0.06 * (bin.to - bin.from)
 }

@@ -1,16 +1,16 @@
-//! A small writer of SVG for what has no axes: galleries and graphs.
+//! A small SVG writer, for figures without axes.
 
 use crate::text;
 use std::fmt::Write;
 
-/// An SVG document in the making. Places and sizes are in pixels; texts are escaped.
+/// An SVG document being built. Positions and sizes are in pixels; text is escaped.
 pub(crate) struct Document {
     width: u32,
     height: u32,
     body: String,
 }
 
-/// Where a text stands from its place.
+/// Which part of a text its position is.
 #[derive(Clone, Copy)]
 pub(crate) enum Anchor {
     Start,
@@ -33,7 +33,7 @@ impl Document {
         Self { width, height, body: format!("<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n") }
     }
 
-    /// A text whose baseline begins, is centred or ends at (x, y).
+    /// Adds text whose baseline starts, is centered or ends at (x, y).
     pub(crate) fn text(&mut self, content: &str, x: f64, y: f64, look: Type) {
         let anchor = match look.anchor {
             Anchor::Start => "",
@@ -49,12 +49,12 @@ impl Document {
         );
     }
 
-    /// A gradient from left to right, to be used as `fill="url(#id)"`; `stops` are its `<stop …/>` elements.
+    /// Adds a gradient from left to right, used as `fill="url(#id)"`; `stops` are its `<stop …/>` elements.
     pub(crate) fn gradient(&mut self, id: &str, stops: &str) {
         let _ = writeln!(self.body, "<defs><linearGradient id=\"{id}\">{stops}</linearGradient></defs>");
     }
 
-    /// An element without content; `attributes` are written as they are.
+    /// Adds an element without content; `attributes` are not escaped.
     pub(crate) fn element(&mut self, name: &str, attributes: std::fmt::Arguments) {
         let _ = writeln!(self.body, "<{name} {attributes}/>");
     }
@@ -72,7 +72,7 @@ impl Document {
 pub(crate) mod tests {
     use crate::text;
 
-    /// The document's elements of a name.
+    /// The number of elements called `name`.
     pub(crate) fn count(svg: &str, name: &str) -> usize {
         let document = roxmltree::Document::parse(svg).unwrap();
         document.descendants().filter(|node| node.tag_name().name() == name).count()
@@ -85,7 +85,7 @@ pub(crate) mod tests {
         texts.map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
     }
 
-    /// Panics where the document isn't well-formed or something in it lies outside of its card.
+    /// Panics if the document isn't well-formed or something lies outside its card.
     pub(crate) fn inside(svg: &str) {
         let document = roxmltree::Document::parse(svg).unwrap();
         let number =

@@ -4,19 +4,23 @@ use crate::text;
 use std::fmt;
 use std::fmt::Write as _;
 
-/// A table for the notebook: HTML that follows the theme, with a plain-text twin in aligned columns.
+/// A table for a notebook: HTML that follows the theme, with a plain-text twin in aligned columns.
 ///
-/// Columns whose cells are all numbers are set flush right.
+/// Columns of numbers are aligned right.
 ///
 /// ```
 /// use notebook_charts::Table;
-/// let table = Table::new(["layer", "parameters"]).row(["conv1", "896"]).row(["bn1", "64"]).caption("two layers");
+/// let table = Table::new(["layer", "parameters"]).row(["conv1", "896"]).row(["bn1", "64"]);
+/// let table = table.footer(["total", "960"]).caption("two layers");
 /// assert_eq!(table.to_string(), "\
 /// two layers
 /// layer  parameters
 /// ─────  ──────────
 /// conv1         896
-/// bn1            64");
+/// bn1            64
+/// ─────  ──────────
+/// total         960");
+/// assert!(Table::new(["name"]).row(["<b>"]).html().contains("&lt;b&gt;"));
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a table is shown as the last expression of a cell"]
@@ -29,59 +33,31 @@ pub struct Table {
 
 impl Table {
     /// An empty table with a header.
-    ///
-    /// ```
-    /// # use notebook_charts::Table;
-    /// assert!(Table::new(["class", "accuracy"]).to_string().starts_with("class  accuracy"));
-    /// ```
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         Self { header: cells(header), ..Self::default() }
     }
 
-    /// Adds a row. A short row ends in empty cells; a long one widens the table.
-    ///
-    /// ```
-    /// # use notebook_charts::Table;
-    /// let table = Table::new(["class", "accuracy"]).row(["cat".to_string(), format!("{:.1} %", 60.04)]);
-    /// assert!(table.to_string().contains("60.0 %"));
-    /// ```
+    /// Adds a row. A short row is padded with empty cells; a long one widens the table.
     pub fn row<S: Into<String>>(mut self, row: impl IntoIterator<Item = S>) -> Self {
         self.rows.push(cells(row));
         self
     }
 
-    /// Adds a row below a line, for totals.
-    ///
-    /// ```
-    /// # use notebook_charts::Table;
-    /// let table = Table::new(["layer", "parameters"]).row(["fc", "10"]).footer(["total", "10"]);
-    /// assert!(table.to_string().ends_with("total          10"));
-    /// ```
+    /// Adds a row of totals, below a rule.
     pub fn footer<S: Into<String>>(mut self, row: impl IntoIterator<Item = S>) -> Self {
         self.footer.push(cells(row));
         self
     }
 
-    /// Sets the line above the table.
-    ///
-    /// ```
-    /// # use notebook_charts::Table;
-    /// assert!(Table::new(["a"]).caption("settings").to_string().starts_with("settings\n"));
-    /// ```
+    /// Sets the caption, above the table.
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = Some(text::one_line(&caption.into()));
         self
     }
 
-    /// The table as HTML. It sets no colours, so it reads in light and in dark themes.
-    ///
-    /// ```
-    /// # use notebook_charts::Table;
-    /// let html = Table::new(["name"]).row(["<b>"]).html();
-    /// assert!(html.contains("&lt;b&gt;"));
-    /// ```
+    /// The table as HTML, without colors, so that it works in light and dark themes.
     pub fn html(&self) -> String {
-        // Inline, because the notebook strips <style> from outputs it doesn't trust.
+        // Inline, because notebooks strip <style> from untrusted outputs.
         const RULE: &str = "1px solid currentColor";
         let right = self.right_aligned();
         let line = |row: &[String], tag: &str, border: &str| {
@@ -119,7 +95,7 @@ impl Table {
         self.rows.iter().chain(&self.footer)
     }
 
-    /// For each column, whether its cells are numbers (or empty, or a dash for none), and at least one is.
+    /// For each column, whether its cells are numbers, empty or a dash, and at least one is a number.
     fn right_aligned(&self) -> Vec<bool> {
         let columns = self.lines().chain([&self.header]).map(Vec::len).max().unwrap_or(0);
         let column = |index: usize| self.lines().filter_map(move |row| row.get(index)).filter(|cell| !cell.is_empty());
@@ -131,7 +107,7 @@ impl Table {
     }
 }
 
-/// Whether a cell is a number, perhaps with a sign, separators and a unit: `1,563`, `77.0 %`, `−2.1e-5`, `3.2 s`.
+/// Whether a cell is a number, optionally with sign, separators and unit: `1,563`, `77.0 %`, `−2.1e-5`, `3.2 s`.
 fn is_number(cell: &str) -> bool {
     let digits = cell.trim_start_matches(['+', '-', '−', '±', '<', '≈', '~', '.', ' ']);
     digits.starts_with(|c: char| c.is_ascii_digit())

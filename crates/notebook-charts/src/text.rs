@@ -1,13 +1,12 @@
-//! Text in a picture: how wide it will be, and where to break it.
+//! Text in pictures: escaping, width and line breaks.
 
-/// `text` as it may stand in one line of an SVG document: line breaks and control characters, which XML forbids,
-/// become spaces.
-pub fn one_line(text: &str) -> String {
+/// `text` on one line of an SVG document: line breaks and control characters, which XML forbids, become spaces.
+pub(crate) fn one_line(text: &str) -> String {
     let allowed = |c: char| !c.is_control() && !matches!(c, '\u{FFFE}' | '\u{FFFF}');
     text.chars().map(|c| if allowed(c) { c } else { ' ' }).collect()
 }
 
-/// `text` with the characters that mean something in XML and HTML escaped.
+/// `text` escaped for XML and HTML.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -23,11 +22,10 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// The width in pixels of `text` set in sans-serif of `size` pixels.
+/// The estimated width in pixels of `text` in sans-serif of `size` pixels.
 ///
-/// The browser chooses the font, so this is an estimate: the widths are DejaVu Sans's, the widest of the usual
-/// sans-serif fonts, so that what fits here fits elsewhere.
-pub fn width(text: &str, size: f64) -> f64 {
+/// The browser chooses the font; the widths are those of DejaVu Sans, the widest common one, so that text fits in any.
+pub(crate) fn width(text: &str, size: f64) -> f64 {
     let em: f64 = text
         .chars()
         .map(|c| match c {
@@ -45,12 +43,12 @@ pub fn width(text: &str, size: f64) -> f64 {
 }
 
 /// The width in pixels of the widest of `texts`.
-pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
+pub(crate) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
     texts.into_iter().map(|text| width(text, size)).fold(0.0, f64::max)
 }
 
-/// `text`, or as much of its beginning as fits into `room` pixels, closed by `…`.
-pub fn shorten(text: &str, size: f64, room: f64) -> String {
+/// `text`, cut off with `…` if it is wider than `room` pixels.
+pub(crate) fn shorten(text: &str, size: f64, room: f64) -> String {
     if width(text, size) <= room {
         return text.to_string();
     }
@@ -65,8 +63,8 @@ pub fn shorten(text: &str, size: f64, room: f64) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// `text` in lines of at most `room` pixels, broken at spaces; a longer word is shortened.
-pub fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
+/// `text` in lines of at most `room` pixels, broken at spaces; longer words are shortened.
+pub(crate) fn wrap(text: &str, size: f64, room: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         let word = shorten(word, size, room);

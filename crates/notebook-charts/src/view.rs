@@ -6,13 +6,14 @@ use crate::table::Table;
 use crate::text;
 use std::fmt::Write as _;
 
-/// What a notebook shows of a value: HTML or a picture, and the plain-text twin for places that show neither.
+/// What a notebook shows of a value: HTML or a picture, and a plain-text twin.
 ///
 /// ```
 /// use notebook_charts::{Table, View};
-/// let view = View::from(Table::new(["layer"]).row(["conv1"]));
+/// let view = View::line("loss < 1").above(Table::new(["layer"]).row(["conv1"]).view());
 /// assert_eq!(view.mime_type(), "text/html");
-/// assert_eq!(view.text(), "layer\n─────\nconv1");
+/// assert!(view.content().contains("loss &lt; 1"));
+/// assert_eq!(view.text(), "loss < 1\n\nlayer\n─────\nconv1");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a view is shown as the last expression of a cell"]
@@ -24,33 +25,17 @@ pub struct View {
 
 impl View {
     /// A line of text.
-    ///
-    /// ```
-    /// use notebook_charts::View;
-    /// assert!(View::line("loss < 1").content().contains("loss &lt; 1"));
-    /// ```
     pub fn line(line: impl Into<String>) -> Self {
         let line = text::one_line(&line.into());
         Self::html(format!("<div style=\"padding:2px 10px\">{}</div>", text::escape(&line)), line)
     }
 
-    /// HTML as it stands, with a plain-text twin; what comes from elsewhere must have been escaped.
-    ///
-    /// ```
-    /// use notebook_charts::View;
-    /// assert_eq!(View::html("<b>done</b>", "done").text(), "done");
-    /// ```
+    /// HTML with a plain-text twin. Nothing is escaped: see [`text::escape`].
     pub fn html(html: impl Into<String>, text: impl Into<String>) -> Self {
         Self { mime_type: "text/html", content: html.into(), text: text.into() }
     }
 
-    /// A line of text above tables.
-    ///
-    /// ```
-    /// use notebook_charts::{Table, View};
-    /// let view = View::tables("two tables", &[Table::new(["a"]), Table::new(["b"])]);
-    /// assert_eq!(view.text(), "two tables\n\na\n─\n\nb\n─");
-    /// ```
+    /// A line of text with tables below it.
     pub fn tables(line: impl Into<String>, tables: &[Table]) -> Self {
         let Self { mime_type, mut content, mut text } = Self::line(line);
         for table in tables {
@@ -60,12 +45,12 @@ impl View {
         Self { mime_type, content, text }
     }
 
-    /// Two views in HTML, one above the other.
+    /// This view above another one; both must be HTML.
     pub fn above(self, below: Self) -> Self {
         Self::html(format!("{}\n{}", self.content, below.content), format!("{}\n\n{}", self.text, below.text))
     }
 
-    /// What kind of content it is: `text/html`, `image/svg+xml` or `image/png`.
+    /// The type of the content: `text/html`, `image/svg+xml` or `image/png`.
     pub fn mime_type(&self) -> &'static str {
         self.mime_type
     }
@@ -82,7 +67,7 @@ impl View {
 }
 
 impl View {
-    /// Shows the view; evcxr calls it on a cell's last expression.
+    /// Displays the view; evcxr calls this on a cell's last expression.
     pub fn evcxr_display(&self) {
         protocol::show(&[(self.mime_type, &self.content), ("text/plain", &self.text)]);
     }
@@ -94,7 +79,7 @@ impl Table {
         View::html(self.html(), self.to_string())
     }
 
-    /// Shows the table; evcxr calls it on a cell's last expression.
+    /// Displays the table; evcxr calls this on a cell's last expression.
     pub fn evcxr_display(&self) {
         self.view().evcxr_display();
     }
@@ -106,7 +91,7 @@ impl Figure {
         View { mime_type: self.mime_type(), content: self.content(), text: self.text().to_string() }
     }
 
-    /// Shows the figure; evcxr calls it on a cell's last expression.
+    /// Displays the figure; evcxr calls this on a cell's last expression.
     pub fn evcxr_display(&self) {
         self.view().evcxr_display();
     }
@@ -121,5 +106,25 @@ impl From<Table> for View {
 impl From<Figure> for View {
     fn from(figure: Figure) -> Self {
         figure.view()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_stand_below_a_line() {
+        let view = View::tables("two <tables>\n", &[Table::new(["a"]), Table::new(["b"])]);
+        assert_eq!(view.text(), "two <tables> \n\na\n─\n\nb\n─");
+        assert_eq!(view.content().matches("</table>").count(), 2);
+        assert_eq!(View::html("<b>done</b>", "done").content(), "<b>done</b>");
+    }
+
+    #[test]
+    fn a_figure_s_view_is_of_its_own_type() {
+        let pixels = Figure::from_pixels("t", &image::RgbImage::new(2, 2), 1).unwrap();
+        assert_eq!((pixels.view().mime_type(), pixels.view().text()), ("image/png", "t"));
+        assert!(pixels.svg().contains(pixels.view().content()));
     }
 }

@@ -7,32 +7,32 @@ use super::separate::gradients_in_inference;
 use crate::autograd::graph::node;
 use crate::batch_norm2d::layer::BatchNorm2d;
 use crate::batch_norm2d::running::update;
-use crate::chain::cpu::{self as norm, Affine};
+use crate::chain::cpu::{Affine, Moments, Normalize};
 use crate::chain::{Inputs, NAME, Saved, affines, channels, pooled};
 use crate::conv2d::cpu as cv;
 use crate::conv2d::geometry::{Frame, Sizes};
-use crate::conv2d::pack::{pack, unpack};
+use crate::conv2d::pack::{Pack, Unpack};
 use crate::element::{tensor, values};
-use crate::simd::in_pool;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::{Whole, in_pool};
 
-/// Normalizes and pools the blocks of one picture at `y` into `[O, OH / 2, OW / 2]`.
-///
-/// # Safety
-/// `y` must hold the picture's blocks, `winners` be null or have room for the pooled ones, `output` be such a picture.
-unsafe fn finish(y: *const f32, affines: &[Affine], sizes: &Sizes, winners: *mut u8, output: &mut [f32]) {
+/// Normalizes and pools the blocks of one picture into `[O, OH / 2, OW / 2]`; `winners`, where wanted, are those of the
+/// picture.
+fn finish(y: &[Lane], affines: &[Affine], sizes: &Sizes, mut winners: Option<&mut [u8]>, output: &mut [f32]) {
     let (ph, pw) = pooled(sizes);
     let mut blocks = Buffer::new(affines.len() * ph * pw);
     for (b, affine) in affines.iter().enumerate() {
-        let winners = if winners.is_null() { winners } else { winners.wrapping_add(b * ph * pw * LANES) };
-        let blocks = &mut blocks[b * ph * pw..];
-        // SAFETY: the caller's promise, and `blocks` has this block and those after it.
-        unsafe {
-            norm::normalize(y.add(b * sizes.pixels() * LANES), sizes.oh, sizes.ow, affine, floats_mut(blocks), winners)
+        Normalize {
+            y: floats(&y[b * sizes.pixels()..]),
+            rows: sizes.oh,
+            columns: sizes.ow,
+            affine,
+            pooled: floats_mut(&mut blocks[b * ph * pw..]),
+            winners: winners.as_deref_mut().map(|winners| &mut winners[b * ph * pw * LANES..]),
         }
+        .call();
     }
-    // SAFETY: as above.
-    unsafe { unpack(floats(&blocks), sizes.o, ph * pw, output.as_mut_ptr()) }
+    Unpack { src: floats(&blocks), c: sizes.o, plane: ph * pw, dst: output }.call();
 }
 
 pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
@@ -56,13 +56,10 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
             let mut y = Buffer::new(pictures * blocks);
-            // SAFETY: the buffers have the lengths that the functions ask for.
-            unsafe {
-                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
-                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
-                for (i, output) in output.chunks_exact_mut(y_picture).enumerate() {
-                    finish(floats(&y[i * blocks..]), &affines, &sizes, std::ptr::null_mut(), output);
-                }
+            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
+            for (y, output) in y.chunks_exact(blocks).zip(output.chunks_exact_mut(y_picture)) {
+                finish(y, &affines, &sizes, None, output);
             }
         });
     }
@@ -71,13 +68,9 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
 }
 
 /// Packs the pictures in `x` one after another.
-///
-/// # Safety
-/// `packed` must have room for them.
-unsafe fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
-    for (i, x) in x.chunks_exact(x_picture).enumerate() {
-        // SAFETY: `x` is one picture; the caller's promise for `packed`.
-        unsafe { pack(x.as_ptr(), sizes.h, sizes.w, floats_mut(packed).add(i * frame.picture()), frame) }
+fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
+    for (src, dst) in x.chunks_exact(x_picture).zip(floats_mut(packed).chunks_exact_mut(frame.picture())) {
+        Pack { src, h: sizes.h, w: sizes.w, frame, dst }.call();
     }
 }
 
@@ -99,14 +92,10 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
-            // SAFETY: the buffers have the lengths that the functions ask for.
-            unsafe {
-                pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
-                cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
-            }
+            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
             for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
-                // SAFETY: `y` is one block of pixels.
-                unsafe { norm::moments(floats(y), sizes.pixels(), mean.0.as_mut_ptr(), squares.0.as_mut_ptr()) }
+                Moments { y: floats(y), mean, squares }.call();
             }
         });
     }
@@ -131,8 +120,7 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         .zip(winners.par_chunks_mut(obs * ph * pw * LANES))
         .zip(y.par_chunks(blocks))
         .for_each(|((output, winners), y)| {
-            // SAFETY: each is one picture.
-            unsafe { finish(floats(y), &affines, &sizes, winners.as_mut_ptr(), output) }
+            finish(y, &affines, &sizes, Some(winners), output);
         });
     let list = inputs.clone();
     let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };

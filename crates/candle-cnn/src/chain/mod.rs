@@ -15,12 +15,12 @@ use crate::autograd::graph::{Gradients, node};
 use crate::batch_norm2d::BatchNormNote;
 use crate::config::Conv2dConfig;
 use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
-use crate::conv2d::pack::{pack, pack_all, unpack};
+use crate::conv2d::pack::{Pack, Unpack, pack_all};
 use crate::conv2d::{Conv2dNote, cpu as cv};
 use crate::element::{tensor, values};
-use crate::simd::in_pool;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
-use cpu::{self as norm, Affine, Slope};
+use crate::simd::{Whole, in_pool};
+use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
 
 /// The name of the chain's node in candle's graph.
 pub(crate) const NAME: &str = "conv_block";
@@ -122,11 +122,9 @@ impl Saved {
         let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
         winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
             let mut blocks = Buffer::new(ph * pw);
-            // SAFETY: each is one block of one picture.
-            unsafe {
-                let blocks = floats_mut(&mut blocks);
-                norm::normalize(floats(y), sizes.oh, sizes.ow, &affines[i % obs], blocks, winners.as_mut_ptr())
-            }
+            let (affine, pooled) = (&affines[i % obs], floats_mut(&mut blocks));
+            let (rows, columns, winners) = (sizes.oh, sizes.ow, Some(winners));
+            Normalize { y: floats(y), rows, columns, affine, pooled, winners }.call();
         });
         Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
     }
@@ -151,21 +149,19 @@ impl Saved {
             .zip(self.y.par_chunks(obs * pixels))
             .zip(self.winners.par_chunks(window * LANES))
             .for_each(|((((pooled, sums), grad), y), winners)| {
-                // SAFETY: each slice is one picture.
-                unsafe {
-                    pack(grad.as_ptr(), ph, pw, floats_mut(pooled), &dense);
-                    for (b, [total, product]) in sums.iter_mut().enumerate() {
-                        norm::pooled_sums(
-                            floats(&y[b * pixels..]),
-                            sizes.oh,
-                            sizes.ow,
-                            &means[b],
-                            floats(&pooled[b * ph * pw..]),
-                            winners[b * ph * pw * LANES..].as_ptr(),
-                            total.0.as_mut_ptr(),
-                            product.0.as_mut_ptr(),
-                        );
+                Pack { src: grad, h: ph, w: pw, frame: &dense, dst: floats_mut(pooled) }.call();
+                for (b, [total, product]) in sums.iter_mut().enumerate() {
+                    PooledSums {
+                        y: floats(&y[b * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        mean: &means[b],
+                        grad: floats(&pooled[b * ph * pw..]),
+                        winners: &winners[b * ph * pw * LANES..],
+                        total,
+                        product,
                     }
+                    .call();
                 }
             });
         let sum = |which: usize, c: usize| -> f64 {
@@ -198,20 +194,18 @@ impl Saved {
                 }
                 for (b, slope) in slopes.iter().enumerate() {
                     let at = picture * window + b * ph * pw;
-                    // SAFETY: `dy` is one picture; the other slices are indexed, so checked.
-                    unsafe {
-                        norm::spread(
-                            floats(&self.y[(picture * obs + b) * pixels..]),
-                            sizes.oh,
-                            sizes.ow,
-                            slope,
-                            floats(&pooled_grad[at..]),
-                            self.winners[at * LANES..].as_ptr(),
-                            floats_mut(dy).add(b * layout.block + layout.offset),
-                            layout.row,
-                            layout.pixel,
-                        );
+                    Spread {
+                        y: floats(&self.y[(picture * obs + b) * pixels..]),
+                        rows: sizes.oh,
+                        columns: sizes.ow,
+                        slope,
+                        grad: floats(&pooled_grad[at..]),
+                        winners: &self.winners[at * LANES..],
+                        output: &mut floats_mut(dy)[b * layout.block + layout.offset..],
+                        output_row: layout.row,
+                        output_pixel: layout.pixel,
                     }
+                    .call();
                 }
             }
         };
@@ -226,12 +220,9 @@ impl Saved {
                     let pictures = dx.len() / x_picture;
                     let blocks = sizes.input_blocks() * plane;
                     let mut output = Buffer::new(pictures * blocks);
-                    // SAFETY: the buffers have the lengths that the functions ask for.
-                    unsafe {
-                        cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
-                        for (i, dx) in dx.chunks_exact_mut(x_picture).enumerate() {
-                            unpack(floats(&output[i * blocks..]), sizes.c, plane, dx.as_mut_ptr());
-                        }
+                    cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
+                    for (output, dst) in output.chunks_exact(blocks).zip(dx.chunks_exact_mut(x_picture)) {
+                        Unpack { src: floats(output), c: sizes.c, plane, dst }.call();
                     }
                 });
         } else {

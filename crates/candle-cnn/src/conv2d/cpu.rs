@@ -9,11 +9,12 @@
 use rayon::prelude::*;
 
 use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
-use super::kernel::{Convolve, Correlate, convolve, correlate};
-use super::pack::{lanes, pack, pack_all, pack_weights, turn_weights, unpack, unpack_weights};
+use super::kernel::{Convolve, Correlate};
+use super::pack::{Pack, Unpack, lanes, pack_all, pack_weights, turn_weights, unpack_weights};
 use super::winograd;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
-use crate::simd::shared::Shared;
+use crate::simd::part::Part;
+use crate::simd::{Whole, run};
 
 /// Pictures that one task takes: few enough for 8 tasks, many enough that weights are read once for several small
 /// pictures, which together should stay in the second-level cache.
@@ -49,37 +50,31 @@ pub(crate) fn backward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
     }
 }
 
-/// Convolves packed pictures at `input` into blocks at `output`.
-///
-/// # Safety
-/// `input` must hold `pictures` pictures as `sizes.input_frame()` lays them out, `output` have room for as many of
-/// `sizes.output_blocks()` blocks of `sizes.pixels()` pixels, for this task alone.
-pub(crate) unsafe fn forward_packed(
-    input: *const f32,
+/// Convolves `pictures` packed pictures, as `sizes.input_frame()` lays them out, into `sizes.output_blocks()` blocks of
+/// `sizes.pixels()` pixels of each.
+pub(crate) fn forward_packed(
+    input: &[f32],
     pictures: usize,
     weights: &Weights,
     bias: Option<&[Lane]>,
     sizes: &Sizes,
-    output: *mut f32,
+    output: &mut [f32],
 ) {
     let frame = sizes.input_frame();
     let weights = match weights {
         Weights::Direct(weights) => weights,
         Weights::Winograd(weights) => {
-            // SAFETY: the caller's promise.
-            return unsafe { winograd::forward(input, pictures, &frame, weights, bias, sizes.output_blocks(), output) };
+            return winograd::forward(input, pictures, &frame, weights, bias, sizes.output_blocks(), output);
         }
     };
-    let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
-    let job = Convolve {
+    Convolve {
         input,
         input_picture: frame.picture(),
         input_block: frame.block(),
         input_row: sizes.stride * frame.columns * frame.pixel,
         input_pixel: frame.pixel,
         stride: sizes.stride,
-        taps: offsets.as_ptr(),
-        tap_count: offsets.len(),
+        taps: &taps(sizes.kh, sizes.kw, sizes.dilation, &frame),
         channels: sizes.c,
         weights: floats(weights),
         bias: bias.map(floats),
@@ -90,42 +85,35 @@ pub(crate) unsafe fn forward_packed(
         output_picture: sizes.output_blocks() * sizes.pixels() * LANES,
         output_block: sizes.pixels() * LANES,
         output_blocks: sizes.output_blocks(),
-    };
-    // SAFETY: the caller's promise, and `weights` and `bias` were packed for these sizes.
-    unsafe { convolve(&job) }
+    }
+    .call();
 }
 
-/// The input's gradient for pictures whose output gradient has been packed as `sizes.output_frame()` says.
-///
-/// # Safety
-/// `grad` must hold `pictures` such pictures, `output` have room for as many of `sizes.input_blocks()` blocks of h · w
-/// pixels, for this task alone.
-pub(crate) unsafe fn input_gradient_packed(
-    grad: *const f32,
+/// The input's gradient for `pictures` pictures whose output gradient has been packed as `sizes.output_frame()` says, as
+/// `sizes.input_blocks()` blocks of h · w pixels of each.
+pub(crate) fn input_gradient_packed(
+    grad: &[f32],
     pictures: usize,
     turned: &Weights,
     sizes: &Sizes,
-    output: *mut f32,
+    output: &mut [f32],
 ) {
     let frame = sizes.output_frame();
+    let plane = sizes.h * sizes.w;
     let turned = match turned {
         Weights::Direct(turned) => turned,
         Weights::Winograd(turned) => {
-            // SAFETY: the caller's promise.
-            return unsafe { winograd::forward(grad, pictures, &frame, turned, None, sizes.input_blocks(), output) };
+            return winograd::forward(grad, pictures, &frame, turned, None, sizes.input_blocks(), output);
         }
     };
-    let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
-    let plane = sizes.h * sizes.w;
-    let job = Convolve {
+    Convolve {
         input: grad,
         input_picture: frame.picture(),
         input_block: frame.block(),
         input_row: frame.columns * LANES,
         input_pixel: LANES,
         stride: 1,
-        taps: offsets.as_ptr(),
-        tap_count: offsets.len(),
+        taps: &taps(sizes.kh, sizes.kw, sizes.dilation, &frame),
         channels: sizes.o,
         weights: floats(turned),
         bias: None,
@@ -136,9 +124,8 @@ pub(crate) unsafe fn input_gradient_packed(
         output_picture: sizes.input_blocks() * plane * LANES,
         output_block: plane * LANES,
         output_blocks: sizes.input_blocks(),
-    };
-    // SAFETY: the caller's promise, and `turned` was packed for these sizes.
-    unsafe { convolve(&job) }
+    }
+    .call();
 }
 
 /// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the packed input and the output's gradient.
@@ -159,37 +146,37 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     let parts = 8usize.div_ceil(tiles).min(sizes.n);
     let part = sizes.weight_lanes();
     let mut sums = Buffer::new(parts * part);
-    let shared = Shared::new(floats_mut(&mut sums));
+    let all = Part::new(floats_mut(&mut sums));
+    let (input, grad) = (floats(input), floats(grad));
     (0..parts * tiles).into_par_iter().for_each(|task| {
-        let (run, tile) = (task / tiles, task % tiles);
+        let (run_of_pictures, tile) = (task / tiles, task % tiles);
         let (block, pair) = (tile / pairs, tile % pairs);
-        let (from, to) = (run * sizes.n / parts, (run + 1) * sizes.n / parts);
+        let (from, to) = (run_of_pictures * sizes.n / parts, (run_of_pictures + 1) * sizes.n / parts);
         let output_block = input_blocks * sizes.taps() * SQUARE;
-        // SAFETY: the assertions above; each task writes to the squares of its own run, block and pair.
-        unsafe {
-            let job = Correlate {
-                input: floats(input).add(from * frame.picture() + block * frame.block()),
-                input_picture: frame.picture(),
-                input_row: sizes.stride * frame.columns * frame.pixel,
-                input_pixel: sizes.stride * frame.pixel,
-                taps: offsets.as_ptr(),
-                tap_count: offsets.len(),
-                channels: LANES.min(sizes.c - block * LANES),
-                grad: floats(grad).add(from * layout.picture + 2 * pair * layout.block + layout.offset),
-                grad_picture: layout.picture,
-                grad_block: layout.block,
-                grad_row: layout.row,
-                grad_pixel: layout.pixel,
-                pictures: to - from,
-                rows: sizes.oh,
-                columns: sizes.ow,
-                output: shared.get().add(run * part * LANES + 2 * pair * output_block + block * sizes.taps() * SQUARE),
-                output_block,
-                output_blocks: 2.min(output_blocks - 2 * pair),
-                fresh: true,
-            };
-            correlate(&job);
-        }
+        let first = 2 * pair * output_block + block * sizes.taps() * SQUARE;
+        let kernel = Correlate {
+            input: &input[from * frame.picture() + block * frame.block()..],
+            input_picture: frame.picture(),
+            input_row: sizes.stride * frame.columns * frame.pixel,
+            input_pixel: sizes.stride * frame.pixel,
+            taps: &offsets,
+            channels: LANES.min(sizes.c - block * LANES),
+            grad: &grad[from * layout.picture + 2 * pair * layout.block + layout.offset..],
+            grad_picture: layout.picture,
+            grad_block: layout.block,
+            grad_row: layout.row,
+            grad_pixel: layout.pixel,
+            pictures: to - from,
+            rows: sizes.oh,
+            columns: sizes.ow,
+            output: all.from(run_of_pictures * part * LANES + first),
+            output_block,
+            output_blocks: 2.min(output_blocks - 2 * pair),
+            fresh: true,
+        };
+        // SAFETY: the assertions above: `input` and `grad` have all pictures, blocks and pixels; each task writes to the
+        // squares of its own run of pictures, block and pair.
+        unsafe { run(kernel) }
     });
     unpack_weights(&sums, parts, sizes, output);
 }
@@ -209,20 +196,15 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
         let mut input = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
         let mut output = Buffer::new(pictures * sizes.output_blocks() * pixels);
         for g in 0..groups {
-            // SAFETY: the buffers have the lengths that the functions ask for; slices are indexed, so checked.
-            unsafe {
-                for picture in 0..pictures {
-                    let src = &x[picture * x_picture + g * sizes.c * plane..][..sizes.c * plane];
-                    let dst = floats_mut(&mut input).add(picture * frame.picture());
-                    pack(src.as_ptr(), sizes.h, sizes.w, dst, &frame);
-                }
-                let bias = biases.as_ref().map(|biases| biases[g].as_slice());
-                forward_packed(floats(&input), pictures, &weights[g], bias, sizes, floats_mut(&mut output));
-                for picture in 0..pictures {
-                    let src = floats(&output[picture * sizes.output_blocks() * pixels..]);
-                    let dst = &mut y[picture * y_picture + g * sizes.o * pixels..][..sizes.o * pixels];
-                    unpack(src, sizes.o, pixels, dst.as_mut_ptr());
-                }
+            for (i, dst) in floats_mut(&mut input).chunks_exact_mut(frame.picture()).enumerate() {
+                let src = &x[i * x_picture + g * sizes.c * plane..];
+                Pack { src, h: sizes.h, w: sizes.w, frame: &frame, dst }.call();
+            }
+            let bias = biases.as_ref().map(|biases| biases[g].as_slice());
+            forward_packed(floats(&input), pictures, &weights[g], bias, sizes, floats_mut(&mut output));
+            for (i, src) in output.chunks_exact(sizes.output_blocks() * pixels).enumerate() {
+                let dst = &mut y[i * y_picture + g * sizes.o * pixels..];
+                Unpack { src: floats(src), c: sizes.o, plane: pixels, dst }.call();
             }
         }
     });
@@ -252,19 +234,14 @@ pub(crate) fn backward(
                 let pictures = grad.len() / y_picture;
                 let mut packed = Buffer::new((pictures * output_frame.picture()).div_ceil(LANES));
                 let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
-                // SAFETY: as in `forward`.
-                unsafe {
-                    for picture in 0..pictures {
-                        let src = &grad[picture * y_picture + g * sizes.o * pixels..][..sizes.o * pixels];
-                        let dst = floats_mut(&mut packed).add(picture * output_frame.picture());
-                        pack(src.as_ptr(), sizes.oh, sizes.ow, dst, &output_frame);
-                    }
-                    input_gradient_packed(floats(&packed), pictures, &turned, sizes, floats_mut(&mut output));
-                    for picture in 0..pictures {
-                        let src = floats(&output[picture * sizes.input_blocks() * plane..]);
-                        let dst = &mut dx[picture * x_picture + g * sizes.c * plane..][..sizes.c * plane];
-                        unpack(src, sizes.c, plane, dst.as_mut_ptr());
-                    }
+                for (i, dst) in floats_mut(&mut packed).chunks_exact_mut(output_frame.picture()).enumerate() {
+                    let src = &grad[i * y_picture + g * sizes.o * pixels..];
+                    Pack { src, h: sizes.oh, w: sizes.ow, frame: &output_frame, dst }.call();
+                }
+                input_gradient_packed(floats(&packed), pictures, &turned, sizes, floats_mut(&mut output));
+                for (i, src) in output.chunks_exact(sizes.input_blocks() * plane).enumerate() {
+                    let dst = &mut dx[i * x_picture + g * sizes.c * plane..];
+                    Unpack { src: floats(src), c: sizes.c, plane, dst }.call();
                 }
             });
         }

@@ -85,7 +85,7 @@ impl Geometry {
         self.o / self.config.groups
     }
 
-    /// Rows of the im2col matrix of one group.
+    /// Weights of one output channel.
     pub(super) fn taps(&self) -> usize {
         self.group_inputs() * self.kh * self.kw
     }

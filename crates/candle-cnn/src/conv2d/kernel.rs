@@ -4,188 +4,209 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::geometry::SQUARE;
-use crate::simd::dispatch;
 use crate::simd::lanes::LANES;
+use crate::simd::part::Part;
 use crate::simd::vector::Simd;
+use crate::simd::{Kernel, Whole, extent};
 
-/// One call of the convolution kernel: some pictures, all output channels. Distances are in floats.
-pub(crate) struct Convolve {
-    pub input: *const f32,
+/// A convolution of some pictures to all output channels. Distances are in values.
+pub(super) struct Convolve<'a> {
+    pub input: &'a [f32],
     pub input_picture: usize,
     pub input_block: usize,
     pub input_row: usize,
-    /// Floats per pixel of the buffer, and pixels between two output pixels.
+    /// Values per pixel of the buffer, and pixels between two output pixels.
     pub input_pixel: usize,
     pub stride: usize,
-    pub taps: *const usize,
-    pub tap_count: usize,
+    pub taps: &'a [usize],
     pub channels: usize,
-    pub weights: *const f32,
-    pub bias: Option<*const f32>,
+    pub weights: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     pub pictures: usize,
     pub rows: usize,
     pub columns: usize,
-    pub output: *mut f32,
+    pub output: &'a mut [f32],
     pub output_picture: usize,
     pub output_block: usize,
     pub output_blocks: usize,
 }
 
-#[inline(always)]
-unsafe fn tile<S: Simd, const OV: usize, const R: usize, const PX: usize>(
-    job: &Convolve,
-    input: *const f32,
-    pixel: usize,
-    block: usize,
-    output: *mut f32,
-) {
-    let blocks = job.channels.div_ceil(LANES);
-    let weight_block = blocks * job.tap_count * SQUARE;
-    // SAFETY: `convolve`'s caller has laid out what the strides reach.
-    unsafe {
-        let mut sums = [[[S::zero(); PX]; R]; OV];
-        if let Some(bias) = job.bias {
-            for (o, sums) in sums.iter_mut().enumerate() {
-                *sums = [[S::load(bias.add((block + o) * LANES)); PX]; R];
+impl Kernel for Convolve<'_> {
+    fn check(&self) {
+        let pixels = [(self.rows, self.input_row), (self.columns, self.stride * self.input_pixel)];
+        let blocks = self.channels.div_ceil(LANES);
+        let places = [(self.pictures, self.input_picture), (blocks, self.input_block), pixels[0], pixels[1]];
+        let furthest = self.taps.iter().max().copied().unwrap_or_default();
+        assert!(self.channels <= self.input_pixel || self.input_pixel == LANES);
+        assert!(self.input.len() >= furthest + extent(&places, self.channels.min(LANES)));
+        assert!(self.weights.len() >= self.output_blocks * blocks * self.taps.len() * SQUARE);
+        assert!(self.bias.is_none_or(|bias| bias.len() >= self.output_blocks * LANES));
+        let places = [(self.pictures, self.output_picture), (self.output_blocks, self.output_block)];
+        assert!(self.output.len() >= extent(&places, self.rows * self.columns * LANES));
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: `check` is the caller's promise. The usual distance is a constant, so that it becomes part of the
+        // instructions.
+        unsafe {
+            if self.stride == 1 && self.input_pixel == LANES {
+                self.with_pixel::<S>(LANES);
+            } else {
+                let pixel = self.stride * self.input_pixel;
+                self.with_pixel::<S>(pixel);
             }
         }
-        let mut weights = job.weights.add(block * weight_block);
-        for c in 0..blocks {
-            let channels = LANES.min(job.channels - c * LANES);
-            for t in 0..job.tap_count {
-                let source = input.add(c * job.input_block + *job.taps.add(t));
-                for i in 0..channels {
-                    let w: [S::V; OV] = std::array::from_fn(|o| S::load(weights.add(o * weight_block + i * LANES)));
-                    for r in 0..R {
-                        for p in 0..PX {
-                            let x = S::splat(*source.add(r * job.input_row + p * pixel + i));
-                            for o in 0..OV {
-                                sums[o][r][p] = S::fma(w[o], x, sums[o][r][p]);
+    }
+}
+
+// SAFETY: it writes to `output` alone.
+unsafe impl Whole for Convolve<'_> {}
+
+// The methods below ask for what `check` asserts, and for places (picture, row, block, column) that the job has; `pixel` is
+// the distance of two output pixels' inputs.
+impl Convolve<'_> {
+    #[inline(always)]
+    unsafe fn with_pixel<S: Simd>(self, pixel: usize) {
+        let output = self.output.as_mut_ptr();
+        let mut block = 0;
+        while block < self.output_blocks {
+            let two = S::OUTPUTS == 2 && block + 1 < self.output_blocks;
+            // SAFETY: `block`, and the next one where there are `two`, are below `output_blocks`.
+            unsafe {
+                if two {
+                    self.in_pictures::<S, 2>(pixel, block, output);
+                } else {
+                    self.in_pictures::<S, 1>(pixel, block, output);
+                }
+            }
+            block += if two { 2 } else { 1 };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn in_pictures<S: Simd, const OV: usize>(&self, pixel: usize, block: usize, output: *mut f32) {
+        // Where a row is too short for a tile, two rows make one.
+        let double = S::PIXELS >= 8 && self.columns <= 4;
+        for picture in 0..self.pictures {
+            let mut row = 0;
+            while row < self.rows {
+                let two = double && row + 1 < self.rows;
+                // SAFETY: `picture` is below `pictures`; `row`, and the next one where there are `two`, below `rows`.
+                unsafe {
+                    if two {
+                        self.in_rows::<S, OV, 2>(picture, row, pixel, block, output);
+                    } else {
+                        self.in_rows::<S, OV, 1>(picture, row, pixel, block, output);
+                    }
+                }
+                row += if two { 2 } else { 1 };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn in_rows<S: Simd, const OV: usize, const R: usize>(
+        &self,
+        picture: usize,
+        row: usize,
+        pixel: usize,
+        block: usize,
+        output: *mut f32,
+    ) {
+        // Even segments: a short one at the end would leave the multiply-add units waiting.
+        let segments = self.columns.div_ceil(S::PIXELS / R);
+        let (length, longer) = (self.columns / segments, self.columns % segments);
+        // SAFETY: `input` has this picture and row, `output` this picture, block and row; a segment's first column and its
+        // length stay below `columns`.
+        unsafe {
+            let input = self.input.as_ptr().add(picture * self.input_picture + row * self.input_row);
+            let output =
+                output.add(picture * self.output_picture + block * self.output_block + row * self.columns * LANES);
+            let mut column = 0;
+            for segment in 0..segments {
+                let length = length + usize::from(segment < longer);
+                let (x, y) = (input.add(column * pixel), output.add(column * LANES));
+                match length {
+                    1 => self.tile::<S, OV, R, 1>(x, pixel, block, y),
+                    2 => self.tile::<S, OV, R, 2>(x, pixel, block, y),
+                    3 => self.tile::<S, OV, R, 3>(x, pixel, block, y),
+                    4 => self.tile::<S, OV, R, 4>(x, pixel, block, y),
+                    _ if R > 1 => unreachable!("two rows of more than four pixels"),
+                    5 => self.tile::<S, OV, 1, 5>(x, pixel, block, y),
+                    6 => self.tile::<S, OV, 1, 6>(x, pixel, block, y),
+                    7 => self.tile::<S, OV, 1, 7>(x, pixel, block, y),
+                    _ => self.tile::<S, OV, 1, 8>(x, pixel, block, y),
+                }
+                column += length;
+            }
+        }
+    }
+
+    /// `OV` blocks of output channels of `R` rows of `PX` pixels, whose first input is at `input`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const OV: usize, const R: usize, const PX: usize>(
+        &self,
+        input: *const f32,
+        pixel: usize,
+        block: usize,
+        output: *mut f32,
+    ) {
+        let blocks = self.channels.div_ceil(LANES);
+        let weight_block = blocks * self.taps.len() * SQUARE;
+        // SAFETY: from `input` on there are this tile's rows and pixels at each of `taps` in each block of `channels`; from
+        // `output` on there are OV blocks of them; `weights` has `weight_block` values for each of the blocks from `block`
+        // on, and `bias` sixteen.
+        unsafe {
+            let mut sums = [[[S::zero(); PX]; R]; OV];
+            if let Some(bias) = self.bias {
+                for (o, sums) in sums.iter_mut().enumerate() {
+                    *sums = [[S::load(bias.as_ptr().add((block + o) * LANES)); PX]; R];
+                }
+            }
+            let mut weights = self.weights.as_ptr().add(block * weight_block);
+            for c in 0..blocks {
+                let channels = LANES.min(self.channels - c * LANES);
+                for &tap in self.taps {
+                    let source = input.add(c * self.input_block + tap);
+                    for i in 0..channels {
+                        let w: [S::V; OV] = std::array::from_fn(|o| S::load(weights.add(o * weight_block + i * LANES)));
+                        for r in 0..R {
+                            for p in 0..PX {
+                                let x = S::splat(*source.add(r * self.input_row + p * pixel + i));
+                                for o in 0..OV {
+                                    sums[o][r][p] = S::fma(w[o], x, sums[o][r][p]);
+                                }
                             }
                         }
                     }
-                }
-                weights = weights.add(SQUARE);
-            }
-        }
-        for o in 0..OV {
-            for r in 0..R {
-                for p in 0..PX {
-                    let at = o * job.output_block + (r * job.columns + p) * LANES;
-                    S::store(output.add(at), sums[o][r][p]);
+                    weights = weights.add(SQUARE);
                 }
             }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn rows<S: Simd, const OV: usize, const R: usize>(
-    job: &Convolve,
-    picture: usize,
-    row: usize,
-    pixel: usize,
-    block: usize,
-) {
-    // SAFETY: as `tile`.
-    unsafe {
-        let input = job.input.add(picture * job.input_picture + row * job.input_row);
-        let output =
-            job.output.add(picture * job.output_picture + block * job.output_block + row * job.columns * LANES);
-        // Even segments: a short one at the end would leave the multiply-add units waiting.
-        let segments = job.columns.div_ceil(S::PIXELS / R);
-        let (length, longer) = (job.columns / segments, job.columns % segments);
-        let mut column = 0;
-        for segment in 0..segments {
-            let length = length + usize::from(segment < longer);
-            let (x, y) = (input.add(column * pixel), output.add(column * LANES));
-            match length {
-                1 => tile::<S, OV, R, 1>(job, x, pixel, block, y),
-                2 => tile::<S, OV, R, 2>(job, x, pixel, block, y),
-                3 => tile::<S, OV, R, 3>(job, x, pixel, block, y),
-                4 => tile::<S, OV, R, 4>(job, x, pixel, block, y),
-                _ if R > 1 => unreachable!("two rows of more than four pixels"),
-                5 => tile::<S, OV, 1, 5>(job, x, pixel, block, y),
-                6 => tile::<S, OV, 1, 6>(job, x, pixel, block, y),
-                7 => tile::<S, OV, 1, 7>(job, x, pixel, block, y),
-                _ => tile::<S, OV, 1, 8>(job, x, pixel, block, y),
-            }
-            column += length;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn pictures<S: Simd, const OV: usize>(job: &Convolve, pixel: usize, block: usize) {
-    // Where a row is too short for a tile, two rows make one.
-    let double = S::PIXELS >= 8 && job.columns <= 4;
-    // SAFETY: as `tile`.
-    unsafe {
-        for picture in 0..job.pictures {
-            let mut row = 0;
-            while row < job.rows {
-                if double && row + 1 < job.rows {
-                    rows::<S, OV, 2>(job, picture, row, pixel, block);
-                    row += 2;
-                } else {
-                    rows::<S, OV, 1>(job, picture, row, pixel, block);
-                    row += 1;
+            for o in 0..OV {
+                for r in 0..R {
+                    for p in 0..PX {
+                        let at = o * self.output_block + (r * self.columns + p) * LANES;
+                        S::store(output.add(at), sums[o][r][p]);
+                    }
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-unsafe fn convolve_with_pixel<S: Simd>(job: &Convolve, pixel: usize) {
-    let mut block = 0;
-    // SAFETY: as `tile`.
-    unsafe {
-        while block < job.output_blocks {
-            if S::OUTPUTS == 2 && block + 1 < job.output_blocks {
-                pictures::<S, 2>(job, pixel, block);
-                block += 2;
-            } else {
-                pictures::<S, 1>(job, pixel, block);
-                block += 1;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn convolve_generic<S: Simd>(job: &Convolve) {
-    // SAFETY: as `tile`. The usual distance is a constant, so that it becomes part of the instructions.
-    unsafe {
-        if job.stride == 1 && job.input_pixel == LANES {
-            convolve_with_pixel::<S>(job, LANES);
-        } else {
-            convolve_with_pixel::<S>(job, job.stride * job.input_pixel);
-        }
-    }
-}
-
-dispatch! {
-    /// Runs a convolution.
-    ///
-    /// # Safety
-    /// Everything that the job's pointers, sizes and distances reach must exist, and the output be this task's alone.
-    pub(crate) fn convolve = convolve_generic(job: &Convolve)
-}
-
-/// One call of the weight-gradient kernel: one block of input channels, one or two of output channels, some pictures.
-/// Distances are in floats.
-pub(super) struct Correlate {
+/// The weight's gradient of one block of input channels and one or two of output channels, from some pictures. Distances
+/// are in values.
+pub(super) struct Correlate<'a> {
     /// The packed input of this block of channels.
-    pub input: *const f32,
+    pub input: &'a [f32],
     pub input_picture: usize,
     pub input_row: usize,
     pub input_pixel: usize,
-    pub taps: *const usize,
-    pub tap_count: usize,
+    pub taps: &'a [usize],
     pub channels: usize,
     /// The output's gradient of the first of these blocks, at its first pixel.
-    pub grad: *const f32,
+    pub grad: &'a [f32],
     pub grad_picture: usize,
     pub grad_block: usize,
     pub grad_row: usize,
@@ -194,122 +215,134 @@ pub(super) struct Correlate {
     pub rows: usize,
     pub columns: usize,
     /// The packed weight gradient of these blocks; each tap's square follows the one before.
-    pub output: *mut f32,
+    pub output: Part<'a>,
     pub output_block: usize,
     pub output_blocks: usize,
     /// Whether the sums start here, or go on from what `output` holds.
     pub fresh: bool,
 }
 
-#[inline(always)]
-unsafe fn correlate_tile<S: Simd, const OV: usize, const CI: usize>(
-    job: &Correlate,
-    input: *const f32,
-    grad: *const f32,
-    pictures: usize,
-    output: *mut f32,
-    fresh: bool,
-) {
-    // SAFETY: `correlate`'s caller has laid out what the strides reach.
-    unsafe {
-        let mut sums = [[S::zero(); OV]; CI];
-        if !fresh {
-            for i in 0..CI {
-                for o in 0..OV {
-                    sums[i][o] = S::load(output.add(o * job.output_block + i * LANES));
-                }
-            }
-        }
-        for picture in 0..pictures {
-            for row in 0..job.rows {
-                let mut x = input.add(picture * job.input_picture + row * job.input_row);
-                let mut dy = grad.add(picture * job.grad_picture + row * job.grad_row);
-                for _ in 0..job.columns {
-                    let mut g = [S::zero(); OV];
-                    for o in 0..OV {
-                        g[o] = S::load(dy.add(o * job.grad_block));
-                    }
-                    for i in 0..CI {
-                        let value = S::splat(*x.add(i));
-                        for o in 0..OV {
-                            sums[i][o] = S::fma(g[o], value, sums[i][o]);
-                        }
-                    }
-                    x = x.add(job.input_pixel);
-                    dy = dy.add(job.grad_pixel);
-                }
-            }
-        }
-        for i in 0..CI {
-            for o in 0..OV {
-                S::store(output.add(o * job.output_block + i * LANES), sums[i][o]);
-            }
-        }
-    }
-}
-
 /// Pixels over which a tile of sums stays in registers at least, so that loading and storing it costs little.
 const CORRELATED_PIXELS: usize = 128;
 
-#[inline(always)]
-unsafe fn correlate_blocks<S: Simd, const OV: usize>(job: &Correlate, block: usize) {
-    // SAFETY: as `correlate_tile`.
-    unsafe {
-        let grad = job.grad.add(block * job.grad_block);
-        let output = job.output.add(block * job.output_block);
-        let chunk = CORRELATED_PIXELS.div_ceil(job.rows * job.columns);
-        let segments = job.channels.div_ceil(S::INPUTS);
-        let (length, longer) = (job.channels / segments, job.channels % segments);
-        let mut first = 0;
-        while first < job.pictures {
-            let pictures = chunk.min(job.pictures - first);
-            let (x, dy) = (job.input.add(first * job.input_picture), grad.add(first * job.grad_picture));
-            for t in 0..job.tap_count {
-                let x = x.add(*job.taps.add(t));
-                let mut channel = 0;
-                for segment in 0..segments {
-                    let length = length + usize::from(segment < longer);
-                    let (x, out) = (x.add(channel), output.add(t * SQUARE + channel * LANES));
-                    let fresh = job.fresh && first == 0;
-                    match length {
-                        1 => correlate_tile::<S, OV, 1>(job, x, dy, pictures, out, fresh),
-                        2 => correlate_tile::<S, OV, 2>(job, x, dy, pictures, out, fresh),
-                        3 => correlate_tile::<S, OV, 3>(job, x, dy, pictures, out, fresh),
-                        4 => correlate_tile::<S, OV, 4>(job, x, dy, pictures, out, fresh),
-                        5 => correlate_tile::<S, OV, 5>(job, x, dy, pictures, out, fresh),
-                        6 => correlate_tile::<S, OV, 6>(job, x, dy, pictures, out, fresh),
-                        7 => correlate_tile::<S, OV, 7>(job, x, dy, pictures, out, fresh),
-                        _ => correlate_tile::<S, OV, 8>(job, x, dy, pictures, out, fresh),
-                    }
-                    channel += length;
+impl Kernel for Correlate<'_> {
+    fn check(&self) {
+        let (pictures, rows, columns) = (self.pictures, self.rows, self.columns);
+        let furthest = self.taps.iter().max().copied().unwrap_or_default();
+        let places = [(pictures, self.input_picture), (rows, self.input_row), (columns, self.input_pixel)];
+        assert!(self.channels <= LANES && self.input.len() >= furthest + extent(&places, self.channels));
+        let places = [(pictures, self.grad_picture), (rows, self.grad_row), (columns, self.grad_pixel)];
+        assert!(self.grad.len() >= extent(&places, extent(&[(self.output_blocks, self.grad_block)], LANES)));
+        let places = [(self.output_blocks, self.output_block), (self.taps.len(), SQUARE)];
+        assert!(self.output.len() >= extent(&places, self.channels * LANES));
+    }
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut block = 0;
+        while block < self.output_blocks {
+            let two = S::OUTPUTS == 2 && block + 1 < self.output_blocks;
+            // SAFETY: `block`, and the next one where there are `two`, are below `output_blocks`.
+            unsafe {
+                if two {
+                    self.in_blocks::<S, 2>(block);
+                } else {
+                    self.in_blocks::<S, 1>(block);
                 }
             }
-            first += pictures;
+            block += if two { 2 } else { 1 };
         }
     }
 }
 
-#[inline(always)]
-unsafe fn correlate_generic<S: Simd>(job: &Correlate) {
-    let mut block = 0;
-    // SAFETY: as `correlate_tile`.
-    unsafe {
-        while block < job.output_blocks {
-            if S::OUTPUTS == 2 && block + 1 < job.output_blocks {
-                correlate_blocks::<S, 2>(job, block);
-                block += 2;
-            } else {
-                correlate_blocks::<S, 1>(job, block);
-                block += 1;
+// The methods below ask for what `check` asserts, and for places (block, picture, tap, channel) that the job has.
+impl Correlate<'_> {
+    #[inline(always)]
+    unsafe fn in_blocks<S: Simd, const OV: usize>(&self, block: usize) {
+        let chunk = CORRELATED_PIXELS.div_ceil(self.rows * self.columns);
+        let segments = self.channels.div_ceil(S::INPUTS);
+        let (length, longer) = (self.channels / segments, self.channels % segments);
+        // SAFETY: `input` and `grad` have all of the pictures from `first` on, and `input` each of `taps`; a segment's first
+        // channel and its length stay below `channels`; `output` has the blocks from `block` on, each with all taps.
+        unsafe {
+            let grad = self.grad.as_ptr().add(block * self.grad_block);
+            let output = self.output.as_mut_ptr().add(block * self.output_block);
+            let mut first = 0;
+            while first < self.pictures {
+                let pictures = chunk.min(self.pictures - first);
+                let x = self.input.as_ptr().add(first * self.input_picture);
+                let dy = grad.add(first * self.grad_picture);
+                for (t, &tap) in self.taps.iter().enumerate() {
+                    let x = x.add(tap);
+                    let mut channel = 0;
+                    for segment in 0..segments {
+                        let length = length + usize::from(segment < longer);
+                        let (x, out) = (x.add(channel), output.add(t * SQUARE + channel * LANES));
+                        let fresh = self.fresh && first == 0;
+                        match length {
+                            1 => self.tile::<S, OV, 1>(x, dy, pictures, out, fresh),
+                            2 => self.tile::<S, OV, 2>(x, dy, pictures, out, fresh),
+                            3 => self.tile::<S, OV, 3>(x, dy, pictures, out, fresh),
+                            4 => self.tile::<S, OV, 4>(x, dy, pictures, out, fresh),
+                            5 => self.tile::<S, OV, 5>(x, dy, pictures, out, fresh),
+                            6 => self.tile::<S, OV, 6>(x, dy, pictures, out, fresh),
+                            7 => self.tile::<S, OV, 7>(x, dy, pictures, out, fresh),
+                            _ => self.tile::<S, OV, 8>(x, dy, pictures, out, fresh),
+                        }
+                        channel += length;
+                    }
+                }
+                first += pictures;
             }
         }
     }
-}
 
-dispatch! {
-    /// Runs a correlation.
-    ///
-    /// # Safety
-    /// As `convolve`.
-    pub(super) fn correlate = correlate_generic(job: &Correlate)
+    /// `CI` input channels times `OV` blocks of output channels, from `pictures` pictures.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const OV: usize, const CI: usize>(
+        &self,
+        input: *const f32,
+        grad: *const f32,
+        pictures: usize,
+        output: *mut f32,
+        fresh: bool,
+    ) {
+        // SAFETY: from `input` on there are CI channels, and from `grad` on OV blocks, of each of `columns` pixels in each of
+        // `rows` rows in each of `pictures` pictures; `output` has CI vectors of sixteen values in each of OV blocks.
+        unsafe {
+            let mut sums = [[S::zero(); OV]; CI];
+            if !fresh {
+                for i in 0..CI {
+                    for o in 0..OV {
+                        sums[i][o] = S::load(output.add(o * self.output_block + i * LANES));
+                    }
+                }
+            }
+            for picture in 0..pictures {
+                for row in 0..self.rows {
+                    let mut x = input.add(picture * self.input_picture + row * self.input_row);
+                    let mut dy = grad.add(picture * self.grad_picture + row * self.grad_row);
+                    for _ in 0..self.columns {
+                        let mut g = [S::zero(); OV];
+                        for o in 0..OV {
+                            g[o] = S::load(dy.add(o * self.grad_block));
+                        }
+                        for i in 0..CI {
+                            let value = S::splat(*x.add(i));
+                            for o in 0..OV {
+                                sums[i][o] = S::fma(g[o], value, sums[i][o]);
+                            }
+                        }
+                        x = x.wrapping_add(self.input_pixel);
+                        dy = dy.wrapping_add(self.grad_pixel);
+                    }
+                }
+            }
+            for i in 0..CI {
+                for o in 0..OV {
+                    S::store(output.add(o * self.output_block + i * LANES), sums[i][o]);
+                }
+            }
+        }
+    }
 }

@@ -6,13 +6,11 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod layer;
-pub(crate) mod matmul;
 
 use crate::autograd::graph::{Gradients, node};
 use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
 use crate::simd::in_pool;
-use matmul::{Matrix, matmul};
 
 const NAME: &str = "linear";
 
@@ -126,14 +124,16 @@ fn on_cpu<T: Element>(
     node(NAME, &arguments, output, &shape, backward)
 }
 
+/// Plain loops: what runs in `f64`.
 fn general_forward<T: Element>(x: &[T], weight: &[T], bias: Option<&[T]>, n: usize, inputs: usize) -> Vec<T> {
     let outputs = weight.len() / inputs;
     let mut y = vec![T::zero(); n * outputs];
-    if let Some(bias) = bias {
-        y.chunks_exact_mut(outputs).for_each(|y| y.copy_from_slice(bias));
+    for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(outputs)) {
+        for (o, (y, weight)) in y.iter_mut().zip(weight.chunks_exact(inputs)).enumerate() {
+            let start = bias.map_or(T::zero(), |bias| bias[o]);
+            *y = x.iter().zip(weight).fold(start, |sum, (&x, &weight)| sum + x * weight);
+        }
     }
-    let weight = Matrix::new(weight, outputs, inputs, inputs).transposed();
-    matmul(Matrix::new(x, n, inputs, inputs), weight, &mut y, outputs, bias.is_some());
     y
 }
 
@@ -141,21 +141,26 @@ fn general_backward<T: Element>(
     x: &[T],
     weight: &[T],
     dy: &[T],
-    n: usize,
+    _: usize,
     inputs: usize,
     wanted: [bool; 2],
 ) -> [Option<Vec<T>>; 2] {
     let outputs = weight.len() / inputs;
-    let dy = Matrix::new(dy, n, outputs, outputs);
-    let dx = wanted[0].then(|| {
-        let mut dx = vec![T::zero(); n * inputs];
-        matmul(dy, Matrix::new(weight, outputs, inputs, inputs), &mut dx, inputs, false);
-        dx
-    });
-    let dw = wanted[1].then(|| {
-        let mut dw = vec![T::zero(); outputs * inputs];
-        matmul(dy.transposed(), Matrix::new(x, n, inputs, inputs), &mut dw, inputs, false);
-        dw
-    });
-    [dx, dw]
+    let [mut dx, mut dw] =
+        [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| vec![T::zero(); if w { n } else { 0 }]);
+    // Sums row by row: each row of x and dy meets each row of the weight.
+    let add = |sum: &mut [T], values: &[T], factor: T| {
+        sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum += value * factor)
+    };
+    for (n, dy) in dy.chunks_exact(outputs).enumerate() {
+        for (o, &dy) in dy.iter().enumerate() {
+            if wanted[0] {
+                add(&mut dx[n * inputs..][..inputs], &weight[o * inputs..][..inputs], dy);
+            }
+            if wanted[1] {
+                add(&mut dw[o * inputs..][..inputs], &x[n * inputs..][..inputs], dy);
+            }
+        }
+    }
+    [wanted[0].then_some(dx), wanted[1].then_some(dw)]
 }

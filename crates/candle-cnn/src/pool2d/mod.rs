@@ -14,8 +14,9 @@ use crate::autograd::graph::{node, note};
 use crate::chain;
 use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
+use crate::simd::Whole;
 use crate::trace::{self, Operation};
-use cpu::halve;
+use cpu::Halve;
 use windows::Windows;
 
 /// Maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
@@ -116,16 +117,13 @@ fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
     {
         let input = values::<f32>(&x)?;
         let input: &[f32] = &input;
-        // SAFETY of both: the slices are one plane of each.
         if winners.is_empty() {
             y.par_chunks_mut(pixels)
                 .zip(input.par_chunks(plane))
-                .for_each(|(y, x)| unsafe { halve(x.as_ptr(), rows, columns, y.as_mut_ptr(), std::ptr::null_mut()) });
+                .for_each(|(y, x)| Halve { x, rows, columns, y, winners: None }.call());
         } else {
             let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
-            planes.for_each(|((y, winners), x)| unsafe {
-                halve(x.as_ptr(), rows, columns, y.as_mut_ptr(), winners.as_mut_ptr());
-            });
+            planes.for_each(|((y, winners), x)| Halve { x, rows, columns, y, winners: Some(winners) }.call());
         }
     }
     if let Some(note) = whole_chain {

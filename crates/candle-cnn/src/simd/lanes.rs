@@ -80,14 +80,16 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The values of blocks as a pointer to the first.
-pub(crate) fn floats(lanes: &[Lane]) -> *const f32 {
-    lanes.as_ptr().cast()
+/// The values of blocks, one after another.
+pub(crate) fn floats(lanes: &[Lane]) -> &[f32] {
+    // SAFETY: a `Lane` is an array of so many `f32` and nothing else: `repr(C)`, with a size that its alignment divides.
+    unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * LANES) }
 }
 
-/// The values of blocks as a pointer to the first, for writing.
-pub(crate) fn floats_mut(lanes: &mut [Lane]) -> *mut f32 {
-    lanes.as_mut_ptr().cast()
+/// The values of blocks, one after another, for writing.
+pub(crate) fn floats_mut(lanes: &mut [Lane]) -> &mut [f32] {
+    // SAFETY: as in `floats`.
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * LANES) }
 }
 
 #[cfg(test)]
@@ -99,10 +101,10 @@ mod tests {
         // A size that no other test uses, so that no other thread takes it.
         let len = 12_347;
         let first = Buffer::new(len);
-        let address = floats(&first) as usize;
+        let address = floats(&first).as_ptr().addr();
         assert_eq!((address % 64, first.len()), (0, len));
         drop(first);
         let second = Buffer::new(len - 100);
-        assert_eq!((floats(&second) as usize, second.len()), (address, len - 100));
+        assert_eq!((floats(&second).as_ptr().addr(), second.len()), (address, len - 100));
     }
 }

@@ -6,10 +6,12 @@
 //! number of threads.
 
 pub(crate) mod lanes;
-pub(crate) mod shared;
+pub(crate) mod part;
 pub(crate) mod vector;
 
 use std::sync::OnceLock;
+
+use vector::Simd;
 
 /// The instruction sets that there is code for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,43 +61,70 @@ fn detect() -> InstructionSet {
     InstructionSet::Plain
 }
 
-/// Declares `$name`, which runs the generic `$generic::<S>` compiled for the instruction set in use.
-///
-/// `$generic` and all that it calls with `S` must be `#[inline(always)]`: only what is inlined into the function with
-/// the target feature is compiled for it.
-macro_rules! dispatch {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident = $generic:ident($($arg:ident: $ty:ty),* $(,)?)) => {
-        $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name($($arg: $ty),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                unsafe fn avx512($($arg: $ty),*) {
-                    // SAFETY: the caller's promise.
-                    unsafe { $generic::<$crate::simd::vector::Avx512>($($arg),*) }
-                }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                unsafe fn avx2($($arg: $ty),*) {
-                    // SAFETY: the caller's promise.
-                    unsafe { $generic::<$crate::simd::vector::Avx2>($($arg),*) }
-                }
-                match $crate::simd::instruction_set() {
-                    // SAFETY: `instruction_set` has found these features; the rest is the caller's promise.
-                    $crate::simd::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: the same.
-                    $crate::simd::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::simd::InstructionSet::Plain => {}
-                }
-            }
-            // SAFETY: the caller's promise.
-            unsafe { $generic::<$crate::simd::vector::Plain>($($arg),*) }
-        }
-    };
+/// A call of a kernel: what it works on.
+pub(crate) trait Kernel: Sized {
+    /// Panics where a length or distance reaches beyond what it works on.
+    fn check(&self);
+
+    /// Runs it in the instruction set `S`. It and all that it calls with `S` must be `#[inline(always)]`: only what is
+    /// inlined into a function with the target feature is compiled for it.
+    ///
+    /// # Safety
+    /// As [`run`]; and `S` must exist on this machine.
+    unsafe fn run<S: Simd>(self);
 }
-pub(crate) use dispatch;
+
+/// Runs a kernel in the instruction set in use.
+///
+/// # Safety
+/// [`Kernel::check`], which runs in debug builds alone, must pass; and where the kernel writes to a [`Part`](part::Part), no
+/// other task may have the same places.
+pub(crate) unsafe fn run<K: Kernel>(kernel: K) {
+    if cfg!(debug_assertions) {
+        kernel.check();
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn avx512<K: Kernel>(kernel: K) {
+            // SAFETY: the caller's promise; this function's own features are those of `Avx512`.
+            unsafe { kernel.run::<vector::Avx512>() }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<K: Kernel>(kernel: K) {
+            // SAFETY: the caller's promise; this function's own features are those of `Avx2`.
+            unsafe { kernel.run::<vector::Avx2>() }
+        }
+        match instruction_set() {
+            // SAFETY: `instruction_set` has found these features; the rest is the caller's promise.
+            InstructionSet::Avx512 => return unsafe { avx512(kernel) },
+            // SAFETY: the same.
+            InstructionSet::Avx2 => return unsafe { avx2(kernel) },
+            InstructionSet::Plain => {}
+        }
+    }
+    // SAFETY: the caller's promise; `Plain` runs everywhere.
+    unsafe { kernel.run::<vector::Plain>() }
+}
+
+/// A kernel that writes to nothing but what it has borrowed mutably.
+///
+/// # Safety
+/// [`Kernel::check`] must be all that [`Kernel::run`] needs, besides the instruction set.
+pub(crate) unsafe trait Whole: Kernel {
+    /// Checks the kernel, in release builds too, and runs it.
+    fn call(self) {
+        self.check();
+        // SAFETY: `check` has just passed, and an implementation promises that it is all.
+        unsafe { run(self) }
+    }
+}
+
+/// The number of values from the first to the last that is reached: `run` values at each of some places, which lie some
+/// `(count, distance)` apart.
+pub(crate) fn extent(places: &[(usize, usize)], run: usize) -> usize {
+    places.iter().map(|&(count, distance)| count.saturating_sub(1) * distance).sum::<usize>() + run
+}
 
 /// Runs `f` on a thread of rayon's pool, so that the parallel loops in it need not hand over to the pool one by one.
 pub(crate) fn in_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {

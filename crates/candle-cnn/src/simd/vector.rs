@@ -1,12 +1,13 @@
 //! Vectors of sixteen `f32`.
 //!
 //! Every function is unsafe for one reason: it must only run where its instruction set exists, inside a function that
-//! `dispatch!` compiled for it. Loads and stores also want sixteen values (or bytes) behind their pointer; they need
-//! no alignment, though aligned ones are faster.
+//! was compiled for it, as those in [`run`](super::run) are. Loads and stores also want sixteen values (or bytes) behind
+//! their pointer; they need no alignment, though aligned ones are faster.
 
 // Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
 #![allow(clippy::needless_range_loop)]
 
+use super::lanes::LANES;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -43,6 +44,40 @@ pub(crate) trait Simd: Copy {
     unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V);
     /// Sixteen vectors of sixteen as a matrix, transposed.
     unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16];
+}
+
+/// `count` values from `p` on, sixteen at most, zeros behind them.
+///
+/// # Safety
+/// As [`Simd::load`], for `count` values.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(p: *const f32, count: usize) -> S::V {
+    // SAFETY: `count` values are behind `p`, sixteen where they are loaded at once, fewer where they are copied.
+    unsafe {
+        if count >= LANES {
+            return S::load(p);
+        }
+        let mut values = [0.0; LANES];
+        std::ptr::copy_nonoverlapping(p, values.as_mut_ptr(), count);
+        S::load(values.as_ptr())
+    }
+}
+
+/// Stores the first `count` values, sixteen at most.
+///
+/// # Safety
+/// As [`Simd::store`], for `count` values.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(p: *mut f32, v: S::V, count: usize) {
+    // SAFETY: as in `load`.
+    unsafe {
+        if count >= LANES {
+            return S::store(p, v);
+        }
+        let mut values = [0.0; LANES];
+        S::store(values.as_mut_ptr(), v);
+        std::ptr::copy_nonoverlapping(values.as_ptr(), p, count);
+    }
 }
 
 /// Plain loops over arrays, which the compiler turns into what the target always has.
@@ -143,12 +178,23 @@ impl Simd for Plain {
     }
 }
 
+/// The methods of an instruction set: what an `unsafe fn` of the same name does.
+#[cfg(target_arch = "x86_64")]
+macro_rules! methods {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty { $($body:tt)* })*) => {$(
+        #[inline(always)]
+        unsafe fn $name($($argument: $type),*) -> $result {
+            // SAFETY: the trait's contract: the instruction set exists, and sixteen values or bytes are behind a pointer.
+            unsafe { $($body)* }
+        }
+    )*};
+}
+
 /// One register of AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-// SAFETY of all blocks below: the trait's contract says that the instruction set exists, and what lies behind pointers.
 #[cfg(target_arch = "x86_64")]
 impl Simd for Avx512 {
     type V = __m512;
@@ -158,74 +204,56 @@ impl Simd for Avx512 {
     const OUTPUTS: usize = 2;
     const INPUTS: usize = 8;
 
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        unsafe { _mm512_setzero_ps() }
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m512 {
-        unsafe { _mm512_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m512 {
-        unsafe { _mm512_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: __m512) {
-        unsafe { _mm512_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn beats(a: __m512, b: __m512) -> __mmask16 {
-        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
-    }
-    #[inline(always)]
-    unsafe fn not_positive(a: __m512) -> __mmask16 {
-        unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, _mm512_setzero_ps()) }
-    }
-    #[inline(always)]
-    unsafe fn equal(a: __m512, b: __m512) -> __mmask16 {
-        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn select(mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
-        unsafe { _mm512_mask_blend_ps(mask, no, yes) }
-    }
-    #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: __m512) {
-        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v))) }
-    }
-    #[inline(always)]
-    unsafe fn load_u8(p: *const u8) -> __m512 {
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()))) }
-    }
-    #[inline(always)]
-    unsafe fn deinterleave(a: __m512, b: __m512) -> (__m512, __m512) {
-        unsafe {
+    methods! {
+        fn zero() -> __m512 {
+            _mm512_setzero_ps()
+        }
+        fn splat(x: f32) -> __m512 {
+            _mm512_set1_ps(x)
+        }
+        fn load(p: *const f32) -> __m512 {
+            _mm512_loadu_ps(p)
+        }
+        fn store(p: *mut f32, v: __m512) -> () {
+            _mm512_storeu_ps(p, v)
+        }
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            _mm512_fmadd_ps(a, b, c)
+        }
+        fn add(a: __m512, b: __m512) -> __m512 {
+            _mm512_add_ps(a, b)
+        }
+        fn sub(a: __m512, b: __m512) -> __m512 {
+            _mm512_sub_ps(a, b)
+        }
+        fn mul(a: __m512, b: __m512) -> __m512 {
+            _mm512_mul_ps(a, b)
+        }
+        fn beats(a: __m512, b: __m512) -> __mmask16 {
+            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a)
+        }
+        fn not_positive(a: __m512) -> __mmask16 {
+            _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, _mm512_setzero_ps())
+        }
+        fn equal(a: __m512, b: __m512) -> __mmask16 {
+            _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b)
+        }
+        fn select(mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+            _mm512_mask_blend_ps(mask, no, yes)
+        }
+        fn store_u8(p: *mut u8, v: __m512) -> () {
+            _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)))
+        }
+        fn load_u8(p: *const u8) -> __m512 {
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
+        }
+        fn deinterleave(a: __m512, b: __m512) -> (__m512, __m512) {
             let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
             let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
             (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
         }
-    }
-    #[inline(always)]
-    unsafe fn transpose(r: [__m512; 16]) -> [__m512; 16] {
-        // In four rounds: pairs of values, of pairs, of quarters, of halves.
-        unsafe {
+        fn transpose(r: [__m512; 16]) -> [__m512; 16] {
+            // In four rounds: pairs of values, of pairs, of quarters, of halves.
             let z = _mm512_setzero_ps();
             let mut t = [z; 16];
             for i in 0..8 {
@@ -266,11 +294,10 @@ pub(crate) struct Avx2;
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn both(f: impl Fn(usize) -> __m256) -> [__m256; 2] {
+fn both(f: impl Fn(usize) -> __m256) -> [__m256; 2] {
     [f(0), f(1)]
 }
 
-// SAFETY of all blocks below: as for AVX-512.
 #[cfg(target_arch = "x86_64")]
 impl Simd for Avx2 {
     type V = [__m256; 2];
@@ -280,85 +307,61 @@ impl Simd for Avx2 {
     const OUTPUTS: usize = 1;
     const INPUTS: usize = 6;
 
-    #[inline(always)]
-    unsafe fn zero() -> Self::V {
-        unsafe { both(|_| _mm256_setzero_ps()) }
-    }
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
-        unsafe { both(|_| _mm256_set1_ps(x)) }
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self::V {
-        unsafe { both(|i| _mm256_loadu_ps(p.add(8 * i))) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: Self::V) {
-        unsafe {
+    methods! {
+        fn zero() -> Self::V {
+            both(|_| _mm256_setzero_ps())
+        }
+        fn splat(x: f32) -> Self::V {
+            both(|_| _mm256_set1_ps(x))
+        }
+        fn load(p: *const f32) -> Self::V {
+            both(|i| _mm256_loadu_ps(p.add(8 * i)))
+        }
+        fn store(p: *mut f32, v: Self::V) -> () {
             _mm256_storeu_ps(p, v[0]);
             _mm256_storeu_ps(p.add(8), v[1]);
         }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        unsafe { both(|i| _mm256_fmadd_ps(a[i], b[i], c[i])) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { both(|i| _mm256_add_ps(a[i], b[i])) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { both(|i| _mm256_sub_ps(a[i], b[i])) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { both(|i| _mm256_mul_ps(a[i], b[i])) }
-    }
-    #[inline(always)]
-    unsafe fn beats(a: Self::V, b: Self::V) -> Self::Mask {
-        unsafe {
+        fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            both(|i| _mm256_fmadd_ps(a[i], b[i], c[i]))
+        }
+        fn add(a: Self::V, b: Self::V) -> Self::V {
+            both(|i| _mm256_add_ps(a[i], b[i]))
+        }
+        fn sub(a: Self::V, b: Self::V) -> Self::V {
+            both(|i| _mm256_sub_ps(a[i], b[i]))
+        }
+        fn mul(a: Self::V, b: Self::V) -> Self::V {
+            both(|i| _mm256_mul_ps(a[i], b[i]))
+        }
+        fn beats(a: Self::V, b: Self::V) -> Self::Mask {
             both(|i| _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i]), _mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])))
         }
-    }
-    #[inline(always)]
-    unsafe fn not_positive(a: Self::V) -> Self::Mask {
-        unsafe { both(|i| _mm256_cmp_ps::<_CMP_LE_OQ>(a[i], _mm256_setzero_ps())) }
-    }
-    #[inline(always)]
-    unsafe fn equal(a: Self::V, b: Self::V) -> Self::Mask {
-        unsafe { both(|i| _mm256_cmp_ps::<_CMP_EQ_OQ>(a[i], b[i])) }
-    }
-    #[inline(always)]
-    unsafe fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V {
-        unsafe { both(|i| _mm256_blendv_ps(no[i], yes[i], mask[i])) }
-    }
-    #[inline(always)]
-    unsafe fn store_u8(p: *mut u8, v: Self::V) {
-        unsafe {
+        fn not_positive(a: Self::V) -> Self::Mask {
+            both(|i| _mm256_cmp_ps::<_CMP_LE_OQ>(a[i], _mm256_setzero_ps()))
+        }
+        fn equal(a: Self::V, b: Self::V) -> Self::Mask {
+            both(|i| _mm256_cmp_ps::<_CMP_EQ_OQ>(a[i], b[i]))
+        }
+        fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V {
+            both(|i| _mm256_blendv_ps(no[i], yes[i], mask[i]))
+        }
+        fn store_u8(p: *mut u8, v: Self::V) -> () {
             let (a, b) = (_mm256_cvttps_epi32(v[0]), _mm256_cvttps_epi32(v[1]));
             // Packing works inside halves of 128 bits; the permutation puts the quarters back in order.
             let words = _mm256_permute4x64_epi64::<0xd8>(_mm256_packs_epi32(a, b));
             let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             _mm_storeu_si128(p.cast(), bytes);
         }
-    }
-    #[inline(always)]
-    unsafe fn load_u8(p: *const u8) -> Self::V {
-        unsafe { both(|i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * i).cast())))) }
-    }
-    #[inline(always)]
-    unsafe fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
-        unsafe {
+        fn load_u8(p: *const u8) -> Self::V {
+            both(|i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8 * i).cast()))))
+        }
+        fn deinterleave(a: Self::V, b: Self::V) -> (Self::V, Self::V) {
             let (a_even, a_odd) = deinterleave8(a[0], a[1]);
             let (b_even, b_odd) = deinterleave8(b[0], b[1]);
             ([a_even, b_even], [a_odd, b_odd])
         }
-    }
-    #[inline(always)]
-    unsafe fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
-        // Four 8 × 8 transpositions; the two off the diagonal change places.
-        unsafe {
+        fn transpose(rows: [Self::V; 16]) -> [Self::V; 16] {
+            // Four 8 × 8 transpositions; the two off the diagonal change places.
             let z = _mm256_setzero_ps();
             let mut out = [[z; 2]; 16];
             for half in 0..2 {
@@ -381,6 +384,7 @@ impl Simd for Avx2 {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn deinterleave8(a: __m256, b: __m256) -> (__m256, __m256) {
+    // SAFETY: the caller has AVX2.
     unsafe {
         // Shuffling works inside halves of 128 bits; the permutation puts the quarters back in order.
         let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
@@ -393,6 +397,7 @@ unsafe fn deinterleave8(a: __m256, b: __m256) -> (__m256, __m256) {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn transpose8(r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller has AVX2.
     unsafe {
         let z = _mm256_setzero_ps();
         let (mut t, mut u, mut out) = ([z; 8], [z; 8], [z; 8]);

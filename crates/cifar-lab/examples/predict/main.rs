@@ -76,10 +76,9 @@ mod tests {
     use cifar_lab::prelude::Parameters;
 
     /// Saves a network into `folder`, and two pictures into its folder `pictures`.
-    fn save(folder: &Path, parameters: &Parameters) {
+    fn save(folder: &Path, parameters: &Parameters, card: &ModelCard) {
         std::fs::create_dir(folder.join("pictures")).unwrap();
-        save_pth(parameters, folder.join("net.pth"), &ModelCard { accuracy: Some(0.757), ..ModelCard::default() })
-            .unwrap();
+        save_pth(parameters, folder.join("net.pth"), card).unwrap();
         for (name, side) in [("tiny.png", 3), ("large.png", 70)] {
             let picture = RgbImage::from_pixel(side, side, Rgb([9, 90, 200]));
             picture.save(folder.join("pictures").join(name)).unwrap();
@@ -108,7 +107,7 @@ mod tests {
     #[test]
     fn a_table_of_all_pictures_and_the_problems() {
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &parameters());
+        save(folder.path(), &parameters(), &ModelCard { accuracy: Some(0.757), ..ModelCard::default() });
         let (good, table, errors) = run(folder.path(), &["--top", "2", "net.pth", "pictures"]).unwrap();
         assert!(good && errors.is_empty(), "{errors}");
         assert!(table.contains("trained on CIFAR-10, 75.7 % of its test images right"), "{table}");
@@ -132,7 +131,7 @@ mod tests {
         let named = parameters.named();
         let (_, bias) = named.iter().find(|(name, _)| name == "fc2.bias").unwrap();
         bias.set(&(bias.zeros_like().unwrap() / 0.0).unwrap()).unwrap();
-        save(folder.path(), &parameters);
+        save(folder.path(), &parameters, &ModelCard::default());
         let (good, table, errors) = run(folder.path(), &["net.pth", "pictures/tiny.png"]).unwrap();
         assert!(!good);
         assert!(table.contains("tiny.png  not a number") && !table.contains('%'), "{table}");

@@ -1,5 +1,5 @@
-//! `cargo lab doctor`: what is found, what is missing, how to get it. It starts nothing that takes time, changes
-//! nothing, and works where Python, a linker or the set-up are missing.
+//! `cargo lab doctor`: what is installed, what is missing, how to get it. It is quick, changes nothing, and works without
+//! Python, linker or set-up.
 
 use std::path::{Path, PathBuf};
 
@@ -12,27 +12,22 @@ use crate::kernel::installation::kernelspecs;
 use crate::machine::{memory_gb, output, parse_version};
 use crate::repository::Repository;
 
-/// Disk space that everything takes, as measured: `.venv` 0.26 GB, evcxr 0.8 GB while it is compiled, the prepared
+/// Disk space for everything, as measured: `.venv` 0.26 GB, evcxr 0.8 GB while it is compiled, the prepared
 /// kernel folder 0.6 GB, each open kernel 0.2 GB, CIFAR-10 with its archive 0.35 GB, target/ with all tests 3 GB.
 const DISK_GB: f64 = 6.0;
 
-/// Twice the 1.8 GB that notebook 00 on CIFAR-10 and the compiler of its cells took together, as measured.
+/// Twice the 1.8 GB measured for notebook 00 on CIFAR-10 together with the compiler.
 const MEMORY_GB: f64 = 4.0;
 
-/// The folders that CIFAR-10's published archives unpack to.
-const DATA_FOLDER: &str = "cifar-10-batches-bin";
-const PYTHON_FOLDER: &str = "cifar-10-batches-py";
+/// The folders in CIFAR-10's published archives.
+const DATA_FOLDERS: [&str; 2] = ["cifar-10-batches-bin", "cifar-10-batches-py"];
 
-/// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Found.
     Good,
-    /// Not found, and `cargo lab` makes it.
-    WillBeMade,
-    /// Not found, and not needed.
+    /// `cargo lab` will create it.
+    NotYet,
     Optional,
-    /// Not found or not enough, and needed.
     Missing,
 }
 
@@ -48,7 +43,15 @@ fn good(what: &'static str, found: impl Into<String>) -> Finding {
     Finding { what, state: State::Good, found: found.into() }
 }
 
-/// Prints the table. Returns whether all that is needed is there, or can be made.
+fn optional(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding { what, state: State::Optional, found: found.into() }
+}
+
+fn missing(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding { what, state: State::Missing, found: found.into() }
+}
+
+/// Prints the table; returns whether everything that is needed is there, or can be created.
 pub fn examine(repository: &Repository) -> Result<bool> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
     let place = environment::place(repository, &wanted);
@@ -62,7 +65,7 @@ pub fn examine(repository: &Repository) -> Result<bool> {
     for Finding { what, state, found } in &findings {
         let mark = match state {
             State::Good => "ok       ",
-            State::WillBeMade => "not yet  ",
+            State::NotYet => "not yet  ",
             State::Optional => "optional ",
             State::Missing => "MISSING  ",
         };
@@ -70,9 +73,9 @@ pub fn examine(repository: &Repository) -> Result<bool> {
     }
     let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();
     match missing {
-        0 => println!("\nNothing that is needed is missing; `cargo lab` makes what is marked \"not yet\"."),
-        1 => println!("\n1 thing that is needed is missing; its line says how to get it."),
-        _ => println!("\n{missing} things that are needed are missing; their lines say how to get them."),
+        0 => println!("\nNothing is missing. `cargo lab` creates what is marked \"not yet\"."),
+        1 => println!("\n1 required item is missing; its line says how to get it."),
+        _ => println!("\n{missing} required items are missing; their lines say how to get them."),
     }
     Ok(missing == 0)
 }
@@ -83,16 +86,14 @@ fn rust(repository: &Repository) -> Result<Finding> {
     let version = found.as_deref().and_then(|text| parse_version(text.strip_prefix("rustc ")?));
     Ok(match (found, version) {
         (Some(found), Some(version)) if version >= least => good("Rust", found),
-        (found, _) => Finding {
-            what: "Rust",
-            state: State::Missing,
-            found: format!(
-                "{}; {}.{} or later is needed: `rustup update`, or rustup.rs, or conda: rust",
-                found.unwrap_or_else(|| "no rustc on PATH".to_string()),
-                least.0,
-                least.1
-            ),
-        },
+        (found, _) => {
+            let found = found.unwrap_or_else(|| "no rustc on PATH".to_string());
+            let least = format!("{}.{}", least.0, least.1);
+            missing(
+                "Rust",
+                format!("{found}, but {least} or later is required: rustup update, or rustup.rs, or conda: rust"),
+            )
+        }
     })
 }
 
@@ -100,19 +101,15 @@ fn rust_sources() -> Finding {
     let library =
         output("rustc", &["--print", "sysroot"]).map(|root| Path::new(&root).join("lib/rustlib/src/rust/library"));
     match library.filter(|path| path.is_dir()) {
-        Some(_) => good("Rust's sources", "found, for completion in cells"),
-        None => Finding {
-            what: "Rust's sources",
-            state: State::Optional,
-            found: "for completion in cells: rustup component add rust-src, or conda: rust-src".to_string(),
-        },
+        Some(_) => good("Rust sources", "found, for completion in cells"),
+        None => optional("Rust sources", "for completion in cells: rustup component add rust-src, or conda: rust-src"),
     }
 }
 
 fn linker() -> Finding {
     match output("cc", &["--version"]) {
         Some(text) => good("C linker", text.lines().next().unwrap_or("cc").to_string()),
-        None => Finding { what: "C linker", state: State::Missing, found: in_one_line(&Error::NoLinker) },
+        None => missing("C linker", in_one_line(&Error::NoLinker)),
     }
 }
 
@@ -122,7 +119,7 @@ fn find_python(wanted: &Environment) -> Finding {
             let (major, minor) = python.version;
             good("Python", format!("{major}.{minor} with venv ({})", python.program.display()))
         }
-        Err(error) => Finding { what: "Python", state: State::Missing, found: in_one_line(&error) },
+        Err(error) => missing("Python", in_one_line(&error)),
     }
 }
 
@@ -134,7 +131,7 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
     let is_venv = place.ends_with(".venv");
     let finding = |what, found: Option<String>, otherwise: &str| match found {
         Some(found) => good(what, found),
-        None => Finding { what, state: State::WillBeMade, found: otherwise.to_string() },
+        None => Finding { what, state: State::NotYet, found: otherwise.to_string() },
     };
     let packages = if is_venv {
         python::is_ready(place, wanted).then(|| place.display().to_string())
@@ -144,44 +141,39 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
     let program = evcxr::find(place)?;
     let spec = program.as_ref().filter(|program| kernelspec::is_ready(place, program));
     let spec = spec.map(|_| kernelspecs(place).join("rust").display().to_string());
-    // Without rustc there is no key; its own line says what to do.
+    // There is no key without rustc, which has its own line.
     let prepared =
         Key::of(repository, &Build::of_machine()).ok().and_then(|key| KernelFolders::of_user().ok()?.prepared(&key));
     Ok([
-        finding("Python packages", packages, "installed into .venv by pip, 1 minute, needs the network once"),
+        finding("Python packages", packages, "will be installed into .venv by pip: 1 minute, needs the network"),
         finding(
             "evcxr_jupyter",
             program.map(|path| path.display().to_string()),
-            "compiled, 6 minutes on 2 cores, needs the network once; conda has it compiled: evcxr",
+            "will be compiled: 6 minutes on 2 cores, needs the network; conda has it compiled: evcxr",
         ),
-        finding("Jupyter kernel", spec, "written in a moment"),
+        finding("Jupyter kernel", spec, "will be installed in a moment"),
         finding(
             "prepared kernel",
             prepared.map(|path| path.display().to_string()),
-            "compiled, 3 minutes on 2 cores the first time, half a minute after a change of the crates",
+            "will be compiled: 3 minutes on 2 cores the first time, half a minute after a change to the crates",
         ),
     ])
 }
 
 fn disk(repository: &Repository) -> Finding {
     let cache = user_cache().unwrap_or_else(|_| repository.root().to_path_buf());
-    // The nearest folder that exists: the cache may have to be made yet.
+    // The cache may not exist yet.
     let existing = cache.ancestors().find(|path| path.is_dir()).unwrap_or(repository.root()).to_path_buf();
     let places = [existing, repository.root().to_path_buf()];
     let free = places.iter().filter_map(|path| Some((free_gb(path)?, path)));
     match free.min_by(|one, other| one.0.total_cmp(&other.0)) {
         None => good("disk space", "unknown"),
-        Some((free, _)) if free >= DISK_GB => {
-            good("disk space", format!("{free:.0} GB free, {DISK_GB:.0} GB are enough"))
-        }
+        Some((free, _)) if free >= DISK_GB => good("disk space", format!("{free:.0} GB free, {DISK_GB:.0} GB needed")),
         Some((free, path)) => {
             let made = KernelFolders::of_user().is_ok_and(|folders| folders.root().is_dir());
-            Finding {
-                what: "disk space",
-                // What is made already needs no more space.
-                state: if made { State::Optional } else { State::Missing },
-                found: format!("{free:.1} GB free at {}; {DISK_GB:.0} GB are enough for everything", path.display()),
-            }
+            let found = format!("{free:.1} GB free at {}, {DISK_GB:.0} GB needed for everything", path.display());
+            // After set-up, less is enough.
+            if made { optional("disk space", found) } else { missing("disk space", found) }
         }
     }
 }
@@ -195,12 +187,10 @@ fn free_gb(path: &Path) -> Option<f64> {
 fn memory() -> Finding {
     match memory_gb() {
         None => good("memory", "unknown"),
-        Some(gb) if gb >= MEMORY_GB => good("memory", format!("{gb:.0} GB, {MEMORY_GB:.0} GB are enough")),
-        Some(gb) => Finding {
-            what: "memory",
-            state: State::Optional,
-            found: format!("{gb:.1} GB; {MEMORY_GB:.0} GB are recommended, close other programs"),
-        },
+        Some(gb) if gb >= MEMORY_GB => good("memory", format!("{gb:.0} GB, {MEMORY_GB:.0} GB needed")),
+        Some(gb) => {
+            optional("memory", format!("{gb:.1} GB, but {MEMORY_GB:.0} GB are recommended: close other programs"))
+        }
     }
 }
 
@@ -211,29 +201,27 @@ fn data() -> Finding {
             good("CIFAR-10", folder.display().to_string())
         } else {
             let found = format!(
-                "CIFAR10_DIR is {}, which holds no CIFAR-10 (data_batch_1.bin, data_batch_1, train/CLASS/ and test/CLASS/, or \
+                "CIFAR10_DIR is {}, where there is no CIFAR-10 (data_batch_1.bin, data_batch_1, train/CLASS/ and test/CLASS/, or \
                  the published archive): correct or unset it",
                 folder.display()
             );
-            Finding { what: "CIFAR-10", state: State::Missing, found }
+            missing("CIFAR-10", found)
         };
     }
     let cache = set("CIFAR_LAB_CACHE").or(user_cache().ok());
     match cache.filter(|folder| holds_cifar10(folder)) {
         Some(folder) => good("CIFAR-10", folder.display().to_string()),
-        None => Finding {
-            what: "CIFAR-10",
-            state: State::Optional,
-            found: "downloaded once by the first notebook (162 MiB); without a network a generated stand-in is used"
-                .to_string(),
-        },
+        None => optional(
+            "CIFAR-10",
+            "the first notebook downloads it (162 MiB), or uses a generated stand-in if there is no network",
+        ),
     }
 }
 
-/// Whether notebooks find CIFAR-10 at `path`: in one of its layouts, or as an archive, which they unpack.
+/// Whether notebooks find CIFAR-10 at `path`, in one of its layouts or as an archive.
 fn holds_cifar10(path: &Path) -> bool {
     let is_archive = |path: &Path| path.is_file() && path.to_string_lossy().ends_with(".tar.gz");
-    let folders = [path.to_path_buf(), path.join(DATA_FOLDER), path.join(PYTHON_FOLDER)];
+    let folders = [path.to_path_buf(), path.join(DATA_FOLDERS[0]), path.join(DATA_FOLDERS[1])];
     let in_batches =
         folders.iter().flat_map(|folder| ["data_batch_1.bin", "data_batch_1"].map(|name| folder.join(name)));
     is_archive(path)
@@ -242,15 +230,11 @@ fn holds_cifar10(path: &Path) -> bool {
         || ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"].iter().any(|name| is_archive(&path.join(name)))
 }
 
-fn optional(what: &'static str, found: String) -> Finding {
-    Finding { what, state: State::Optional, found }
-}
-
 fn driver(places: &Places) -> Finding {
     match cuda::find_driver(places) {
         None => optional("NVIDIA driver", Reason::NoDriver.to_string()),
         Some(cuda::Driver { library, cuda }) => {
-            let cuda = cuda.map_or(String::new(), |(major, minor)| format!(", of CUDA {major}.{minor}"));
+            let cuda = cuda.map_or(String::new(), |(major, minor)| format!(", for CUDA {major}.{minor}"));
             good("NVIDIA driver", format!("{}{cuda}", library.display()))
         }
     }
@@ -263,7 +247,7 @@ fn gpu(places: &Places) -> Finding {
     };
     let found: Vec<String> = cuda::find_gpus(places).iter().map(describe).collect();
     if found.is_empty() {
-        optional("NVIDIA GPU", "none found (no nvidia-smi, or it lists none): everything runs on the CPU".to_string())
+        optional("NVIDIA GPU", "none found (no nvidia-smi, or it lists none); everything runs on the CPU")
     } else {
         good("NVIDIA GPU", found.join("; "))
     }
@@ -271,29 +255,30 @@ fn gpu(places: &Places) -> Finding {
 
 fn cuda_toolkit(places: &Places) -> Finding {
     match cuda::find_toolkit(places) {
-        None => optional("CUDA toolkit", format!("{}; needed only to compile for a GPU", Reason::NoToolkit)),
+        None => optional("CUDA toolkit", format!("{}; only needed to compile for a GPU", Reason::NoToolkit)),
         Some(toolkit) if !toolkit.missing.is_empty() => {
             let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
             optional("CUDA toolkit", Reason::Incomplete { root, libraries }.to_string())
         }
         Some(toolkit) => {
             let (major, minor) = toolkit.version;
-            let cudnn = if toolkit.cudnn { "with cuDNN" } else { "without cuDNN (package cudnn): slower convolutions" };
+            let cudnn =
+                if toolkit.cudnn { "with cuDNN" } else { "without cuDNN (package cudnn), so convolutions are slower" };
             good("CUDA toolkit", format!("{major}.{minor} at {}, {cudnn}", toolkit.root().display()))
         }
     }
 }
 
-/// What notebooks are compiled for, which follows from the three lines before it.
+/// What notebooks are compiled for.
 fn notebooks(build: &Build) -> Finding {
-    let found = format!("are compiled for {build}");
+    let found = format!("will be compiled for {build}");
     match build {
-        Build::Cpu(Reason::BadOverride(_)) => Finding { what: "notebooks", state: State::Missing, found },
+        Build::Cpu(Reason::BadOverride(_)) => missing("notebooks", found),
         _ => good("notebooks", found),
     }
 }
 
-/// Whether the Python that `cargo lab bench` asks first has PyTorch; looked for, not loaded, which takes seconds.
+/// Whether `cargo lab bench` will find PyTorch. Loading it would take seconds.
 fn pytorch(place: &Path) -> Finding {
     let look = "import importlib.util; print(importlib.util.find_spec('torch').origin)";
     let pythons = [place.join("bin/python"), PathBuf::from("python3")];
@@ -302,8 +287,9 @@ fn pytorch(place: &Path) -> Finding {
         None => Finding {
             what: "PyTorch",
             state: State::Optional,
-            found: "only to compare with: `pip install torch` in any Python, then `cargo lab bench --python PYTHON`"
-                .to_string(),
+            found:
+                "only for comparisons: run `pip install torch` in any Python, then `cargo lab bench --python PYTHON`"
+                    .to_string(),
         },
     }
 }
@@ -344,7 +330,7 @@ mod tests {
         assert_eq!(linker().state, State::Good);
         let wanted = Environment::read(&repository.root().join("environment.yml")).unwrap();
         let findings = set_up(&repository, &wanted, Path::new("no/such/.venv")).unwrap();
-        assert_eq!((findings[0].state, findings[2].state), (State::WillBeMade, State::WillBeMade));
+        assert_eq!((findings[0].state, findings[2].state), (State::NotYet, State::NotYet));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cargo lab run`: notebooks executed headless in the real kernel, with live progress, into `runs/`.
+//! `cargo lab run`: executes notebooks headless in the real kernel, with live progress, and keeps the results in `runs/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,26 @@ use crate::notebook::parameters::{self, Setting};
 use crate::repository::{Repository, stem};
 use crate::steps::seconds;
 
-/// `cargo lab run`: executes `notebooks` one after another, each cell `twice` if wanted. Returns whether all passed.
-pub fn run(
-    repository: &Repository,
-    notebooks: &[String],
-    settings: &[Setting],
+/// What to execute, and how.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Number (00), name or path of a notebook; several are executed one after another
+    #[arg(required = true, value_name = "NOTEBOOK")]
+    notebooks: Vec<String>,
+    /// Override a parameter from the cell tagged `parameters`; repeatable
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Setting::parse)]
+    settings: Vec<Setting>,
+    /// Execute each cell twice in a row, as learners do
+    #[arg(long, conflicts_with = "write_back")]
     twice: bool,
+    /// If all cells pass, write the outputs into the notebook itself; for authors
+    #[arg(long, conflicts_with = "settings")]
     write_back: bool,
-) -> Result<bool> {
+}
+
+/// Executes notebooks one after another; returns whether all passed. Mistakes in the options show before anything is executed.
+pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
+    let Options { notebooks, settings, twice, write_back } = options;
     let mut requests = Vec::new();
     for asked in notebooks {
         let path = repository.find_notebook(asked)?;
@@ -48,7 +60,7 @@ pub fn run(
         let took = seconds(execution.took);
         let line = match &execution.outcome {
             Outcome::Passed => {
-                if write_back {
+                if *write_back {
                     take_back(repository, path, &execution.copy)?;
                 }
                 format!("passed in {took}, {}: {copy}", latencies(&execution.cells))
@@ -64,7 +76,7 @@ pub fn run(
             }
         };
         if !execution.cleaned {
-            eprintln!("warning: the kernel's folder is still there; the next kernel that starts sweeps it up.");
+            eprintln!("warning: the kernel's folder could not be removed; the next kernel will do it.");
         }
         summary.push(format!("{} {line}", request.name));
     }
@@ -76,33 +88,33 @@ pub fn run(
     Ok(all_passed && summary.len() == requests.len())
 }
 
-/// A new folder under `runs/`, named for the time and the notebook.
+/// A new folder in `runs/`, named after the time and the notebook.
 fn run_folder(repository: &Repository, name: &str) -> PathBuf {
     let runs = repository.root().join("runs");
-    // UTC, as the crate names the folders of trainings that were started in JupyterLab.
+    // In UTC, like the folders of training runs started in JupyterLab.
     let time = Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let first = runs.join(format!("{time}-{name}"));
-    // Two runs may begin within one second.
+    // Two runs may begin in the same second.
     let mut folder = first.clone();
     for number in 2.. {
         match fs::create_dir_all(&runs).and_then(|()| fs::create_dir(&folder)) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 folder = runs.join(format!("{time}-{name}-{number}"));
             }
-            // Any other error shows again, with its message, when the copy is written.
+            // Any other error is reported when the copy is written.
             _ => break,
         }
     }
     folder
 }
 
-/// Writes the outputs of the executed `copy` into the notebook itself.
+/// Writes the outputs of the executed `copy` into the notebook at `path`.
 fn take_back(repository: &Repository, path: &Path, copy: &Path) -> Result<()> {
     let mut notebook = Notebook::read(path)?;
     let executed = Notebook::read(copy)?;
     let home = std::env::var("HOME").unwrap_or_default();
     for private in [repository.root().to_string_lossy().into_owned(), home] {
-        // A home of `/` or of nothing is part of everything.
+        // A home of `/`, or none, would be found everywhere.
         if private.len() < 2 {
             continue;
         }

@@ -1,7 +1,8 @@
 //! What this program adds to an environment: the kernelspec `rust`, the launcher that it starts, the notebook client.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -36,13 +37,19 @@ fn own_program() -> Result<Vec<u8>> {
     fs::read(&path).map_err(Error::file("read", &path))
 }
 
-/// Installs all three.
+/// Installs all three, the kernelspec last: what it names is then there.
 pub fn install(environment: &Path, evcxr: &Path) -> Result<()> {
-    let program = own_program()?;
-    write_atomically(&launcher(environment), &program, 0o755)?;
-    write_atomically(&client_script(environment), SCRIPT.as_bytes(), 0o644)?;
+    let write = |path: PathBuf, contents: &[u8]| {
+        write_atomically(&path, contents).map_err(Error::file("write", &path))?;
+        Ok(path)
+    };
+    let launcher = write(launcher(environment), &own_program()?)?;
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&launcher, executable).map_err(Error::file("write", &launcher))?;
+    write(client_script(environment), SCRIPT.as_bytes())?;
     let spec = format!("{:#}\n", contents(environment, evcxr));
-    write_atomically(&kernelspecs(environment).join("rust/kernel.json"), spec.as_bytes(), 0o644)
+    write(kernelspecs(environment).join("rust/kernel.json"), spec.as_bytes())?;
+    Ok(())
 }
 
 #[cfg(test)]

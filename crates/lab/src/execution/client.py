@@ -1,13 +1,13 @@
 """Executes one notebook in a Jupyter kernel, cell by cell, for `cargo lab`.
 
 The first line of standard input is the job, a JSON object:
-    notebook      the notebook, executed in place: it is saved after each cell
-    kernel_dirs   where the kernelspec `rust` lies
-    cwd, env      the kernel's working directory and additional variables
+    notebook      the notebook, which is executed in place and saved after each cell
+    kernel_dirs   the folders with the kernelspec `rust`
+    cwd, env      the kernel's working directory and additional environment variables
 
-Prints one JSON object a line: what happens. After the `end` of each cell it waits for a further line: `next` goes on;
-`again` executes the same cell once more, and the notebook keeps the outputs that it has; `stop`, or the end of the
-input, at any time, ends the kernel.
+Prints what happens, as one JSON object per line. After the `end` of each cell it waits for an order: `next` continues;
+`again` executes the same cell once more, but the notebook keeps the first outputs. `stop`, or the end of the input, ends the
+kernel at any time.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from nbclient import NotebookClient
 from nbclient.client import CellExecutionComplete
 from nbclient.exceptions import DeadKernelError
 
-# evcxr passes output on from threads of its own: what a cell printed last may come after its end.
+# evcxr forwards output from separate threads, so the last of it may come after the cell's end.
 LATE_OUTPUT_SECONDS = 0.15
-# evcxr compiles its first, empty cell before it answers; a busy machine takes its time.
+# evcxr compiles an empty cell before it answers, which can take long on a busy machine.
 STARTUP_SECONDS = 600
 
 
@@ -38,7 +38,7 @@ def tell(event, **values):
 
 
 class Client(NotebookClient):
-    """nbclient's client, which also tells what a cell prints, as it is printed."""
+    """nbclient's client, which also reports a cell's output as it comes."""
 
     last_parent = None
     reply_status = "ok"
@@ -62,7 +62,7 @@ class Client(NotebookClient):
 
 
 def join_streams(outputs):
-    """One output for what came line by line on one stream."""
+    """Joins successive outputs on the same stream."""
     joined = []
     for output in outputs:
         last = joined[-1] if joined else {}
@@ -74,21 +74,21 @@ def join_streams(outputs):
 
 
 def save(notebook, path):
-    # In one step: an interruption leaves the old or the new one.
+    # An interruption leaves the old file or the new one.
     with open(path + ".part", "w", encoding="utf-8") as file:
         nbformat.write(notebook, file)
     os.replace(path + ".part", path)
 
 
 async def read_orders():
-    """The lines of standard input, as a queue; "stop" when it ends."""
+    """A queue with the lines of standard input, and "stop" when it ends."""
     orders = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def read():
         for line in sys.stdin:
             loop.call_soon_threadsafe(orders.put_nowait, line.strip())
-        with contextlib.suppress(RuntimeError):  # the loop is closed: all is over anyway
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so all is over
             loop.call_soon_threadsafe(orders.put_nowait, "stop")
 
     threading.Thread(target=read, daemon=True).start()
@@ -102,7 +102,7 @@ def pass_on_log(read_end):
 
 
 async def unless_stopped(work, orders):
-    """Awaits `work`, unless "stop" comes first: then gives it up and raises KeyboardInterrupt."""
+    """Awaits `work`. If "stop" comes first, cancels it and raises KeyboardInterrupt."""
     work = asyncio.ensure_future(work)
     order = asyncio.ensure_future(orders.get())
     await asyncio.wait({work, order}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +119,7 @@ async def unless_stopped(work, orders):
 
 
 async def execute_cell(client, cell, index, number, orders, save_outputs):
-    """Executes a cell and tells how it ended; returns whether the kernel lives on."""
+    """Executes a cell and reports how it ended; returns whether the kernel is still alive."""
     tell("cell", index=index)
     started = time.monotonic()
     client.reply_status = "ok"
@@ -147,7 +147,7 @@ async def execute(client, notebook, path, orders):
         executed, order = cell, "again"
 
         def keep_the_first(index=index, cell=cell):
-            # nbclient puts what it executed into the notebook.
+            # nbclient puts the executed cell into the notebook.
             notebook.cells[index] = cell
             save(notebook, path)
 
@@ -155,7 +155,7 @@ async def execute(client, notebook, path, orders):
             if not await execute_cell(client, executed, index, number, orders, keep_the_first):
                 return
             order = await orders.get()
-            # The notebook's own cell keeps the first outputs.
+            # So that the notebook's own cell keeps the first outputs.
             executed = copy.deepcopy(cell)
         if order == "stop":
             raise KeyboardInterrupt
@@ -165,7 +165,7 @@ async def execute(client, notebook, path, orders):
 async def main(job):
     orders = await read_orders()
     notebook = nbformat.read(job["notebook"], as_version=4)
-    # Outputs of an earlier run would look like this one's, should it stop early.
+    # If this run stops early, outputs of an earlier one would be mistaken for its own.
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -206,7 +206,7 @@ async def main(job):
         if client.kc is not None:
             client.kc.stop_channels()
         if manager.has_kernel:
-            # Nothing of the kernel is wanted any more, and a busy one would make a polite request wait.
+            # A busy kernel would not answer a polite request.
             await manager.shutdown_kernel(now=True)
 
 
@@ -214,7 +214,7 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     try:
         asyncio.run(main(json.loads(sys.stdin.readline())))
-    except BrokenPipeError:  # `cargo lab` is gone; the kernel is down by now, and nobody listens
+    except BrokenPipeError:  # `cargo lab` is gone, and the kernel has been shut down
         os._exit(1)
     except Exception as error:
         with contextlib.suppress(BrokenPipeError):

@@ -1,6 +1,4 @@
-//! The notebook client: nbclient in a Python process (`client.py`), which reports events and takes orders.
-//!
-//! nbclient is what the Jupyter project itself executes notebooks with, and JupyterLab brings Python along anyway.
+//! The notebook client: Jupyter's own nbclient in a Python process (`client.py`), which reports events and takes orders.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -15,39 +13,34 @@ use crate::error::{DELETE_VENV, Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
-/// The Python program; set-up writes it into the environment.
+/// The Python program, which set-up installs.
 pub const SCRIPT: &str = include_str!("client.py");
 
-/// What the client executes.
+/// What the client is to execute.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The notebook, executed in place.
     pub notebook: PathBuf,
-    /// Where the kernelspec `rust` lies.
+    /// The folder with the kernelspec `rust`.
     pub kernel_dirs: PathBuf,
     /// The kernel's working directory.
     pub cwd: PathBuf,
-    /// Variables for the kernel.
+    /// Environment variables for the kernel.
     pub variables: Vec<(String, String)>,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The kernel answers, after so long.
+    /// The kernel answers, after this time.
     Ready(Duration),
     /// The cell of this index among all cells begins.
     Cell(usize),
-    /// The running cell printed.
-    Stream {
-        /// "stdout" or "stderr".
-        name: String,
-        /// What it printed.
-        text: String,
-    },
-    /// The running cell showed an output of these MIME types.
+    /// The running cell printed on "stdout" or "stderr".
+    Stream { name: String, text: String },
+    /// The running cell showed an output with these MIME types.
     Shown(Vec<String>),
-    /// The kernel wrote a line on its own standard output or error: a crate that it compiles.
+    /// The kernel printed a line itself, such as a crate that it compiles.
     Log(String),
     /// The cell of this index ended; the client waits for an order.
     End {
@@ -55,16 +48,14 @@ pub enum Event {
         index: usize,
         /// Jupyter's status: "ok" or "error".
         status: String,
-        /// How long it took.
         took: Duration,
-        /// Its outputs, as notebooks hold them.
         outputs: Vec<Value>,
     },
     /// The kernel died in the cell of this index.
     Dead(usize),
     /// All cells were executed.
     Finished,
-    /// The client stopped because it was told to.
+    /// The client stopped as told.
     Stopped,
     /// The client could not go on.
     Failed(String),
@@ -77,22 +68,22 @@ pub struct Client {
     orders: Orders,
 }
 
-/// The way to stop a client from another thread.
+/// A handle to send orders to a client, from any thread.
 #[derive(Clone)]
 pub struct Orders(Arc<Mutex<Option<ChildStdin>>>);
 
 impl Orders {
-    /// Tells the client to stop, at once. A client that is gone needs no telling.
+    /// Tells the client to stop at once.
     pub fn stop(&self) {
         self.send("stop");
     }
 
-    /// Closes the way: the client reads the end of its input.
+    /// Closes the client's input.
     fn close(&self) {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
     }
 
-    /// Whether both are the way to the same client.
+    /// Whether both are for the same client.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -108,7 +99,7 @@ impl Orders {
 }
 
 impl Client {
-    /// Starts `job` with `python`, which has nbclient, and [`SCRIPT`] at `script`.
+    /// Starts `job` with a `python` that has nbclient, and [`SCRIPT`] at `script`.
     pub fn start(python: &Path, script: &Path, job: &Job, repository: &Repository) -> Result<Self> {
         let variables: serde_json::Map<String, Value> =
             job.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -120,34 +111,34 @@ impl Client {
         });
         let mut command = Command::new(python);
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Ctrl-C in the terminal reaches this program only, which then tells the client.
+        // So that Ctrl-C only reaches this program, which then tells the client.
         command.process_group(0);
         settings::forget_cargo_run(&mut command, repository);
         let mut process = command.spawn().map_err(Error::start(python.to_string_lossy(), DELETE_VENV))?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err(Error::Client("its pipes are missing".to_string()));
+            return Err(Error::Client("it has no pipes".to_string()));
         };
         let orders = Orders(Arc::new(Mutex::new(Some(stdin))));
         orders.send(&job.to_string());
         Ok(Self { process, events: BufReader::new(stdout), orders })
     }
 
-    /// The way to stop it from another thread.
+    /// A handle for other threads.
     pub fn orders(&self) -> Orders {
         self.orders.clone()
     }
 
-    /// Tells the client, which has just reported the end of a cell, to go on.
+    /// Tells the client to go on, after it has reported the end of a cell.
     pub fn go_on(&self) {
         self.orders.send("next");
     }
 
-    /// Tells the client, which has just reported the end of a cell, to execute it once more.
+    /// Tells the client to execute the cell again whose end it has just reported.
     pub fn again(&self) {
         self.orders.send("again");
     }
 
-    /// Waits for the next event; nothing when the client is gone.
+    /// Waits for the next event; `None` when the client is gone.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let mut line = String::new();
         let read = self.events.read_line(&mut line).map_err(Error::file("read from", "the notebook client"))?;
@@ -157,11 +148,11 @@ impl Client {
         parse(&line).map(Some).ok_or_else(|| Error::Client(line.trim().to_string()))
     }
 
-    /// Waits until the client, and with it the kernel, has ended.
+    /// Waits for the client and its kernel to end.
     pub fn wait(mut self) {
         self.orders.stop();
         self.orders.close();
-        // What it still has to say must not block it.
+        // It must not block on output that nobody reads.
         let _ = std::io::copy(&mut self.events, &mut std::io::sink());
         let _ = self.process.wait();
     }

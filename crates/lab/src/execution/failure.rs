@@ -1,7 +1,7 @@
-//! Whether a cell failed, and where.
+//! Whether a cell failed, and at which line.
 //!
-//! Jupyter's status tells of compile errors and lost processes; of everything else the cell's own report does
-//! ([`Ended`]). What it printed is searched for one thing, the place of the panic that is known to have ended it.
+//! Jupyter's status reveals compile errors and lost processes, and the cell's own report ([`Ended`]) everything else. What
+//! the cell printed is only searched for the place of the panic that ended it.
 
 use std::sync::LazyLock;
 
@@ -16,57 +16,55 @@ use crate::notebook::{RAISES, text};
 /// How a cell failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened: "does not compile", "panicked".
+    /// "does not compile", "panicked", …
     pub what: String,
-    /// The line in the cell, counted from 1, where it is known.
+    /// The line in the cell, counted from 1, if known.
     pub line: Option<usize>,
-    /// The error, a few lines at most.
+    /// The error, in a few lines.
     pub message: String,
 }
 
 impl Failure {
-    /// The same, and whether the cell had passed once before.
+    /// Adds that the cell had already passed once, if `again`.
     pub fn when(self, again: bool) -> Self {
         let what = if again { format!("{} when executed a second time", self.what) } else { self.what };
         Self { what, ..self }
     }
 }
 
-/// An executed cell, and what is known of it but for its report.
+/// An executed cell, without its report.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'a> {
-    /// Its text.
     pub source: &'a str,
-    /// Whether it is there to fail.
+    /// Whether it is meant to fail.
     pub raises: bool,
-    /// The library's source that it became.
+    /// The source of its library.
     pub compiled: &'a str,
     /// Jupyter's status.
     pub status: &'a str,
-    /// What it printed and showed.
     pub outputs: &'a [Value],
 }
 
-/// Where a compile error's report names the line on which the statement begins: `command_3:2:5`.
+/// The line on which the statement with a compile error begins: `command_3:2:5`.
 static REPORT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"command_\d+:(\d+):\d+").expect("valid"));
-/// A line of the cell in such a report: ` 2 │ let y: u32 = "a";`.
+/// A line of the cell in the report of a compile error: ` 2 │ let y: u32 = "a";`.
 static NUMBERED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(\d+) │").expect("valid"));
-/// What Rust's panic hook prints; newer versions add the thread's number.
+/// What Rust's panic hook prints, in newer versions with the thread's number.
 static PANIC: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?m)^thread '[^']*'(?: \(\d+\))? panicked at (.+):(\d+):\d+:\n").expect("valid"));
-/// Lines of a backtrace, which candle's errors carry too.
+/// Lines of a backtrace, which candle's errors have too.
 static FRAME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s+(\d+: |at )").expect("valid"));
 
 impl Cell<'_> {
-    /// How the cell failed, if it did. `ended` is its report; a cell of commands alone has none.
+    /// How the cell failed, if it did. `ended` is its report, which a cell of commands only doesn't have.
     pub fn failure(&self, ended: Option<Ended>) -> Option<Failure> {
         let failure = |what: &str, line, message| Failure { what: what.to_string(), line, message };
         let errors: Vec<&Value> = self.outputs.iter().filter(|output| output["output_type"] == "error").collect();
         let raised = match (errors.first(), ended) {
             (Some(first), _) => Some(from_error_output(first, errors.len())),
-            // Whatever its tags: nobody knows.
+            // Even if the cell is meant to fail.
             (None, Some(Ended::Unclear(reason))) => {
-                return Some(failure("ended, and did not say how", None, no_report(reason).to_string()));
+                return Some(failure("did not report its end", None, no_report(reason).to_string()));
             }
             (None, Some(Ended::Panicked { message })) => {
                 let (line, place) = self.place_of_panic(&message);
@@ -76,33 +74,32 @@ impl Cell<'_> {
                 let (line, place) = self.place(&file, line);
                 Some(failure("stopped at a `?`", line, first_lines(&message) + &place))
             }
-            (None, None | Some(Ended::Well)) => (self.status != "ok").then(|| {
-                failure("failed", None, format!("the kernel answered {:?} and said nothing more", self.status))
-            }),
+            (None, None | Some(Ended::Well)) => (self.status != "ok")
+                .then(|| failure("failed", None, format!("the kernel answered {:?} without a message", self.status))),
         };
         match (self.raises, raised) {
             (false, raised) => raised,
             (true, Some(_)) => None,
             (true, None) => {
-                let message = format!("it is tagged `{RAISES}`: it is there to fail. Remove the tag if it is to pass.");
+                let message =
+                    format!("it is tagged `{RAISES}`, so it is meant to fail; remove the tag if it should pass");
                 Some(failure("did not fail", None, message))
             }
         }
     }
 
-    /// The line in the cell of the panic with this message, or the place elsewhere; nothing where the hook that prints
-    /// panics was replaced.
+    /// The line in the cell of the panic with this message, or its place elsewhere; neither if the panic hook was replaced.
     fn place_of_panic(&self, message: &str) -> (Option<usize>, String) {
         let stderr = self.outputs.iter().filter(|output| output["name"] == "stderr");
         let printed: String = stderr.map(|output| text(&output["text"])).collect();
-        // Others may have been caught, or be another thread's.
+        // Other panics may have been caught, or be another thread's.
         let own = |at: &regex::Captures<'_>| printed[at.get(0).map_or(0, |whole| whole.end())..].starts_with(message);
         let last = PANIC.captures_iter(&printed).filter(own).last();
         let place = last.and_then(|at| Some(self.place(&at[1], at[2].parse().ok()?)));
         place.unwrap_or_default()
     }
 
-    /// The line in the cell for a place in what was compiled, or the place elsewhere.
+    /// The line in the cell for a place in the compiled code, or the place elsewhere.
     fn place(&self, file: &str, number: usize) -> (Option<usize>, String) {
         if file.ends_with("ctx/src/lib.rs") || file == "src/lib.rs" {
             (self.line_of(number), String::new())
@@ -111,8 +108,8 @@ impl Cell<'_> {
         }
     }
 
-    /// The cell's line that became this line of the library: evcxr keeps the text of items and statements, each
-    /// beginning on a line of its own. Nothing where the text occurs elsewhere too, so that it could be another.
+    /// The cell's line that became this line of the library. evcxr keeps the text of items and statements, and begins each on
+    /// a line of its own. `None` if the text occurs more than once and its line is ambiguous.
     fn line_of(&self, number: usize) -> Option<usize> {
         let line = self.compiled.lines().nth(number.checked_sub(1)?)?;
         let text = line.trim();
@@ -123,7 +120,7 @@ impl Cell<'_> {
         let at = if in_source.len() == 1 && self.compiled.matches(text).count() == 1 {
             in_source[0]
         } else {
-            // Statements stay in their order. Where an item holds the same text, there are more in the source.
+            // Statements stay in order. If an item contains the same text, the source has more of them.
             let line_at = line.as_ptr() as usize - self.compiled.as_ptr() as usize;
             let begin = self.compiled.rfind(report::FUNCTION)?;
             let end = self.compiled.rfind(report::ADDED).unwrap_or(self.compiled.len());
@@ -136,7 +133,7 @@ impl Cell<'_> {
     }
 }
 
-/// That the kernel does not say how cells end, and what it does instead.
+/// The error for a kernel that doesn't report how cells end.
 pub fn no_report(reason: String) -> Error {
     Error::NoReport { reason, supported: EVCXR_VERSION }
 }
@@ -154,12 +151,12 @@ fn from_error_output(error: &Value, count: usize) -> Failure {
         "failed"
     };
     let more = if count > 1 { format!("\n({} more errors)", count - 1) } else { String::new() };
-    // The report shows the lines with their marks; without one the message has to do.
+    // The report shows the marked lines; without it, the message has to do.
     let message = if line.is_some() { report.trim_end().to_string() } else { value.trim().to_string() };
     Failure { what: what.to_string(), line, message: message + &more }
 }
 
-/// The first line of the cell under which a report has a mark.
+/// The first line of the cell that is marked in a report.
 fn marked_line(report: &str) -> Option<usize> {
     let mut number = None;
     for line in report.lines() {
@@ -172,14 +169,14 @@ fn marked_line(report: &str) -> Option<usize> {
     None
 }
 
-/// An error's own lines: without the backtrace behind it, five at most.
+/// The first lines of an error, up to five, without its backtrace.
 fn first_lines(printed: &str) -> String {
     let own = printed.lines().filter(|line| !FRAME.is_match(line) && !line.trim().is_empty());
     let lines: Vec<&str> = own.take(5).collect();
-    if lines.is_empty() { "the error has no text".to_string() } else { lines.join("\n") }
+    if lines.is_empty() { "the error has no message".to_string() } else { lines.join("\n") }
 }
 
-/// `text` without the terminal's color codes.
+/// `text` without color codes.
 pub fn without_colors(text: &str) -> String {
     static CODE: LazyLock<Regex> = LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;]*[A-Za-z]").expect("valid"));
     CODE.replace_all(text, "").into_owned()
@@ -190,7 +187,7 @@ pub fn is_backtrace(line: &str) -> bool {
     FRAME.is_match(line) || line == "stack backtrace:" || line.starts_with("note: Some details are omitted")
 }
 
-/// What a dying program said last, five lines at most; without crates that were compiled and backtraces.
+/// The last lines of a dying program, up to five, without backtraces and names of compiled crates.
 pub fn last_words(log: &[String]) -> String {
     let end = log.iter().position(|line| line == "Stack backtrace:").unwrap_or(log.len());
     let is_chatter = |line: &&String| {
@@ -263,7 +260,7 @@ mod tests {
         let failure = cell.failure(stopped("ctx/src/lib.rs", 6, error)).unwrap();
         assert_eq!((failure.what.as_str(), failure.line), ("stopped at a `?`", Some(2)));
         assert_eq!(failure.message, "shape mismatch in matmul, lhs: [2, 3], rhs: [2, 3]");
-        assert_eq!(cell.failure(stopped("ctx/src/lib.rs", 6, "")).unwrap().message, "the error has no text");
+        assert_eq!(cell.failure(stopped("ctx/src/lib.rs", 6, "")).unwrap().message, "the error has no message");
     }
 
     #[test]
@@ -309,7 +306,7 @@ mod tests {
         for raises in [false, true] {
             let unclear = Some(Ended::Unclear("it ends in another way".to_string()));
             let failure = Cell { raises, ..cell("1", &[]) }.failure(unclear).unwrap();
-            assert!(failure.message.contains("it ends in another way\nThat works with evcxr"), "{}", failure.message);
+            assert!(failure.message.contains("it ends in another way\nevcxr_jupyter 0.22"), "{}", failure.message);
         }
     }
 
@@ -342,7 +339,7 @@ mod tests {
         let error = json!({"output_type": "error", "ename": "Error", "traceback": [],
             "evalue": "Subprocess terminated with status: signal: 11 (SIGSEGV)"});
         assert!(failed(&[error]).what.contains("variables are lost"));
-        assert!(failed(&[]).message.contains("nothing more"));
+        assert!(failed(&[]).message.contains("without a message"));
         let without_marks =
             json!({"output_type": "error", "evalue": "no", "traceback": ["[E0001] Error: no", "╭─[ command_8:3:1 ]"]});
         assert_eq!(failed(&[without_marks]).line, Some(3));

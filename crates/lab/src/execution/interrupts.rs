@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::client::Orders;
 use crate::error::{Error, Result};
 
-/// What Ctrl-C stops at the moment, and whether it was pressed.
+/// What Ctrl-C stops, and whether it has been pressed.
 #[derive(Clone, Default)]
 pub struct Interrupts(Arc<Mutex<(bool, Vec<Orders>)>>);
 
 impl Interrupts {
-    /// Begins to watch for Ctrl-C and for requests to terminate. The second Ctrl-C ends this program at once; the
-    /// client then sees its input close, and ends the kernel.
+    /// Starts watching for Ctrl-C and termination signals. A second one ends this program at once; the client then sees its
+    /// input close, and ends the kernel.
     pub fn watch() -> Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let own = Self::default();
@@ -25,7 +25,7 @@ impl Interrupts {
                     std::process::exit(128 + signal);
                 }
                 state.0 = true;
-                eprintln!("\nStopping: the kernel is ended and what was executed so far is kept.");
+                eprintln!("\nStopping the kernel; the cells executed so far are kept.");
                 if state.1.is_empty() {
                     std::process::exit(128 + signal);
                 }
@@ -35,7 +35,7 @@ impl Interrupts {
         Ok(own)
     }
 
-    /// Whether it was pressed.
+    /// Whether it has been pressed.
     pub fn happened(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }

@@ -1,9 +1,9 @@
-//! `cargo lab run`: notebooks executed headless in the real kernel, with live progress, into `runs/`.
+//! Executing notebooks headless in the real kernel.
 //!
 //! - [`client`]: the Python process that talks to the kernel.
-//! - [`failure`]: whether a cell failed, and where.
+//! - [`failure`]: whether a cell failed, and at which line.
 //! - [`interrupts`]: what Ctrl-C stops.
-//! - [`progress`]: what the terminal shows meanwhile.
+//! - [`progress`]: what the terminal shows.
 
 pub mod client;
 pub mod failure;
@@ -26,13 +26,13 @@ use failure::{Cell, Failure, no_report};
 pub use interrupts::Interrupts;
 use progress::{Progress, Shown};
 
-/// The variable that tells the crate where a run's weights, figures and rows go.
+/// The variable that tells cifar-lab the folder for a run's weights, figures and records.
 const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
-/// The tag of the cell that says where an executed copy stopped.
+/// The tag of the cell that says where execution stopped.
 const STOPPED: &str = "stopped-here";
-/// The tag of a cell that can't be executed again by its nature; its source says why.
+/// The tag of a cell that by its nature can't be executed twice; its source says why.
 const RUN_ONCE: &str = "run-once";
-/// Where a kernel's folder that is kept has the kernelspec.
+/// The folder for the kernelspec in a kernel's folder that is kept.
 pub const KEPT_KERNELS: &str = "kernels";
 
 /// How the execution of a notebook ended.
@@ -40,18 +40,10 @@ pub const KEPT_KERNELS: &str = "kernels";
 pub enum Outcome {
     /// All cells ran.
     Passed,
-    /// A cell failed.
-    Failed {
-        /// The code cell, counted from 1.
-        cell: usize,
-        /// How.
-        failure: Failure,
-    },
-    /// The user stopped it.
-    Interrupted {
-        /// The code cell that ran, counted from 1; 0 where none had begun.
-        cell: usize,
-    },
+    /// A code cell failed, counted from 1.
+    Failed { cell: usize, failure: Failure },
+    /// The user stopped it in a code cell, counted from 1; in 0 if none had begun.
+    Interrupted { cell: usize },
 }
 
 /// An executed notebook.
@@ -59,44 +51,40 @@ pub enum Outcome {
 pub struct Execution {
     /// The executed copy.
     pub copy: PathBuf,
-    /// How it ended.
     pub outcome: Outcome,
     /// From starting the kernel to its end.
     pub took: Duration,
     /// From starting the kernel until it answered.
     pub ready: Duration,
-    /// How long each code cell took, in their order.
+    /// The time for each code cell, in order.
     pub cells: Vec<Duration>,
     /// The code cells, counted from 1, that were executed twice.
     pub repeated: Vec<usize>,
-    /// Whether the kernel's folder was gone when all had ended.
+    /// Whether the kernel's folder was gone at the end.
     pub cleaned: bool,
 }
 
-/// What is executed, and how.
+/// What to execute, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The notebook with its settings already in it.
+    /// The notebook, with its settings already in it.
     pub notebook: Notebook,
-    /// What it is called.
     pub name: String,
-    /// The folder for the executed copy, made if need be.
+    /// The folder for the executed copy.
     pub folder: PathBuf,
-    /// Variables for the kernel.
+    /// Environment variables for the kernel.
     pub variables: Vec<(String, String)>,
-    /// The kernel's folder, if it is one that is kept and not named for the kernel; its kernelspec is in
-    /// [`KEPT_KERNELS`].
+    /// The kernel's folder, if it is to be kept; its kernelspec is in [`KEPT_KERNELS`].
     pub kept: Option<PathBuf>,
-    /// What the kernel is called, which names its folder.
+    /// The kernel's name, and its folder's.
     pub kernel_id: String,
-    /// Cells that take less are executed twice in place, and must pass twice; outputs kept are the first ones.
+    /// Cells that take less are executed twice in a row, and must pass twice. Only the first outputs are kept.
     pub twice_below: Option<Duration>,
-    /// What the terminal shows.
     pub shown: Shown,
 }
 
 impl Request {
-    /// `notebook`, called `name`, into `folder`, in silence.
+    /// Executes `notebook`, called `name`, silently, and puts the copy into `folder`.
     pub fn new(notebook: Notebook, name: &str, folder: PathBuf) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let kernel_id = format!("run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -106,7 +94,8 @@ impl Request {
     }
 }
 
-/// Executes one notebook and leaves its executed copy, complete or up to where it stopped.
+/// Executes one notebook and leaves its executed copy, complete or up to where it stopped. A failing cell is an [`Outcome`]
+/// and not an error.
 pub fn execute(
     repository: &Repository,
     installation: &Installation,
@@ -116,7 +105,7 @@ pub fn execute(
     execute_with(repository, installation, request, interrupts, &mut |_| {})
 }
 
-/// As [`execute`]; behind each code cell, counted from 1, the kernel is left alone while `between` runs.
+/// As [`execute`], and calls `between` with each code cell's number, counted from 1, before the kernel gets the next.
 pub fn execute_with(
     repository: &Repository,
     installation: &Installation,
@@ -154,7 +143,7 @@ pub fn execute_with(
         Outcome::Passed => {}
         Outcome::Failed { cell, failure } => mark(&copy, *cell, failure)?,
         Outcome::Interrupted { cell } => {
-            let message = "no more was executed than what is shown".to_string();
+            let message = "only the cells above were executed".to_string();
             mark(&copy, *cell, &Failure { what: "was interrupted".to_string(), line: None, message })?;
         }
     }
@@ -163,7 +152,7 @@ pub fn execute_with(
     Ok(Execution { copy, outcome, took: started.elapsed(), ready, cells, repeated, cleaned })
 }
 
-/// The guard removes a kernel's folder when the kernel has ended; that takes it a moment.
+/// Waits for the guard to remove the kernel's folder; returns whether it has.
 fn wait_until_gone(folder: &Path) -> bool {
     // Removing half a gigabyte takes a second on a slow disk.
     let patience = Instant::now() + Duration::from_secs(20);
@@ -173,7 +162,7 @@ fn wait_until_gone(folder: &Path) -> bool {
     !folder.exists()
 }
 
-/// What is noted while a notebook runs: the fields of [`Execution`].
+/// What is collected while a notebook runs; see [`Execution`].
 #[derive(Default)]
 struct Course {
     ready: Duration,
@@ -191,19 +180,19 @@ fn follow(
     let code_cells = request.notebook.code_cells();
     let number = |index: usize| code_cells.iter().position(|(own, _)| *own == index).map_or(0, |at| at + 1);
     let progress = Progress::new(code_cells.len(), request.shown);
-    // The code cell at work, and whether it has passed once.
+    // The code cell that runs, and whether it has passed once.
     let (mut current, mut again) = (0, false);
-    // What the kernel itself said last, should it die.
+    // The kernel's last words, should it die.
     let mut log = Vec::new();
     let report = report::path(kernel_folder);
     loop {
         match client.next_event()? {
             Some(Event::Ready(took)) => {
-                // evcxr compiles a cell of its own before it answers.
+                // evcxr compiles a cell of its own first.
                 match report::take(&report) {
                     Some(Ended::Well) => {}
                     Some(Ended::Unclear(reason)) => return Err(no_report(reason)),
-                    other => return Err(no_report(format!("of its own first cell there is {other:?}"))),
+                    other => return Err(no_report(format!("for its own first cell, the report is {other:?}"))),
                 }
                 course.ready = took;
                 progress.ready(took);
@@ -247,7 +236,7 @@ fn follow(
             Some(Event::Dead(index)) => {
                 let said = failure::last_words(&log);
                 let message =
-                    if said.is_empty() { "it said nothing".to_string() } else { format!("it said last:\n{said}") };
+                    if said.is_empty() { "it printed nothing".to_string() } else { format!("its last lines:\n{said}") };
                 let failure = Failure { what: "lost its kernel, which died".to_string(), line: None, message };
                 return Ok(Outcome::Failed { cell: number(index), failure: failure.when(again) });
             }
@@ -256,12 +245,12 @@ fn follow(
             Some(Event::Failed(message)) => {
                 return Err(Error::Client(format!("{message}\n{}", failure::last_words(&log)).trim().to_string()));
             }
-            None => return Err(Error::Client("it ended without a word".to_string())),
+            None => return Err(Error::Client("it ended without a message".to_string())),
         }
     }
 }
 
-/// Says in the executed copy where it stopped, in a cell before the failing one.
+/// Marks where execution stopped, in a new cell before the failing one.
 fn mark(copy: &Path, cell: usize, failure: &Failure) -> Result<()> {
     let mut notebook = Notebook::read(copy)?;
     let index = notebook.code_cells().get(cell.saturating_sub(1)).map_or(0, |(index, _)| *index);
@@ -274,7 +263,7 @@ fn mark(copy: &Path, cell: usize, failure: &Failure) -> Result<()> {
     notebook.write(copy)
 }
 
-/// The report of a failing cell: its number, its line and the error.
+/// Describes a failed cell: its number, its line and the error.
 pub fn describe(name: &str, notebook: &Notebook, cell: usize, failure: &Failure) -> String {
     let cells = notebook.code_cells();
     let source = cells.get(cell.saturating_sub(1)).map_or("", |(_, source)| source);
@@ -289,14 +278,14 @@ pub fn describe(name: &str, notebook: &Notebook, cell: usize, failure: &Failure)
     format!("{name}: cell {cell} of {}{place}{message}", cells.len())
 }
 
-/// How long the cells took: the median is what working in the notebook feels like, the slowest is what one waits for.
+/// How long the cells took: their median tells how responsive the notebook feels, the slowest how long one waits.
 pub fn latencies(cells: &[Duration]) -> String {
     let mut sorted: Vec<(Duration, usize)> = cells.iter().copied().zip(1..).collect();
     sorted.sort();
     match (sorted.get(sorted.len() / 2), sorted.last()) {
         (Some((median, _)), Some((slowest, cell))) => {
             let (median, slowest) = (crate::steps::seconds(*median), crate::steps::seconds(*slowest));
-            format!("{} cells of {median} in the median, the slowest {cell} with {slowest}", cells.len())
+            format!("{} cells, median {median}, slowest {slowest} (cell {cell})", cells.len())
         }
         _ => "no cells".to_string(),
     }
@@ -309,7 +298,7 @@ mod tests {
     #[test]
     fn cells_are_summed_up_by_median_and_slowest() {
         let cells = [0.3, 40.0, 0.5].map(Duration::from_secs_f64);
-        assert_eq!(latencies(&cells), "3 cells of 0.5 s in the median, the slowest 2 with 40 s");
+        assert_eq!(latencies(&cells), "3 cells, median 0.5 s, slowest 40 s (cell 2)");
         assert_eq!(latencies(&[]), "no cells");
     }
 

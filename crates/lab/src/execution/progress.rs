@@ -1,4 +1,4 @@
-//! What the terminal shows while a notebook runs: each cell's number and first line, what it prints, how long it took.
+//! What the terminal shows while a notebook runs: each cell's number and first line, its output, and its time.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use super::failure::{is_backtrace, without_colors};
 use crate::steps::seconds;
 
-/// A cell's first line is cut here, so that it stays on one line of the terminal.
+/// A cell's first line is cut here, so that it fits into one line of the terminal.
 const WIDTH: usize = 90;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Nothing.
     Nothing,
-    /// The crate that is being compiled, in one line that is rewritten; nothing where there is no terminal.
+    /// The crate that is being compiled, in a line that is overwritten; nothing without a terminal.
     Crates,
-    /// Every cell and what it prints.
+    /// Every cell and its output.
     Cells,
 }
 
@@ -28,7 +27,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a notebook of so many code cells; prints what `shown` says.
+    /// For a notebook with this number of code cells.
     pub fn new(cells: usize, shown: Shown) -> Self {
         Self { cells, shown, started: Instant::now() }
     }
@@ -55,7 +54,7 @@ impl Progress {
     /// The cell printed.
     pub fn printed(&self, stream: &str, text: &str) {
         let bar = if stream == "stderr" { "!" } else { "│" };
-        // Errors carry backtraces of the kernel's inside; the executed copy keeps them.
+        // Backtraces through the kernel help nobody; the executed copy has them.
         let is_noise = |line: &str| stream == "stderr" && (line.trim().is_empty() || is_backtrace(line));
         for line in text.lines().filter(|line| !is_noise(line)) {
             self.say(&format!("    {bar} {line}"));
@@ -72,7 +71,7 @@ impl Progress {
         if let Some(name) = without_colors(line).trim().strip_prefix("Compiling ") {
             self.say(&format!("    compiling {name}"));
             if self.shown == Shown::Crates && std::io::stdout().is_terminal() {
-                // The name before may have been longer.
+                // Overwrites a longer name.
                 print!("\r  compiling {name:<60}\r");
                 let _ = std::io::stdout().flush();
             }

@@ -1,13 +1,13 @@
-//! How a cell ended, told by the cell itself.
+//! How a cell ended, reported by the cell itself.
 //!
-//! evcxr answers "ok" to a panic and to an error that left the cell through `?`. What its cells print is no sign either:
-//! a panic may have been caught, and a note on standard error is no error. So this program also stands between cargo
-//! and rustc ([`wrap_rustc`]) and adds to the library that a cell becomes what writes its end into a file in the
-//! kernel's folder, which [`take`] reads. It adds behind lines and behind the last one and moves none, for messages
-//! name lines. A library of another form than evcxr 0.22's is compiled as it is, and reported as [`Ended::Unclear`].
+//! evcxr answers "ok" even if a cell panics or returns an error through `?`, and what the cell prints proves nothing: a
+//! panic may have been caught, and standard error holds notes too. Therefore this program also acts as a wrapper around
+//! rustc ([`wrap_rustc`]). It adds code to each cell's library that writes how the cell ended into a file, which [`take`]
+//! reads. The code goes to the ends of lines and of the file, so that line numbers in messages stay right. Code that doesn't
+//! look like evcxr 0.22's is compiled unchanged, and the cell's end is [`Ended::Unclear`].
 //!
-//! The same addition takes evcxr's pipe from standard input while a cell runs: a cell that read it waited for ever and
-//! took evcxr's next command.
+//! The added code also replaces standard input while a cell runs. It is evcxr's pipe: a cell that read from it would wait
+//! forever, or swallow evcxr's next command.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -17,45 +17,41 @@ use std::process::Command;
 
 use crate::error::{Error, INSTALL_RUST, Result};
 
-/// The variable that names the file; where it is set, cargo calls this program with rustc's path in front.
+/// The variable that names the file. If it is set, the first argument of this program may be rustc's path.
 pub const REPORT: &str = "CIFAR_LAB_REPORT";
 
 /// The package that evcxr writes cells into.
 const CELL: &str = "ctx";
-/// How the function that evcxr calls for a cell begins.
+/// The start of the function that evcxr calls for a cell.
 pub const FUNCTION: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_";
-/// How the module that is added begins.
+/// The start of the added module.
 pub const ADDED: &str = "#[allow(warnings)] mod cifar_lab_report {";
 
 /// How a cell ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It reached its end, or has only items and nothing that runs.
+    /// It ran to its end, or has items only.
     Well,
-    /// A panic ended it.
-    Panicked {
-        /// The panic's message.
-        message: String,
-    },
+    /// It panicked.
+    Panicked { message: String },
     /// An error left it through `?`.
     Stopped {
-        /// Where the `?` stands.
+        /// The place of the `?`.
         file: String,
-        /// Its line there, counted from 1.
+        /// Counted from 1.
         line: usize,
-        /// The error.
         message: String,
     },
-    /// The kernel's file says nothing that can be relied on; why.
+    /// Unknown, for this reason.
     Unclear(String),
 }
 
-/// The file in a kernel's `folder` that says how its last cell ended.
+/// The report in a kernel's `folder`.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join("cell-report.txt")
 }
 
-/// Reads how the kernel's last cell ended, and removes the report. Nothing where no cell was compiled since.
+/// Reads the report on the kernel's last cell, and removes it. `None` if no cell has been compiled since the last call.
 pub fn take(path: &Path) -> Option<Ended> {
     let report = fs::read(path).ok()?;
     let removed = fs::remove_file(path);
@@ -64,18 +60,18 @@ pub fn take(path: &Path) -> Option<Ended> {
     let message = message.to_string();
     let (kind, place) = head.split_once(' ').unwrap_or((head, ""));
     Some(match (kind, place.rsplit_once(':').and_then(|(file, line)| Some((file, line.parse().ok()?)))) {
-        // The next cell would be judged by it.
+        // It would be taken for the next cell's.
         _ if removed.is_err() => Ended::Unclear(format!("{} can't be removed", path.display())),
         ("ended", _) => Ended::Well,
         ("panicked", _) => Ended::Panicked { message },
         ("stopped", Some((file, line))) => Ended::Stopped { file: file.to_string(), line, message },
-        ("compiled", _) => Ended::Unclear("it was compiled, and reported no end".to_string()),
+        ("compiled", _) => Ended::Unclear("it was compiled, but did not report its end".to_string()),
         ("unclear", _) => Ended::Unclear(message),
         _ => Ended::Unclear(format!("{} holds {report:?}", path.display())),
     })
 }
 
-/// Whether cargo called this program in front of rustc: rustc's path and arguments, and where reports go.
+/// rustc's path and arguments, and the report's path, if cargo has called this program as rustc's wrapper.
 pub fn called_by_cargo() -> Option<(OsString, Vec<OsString>, PathBuf)> {
     let report = std::env::var_os(REPORT)?;
     let mut arguments = std::env::args_os().skip(1);
@@ -83,12 +79,12 @@ pub fn called_by_cargo() -> Option<(OsString, Vec<OsString>, PathBuf)> {
     Some((rustc, arguments.collect(), report.into()))
 }
 
-/// evcxr names rustc by its path and rust-analyzer, which evcxr asks for types, by its name; no verb is either.
+/// evcxr calls rustc by its path, and rust-analyzer, which evcxr asks for types, by its name. No verb looks like that.
 fn names_rustc(argument: &OsStr) -> bool {
     argument.as_encoded_bytes().starts_with(b"rustc") || Path::new(argument).is_absolute()
 }
 
-/// Becomes `rustc`; where it is to compile a cell, its source is added to before.
+/// Becomes `rustc`, after adding code to the source if it is a cell's.
 pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], report: &Path) -> Result<std::convert::Infallible> {
     if let Some(source) = cell_source(arguments) {
         let said = match add_to(source, report) {
@@ -96,14 +92,14 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], report: &Path) -> Resul
             Ok(false) => "ended".to_string(),
             Err(reason) => format!("unclear\n{reason}"),
         };
-        // Without the file the cell counts as not compiled, and at a kernel's start that is noticed.
+        // If this fails, the cell counts as not compiled, which is noticed when a kernel starts.
         let _ = fs::write(report, said);
     }
     let source = Command::new(rustc).args(arguments).exec();
     Err(Error::start(rustc.to_string_lossy(), INSTALL_RUST)(source))
 }
 
-/// The source of the cell that rustc is to compile with these arguments; `cargo check` runs nothing.
+/// The source of the cell, if that is what rustc is to compile and link.
 fn cell_source(arguments: &[OsString]) -> Option<&Path> {
     let mut pairs = arguments.iter().zip(arguments.iter().skip(1));
     let is_cell = pairs.any(|(name, value)| name == "--crate-name" && value == CELL);
@@ -113,7 +109,7 @@ fn cell_source(arguments: &[OsString]) -> Option<&Path> {
     (is_cell && links).then_some(source)
 }
 
-/// Adds to the cell's source; returns whether something runs in it.
+/// Adds code to the cell's source; returns whether the cell runs anything.
 fn add_to(source: &Path, report: &Path) -> Result<bool, String> {
     let text = fs::read_to_string(source).map_err(|error| format!("{}: {error}", source.display()))?;
     let Some(added) = instrument(&text, report)? else { return Ok(false) };
@@ -121,7 +117,7 @@ fn add_to(source: &Path, report: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Lines of the error type that evcxr makes for `?`, and what they become; `FORMAT` is `:efmt`'s.
+/// Lines of the error type that evcxr generates for `?`, and their replacements. `FORMAT` is set by `:efmt`.
 const ERROR_TYPE: [(&str, &str); 4] = [
     (
         "            struct EvcxrUserCodeError {}\n",
@@ -136,45 +132,45 @@ const ERROR_TYPE: [(&str, &str); 4] = [
     ),
     ("                    EvcxrUserCodeError {}\n", "                    EvcxrUserCodeError {told}\n"),
 ];
-/// `:efmt` knows these.
+/// What `:efmt` accepts.
 const FORMATS: [&str; 3] = ["{}", "{:?}", "{:#?}"];
 
-/// How what runs ends where an error may leave it, without and with `.await`; what is put between the two parts.
+/// The end of the code of a cell with `?`, without and with `.await`. [`TELL_STOPPED`] goes between the parts.
 const QUESTION_MARK_ENDS: [(&str, &str); 2] = [("Ok(())})()", ";\n"), ("Ok::<(), EvcxrUserCodeError>(())\n})", ";\n")];
 const TELL_STOPPED: &str = ".unwrap_or_else(|error| crate::cifar_lab_report::tell(&error.told))";
 
-/// How evcxr catches a panic, with variables and without any; what is put between the two parts.
+/// How evcxr catches a panic, with and without variables. [`TELL_PANICKED`] goes between the parts.
 const CATCHES: [(&str, &str); 2] = [
     ("}))", " { \n  Ok(_) => {}\n  Err(_) => {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}}\n"),
     ("})", ".is_err() {\n    println!(\"EVCXR_PANIC_NOTIFICATION\");\n}\n"),
 ];
-/// What it prints then.
+/// What it then prints.
 const CAUGHT: &str = "EVCXR_PANIC_NOTIFICATION";
 const TELL_PANICKED: &str = ".inspect_err(crate::cifar_lab_report::panicked)";
 
-/// How the function ends for a cell of items alone.
+/// The end of the function for a cell of items only.
 const RUNS_NOTHING: &str = "mut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}\n";
 
-/// How every other function ends; what is put before that.
+/// The end of any other function. [`TELL_END`] goes before it.
 const END: &str = "evcxr_variable_store\n}\n";
 const TELL_END: &str = "crate::cifar_lab_report::tell(\"ended\"); ";
 
-/// The lines of which one opens the function, without and with variables; behind it standard input is replaced.
+/// The line that opens the function, without and with variables. [`TAKE_INPUT`] goes after it.
 const OPENINGS: [&str; 2] =
     ["evcxr_variable_store: *mut u8) -> *mut u8 {", "let evcxr_variable_store = unsafe {&mut *evcxr_variable_store};"];
 const TAKE_INPUT: &str = " let _cifar_lab_input = crate::cifar_lab_report::Input::take();";
-/// Its functions ask evcxr for a line and read the answer from the pipe.
+/// A crate whose functions read from evcxr's pipe.
 const ASKS_EVCXR: &str = "evcxr_input";
 
-/// The module that is added. It uses the standard library alone and none of the crate's names. PATH stands for the
-/// report's file, as a literal.
+/// The added module. It uses only the standard library, and none of the crate's names. PATH is replaced by the report's path,
+/// as a literal.
 const MODULE: &str = r#"
     use ::std::io::{Read as _, Write as _};
     use ::std::os::fd::{AsFd as _, AsRawFd as _};
     unsafe extern "C" { fn dup2(from: i32, to: i32) -> i32; }
     static TOLD: ::std::sync::atomic::AtomicBool = ::std::sync::atomic::AtomicBool::new(false);
     pub fn tell(what: &str) {
-        // What comes first is how it ended: behind a caught panic the function goes on.
+        // The first call counts: after evcxr has caught a panic, the function continues.
         if !TOLD.swap(true, ::std::sync::atomic::Ordering::Relaxed) {
             if let ::std::result::Result::Err(error) = ::std::fs::write(PATH, what) { ::std::eprintln!("{}: {error}", PATH); }
         }
@@ -182,14 +178,14 @@ const MODULE: &str = r#"
     pub fn panicked(payload: &::std::boxed::Box<dyn ::std::any::Any + ::std::marker::Send>) {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<::std::string::String>().map(|text| text.as_str()));
-        // As the panic hook has it.
+        // As the panic hook does.
         tell(&::std::format!("panicked\n{}", text.unwrap_or("Box<dyn Any>")));
     }
     pub struct Input { evcxr: ::std::os::fd::OwnedFd, cell: ::std::io::PipeReader }
     impl Input {
         pub fn take() -> ::std::option::Option<Self> {
             let (cell, mut line) = ::std::io::pipe().ok()?;
-            // An empty line, as evcxr_input reads where nobody types; whether it is still there shows who read.
+            // An empty line, as evcxr_input returns if nobody types. If it is gone afterwards, the cell has read it.
             line.write_all(b"\n").ok()?;
             let evcxr = ::std::io::stdin().as_fd().try_clone_to_owned().ok()?;
             (unsafe { dup2(cell.as_raw_fd(), 0) } == 0).then(|| Self { evcxr, cell })
@@ -199,16 +195,16 @@ const MODULE: &str = r#"
         fn drop(&mut self) {
             unsafe { dup2(self.evcxr.as_raw_fd(), 0) };
             if !::std::matches!(self.cell.read(&mut [0]), ::std::result::Result::Ok(1)) {
-                ::std::eprintln!("note: a cell has no standard input; what read it got one empty line. Put values into a `let`, best in the cell tagged `parameters`.");
+                ::std::eprintln!("note: a cell has no standard input; it has read one empty line instead. Write the value into a `let`, best in the cell tagged `parameters`.");
             }
         }
     }
 }
 "#;
 
-/// A cell's library with what reports its end, every line in its place; nothing where it runs nothing.
+/// A cell's library with the added code; `None` if it runs nothing.
 fn instrument(text: &str, report: &Path) -> Result<Option<String>, String> {
-    let wrong = |what: &str| format!("the code that evcxr made of the cell {what}");
+    let wrong = |what: &str| format!("the code that evcxr generated for the cell {what}");
     let start = text.rfind(FUNCTION).ok_or_else(|| wrong("has no function run_user_code"))?;
     let (items, function) = text.split_at(start);
     if function.ends_with(RUNS_NOTHING) {
@@ -233,7 +229,7 @@ fn instrument(text: &str, report: &Path) -> Result<Option<String>, String> {
             body.insert_str(end, TELL_STOPPED);
             items
         }
-        // A cell without `?` may end like one with it.
+        // Without the error type there is no `?`, even if the end looks like it.
         (None, _) if !items.contains("struct EvcxrUserCodeError") => items.to_string(),
         _ => return Err(wrong("treats `?` in another way")),
     };
@@ -246,8 +242,8 @@ fn instrument(text: &str, report: &Path) -> Result<Option<String>, String> {
     Ok(Some(format!("{items}{body}{TELL_END}{END}{ADDED}{module}")))
 }
 
-/// Where `first`, followed by `second`, begins and ends in a function's `body`, if it is evcxr's: up to the function's
-/// end only variables are stored.
+/// Where `first`, followed by `second`, last begins and ends in a function's `body`. It is evcxr's, and not the cell's, if
+/// after it the function only stores variables.
 fn last(body: &str, (first, second): (&str, &str)) -> Option<(usize, usize)> {
     let begin = body.rfind(&[first, second].concat())?;
     let rest = &body[begin + first.len() + second.len()..];
@@ -255,9 +251,9 @@ fn last(body: &str, (first, second): (&str, &str)) -> Option<(usize, usize)> {
         .then_some((begin, begin + first.len()))
 }
 
-/// `items` with evcxr's error type holding what is to be told; nothing where it has none of the known form.
+/// `items` with evcxr's error type changed to hold what to report; `None` if there is no error type of the known form.
 fn with_error_told(items: &str) -> Option<String> {
-    // Behind it stands evcxr's variable store alone, and before it the cells' own items.
+    // After it comes only evcxr's variable store, and before it the cells' own items.
     let (before, own) = items.split_at(items.rfind(ERROR_TYPE[0].0)?);
     let known = |format: &&str| own.contains(&ERROR_TYPE[2].0.replace("FORMAT", format));
     let format = FORMATS.into_iter().find(known)?;
@@ -292,8 +288,7 @@ mod tests {
         )
     }
 
-    /// What was added to the cell made of `parts`, each addition with the line that it is in; nothing may be taken
-    /// away, and no line moved.
+    /// The lines that changed in the cell made of `parts`. No line may have moved.
     fn added(parts: &[&str]) -> Result<Vec<String>, String> {
         let (items, function) = parts.split_at(1);
         let text = format!("{HEAD}{}{FUNCTION}3(\n{}{END}", items[0], function.concat());

@@ -1,4 +1,4 @@
-//! Notebooks as files: reading, changing and writing `.ipynb` without touching what is not meant.
+//! Reading, changing and writing `.ipynb` files. What isn't changed stays as it is.
 //!
 //! - [`parameters`]: the cell tagged `parameters`, and `--set`.
 
@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 
-/// Jupyter's tag of a cell that is there to fail.
+/// Jupyter's tag of a cell that is meant to fail.
 pub const RAISES: &str = "raises-exception";
 /// papermill's tag of the cell that declares parameters.
 pub const PARAMETERS: &str = "parameters";
 /// papermill's tag of the cell that overrides them.
 pub const INJECTED: &str = "injected-parameters";
 
-/// A notebook, as its file has it.
+/// A notebook, as in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notebook(Value);
 
@@ -31,20 +31,22 @@ impl Notebook {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| format!("it isn't JSON: {error}"))?;
         if value["nbformat"] != 4 {
-            return Err("it is not of notebook format 4; JupyterLab saves it as such".to_string());
+            return Err("it isn't in notebook format 4; open it in JupyterLab and save it".to_string());
         }
         if !value["cells"].is_array() {
             return Err("it has no cells".to_string());
         }
         match other_language(&value["metadata"]) {
-            Some(other) => Err(format!("{other}, not Rust; if its cells are Rust, choose the kernel Rust and save it")),
+            Some(other) => Err(format!(
+                "{other}, not Rust; if its cells are Rust, choose the kernel Rust in JupyterLab and save it"
+            )),
             None => Ok(Self(value)),
         }
     }
 
-    /// A notebook made of code cells.
+    /// A notebook of code cells.
     pub fn from_cells<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
         let cells: Vec<Value> =
             cells.into_iter().enumerate().map(|(index, code)| code_cell(&format!("cell-{index}"), code)).collect();
@@ -52,7 +54,7 @@ impl Notebook {
         Self(json!({"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 5}))
     }
 
-    /// Writes the notebook as Jupyter does: sorted keys, one space of indentation.
+    /// Writes the notebook in Jupyter's form: sorted keys, indented by one space.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut bytes = Vec::new();
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
@@ -60,7 +62,7 @@ impl Notebook {
         serde::Serialize::serialize(&sorted(&self.0), &mut serializer)
             .map_err(|error| Error::file("write", path)(error.into()))?;
         bytes.push(b'\n');
-        write_atomically(path, &bytes, 0o644)
+        write_atomically(path, &bytes).map_err(Error::file("write", path))
     }
 
     /// All cells.
@@ -69,39 +71,32 @@ impl Notebook {
     }
 
     fn cells_mut(&mut self) -> &mut Vec<Value> {
-        // `parse` has seen that it is an array; were it not, an empty one is right.
-        if !self.0["cells"].is_array() {
-            self.0["cells"] = json!([]);
-        }
-        match &mut self.0["cells"] {
-            Value::Array(cells) => cells,
-            _ => unreachable!("set to an array above"),
-        }
+        self.0["cells"].as_array_mut().expect("every constructor makes sure of that")
     }
 
-    /// `metadata.cifar_lab.<field>`; null where there is none.
+    /// `metadata.cifar_lab.<field>`, or null.
     pub fn own_metadata(&self, field: &str) -> &Value {
         &self.0["metadata"]["cifar_lab"][field]
     }
 
-    /// Whether the cell at `index` carries this tag.
+    /// Whether the cell at `index` has this tag.
     pub fn is_tagged(&self, index: usize, tag: &str) -> bool {
         self.cells().get(index).is_some_and(|cell| has_tag(cell, tag))
     }
 
-    /// Gives the cell at `index` this tag, and no other.
+    /// Sets the only tag of the cell at `index`.
     pub fn tag(&mut self, index: usize, tag: &str) {
         self.cells_mut()[index]["metadata"]["tags"] = json!([tag]);
     }
 
-    /// Inserts a cell before `index`, with this tag.
+    /// Inserts a cell with this tag before `index`.
     pub fn insert(&mut self, index: usize, kind: Kind, tag: &str, content: &str) {
         let mut cell = match kind {
             Kind::Code => code_cell(tag, content),
             Kind::Markdown => json!({"cell_type": "markdown", "id": tag, "metadata": {}, "source": content}),
         };
         cell["metadata"]["tags"] = json!([tag]);
-        // Cells have ids since 4.5.
+        // Formats before 4.5 have no ids.
         if self.0["nbformat_minor"].as_u64().unwrap_or(0) < 5
             && let Some(fields) = cell.as_object_mut()
         {
@@ -111,7 +106,7 @@ impl Notebook {
         self.cells_mut().insert(index, cell);
     }
 
-    /// The code cells that are executed, with their indices among all cells.
+    /// The code cells that aren't empty, with their indices among all cells.
     pub fn code_cells(&self) -> Vec<(usize, String)> {
         let is_code = |cell: &Value| cell["cell_type"] == "code";
         let cells = self.cells().iter().enumerate().filter(|(_, cell)| is_code(cell));
@@ -121,8 +116,8 @@ impl Notebook {
             .collect()
     }
 
-    /// Takes over outputs and execution counts from an executed copy of this notebook; cells that were injected there
-    /// are left out. Nothing else changes.
+    /// Takes outputs and execution counts from an executed copy of this notebook, without injected cells. Fails, with the
+    /// reason, if the other cells differ.
     pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
         let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, INJECTED)).collect();
         let same = theirs.len() == self.cells().len()
@@ -145,7 +140,7 @@ impl Notebook {
         self.cells_mut()[index]["outputs"] = Value::Array(outputs);
     }
 
-    /// Everything that a cell printed or showed as text: streams and `text/plain`.
+    /// Everything that a cell has printed or shown as text: streams and `text/plain`.
     pub fn printed(&self, index: usize) -> String {
         let outputs = self.cells()[index]["outputs"].as_array();
         let texts =
@@ -153,13 +148,13 @@ impl Notebook {
         texts.collect::<Vec<_>>().join("\n")
     }
 
-    /// The same of all cells, in their order.
+    /// The same for all cells, in order.
     pub fn all_printed(&self) -> String {
         (0..self.cells().len()).map(|index| self.printed(index)).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// The kinds of cells that are inserted.
+/// The kind of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Rust.
@@ -168,14 +163,13 @@ pub enum Kind {
     Markdown,
 }
 
-/// What a notebook's metadata say it is, if that is not Rust. Every field is optional, and each tool leaves out others:
-/// Colab the kernel's language, VS Code the kernel until one is chosen, Jupytext both. A notebook that says nothing
-/// is taken for Rust.
+/// A notebook's language or kernel, if it isn't Rust. Every field is optional, and tools leave out different ones: Colab the
+/// kernel's language, VS Code the kernel until one is chosen, Jupytext both. A notebook without any counts as Rust.
 fn other_language(metadata: &Value) -> Option<String> {
     let said = |value: &Value| value.as_str().map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
     let kernel = said(&metadata["kernelspec"]["name"]);
     let of_rust = |kernel: &String| ["rust", "evcxr"].iter().any(|name| kernel.to_ascii_lowercase().contains(name));
-    // The kernel is what would execute it; what last did may have been another.
+    // The kernel would execute it; `language_info` is of the kernel that last did.
     let language = said(&metadata["kernelspec"]["language"])
         .or_else(|| kernel.clone().filter(of_rust).map(|_| "rust".to_string()))
         .or_else(|| said(&metadata["language_info"]["name"]))
@@ -186,7 +180,7 @@ fn other_language(metadata: &Value) -> Option<String> {
     }
 }
 
-/// A text of a notebook: one string, or a list of lines.
+/// A text in a notebook, which may be a string or a list of lines.
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -203,7 +197,7 @@ fn has_tag(cell: &Value, tag: &str) -> bool {
     cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|own| own == tag))
 }
 
-/// The same value with every object's keys in order, whatever map serde_json was compiled with.
+/// The value with the keys of all objects sorted, with whichever map serde_json was compiled.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
@@ -223,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_no_rust_notebook_is_refused() {
         for (text, reason) in [
-            ("hello", "no JSON"),
+            ("hello", "isn't JSON"),
             ("{}", "format 4"),
             (r#"{"nbformat": 4}"#, "no cells"),
             (

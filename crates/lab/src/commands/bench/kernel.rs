@@ -1,4 +1,4 @@
-//! The same lines as cells in the notebook kernel and as a compiled program, taking turns.
+//! The same code as notebook cells and as a compiled program, in turns.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,15 @@ use crate::notebook::Notebook;
 use crate::programs::Example;
 use crate::repository::Repository;
 
-/// The program that is cut into cells, an example of cifar-lab.
+/// The program, an example of cifar-lab, that is also cut into cells.
 const PROGRAM: &str = "speed";
-/// A line of this begins a cell.
+/// The line before each cell.
 const MARK: &str = "// %%";
 
 /// Images per second in each round, by mode and batch size.
 type Rates = BTreeMap<String, Vec<f64>>;
 
-/// Measures `rounds` times in the kernel and, between, in the program, and reports both.
+/// Measures in the kernel and in the program, in turns, and reports both.
 pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Report) -> Result<()> {
     let rounds = if quick { 2 } else { 7 };
     let source = repository.root().join(format!("crates/cifar-lab/examples/{PROGRAM}.rs"));
@@ -65,10 +65,10 @@ pub fn beside_a_program(repository: &Repository, quick: bool, report: &mut Repor
     Ok(())
 }
 
-/// Nine measurements of 0.4 s and a step before each.
+/// Nine measurements of 0.4 s, with a step before each.
 const SECONDS_OF_A_ROUND: usize = 5;
 
-/// The cells of a program: what stands between its marks, without `fn main` around it.
+/// The cells of a program: the text between its marks, without `fn main`.
 fn cells(program: &str) -> Vec<String> {
     let cut = |cell: &str| {
         let cell = cell.trim_end().trim_end_matches("fn main() -> Result<()> {").trim_end();

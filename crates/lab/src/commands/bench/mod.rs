@@ -1,9 +1,7 @@
-//! `cargo lab bench`: training and inference speed beside plain candle and PyTorch, and inside the notebook kernel.
+//! `cargo lab bench`: the speed of training and inference next to plain candle and PyTorch, or in the notebook kernel. The
+//! programs that measure are examples of candle-cnn and cifar-lab.
 //!
-//! What measures needs candle, so it is a program of its own, an example of candle-cnn or cifar-lab that this starts
-//! through cargo.
-//!
-//! - [`kernel`]: the kernel beside a compiled program.
+//! - [`kernel`]: the kernel compared with a compiled program.
 //! - [`report`]: what is printed, and saved as Markdown.
 
 mod kernel;
@@ -22,21 +20,25 @@ use crate::programs::Example;
 use crate::repository::Repository;
 use report::{Report, failed};
 
-/// What is to be measured.
-#[derive(Clone, Debug, Default)]
+/// What to measure.
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
-    /// A Python with PyTorch; without, the environment's is asked.
-    pub python: Option<PathBuf>,
-    /// A minute's measurement, for a first look.
-    pub quick: bool,
-    /// The notebook kernel beside a compiled program.
-    pub kernel: bool,
-    /// A file for the report.
-    pub save: Option<PathBuf>,
+    /// Python with PyTorch [default: the environment's, or python3]
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// Only batch 32 and a few rounds, for a first impression
+    #[arg(long)]
+    quick: bool,
+    /// Compare the notebook kernel with a compiled program instead
+    #[arg(long, conflicts_with = "python")]
+    kernel: bool,
+    /// Also save the tables as Markdown
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 impl Options {
-    /// The command that repeats the measurement; a Python's path means nothing on another machine.
+    /// The command that repeats the measurement, without the path of Python, which differs on every machine.
     fn command(&self) -> String {
         let mut command = "cargo lab bench".to_string();
         for (given, option) in
@@ -48,7 +50,7 @@ impl Options {
     }
 }
 
-/// Measures, prints, and saves where that is wanted.
+/// Measures, prints, and saves.
 pub fn bench(repository: &Repository, options: &Options) -> Result<()> {
     let mut report = Report::begin(repository, &options.command());
     if options.kernel {
@@ -80,9 +82,12 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
             command.arg("--python").arg(python);
             report.say(&format!("PyTorch {version}."));
         }
-        None => report.say("PyTorch is left out."),
+        None => report.say("Without PyTorch."),
     }
-    println!("About {} on 2 cores; other programs disturb it.", if options.quick { "a minute" } else { "9 minutes" });
+    println!(
+        "It takes about {} on 2 cores; close other programs.",
+        if options.quick { "a minute" } else { "9 minutes" }
+    );
     settings::forget_cargo_run(&mut command, repository);
     settings::add_libraries(&mut command, repository, build.cuda());
     let process = command.stdout(Stdio::piped()).spawn();
@@ -96,7 +101,7 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     if status.success() { Ok(()) } else { Err(failed(format!("{status}, see above"))) }
 }
 
-/// A Python with PyTorch, and PyTorch's version: the one `asked` for, else the environment's, else that on PATH.
+/// A Python with PyTorch, and PyTorch's version: the one `asked` for, the environment's, or the one on PATH.
 fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     let version = |python: &Path| output(&python.to_string_lossy(), &["-c", "import torch; print(torch.__version__)"]);
     if let Some(python) = asked {
@@ -109,7 +114,9 @@ fn find_pytorch(repository: &Repository, asked: Option<&Path>) -> Result<Option<
     let own = environment::place(repository, &wanted).join("bin/python");
     let found = [own, PathBuf::from("python3")].into_iter().find_map(|python| Some((version(&python)?, python)));
     if found.is_none() {
-        println!("No PyTorch to compare with: `pip install torch` in any Python, then `--python` with that Python.");
+        println!(
+            "There is no PyTorch to compare with. Run `pip install torch` in any Python, and name it with --python."
+        );
     }
     Ok(found.map(|(version, python)| (python, version)))
 }

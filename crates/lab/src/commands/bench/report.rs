@@ -1,4 +1,4 @@
-//! What a measurement prints, and saves: Markdown with the machine, the date and the command.
+//! The report on a measurement: Markdown with machine, date and command.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::machine::{self, output};
 use crate::repository::Repository;
 
-/// A report in the making: every line is printed as it comes.
+/// A report. Its lines are also printed as they come.
 pub struct Report(String);
 
 impl Report {
-    /// Begins with the command, the date, the commit and the machine.
+    /// Starts with command, date, commit and machine.
     pub fn begin(repository: &Repository, command: &str) -> Self {
         let mut report = Self(String::new());
         let date = Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
@@ -28,20 +28,20 @@ impl Report {
         report
     }
 
-    /// Prints a line and keeps it.
+    /// Adds a line.
     pub fn say(&mut self, line: &str) {
         println!("{line}");
         self.0 += line;
         self.0.push('\n');
     }
 
-    /// Writes what was said.
+    /// Writes it to a file.
     pub fn save(&self, path: &Path) -> Result<()> {
         fs::write(path, &self.0).map_err(Error::file("write", path))
     }
 }
 
-/// That a program or a cell that measures failed.
+/// The error if a program or a cell that measures failed.
 pub fn failed(reason: impl Into<String>) -> Error {
     Error::step("measuring", reason, ASK_THE_DOCTOR)
 }

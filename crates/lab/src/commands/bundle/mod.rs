@@ -1,6 +1,6 @@
-//! `cargo lab bundle`: a folder that shows on a machine with an NVIDIA GPU, and without Rust or a network, what is computed
-//! there and how fast. `run.sh` in it does it all; the programs lie beside it in one archive, in which what they share takes
-//! its room once.
+//! `cargo lab bundle`: a folder for a machine with an NVIDIA GPU that has neither Rust nor a network. Its script `run.sh`
+//! checks there that results are right, and measures how fast they come. The programs are in one archive, in which what they
+//! share is compressed to almost nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,17 +21,17 @@ const RUN: &str = include_str!("run.sh");
 /// The folder that is written.
 const FOLDER: &str = "target/gpu-bundle";
 
-/// The programs of tests that compute on a GPU.
+/// The tests that compute on a GPU.
 const TESTS: [&str; 5] = ["cuda", "pytorch", "cuda_precision", "cuda_training", "cuda_errors"];
 
-/// The unit tests, of which `run.sh` takes those of `device`.
+/// The unit tests, of which `run.sh` runs those of `device`.
 const UNIT_TESTS: &str = "cifar_lab";
 
-/// PyTorch's side of the measurements.
+/// PyTorch's side of the comparison.
 const SCRIPTS: [&str; 2] =
     ["crates/candle-cnn/examples/bench_pytorch.py", "crates/cifar-lab/examples/train_pytorch.py"];
 
-/// Builds and packs it, and says how large its parts are.
+/// Builds and packs it, and lists the sizes of its parts.
 pub fn bundle(repository: &Repository) -> Result<()> {
     let started = Instant::now();
     let cuda = CudaBuild::for_many_gpus().map_err(Error::NoCuda)?;
@@ -43,9 +43,8 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     programs.extend(build(repository, &cuda, &["test", "--lib", "--no-run"])?);
     step.end();
     programs.retain(|name, _| TESTS.contains(&name.as_str()) || [UNIT_TESTS, "bench"].contains(&name.as_str()));
-    let notebook =
-        export::Options { notebook: "00".to_string(), out: None, settings: Vec::new(), cuda: Some(cuda), build: true };
-    let folder = export::export(repository, &notebook)?.folder;
+    let notebook = export::Options { notebook: "00".to_string(), ..Default::default() };
+    let folder = export::export(repository, &notebook, Some(&cuda))?.folder;
     if let Some(name) = folder.file_name().map(|name| name.to_string_lossy().into_owned()) {
         programs.insert(name.clone(), folder.join(name));
     }
@@ -67,8 +66,7 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     list(&target)
 }
 
-/// Compiles with CUDA what `selection` names of both crates, in one go, since what they share would otherwise be compiled
-/// for each; the programs by their names.
+/// Compiles the `selection` from both crates with CUDA, in one go, since otherwise cargo would compile shared crates twice.
 fn build(repository: &Repository, cuda: &CudaBuild, selection: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let feature = cuda.feature();
     let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
@@ -86,7 +84,7 @@ fn pack(programs: &BTreeMap<String, PathBuf>, archive: &Path) -> Result<()> {
         run(Command::new("strip").arg("-o").arg(folder.path().join(name)).arg(program))?;
         println!("  {name}: {}", megabytes(&folder.path().join(name))?);
     }
-    // xz looks back 64 MiB, more than one program is long; gzip would not see that they are alike.
+    // xz looks back 64 MiB, further than the last program; gzip would miss what they share.
     let mut tar = Command::new("tar");
     tar.env("XZ_OPT", "-9 -T0").args(["--owner=0", "--group=0", "--xz", "-cf"]).arg(archive);
     run(tar.arg("-C").arg(folder.path()).args(programs.keys()))
@@ -117,7 +115,10 @@ fn list(folder: &Path) -> Result<()> {
     for file in files {
         println!("  {}: {}", file.file_name().unwrap_or_default().to_string_lossy(), megabytes(&file)?);
     }
-    println!("Take {} to a machine with a GPU, and start run.sh there; its head says what it takes.", folder.display());
+    println!(
+        "Copy {} to a machine with a GPU, and run run.sh there; its first lines explain the options.",
+        folder.display()
+    );
     Ok(())
 }
 
@@ -125,7 +126,7 @@ fn list(folder: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A bundle of scripts in place of programs, and what its `run.sh` reports.
+    /// A bundle of scripts in place of programs.
     struct Bundle {
         folder: tempfile::TempDir,
     }
@@ -149,7 +150,7 @@ mod tests {
             Self { folder }
         }
 
-        /// The report, and whether all was well.
+        /// The report, and whether all steps passed.
         fn report(&self, arguments: &[&str]) -> (String, bool) {
             let mut command = Command::new(self.folder.path().join("run.sh"));
             // No Python, and no tool of NVIDIA's.
@@ -180,26 +181,26 @@ mod tests {
         assert!(!good);
         for line in [
             "- cuda: 2 passed; 1 failed\n  - relu failed\n",
-            "- pytorch: 3 passed; 0 failed; it saw no GPU\n",
-            "- cuda_precision: ended at once: error while loading shared libraries: libcudnn.so.9\n",
+            "- pytorch: 3 passed; 0 failed; found no GPU\n",
+            "- cuda_precision: did not start: error while loading shared libraries: libcudnn.so.9\n",
             "- cuda_training: stopped after 1 s\n",
             "operations: failed in ",
             "- cuda_errors: 3 passed; 0 failed\n- cifar_lab: 3 passed; 0 failed\n",
             "errors: passed in ",
             "### benchmark\n\nlibcudnn.so.9: cannot open shared object file\n",
-            "Left out: --data names no CIFAR-10.\n\ntraining: left out.\n",
+            "Skipped: --data is missing.\n\ntraining: skipped.\n",
         ] {
             assert!(report.contains(line), "{line}\n{report}");
         }
     }
 
     #[test]
-    fn pytorch_is_left_out_where_it_is_missing() {
+    fn what_the_machine_lacks_is_skipped() {
         let bundle = Bundle::new(&[("bench", "echo \"$@\"")]);
         let (report, good) = bundle.report(&["--only", "machine,benchmark,sanitizer,kernels", "--tiny"]);
         assert!(good, "{report}");
-        assert!(report.contains("no PyTorch in no-python: it is left out"), "{report}");
+        assert!(report.contains("no PyTorch in no-python"), "{report}");
         assert!(report.contains("--rounds 1 --batches 2") && !report.contains("--python"), "{report}");
-        assert!(report.contains("kernels: left out.") && report.contains("sanitizer: left out."), "{report}");
+        assert!(report.contains("kernels: skipped.") && report.contains("sanitizer: skipped."), "{report}");
     }
 }

@@ -1,21 +1,22 @@
 #!/bin/sh
 # run.sh [--out FOLDER] [--only STEP,…] [--data FOLDER] [--python PYTHON] [--test-seconds N] [--tiny]
 #
-# Shows on a machine with an NVIDIA GPU what the programs of this folder compute there, and how fast. It needs NVIDIA's
-# driver, the libraries of CUDA and cuDNN, and neither Rust nor a network; where there is PyTorch, it is measured beside them.
+# Checks on a machine with an NVIDIA GPU that the programs in this folder compute the right results, and measures how fast
+# they are. It needs NVIDIA's driver and the libraries of CUDA and cuDNN, but neither Rust nor a network. If there is
+# PyTorch, it is measured too.
 #
-# --out     gets report.md, which grows step by step, and a log of each step; otherwise results/ beside this script
-# --only    some of the steps: machine, operations, errors, benchmark, training, sanitizer, kernels
+# --out     folder for report.md, which grows step by step, and a log of each step (default: results/ next to this script)
+# --only    run only these steps: machine, operations, errors, benchmark, training, sanitizer, kernels
 # --data    CIFAR-10 in its binary layout, for the step `training`
-# --python  the Python with PyTorch; otherwise python3
-# --test-seconds  the limit of each program of tests: 60 otherwise
-# --tiny    each step at its smallest, to try this script; RUNNER, if set, goes in front of each program
+# --python  Python with PyTorch (default: python3)
+# --test-seconds  time limit for each test program (default: 60)
+# --tiny    run each step at its smallest, to try this script; RUNNER, if set, is put before each program
 set -u
 
-# What a step returns where this machine lacks something for it.
-LEFT_OUT=77
+# The status of a step that is skipped, because this machine lacks something.
+SKIPPED=77
 
-# What a step prints goes to the report, and its standard error to its log.
+# The output of a step goes to the report, its standard error to its log.
 
 machine() {
     echo '```'
@@ -23,13 +24,13 @@ machine() {
     sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1
     nvidia-smi --format=csv,noheader \
         --query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.max.sm,clocks.mem,power.limit ||
-        echo 'nvidia-smi does not answer'
+        echo 'nvidia-smi failed'
     cat "$WORK/libraries"
     "$PYTHON" -c 'import torch; print("PyTorch", torch.__version__, "with cuDNN", torch.backends.cudnn.version())' ||
-        echo "no PyTorch in $PYTHON: it is left out"
+        echo "no PyTorch in $PYTHON"
     echo '```'
     nvidia-smi -q -d CLOCK,PERFORMANCE,TEMPERATURE >&2
-    ! grep -q 'is nowhere' "$WORK/libraries"
+    ! grep -q 'not found' "$WORK/libraries"
 }
 
 # program SECONDS NAME [ARGUMENT…]
@@ -39,7 +40,7 @@ program() {
     LD_LIBRARY_PATH=$FOLDERS timeout --foreground -k 5 "$seconds" ${RUNNER-} "$PROGRAMS/$name" "$@"
 }
 
-# tests NAME [ARGUMENT…]: a line for a program of tests, which has not passed where it was skipped for want of a GPU.
+# tests NAME [ARGUMENT…]: prints a line for a test program. One that skipped its tests for lack of a GPU has failed.
 tests() {
     log=$WORK/tests.log
     program "$TEST_SECONDS" "$@" --nocapture > "$log" 2>&1
@@ -48,17 +49,17 @@ tests() {
     counted=$(sed -n 's/^test result: [^ ]* \([0-9]* passed; [0-9]* failed\).*/\1/p' "$log" | tail -1)
     [ $status -ne 124 ] || counted="stopped after $TEST_SECONDS s"
     if grep -q 'skipped: no GPU' "$log"; then
-        counted="$counted; it saw no GPU"
+        counted="$counted; found no GPU"
         status=1
     fi
-    echo "- $1: ${counted:-ended at once: $(tail -1 "$log")}"
+    echo "- $1: ${counted:-did not start: $(tail -1 "$log")}"
     sed -n 's/^    \([a-z_:]*\)$/  - \1 failed/p' "$log" | sort -u
     return $status
 }
 
 operations() {
     good=0
-    # At the smallest size a test or two of each program.
+    # At the smallest size, only a test or two of each.
     tests cuda ${TINY:+relu} || good=1
     tests pytorch ${TINY:+linears} || good=1
     tests cuda_precision || good=1
@@ -102,12 +103,12 @@ pytorch_training() {
 
 training() {
     if [ -z "$DATA" ]; then
-        echo 'Left out: --data names no CIFAR-10.'
-        return $LEFT_OUT
+        echo 'Skipped: --data is missing.'
+        return $SKIPPED
     fi
     epochs=20 images=0 good=0
     if [ -n "$TINY" ]; then
-        # Of each file as many pictures as the notebook shows.
+        # From each file, as many pictures as the notebook shows.
         for file in "$DATA"/*.bin; do head -c $((24 * 3073)) "$file" > "$WORK/${file##*/}"; done
         epochs=1 images=24 DATA=$WORK
     fi
@@ -123,21 +124,21 @@ training() {
         pytorch_training eager 1 --device cpu || good=1
     else
         pytorch_training eager 20 || good=1
-        # Fewer, since its first takes as long as several.
+        # Fewer epochs, since the first takes as long as several.
         pytorch_training compiled 5 --compile || good=1
     fi
     return $good
 }
 
-# A few steps of the benchmark's network, as its workers take them from standard input.
+# A few steps of the benchmark's network. Its workers read from standard input what to do.
 steps() {
     program 100 bench --worker candle-cnn
 }
 
 sanitizer() {
     if ! command -v compute-sanitizer > /dev/null; then
-        echo 'Left out: there is no compute-sanitizer.'
-        return $LEFT_OUT
+        echo 'Skipped: there is no compute-sanitizer.'
+        return $SKIPPED
     fi
     good=0
     for tool in memcheck racecheck; do
@@ -151,8 +152,8 @@ sanitizer() {
 
 kernels() {
     if ! command -v ncu > /dev/null; then
-        echo 'Left out: there is no ncu.'
-        return $LEFT_OUT
+        echo 'Skipped: there is no ncu.'
+        return $SKIPPED
     fi
     good=0
     for batch in 32 512; do
@@ -160,7 +161,7 @@ kernels() {
         echo "training $batch 5" |
             RUNNER="${RUNNER-} ncu --clock-control none --csv --metrics gpu__time_duration.sum" steps > "$log" 2>&1 || good=1
         cat "$log" >&2
-        echo "Batch $batch, of five steps (each kernel by itself, so without what overlaps):"
+        echo "Batch $batch, five steps (each kernel measured alone, so without overlap):"
         echo
         echo '| kernel | calls a step | µs a step | share |'
         echo '|---|---:|---:|---:|'
@@ -210,7 +211,7 @@ mkdir "$PROGRAMS"
 tar -xJf "$HERE/programs.tar.xz" -C "$PROGRAMS" 2> /dev/null ||
     "$PYTHON" -m tarfile -e "$HERE/programs.tar.xz" "$PROGRAMS" || exit
 
-# Python goes on with its own libraries.
+# Python keeps its own libraries.
 {
     echo '#!/bin/sh'
     echo "LD_LIBRARY_PATH='${LD_LIBRARY_PATH-}' exec '$PYTHON' \"\$@\""
@@ -218,11 +219,11 @@ tar -xJf "$HERE/programs.tar.xz" -C "$PROGRAMS" 2> /dev/null ||
 chmod +x "$WORK/python"
 HAS_PYTORCH=$("$PYTHON" -c 'import torch; print(1)' 2> /dev/null)
 
-# What the linker does not find by itself is in a toolkit, or in the packages that PyTorch brings along.
+# Libraries that the linker doesn't find may be in a toolkit, or in packages of PyTorch.
 FOLDERS=${LD_LIBRARY_PATH-}
 packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2> /dev/null)
 for library in $(ldd "$PROGRAMS"/* 2> /dev/null | sed -n 's/^[[:space:]]*\([^ ]*\) => not found.*/\1/p' | sort -u); do
-    where='is nowhere: install it, or name its folder in LD_LIBRARY_PATH'
+    where='not found: install it, or add its folder to LD_LIBRARY_PATH'
     [ -z "${RUNNER-}" ] || where='is simulated'
     for folder in "${CUDA_HOME-}"/lib64 /usr/local/cuda*/lib64 /opt/cuda/lib64 "$packages"/nvidia/*/lib; do
         if [ -e "$folder/$library" ]; then
@@ -242,7 +243,7 @@ echo "\`run.sh\`, $(date -u '+%Y-%m-%d %H:%M') UTC." >> "$report"
 started=$(date +%s)
 failed=''
 
-# step NAME SECONDS: its section of the report, within its time and that of all.
+# step NAME SECONDS: runs a step within its time and that of all, and writes its section of the report.
 step() {
     case ,$only, in
         ,, | *,"$1",*) ;;
@@ -250,27 +251,27 @@ step() {
     esac
     section=$WORK/$1
     begun=$(date +%s)
-    # In all 9 minutes, with half a minute to spare.
+    # 9 minutes for all, with half a minute to spare.
     limit=$((510 - begun + started))
     [ $limit -lt "$2" ] || limit=$2
     printf '\n### %s\n\n' "$1" >> "$report"
-    # For `timeout`, 0 is no limit at all.
+    # To `timeout`, 0 means no limit.
     if [ $limit -lt 5 ]; then
         failed="$failed $1"
-        echo "$1: left out, since no time was left" | tee -a "$report"
+        echo "$1: skipped, since no time was left" | tee -a "$report"
         return
     fi
     STEP=$1 timeout -k 5 $limit "$0" > "$section" 2> "$out/$1.log"
     status=$?
-    # A step that ends before it says anything has said why in its log.
+    # If a step printed nothing, the reason is in its log.
     [ $status -eq 0 ] || grep -q . "$section" || tail -n 2 "$out/$1.log" > "$section"
     cat "$section" >> "$report"
     took="$(($(date +%s) - begun)) s"
     case $status in
         0) verdict="passed in $took" ;;
-        "$LEFT_OUT") verdict='left out' && status=0 ;;
-        124 | 137) verdict="stopped after its $took; $1.log has what it said" ;;
-        *) verdict="failed in $took; $1.log has what it said" ;;
+        "$SKIPPED") verdict=skipped && status=0 ;;
+        124 | 137) verdict="stopped after its $took; see $1.log" ;;
+        *) verdict="failed in $took; see $1.log" ;;
     esac
     [ $status -eq 0 ] || failed="$failed $1"
     printf '\n%s: %s.\n' "$1" "$verdict" >> "$report"
@@ -284,5 +285,5 @@ step benchmark 270
 step training 260
 step sanitizer 60
 step kernels 60
-echo "The report is $report."
+echo "Report: $report"
 [ -z "$failed" ]

@@ -1,12 +1,12 @@
-//! All CUDA code compiled, linted and linked, which needs the toolkit and no GPU. Then what computes with it is run: on
-//! the GPU, or on a simulated one where there is no driver.
+//! Compiles, lints and links all CUDA code, which needs the toolkit but no GPU, and runs its tests on the GPU, or on a
+//! simulated one if there is no driver.
 
 use super::tally::Tally;
 use crate::cuda::{self, CudaBuild, Places};
 use crate::programs::CUDA_TARGET;
 use crate::repository::Repository;
 
-/// Runs a program that was compiled with CUDA where there is no GPU.
+/// Runs a program compiled with CUDA on a simulated GPU.
 const SIMULATED_GPU: &str = "crates/candle-cnn/tests/simulated_gpu/run.sh";
 
 /// The tests that compute on a GPU.
@@ -20,14 +20,14 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
     };
     let simulated = cuda::find_driver(&Places::of_process()).is_none();
     if simulated {
-        println!("skipped: no GPU: the simulated one shows results and errors, not what a GPU's own kernels do");
+        println!("skipped: no GPU; the simulated one checks results and errors, but not the compiled GPU code");
     }
     let mut cargo = |feature: &str, before: &[&str], after: &[&str], configuration: &[&str]| {
         let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
         let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
         tally.cargo(repository, &[before, &crates, after].concat(), |command| {
             build.apply(command);
-            // Apart from what is compiled without CUDA: libcifar_lab.so has the same name in both.
+            // Without CUDA, libcifar_lab.so has the same name.
             command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET)).args(configuration);
         })
     };

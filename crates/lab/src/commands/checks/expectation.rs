@@ -1,4 +1,4 @@
-//! What a notebook says about its own test, in its metadata:
+//! The metadata by which a notebook describes its test:
 //!
 //! ```json
 //! "cifar_lab": {
@@ -6,12 +6,11 @@
 //!   "expect": [{"pattern": "Accuracy .*: ([0-9.]+) %", "min": 15, "max": 100}]
 //! }
 //! ```
-//! `test_settings` are small values for its parameters, checked as `--set` is. Each `pattern` is a regular expression
-//! with one group, looked for in all that the cells print; what the group holds at its last place must be a number from
-//! `min` to `max`.
+//! `test_settings` are small values for its parameters, checked like those of `--set`. Each `pattern` is a regular
+//! expression with one group. It is searched for in the output of all cells, and at its last match the group must be a number
+//! from `min` to `max`.
 //!
-//! In its test each code cell is executed twice in place, as learners do, and must pass twice. A cell that can't be, by
-//! its nature, carries the tag `run-once`.
+//! Each code cell is executed twice in a row, as learners do, and must pass twice, unless it has the tag `run-once`.
 
 use std::path::Path;
 
@@ -31,13 +30,13 @@ pub struct Expectation {
     most: f64,
 }
 
-/// A notebook and what its test wants.
+/// A notebook with what its test needs.
 pub struct Trial {
     /// The notebook, with its test settings in it.
     pub notebook: Notebook,
     /// Those settings.
     pub settings: Vec<Setting>,
-    /// What its outputs must hold.
+    /// What its output must contain.
     pub expected: Vec<Expectation>,
 }
 
@@ -57,12 +56,12 @@ fn test_settings(notebook: &Notebook, path: &Path) -> Result<Vec<Setting>> {
     let settings = match notebook.own_metadata("test_settings") {
         Value::Null => return Ok(Vec::new()),
         Value::Object(settings) => settings,
-        other => return Err(wrong(format!("{other} is no object of names and values"))),
+        other => return Err(wrong(format!("{other} isn't an object of names and values"))),
     };
     let setting = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Ok(Setting { name: name.clone(), value: text.clone() }),
         Value::Number(_) | Value::Bool(_) => Ok(Setting { name: name.clone(), value: value.to_string() }),
-        other => Err(wrong(format!("{name}: {other} is neither number, text, true nor false"))),
+        other => Err(wrong(format!("{name}: {other} isn't a number, string or Boolean"))),
     };
     settings.iter().map(setting).collect()
 }
@@ -72,39 +71,39 @@ fn expectations(notebook: &Notebook, path: &Path) -> Result<Vec<Expectation>> {
     let list = match notebook.own_metadata("expect") {
         Value::Null => return Ok(Vec::new()),
         Value::Array(list) => list,
-        other => return Err(wrong(format!("{other} is no list"))),
+        other => return Err(wrong(format!("{other} isn't a list"))),
     };
     list.iter().map(|entry| Expectation::parse(entry).map_err(wrong)).collect()
 }
 
 impl Expectation {
     fn parse(entry: &Value) -> Result<Self, String> {
-        let fields = entry.as_object().ok_or(format!("{entry} is no object"))?;
+        let fields = entry.as_object().ok_or(format!("{entry} isn't an object"))?;
         if let Some(unknown) = fields.keys().find(|name| !["pattern", "min", "max"].contains(&name.as_str())) {
-            return Err(format!("{unknown}: there are pattern, min and max"));
+            return Err(format!("unknown key {unknown}; expected pattern, min and max"));
         }
         let pattern = entry["pattern"].as_str().ok_or(format!("{entry} has no pattern"))?;
         let pattern = Regex::new(pattern).map_err(|error| error.to_string())?;
         if pattern.captures_len() != 2 {
-            return Err(format!("{pattern}: exactly one group, (…), must hold the number"));
+            return Err(format!("{pattern} must have exactly one group, (…), for the number"));
         }
         let (least, most) = (entry["min"].as_f64(), entry["max"].as_f64());
         if least.is_none() && most.is_none() {
-            return Err(format!("{pattern}: min or max is wanted"));
+            return Err(format!("{pattern} has neither min nor max"));
         }
         Ok(Self { pattern, least: least.unwrap_or(f64::NEG_INFINITY), most: most.unwrap_or(f64::INFINITY) })
     }
 
-    /// What is wrong, if anything, with what the notebook `printed`.
+    /// What is wrong, if anything, with the notebook's output.
     pub fn problem(&self, printed: &str) -> Option<String> {
         let Some(captures) = self.pattern.captures_iter(printed).last() else {
-            return Some(format!("nothing printed fits {}", self.pattern));
+            return Some(format!("no output matches {}", self.pattern));
         };
         let text = captures.get(1).map_or("", |group| group.as_str());
         match text.parse::<f64>() {
             Ok(number) if (self.least..=self.most).contains(&number) => None,
-            Ok(number) => Some(format!("{}: {number} is not from {} to {}", self.pattern, self.least, self.most)),
-            Err(_) => Some(format!("{}: {text:?} is no number", self.pattern)),
+            Ok(number) => Some(format!("{}: {number} is outside {} to {}", self.pattern, self.least, self.most)),
+            Err(_) => Some(format!("{}: {text:?} isn't a number", self.pattern)),
         }
     }
 }
@@ -122,9 +121,9 @@ mod tests {
     fn the_last_number_must_lie_in_the_range() {
         let accuracy = expectation(json!({"pattern": "accuracy: ([0-9.]+) %", "min": 20, "max": 99.5})).unwrap();
         assert_eq!(accuracy.problem("accuracy: 10.0 %\naccuracy: 64.25 %\n"), None);
-        assert!(accuracy.problem("accuracy: 64.25 %\naccuracy: 10 %").unwrap().contains("10 is not from 20 to 99.5"));
-        assert!(accuracy.problem("loss 2.3").unwrap().contains("nothing printed fits"));
-        assert!(accuracy.problem("accuracy: ... %").unwrap().contains("is no number"));
+        assert!(accuracy.problem("accuracy: 64.25 %\naccuracy: 10 %").unwrap().contains("10 is outside 20 to 99.5"));
+        assert!(accuracy.problem("loss 2.3").unwrap().contains("no output matches"));
+        assert!(accuracy.problem("accuracy: ... %").unwrap().contains("isn't a number"));
         let loss = expectation(json!({"pattern": "loss (\\S+)", "max": 2.3})).unwrap();
         assert!(loss.problem("loss NaN").is_some(), "NaN lies in no range");
     }

@@ -1,5 +1,4 @@
-//! Tests of the kernel, each in a kernel of its own: gradients across cells, errors, two kernels at once, what is left
-//! behind, how long a start takes, a kernel left idle.
+//! Tests of the kernel: gradients across cells, errors, two kernels at once, cleaning up, starting, idling.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,33 +16,32 @@ use crate::programs;
 use crate::repository::Repository;
 use crate::steps::seconds;
 
-/// A start takes at most this long: from opening the kernel to the end of the first cell (`:dep` and `use`).
+/// The longest start allowed, up to the end of the first cell (`:dep` and `use`).
 const LONGEST_START: Duration = Duration::from_secs(12);
-/// A cell that makes a network takes at most this long.
+/// The longest time allowed for a cell that creates a network.
 const LONGEST_CELL: Duration = Duration::from_secs(2);
-/// Parameters made across cells agree with a compiled program's to this.
+/// The largest difference allowed between parameters trained in cells and in a program.
 const TOLERANCE: f64 = 1e-6;
 
 /// The first cell of every notebook.
 const FIRST: &str = ":dep cifar-lab = { path = \"../crates/cifar-lab\" }\nuse cifar_lab::prelude::*;";
-/// What candle's own documentation tells to begin with.
+/// What candle's documentation says to start with.
 const PASTED: &str = ":dep candle-core = \"0.11.1\"";
 
-/// A test: what it shows, and how; it returns a remark, or why it failed.
+/// A test: its name, and a function that returns a remark or the reason of a failure.
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
 
-/// All tests.
 pub const TESTS: [Test; 15] = [
     ("a gradient across cells", tensor_ids),
     ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
-    ("a training step across cells is a compiled program's", one_step),
+    ("a training step across cells equals a compiled program's", one_step),
     ("the same with :dep candle-core pasted in", one_step_with_candle),
     ("a second candle in the kernel is noticed", second_candle),
     ("a panic is reported", panic_is_reported),
     ("an error through ? is reported", question_mark_is_reported),
     ("a compile error is reported", compile_error_is_reported),
     ("a crashed process is reported", crash_is_reported),
-    ("failures that are handled are none, and a cell that is there to fail must", endings_are_told_apart),
+    ("handled failures pass, and a cell that is meant to fail must fail", endings_are_told_apart),
     ("a cell that can't be executed twice is reported", second_time_is_reported),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
@@ -51,7 +49,7 @@ pub const TESTS: [Test; 15] = [
     ("an idle kernel keeps its training", idle),
 ];
 
-/// The cells of a file in the percent format; what stands before the first mark is for people.
+/// The cells of a file in the percent format, without the comment before the first.
 fn cells(text: &str) -> Vec<&str> {
     text.split("// %%\n").skip(1).collect()
 }
@@ -76,9 +74,7 @@ fn gradient_of(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<
     let found = listing::parse(&printed);
     match listing::compare(&found, &wanted)? {
         0.0 => Ok(String::new()),
-        _ => {
-            Err(format!("d(Σ y·w)/dy is w = 10, 20, 30, 40; it came back as {:?}", found.values().collect::<Vec<_>>()))
-        }
+        _ => Err(format!("d(Σ y·w)/dy should be w = 10, 20, 30, 40, but is {:?}", found.values().collect::<Vec<_>>())),
     }
 }
 
@@ -103,7 +99,7 @@ fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
     }
 }
 
-/// Compares what the cells print with what the compiled example of the same code prints.
+/// Compares the output of cells with that of a compiled example with the same code.
 fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
     let program = listing::parse(&run_example(&laboratory.repository, "one_step")?);
     let notebook = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
@@ -112,9 +108,9 @@ fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -
     if difference <= TOLERANCE { Ok(remark) } else { Err(remark) }
 }
 
-/// Builds an example of cifar-lab and returns what it prints.
+/// Builds an example of cifar-lab, runs it and returns its output.
 fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
-    // The tests' own command, so that nothing is compiled twice: `cargo build --example` chooses other features.
+    // `cargo build --example` would choose other features than the tests, and compile everything again.
     let mut command = programs::cargo(repository, &["test", "--no-run", "--workspace"]);
     let programs = programs::build(&mut command, name, ASK_THE_DOCTOR).map_err(|error| error.to_string())?;
     output_of(&mut Command::new(programs.get(name).ok_or(format!("cargo built no example {name}"))?))
@@ -130,12 +126,12 @@ fn output_of(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Executes two good cells and a bad one; the third must fail at its second line, and say so.
+/// Executes two good cells and a bad one, which must be reported at its second line.
 fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message: &str) -> Result<String, String> {
     let notebook = Notebook::from_cells([FIRST, "let good: usize = 1;", bad, "println!(\"must not run\");"]);
     let execution = laboratory.execute(name, &notebook)?;
     let Outcome::Failed { cell, failure } = &execution.outcome else {
-        return Err(format!("it was taken for {:?}", execution.outcome));
+        return Err(format!("the outcome was {:?}", execution.outcome));
     };
     let described = execution::describe(name, &notebook, *cell, failure);
     let right =
@@ -146,14 +142,14 @@ fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message:
 }
 
 fn panic_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    // One that is caught comes first.
+    // The first panic is caught.
     let bad = "let place = good + 4; let _ = std::panic::catch_unwind(|| panic!(\"caught\"));\n\
         let value = vec![1u8][place];";
     reported(laboratory, "panic", bad, "panicked", "the len is 1 but the index is 5")
 }
 
 fn question_mark_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    // A `?` that lets through, and a note that is no error, come first.
+    // First come a `?` without an error, and a note on standard error.
     let bad = "let text = \"five\"; let four: usize = dbg!(\"4\".parse::<usize>()?); // a number?\n\
         let number: usize = text.parse::<usize>()?;";
     reported(laboratory, "question_mark", bad, "`?`", "invalid digit")
@@ -169,12 +165,11 @@ fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     let execution = laboratory.execute("crash", &notebook)?;
     match &execution.outcome {
         Outcome::Failed { cell: 2, failure } if failure.what.contains("variables are lost") => Ok(String::new()),
-        other => Err(format!("it was taken for {other:?}")),
+        other => Err(format!("the outcome was {other:?}")),
     }
 }
 
-/// One kernel for all: each cell passes, or fails as its tag says, and prints what shows that it went on; the last is
-/// tagged and does not fail.
+/// Each cell passes, or fails if it is tagged so, except the last: it is tagged, and passes.
 fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
     let cells = cells(include_str!("../../../tests/cells/endings.rs"));
     let mut notebook = Notebook::from_cells(cells.iter().copied());
@@ -187,7 +182,7 @@ fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
     match &execution.outcome {
         Outcome::Failed { cell, failure } if *cell == cells.len() && failure.what == "did not fail" => {}
         Outcome::Failed { cell, failure } => return Err(execution::describe("endings", &notebook, *cell, failure)),
-        other => return Err(format!("it was taken for {other:?}")),
+        other => return Err(format!("the outcome was {other:?}")),
     }
     let printed = printed(&execution)?;
     let wanted = ["caught true", "joined true", "late passed", "inner true", "read \"\\n\"", "kept 6", "restarted"];
@@ -212,7 +207,7 @@ fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     let execution = laboratory.execute_as(&Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
     let reported = matches!(&execution.outcome, Outcome::Failed { cell: 4, failure }
         if failure.what == "does not compile when executed a second time");
-    // What is kept is what the first time printed.
+    // Only the first output is kept.
     let kept = printed(&execution)?.contains("count 1") && !printed(&execution)?.contains("count 2");
     match reported && kept && execution.repeated == [1, 2, 3] {
         true => Ok(String::new()),
@@ -221,7 +216,7 @@ fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
 }
 
 fn two_at_once(laboratory: &Laboratory) -> Result<String, String> {
-    // Each waits in its second cell until the other is there too, so they do run at once.
+    // Each waits in its second cell for the other, so they do run at the same time.
     let meeting = tempfile::tempdir().map_err(|error| error.to_string())?;
     let notebook = |own: &str, other: &str| {
         let path = |name: &str| format!("{:?}", meeting.path().join(name));
@@ -244,20 +239,20 @@ fn two_at_once(laboratory: &Laboratory) -> Result<String, String> {
     if one.contains("one met true") && other.contains("other met true") {
         Ok(String::new())
     } else {
-        Err(format!("they printed {one:?} and {other:?}"))
+        Err(format!("the outputs were {one:?} and {other:?}"))
     }
 }
 
 fn killed(laboratory: &Laboratory) -> Result<String, String> {
     if !cfg!(target_os = "linux") {
-        return Ok("left out: it finds the processes in /proc".to_string());
+        return Ok("skipped: it needs /proc".to_string());
     }
     for victim in ["cifar-lab-kernel", "evcxr_jupyter"] {
         let name = format!("killed_{victim}");
         let folder = laboratory.folder.join(&name);
         let started = folder.join("started");
         let _ = std::fs::remove_file(&started);
-        // Longer than the test may take, so that only the kill ends it.
+        // Longer than the test takes, so that only the kill ends it.
         let wait =
             format!("std::fs::write({started:?}, \"\")?;\nstd::thread::sleep(std::time::Duration::from_secs(600));");
         let notebook = Notebook::from_cells([FIRST, wait.as_str()]);
@@ -277,7 +272,7 @@ fn killed(laboratory: &Laboratory) -> Result<String, String> {
         })?;
         match &execution.outcome {
             Outcome::Failed { cell: 2, failure } if failure.what.contains("lost its kernel") => {}
-            other => return Err(format!("{victim} killed: it was taken for {other:?}")),
+            other => return Err(format!("{victim} killed: the outcome was {other:?}")),
         }
         let left = processes_of(&id, "");
         if kernel_folder.exists() || !left.is_empty() {
@@ -287,7 +282,7 @@ fn killed(laboratory: &Laboratory) -> Result<String, String> {
     Ok("launcher and evcxr, one each".to_string())
 }
 
-/// The processes of the kernel called `id` whose program is called `program` (all, if that is empty).
+/// The processes of the kernel called `id` whose program is called `program`, or all if that is empty.
 fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
     let variable = format!("{}={id}", crate::kernel::launcher::KERNEL_ID);
     let mut found = Vec::new();
@@ -296,7 +291,7 @@ fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
         let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
-        // The guard is no victim: it has the launcher's program.
+        // The guard, which is no victim, has the same program as the launcher.
         let fits = arguments[0].ends_with(program.as_bytes()) && arguments.get(1) != Some(&b"guard".as_slice());
         if fits && environment.split(|&byte| byte == 0).any(|own| own == variable.as_bytes()) {
             found.extend(pid.and_then(rustix::process::Pid::from_raw));
@@ -305,8 +300,8 @@ fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
     found
 }
 
-/// What the prepared folder holds compiled is not compiled again. How long a start may take is for `measure-start` to
-/// say: a busy machine fails no test.
+/// Nothing that is compiled in the prepared folder is compiled again. (How long a start takes is up to `measure-start`, since a
+/// busy machine must not fail a test.)
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
     let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
     let prepared = laboratory.installation.folders.prepared(&key).ok_or("no folder is prepared")?;
@@ -316,18 +311,18 @@ fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
     match used {
         Some(used) if used == prepared => Ok(remark),
         Some(_) => Err(format!("the crates were compiled again in the first cell: {remark}")),
-        None => Err("the kernel has no libcifar_lab in its folder".to_string()),
+        None => Err("the kernel's folder has no libcifar_lab".to_string()),
     }
 }
 
-/// When the library that notebooks import was compiled, in a prepared folder or a kernel's.
+/// The time at which the library for notebooks was compiled, in a prepared folder or a kernel's.
 fn own_library(folder: &Path) -> Option<SystemTime> {
     let platforms = std::fs::read_dir(folder.join("ctx/target")).ok()?.flatten();
     let name = format!("debug/deps/{}", settings::crate_library());
     platforms.into_iter().find_map(|platform| platform.path().join(&name).metadata().ok()?.modified().ok())
 }
 
-/// Measures some starts, and says how long each took; returns whether all were within the bounds.
+/// Measures some starts, and prints how long each took; returns whether all were fast enough.
 pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
     let laboratory = Laboratory::set_up(repository, folder.path().to_path_buf(), Duration::ZERO)?;
@@ -341,7 +336,7 @@ pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
     Ok(all_fast)
 }
 
-/// Measures a start: what was found, and whether it is within the bounds.
+/// Measures a start; returns a remark, and whether it was fast enough.
 fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
     let (execution, remark) = execute_start(laboratory, &mut |_| {})?;
     let start = execution.ready + execution.cells[0];
@@ -349,7 +344,7 @@ fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
     Ok((remark, start <= LONGEST_START && slowest <= LONGEST_CELL))
 }
 
-/// Executes a notebook's first cells, with `look` at the kernel's folder after each, and says how long they took.
+/// Executes some first cells, calls `look` with the kernel's folder after each, and says how long they took.
 fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result<(Execution, String), String> {
     let build = |name: &str| {
         format!("let {name}: Net = Net::new(&NetConfig::default(), Parameters::new(1).var_builder(&Device::Cpu))?;")
@@ -388,7 +383,7 @@ fn idle(laboratory: &Laboratory) -> Result<String, String> {
     let (before, after, end) = (epochs("before")?, epochs("after")?, epochs("in the end")?);
     let went_on = after > before && end >= after;
     let stopped = printed.lines().any(|line| line.starts_with("training stopped"));
-    let remark = format!("{} idle, epochs {before} → {after} → {end}", seconds(laboratory.idle));
+    let remark = format!("idle for {}, epochs {before} → {after} → {end}", seconds(laboratory.idle));
     if went_on && stopped && printed.contains("tested ") { Ok(remark) } else { Err(format!("{remark}\n{printed}")) }
 }
 

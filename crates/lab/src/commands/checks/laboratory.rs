@@ -1,4 +1,4 @@
-//! Where notebooks are executed to be checked.
+//! Executing notebooks for checks.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,15 +16,13 @@ pub const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
 /// What it takes to execute notebooks.
 #[derive(Clone)]
 pub struct Laboratory {
-    /// The repository.
     pub repository: Repository,
-    /// What set-up has made.
     pub installation: Installation,
     /// Ctrl-C.
     pub interrupts: Interrupts,
-    /// Where executed copies go.
+    /// The folder for executed copies.
     pub folder: PathBuf,
-    /// How long the idle kernel is left alone.
+    /// How long the test of an idle kernel waits.
     pub idle: Duration,
 }
 
@@ -35,7 +33,7 @@ impl Laboratory {
         Ok(Self { repository: repository.clone(), installation, interrupts: Interrupts::watch()?, folder, idle })
     }
 
-    /// Executes cells that must pass, and returns all that they printed.
+    /// Executes cells that must pass, and returns their output.
     pub fn printed_by(&self, name: &str, notebook: &Notebook) -> Result<String, String> {
         printed(passed(name, notebook, &self.execute(name, notebook)?)?)
     }
@@ -50,7 +48,7 @@ impl Laboratory {
         self.execute_with(request, &mut |_| {})
     }
 
-    /// The same, with `between` called after each code cell.
+    /// The same, and calls `between` after each code cell.
     pub fn execute_with(&self, request: &Request, between: &mut dyn FnMut(usize)) -> Result<Execution, String> {
         let execution =
             execution::execute_with(&self.repository, &self.installation, request, &self.interrupts, between)
@@ -72,7 +70,7 @@ pub fn passed<'a>(name: &str, notebook: &Notebook, execution: &'a Execution) -> 
     }
 }
 
-/// All that an executed notebook printed.
+/// The output of an executed notebook.
 pub fn printed(execution: &Execution) -> Result<String, String> {
     let copy = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
     Ok(copy.all_printed())

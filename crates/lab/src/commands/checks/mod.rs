@@ -1,15 +1,15 @@
 //! `cargo lab test`: format, lints, tests, then notebooks and kernel, in this order, up to the first failure.
 //!
 //! - [`tally`]: what passed and what failed.
-//! - [`laboratory`]: where notebooks are executed to be checked.
-//! - [`notebook`]: a notebook at its test settings.
-//! - [`expectation`]: those settings, and numbers that must lie in a range.
-//! - [`outputs`]: pictures that decode and are not blank, no errors, a size that can be committed.
+//! - [`laboratory`]: executing notebooks for checks.
+//! - [`notebook`]: a notebook with its test settings.
+//! - [`expectation`]: those settings, and ranges for the numbers it prints.
+//! - [`outputs`]: no errors, no broken or blank pictures, small enough to be committed.
 //! - [`kernel`]: tests of the kernel itself.
-//! - [`program`]: an exported notebook beside the notebook.
+//! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
 //! - [`sanitizer`]: candle-cnn under AddressSanitizer.
-//! - [`quick`]: what changed, in a minute or two.
+//! - [`quick`]: what has changed.
 
 mod cuda;
 mod expectation;
@@ -31,7 +31,7 @@ use crate::repository::{Repository, stem};
 use laboratory::Laboratory;
 use tally::Tally;
 
-/// What can be asked for by `--only`.
+/// A stage of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
     /// rustfmt
@@ -40,32 +40,36 @@ pub enum Stage {
     Lints,
     /// Unit, integration, property and doc tests
     Tests,
-    /// Each notebook in the real kernel, at its test settings
+    /// Every notebook in the real kernel, with its test settings
     Notebooks,
     /// The kernel itself
     Kernel,
-    /// Notebooks as programs (not a part of all checks)
+    /// Notebooks as programs (only on request)
     Export,
-    /// CUDA code, on a GPU or a simulated one (not a part of all checks)
+    /// CUDA code, on a GPU or a simulated one (only on request)
     Cuda,
-    /// candle-cnn's CPU tests under AddressSanitizer (not a part of all checks)
+    /// candle-cnn's CPU tests under AddressSanitizer (only on request)
     Sanitizer,
 }
 
-/// All checks, in their order; the other stages take minutes and run only when asked for.
+/// All checks, in order. The other stages take minutes.
 const ALL: [Stage; 5] = [Stage::Format, Stage::Lints, Stage::Tests, Stage::Notebooks, Stage::Kernel];
 
-/// What is to be checked, and how.
-#[derive(Clone, Debug, Default)]
+/// What to check.
+#[derive(clap::Args)]
 pub struct Options {
-    /// One stage instead of all checks.
-    pub only: Option<Stage>,
-    /// Format, lints and unit tests of what changed, instead of all checks.
-    pub quick: bool,
-    /// Of notebooks, kernel tests and exports, those whose name contains this.
-    pub filter: String,
-    /// How long the idle kernel is left alone.
-    pub idle: Duration,
+    /// One stage instead of all checks
+    #[arg(long, value_name = "STAGE")]
+    only: Option<Stage>,
+    /// Only format, lints, and unit tests of crates that have changed or depend on one that has
+    #[arg(long, conflicts_with_all = ["only", "filter"])]
+    quick: bool,
+    /// Only notebooks, kernel tests and exports with TEXT in their name
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// How long the test of an idle kernel waits
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    idle_seconds: u64,
 }
 
 /// Runs the stages, up to the first failure; returns whether all passed.
@@ -89,10 +93,14 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
             Stage::Cuda => cuda::check(repository, &mut tally),
             Stage::Sanitizer => sanitizer::check(repository, &mut tally),
             Stage::Notebooks | Stage::Kernel | Stage::Export => {
-                // The last test's executed copies are replaced.
+                // Replaces the executed copies of the last test.
                 let folder = repository.root().join("runs/test").join(name);
                 let laboratory = match &mut laboratory {
-                    None => laboratory.insert(Laboratory::set_up(repository, folder, options.idle)?),
+                    None => laboratory.insert(Laboratory::set_up(
+                        repository,
+                        folder,
+                        Duration::from_secs(options.idle_seconds),
+                    )?),
                     Some(laboratory) => {
                         laboratory.folder = folder;
                         laboratory
@@ -108,14 +116,14 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
     Ok(tally.sum_up(started))
 }
 
-/// A stage that needs kernels; returns whether it passed.
+/// Runs a stage that needs kernels; returns whether it passed.
 fn in_kernels(stage: Stage, laboratory: &Laboratory, filter: &str, tally: &mut Tally) -> Result<bool> {
     let filter = if stage == Stage::Export && filter.is_empty() { "00" } else { filter };
     let notebooks = laboratory.repository.list_notebooks()?;
     let mut chosen = notebooks.iter().map(|path| (path, stem(path))).filter(|(_, name)| name.contains(filter));
     Ok(match stage {
         Stage::Notebooks => chosen.all(|(path, name)| {
-            println!("{name}.ipynb at its test settings");
+            println!("{name}.ipynb with its test settings");
             tally.check(&format!("{name}.ipynb"), || notebook::check(laboratory, path))
         }),
         Stage::Export => chosen.all(|(path, name)| {

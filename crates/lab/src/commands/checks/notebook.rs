@@ -1,4 +1,4 @@
-//! One notebook executed at its test settings, its cells twice where that can be.
+//! Executing a notebook with its test settings, most cells twice.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,10 @@ use crate::execution::{Request, latencies};
 use crate::notebook::Notebook;
 use crate::repository::stem;
 
-/// Cells that take less are executed twice. At test settings they take seconds; the bound is for what a notebook may
-/// hold one day, far enough off that a busy machine skips nothing.
+/// Cells that take less are executed twice. With test settings they take seconds, so even a busy machine skips none.
 const TWICE_BELOW: Duration = Duration::from_secs(120);
 
-/// Executes the notebook at `path`, and checks its outputs.
+/// Executes the notebook at `path` and checks its outputs; returns what they hold, or everything that is wrong.
 pub fn check(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let said = |error: crate::error::Error| error.to_string();
     let name = stem(path);

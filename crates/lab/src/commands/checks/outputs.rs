@@ -1,4 +1,4 @@
-//! Outputs of an executed notebook: pictures that decode and are not blank, no errors, a size that can be committed.
+//! Checking the outputs of an executed notebook: no errors, no broken or blank pictures, small enough to be committed.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::notebook::{Notebook, RAISES, text};
 
-/// A notebook's outputs larger than this don't belong into a repository, in bytes.
+/// A larger notebook, in bytes, shouldn't be committed.
 const LARGEST: u64 = 2_000_000;
 
-/// SVG elements that draw something.
+/// SVG elements that draw.
 const DRAWING: [&str; 9] = ["circle", "ellipse", "image", "line", "path", "polygon", "polyline", "rect", "text"];
 
-/// Everything that is wrong with the outputs of `notebook`, whose file has `bytes`; each line names its code cell.
+/// Everything that is wrong with the outputs of `notebook`, whose file has this many `bytes`.
 pub fn problems(notebook: &Notebook, bytes: u64) -> Vec<String> {
     let mut found = Vec::new();
     if bytes > LARGEST {
@@ -45,7 +45,7 @@ fn picture_problems(data: &Value) -> Option<String> {
             "image/svg+xml" => check_svg(&content),
             "image/png" => BASE64_STANDARD
                 .decode(content.split_whitespace().collect::<String>())
-                .map_err(|error| format!("is no base64: {error}"))
+                .map_err(|error| format!("isn't base64: {error}"))
                 .and_then(|bytes| check_png(&bytes)),
             _ => Ok(()),
         };
@@ -56,7 +56,7 @@ fn picture_problems(data: &Value) -> Option<String> {
     None
 }
 
-/// Whether an SVG parses and draws in more than one color: its background alone is a blank picture.
+/// Whether an SVG parses and draws in more than one color, that is, more than its background.
 fn check_svg(svg: &str) -> Result<(), String> {
     let document = roxmltree::Document::parse(svg).map_err(|error| format!("does not parse: {error}"))?;
     let drawn: Vec<_> =
@@ -67,12 +67,12 @@ fn check_svg(svg: &str) -> Result<(), String> {
     let embeds_pixels = drawn.iter().any(|node| node.tag_name().name() == "image");
     let colors: HashSet<String> = drawn
         .iter()
-        // Without a color an element is filled with black.
+        // An element without a color is black.
         .map(|node| {
             format!("{:?} {:?} {:?}", node.attribute("fill"), node.attribute("stroke"), node.attribute("style"))
         })
         .collect();
-    if colors.len() < 2 && !embeds_pixels { Err("is blank: all is of one color".to_string()) } else { Ok(()) }
+    if colors.len() < 2 && !embeds_pixels { Err("is blank: it has only one color".to_string()) } else { Ok(()) }
 }
 
 /// Whether a PNG decodes and has more than one color.
@@ -85,7 +85,7 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     let info = reader.next_frame(&mut pixels).map_err(|error| format!("does not decode: {error}"))?;
     let mut colors = pixels[..info.buffer_size()].chunks_exact(info.color_type.samples());
     let first = colors.next().ok_or("has no pixels")?;
-    if colors.any(|color| color != first) { Ok(()) } else { Err("is blank: all is of one color".to_string()) }
+    if colors.any(|color| color != first) { Ok(()) } else { Err("is blank: it has only one color".to_string()) }
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
         let found = problems(&notebook, LARGEST + 1);
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].contains("bytes") && found[1].starts_with("cell 2: image/svg+xml does not parse"));
-        assert!(found[2].starts_with("cell 3: image/png is no base64"), "{found:?}");
+        assert!(found[2].starts_with("cell 3: image/png isn't base64"), "{found:?}");
         assert_eq!(count_pictures(&notebook), 2);
     }
 }

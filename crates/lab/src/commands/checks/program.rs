@@ -1,4 +1,4 @@
-//! A notebook as a program beside the notebook in the kernel: both print the same, but for times and paths.
+//! An exported notebook, compared with the notebook in the kernel: both must print the same, except times and paths.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::execution::Request;
 use crate::kernel::settings;
 use crate::repository::stem;
 
-/// Exports the notebook at `path` at its test settings, runs it as a program and in the kernel, and compares.
+/// Exports the notebook at `path` with its test settings, runs it as a program and in the kernel, and compares the outputs.
 pub fn compare(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let said = |error: crate::error::Error| error.to_string();
     let (repository, name) = (&laboratory.repository, stem(path));
@@ -21,8 +21,9 @@ pub fn compare(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let folder = laboratory.folder.join(&name);
     let _ = std::fs::remove_dir_all(&folder);
     let out = Some(folder.join("crate"));
-    let options = Options { notebook: path.to_string_lossy().into_owned(), out, settings, cuda: None, build: true };
-    let exported = export::export(repository, &options).map_err(said)?;
+    let notebook_path = path.to_string_lossy().into_owned();
+    let options = Options { notebook: notebook_path, out, settings, ..Options::default() };
+    let exported = export::export(repository, &options, None).map_err(said)?;
     let program = exported.program.ok_or("it was not compiled")?;
     let mut command = Command::new(&program);
     settings::forget_cargo_run(&mut command, repository);
@@ -41,7 +42,7 @@ pub fn compare(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     same(&String::from_utf8_lossy(&output.stdout), &in_kernel, &program)
 }
 
-/// Compares two prints; returns how much they have in common, or the first difference.
+/// Compares two outputs; returns their size, or the first difference.
 fn same(of_program: &str, of_kernel: &str, program: &Path) -> Result<String, String> {
     let (own, wanted) = (essence(of_program), essence(of_kernel));
     if let Some(at) = (0..own.len().max(wanted.len())).find(|at| own.get(*at) != wanted.get(*at)) {
@@ -63,9 +64,8 @@ fn same(of_program: &str, of_kernel: &str, program: &Path) -> Result<String, Str
     }
 }
 
-/// What is printed, without what differs from run to run: times, speeds, paths, and lines of progress, which come by
-/// the clock. A training that was started in one cell and is waited for in the next may have an epoch behind it by
-/// then, so of its epochs the last counts; the curves hold the others.
+/// The lines of an output, without what differs between runs: times, speeds, paths, and progress. If a training starts in
+/// one cell and the next waits for it, it may already have finished an epoch, so only its last epoch counts.
 fn essence(text: &str) -> Vec<String> {
     static BY_THE_CLOCK: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"step +[0-9]+/[0-9]+|^about .* on this machine$").expect("valid"));

@@ -1,4 +1,4 @@
-//! `cargo lab test --quick`: format, lints and unit tests of the crates that changed and of those that depend on them.
+//! `cargo lab test --quick`: format, lints, and unit tests of the crates that have changed or depend on one that has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::machine::output;
 use crate::programs::{self, cargo};
 use crate::repository::Repository;
 
-/// cargo's arguments for the lints of all crates; those that have not changed take no time.
+/// cargo's arguments for the lints of all crates. Unchanged ones take no time.
 pub const LINTS: [&str; 7] = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
 
-/// Where a branch may have begun: the first of these that exists counts.
+/// What a branch may have started from; the first that exists is taken.
 const BASES: [&str; 3] = ["origin/HEAD", "origin/main", "main"];
 
-/// Files and folders that change every crate.
+/// Files and folders that affect every crate.
 const OF_ALL: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rustfmt.toml", ".cargo"];
 
 /// A crate of the workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Package {
     name: String,
-    /// Its folder, from the repository's.
+    /// Its folder, relative to the repository's.
     folder: String,
-    /// The workspace's crates that it depends on, in its tests too.
+    /// The workspace's crates that it or its tests depend on.
     dependencies: Vec<String>,
-    /// What unit tests can be in: its library and its programs.
+    /// Its targets with unit tests: library and programs.
     units: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     let packages = packages(repository)?;
     let (files, since) = match changed_files(repository) {
         Some((files, base)) => (files, format!("since {base}")),
-        None => (vec![OF_ALL[0].to_string()], "unknown, for want of a git history".to_string()),
+        None => (vec![OF_ALL[0].to_string()], "unknown (this is not a git clone)".to_string()),
     };
     let affected = affected(&files, &packages);
     let (affected, others): (Vec<&Package>, Vec<&Package>) =
@@ -57,8 +57,8 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     Ok(affected.is_empty() || unit_tests(repository, &affected, tally))
 }
 
-/// Runs the unit tests of `packages`. They are built with the whole workspace, which compiles nothing else that has not
-/// changed: cargo would turn on other features for a few packages, and compile candle once more with those.
+/// Runs the unit tests of `packages`. They are built as part of the workspace: for a few packages alone, cargo may choose
+/// different features, and compile candle once more with those.
 fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally) -> bool {
     let mut programs = BTreeMap::new();
     let built = tally.check("compiling unit tests", || {
@@ -76,7 +76,8 @@ fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally)
         })
 }
 
-/// The files that differ from where the branch began, committed or not, from the repository's folder; and that commit.
+/// The files that have changed since the branch started, committed or not, relative to the repository's folder; and the
+/// commit from which it started.
 fn changed_files(repository: &Repository) -> Option<(Vec<String>, String)> {
     let root = repository.root().to_string_lossy();
     let git = |arguments: &[&str]| output("git", &[&["-C", &root], arguments].concat());
@@ -120,7 +121,7 @@ fn package(value: &Value, root: &Path) -> Option<Package> {
     Some(Package { name: value["name"].as_str()?.to_string(), folder, dependencies, units })
 }
 
-/// The crates that `files` lie in, and all that depend on them.
+/// The crates that contain `files`, and all that depend on them.
 fn affected<'a>(files: &[String], packages: &'a [Package]) -> BTreeSet<&'a str> {
     let any_in = |folder: &str| files.iter().any(|file| Path::new(file).starts_with(folder));
     let everything = OF_ALL.iter().any(|path| any_in(path));

@@ -1,4 +1,4 @@
-//! The CPU tests of candle-cnn under AddressSanitizer, which notices what unsafe code reads and writes out of bounds.
+//! The CPU tests of candle-cnn under AddressSanitizer, which detects unsafe code that reads or writes out of bounds.
 
 use std::path::Path;
 
@@ -6,26 +6,26 @@ use super::tally::Tally;
 use crate::machine::output;
 use crate::repository::Repository;
 
-/// Where what is compiled with it goes, apart from everything else.
+/// The target folder: nothing compiled without the sanitizer can be shared.
 const TARGET: &str = "target/sanitizer";
 
 /// Runs the tests; returns whether all passed, or there is no AddressSanitizer here.
 pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
     let Some(host) = host_with_sanitizer() else {
-        println!("skipped: this machine's Rust has no AddressSanitizer (it has one on Linux and macOS, from rustup)");
+        println!("skipped: this Rust has no AddressSanitizer; rustup's has, on Linux and macOS");
         return true;
     };
     let arguments = ["test", "--package", "candle-cnn", "--tests", "--target", &host, "--target-dir", TARGET];
     tally.cargo(repository, &arguments, |command| {
         command
-            // The stable compiler has the sanitizers too, but wants to be asked for what isn't stable.
+            // Lets the stable compiler accept an unstable flag.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUSTFLAGS", "-Zsanitizer=address")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
     })
 }
 
-/// The platform that rustc compiles for, if its libraries hold the sanitizer's.
+/// The platform of rustc, if it comes with AddressSanitizer.
 fn host_with_sanitizer() -> Option<String> {
     let host = output("rustc", &["-vV"])?.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_string))?;
     let libraries = output("rustc", &["--print", "target-libdir"])?;

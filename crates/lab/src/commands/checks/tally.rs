@@ -1,4 +1,4 @@
-//! Counting checks and saying how each went.
+//! Counting checks and reporting how each went.
 
 use std::process::Command;
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Makes one check, which returns a remark or why it failed; returns whether it passed.
+    /// Makes one check, which returns a remark or the reason of its failure; returns whether it passed.
     pub fn check(&mut self, what: &str, check: impl FnOnce() -> Result<String, String>) -> bool {
         let begun = Instant::now();
         let result = check();
@@ -32,13 +32,13 @@ impl Tally {
         result.is_ok()
     }
 
-    /// Says how all went since `started`; returns whether none failed.
+    /// Reports how all checks went since `started`; returns whether all passed.
     pub fn sum_up(&self, started: Instant) -> bool {
         println!("\n{} passed, {} failed in {}", self.passed, self.failed, seconds(started.elapsed()));
         self.failed == 0
     }
 
-    /// Runs cargo as a check; `set` adds to the command what is not worth printing.
+    /// Runs cargo as a check; `set` adds to the command what isn't worth printing.
     pub fn cargo(&mut self, repository: &Repository, arguments: &[&str], set: impl FnOnce(&mut Command)) -> bool {
         let mut command = programs::cargo(repository, arguments);
         set(&mut command);

@@ -1,4 +1,4 @@
-//! A code cell, taken apart as the kernel does it: its commands, its items, and the expression that it shows.
+//! Parsing a code cell as the kernel does: its commands, its items, and the expression that it shows.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Attribute, Block, Item, Stmt, UseTree};
 
-/// Commands of the kernel that change nothing of what a program computes or prints; a program leaves them out.
+/// Commands of the kernel that don't change what a program computes or prints, and are left out.
 const WITHOUT_EFFECT: [&str; 27] = [
     ":allow_static_linking",
     ":build_env",
@@ -18,7 +18,7 @@ const WITHOUT_EFFECT: [&str; 27] = [
     ":clear_cache",
     ":codegen_backend",
     ":doc",
-    // It takes effect when the process is started again.
+    // Only affects a process that is started later.
     ":env",
     ":explain",
     ":help",
@@ -42,103 +42,62 @@ const WITHOUT_EFFECT: [&str; 27] = [
     ":version",
 ];
 
-/// Why a cell can't become a part of a program.
+/// Why a cell can't become part of a program. A message continues "cell 3".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CellError {
-    /// It is no Rust, or incomplete.
-    #[error("is no Rust that can be read, line {line}: {message}; does the cell run in the notebook?")]
-    Syntax {
-        /// The line in the cell, counted from 1.
-        line: usize,
-        /// What the parser says.
-        message: String,
-    },
-    /// A command of the kernel that a program has no counterpart for.
-    #[error("line {line}: a program has no {command}; remove the line")]
-    Command {
-        /// The line in the cell, counted from 1.
-        line: usize,
-        /// The command.
-        command: String,
-    },
+    /// Not Rust, or incomplete.
+    #[error(", line {line}: not valid Rust ({message}); does the cell run in the notebook?")]
+    Syntax { line: usize, message: String },
+    /// A command of the kernel that programs have no counterpart for.
+    #[error(", line {line}: programs have no {command}; remove the line")]
+    Command { line: usize, command: String },
     /// A line for the shell.
-    #[error("line {line}: a program runs no shell command ({command}); remove the line")]
-    Shell {
-        /// The line in the cell, counted from 1.
-        line: usize,
-        /// What stands behind the exclamation mark.
-        command: String,
-    },
-    /// A dependency that can't be read or found.
-    #[error("line {line}: can't read the dependency {dependency:?}: {reason}")]
-    Dependency {
-        /// The line in the cell, counted from 1.
-        line: usize,
-        /// What stands behind `:dep`.
-        dependency: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A second dependency of the same name that says something else.
-    #[error("line {line}: {name} is a dependency already, and another one: {first}")]
-    DependencyTwice {
-        /// The line in the cell, counted from 1.
-        line: usize,
-        /// The crate's name.
-        name: String,
-        /// What the first says.
-        first: String,
-    },
-    /// An item that replaces an earlier one on which others were built. In the kernel they would follow the new one.
+    #[error(", line {line}: programs can't run shell commands ({command}); remove the line")]
+    Shell { line: usize, command: String },
+    /// A dependency that is malformed or can't be found.
+    #[error(", line {line}: bad dependency {dependency:?}: {reason}")]
+    Dependency { line: usize, dependency: String, reason: String },
+    /// A second dependency with the same name, but another version or source.
+    #[error(", line {line}: {name} was already declared as {first}; remove one of the two")]
+    DependencyTwice { line: usize, name: String, first: String },
+    /// An item that replaces one that another item uses. In the kernel that other item would use the new one.
     #[error(
-        "declares {name} again (first in cell {first}), and cell {user} uses it in an item: a program can't say which of \
-         the two is meant; rename one of them"
+        " redeclares {name} from cell {first}, which an item in cell {user} uses: in a program, that item would keep using the \
+         old one; rename one of them"
     )]
-    Redeclared {
-        /// The item's name.
-        name: String,
-        /// The code cell, counted from 1, that declared it first.
-        first: usize,
-        /// The code cell whose item uses it.
-        user: usize,
-    },
-    /// An item whose name stood for something else in an earlier item.
+    Redeclared { name: String, first: usize, user: usize },
+    /// An item that shadows an import that another item uses. In the kernel that other item would use the new one.
     #[error(
-        "declares {name}, and an item of cell {user} uses another {name}: in the notebook that item follows the new one \
-         from now on, which a program can't do; rename one of them"
+        " declares {name}, and an item in cell {user} uses another {name}: in a program, that item would keep using the other \
+         one; rename one of them"
     )]
-    Shadowed {
-        /// The item's name.
-        name: String,
-        /// The code cell, counted from 1, whose item uses the other one.
-        user: usize,
-    },
+    Shadowed { name: String, user: usize },
 }
 
-/// A crate that a cell asks for.
+/// A `:dep` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
     /// The line in the cell, counted from 1.
     pub line: usize,
-    /// The crate's name, or a path that leads to it.
+    /// The crate's name or path.
     pub name: String,
-    /// As Cargo.toml has it: `"1.0"`, `{ path = "…" }`; any version where the cell says none.
+    /// As in Cargo.toml: `"1.0"`, `{ path = "…" }`; any version by default.
     pub config: String,
 }
 
 /// An item of a cell: a function, a type, an `impl`, an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// The names that it brings, each with what it stands for where that is an import.
+    /// The names that it declares, each with its path if it is an import.
     pub names: Vec<(String, Option<String>)>,
     /// Every identifier in it.
     pub mentions: BTreeSet<String>,
-    /// Those that are called, made or begin a path there: `name(`, `Name {`, `name!(`, `name::`, `Name<`.
+    /// Those that are called, constructed, or the start of a path: `name(`, `Name {`, `name!(`, `name::`, `Name<`.
     pub uses: BTreeSet<String>,
 }
 
 impl Declared {
-    /// Whether it brings this name.
+    /// Whether it declares this name.
     pub fn declares(&self, name: &str) -> bool {
         self.names.iter().any(|(own, _)| own == name)
     }
@@ -147,28 +106,27 @@ impl Declared {
 /// A code cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// The crates that it asks for.
     pub dependencies: Vec<Dependency>,
-    /// `#![…]` of the whole program.
+    /// `#![…]` for the program.
     pub attributes: Vec<String>,
-    /// The Rust in it, as it stands in the cell; commands and attributes are blanked.
+    /// Its Rust code. Commands and attributes are replaced by spaces.
     pub code: String,
-    /// Where in `code` the expression is that the notebook shows.
+    /// Where in `code` the expression is whose value the notebook shows.
     pub shown: Option<Range<usize>>,
-    /// Its items; an `impl` belongs to the item before it in the same cell, as in the kernel.
+    /// Its items. An `impl` counts as part of the item before it, as in the kernel.
     pub items: Vec<Declared>,
-    /// The names of the variables that it declares at its top.
+    /// The variables that it declares at its top level.
     pub variables: BTreeSet<String>,
-    /// Every identifier outside of its items.
+    /// Every identifier outside its items.
     pub mentions: BTreeSet<String>,
 }
 
 impl Cell {
-    /// Takes a cell's text apart.
+    /// Parses a cell's source.
     pub fn parse(source: &str) -> Result<Self, CellError> {
         let mut cell = Self::default();
         let begin = cell.read_commands(source)?;
-        // Lines and columns stay in their place.
+        // Keeps lines and columns.
         cell.code = blank(&source[..begin]) + &source[begin..];
         let parse = |input: ParseStream<'_>| Ok((Attribute::parse_inner(input)?, Block::parse_within(input)?));
         let (attributes, statements) = parse
@@ -191,7 +149,7 @@ impl Cell {
         Ok(cell)
     }
 
-    /// Reads the commands at the cell's head; returns where its Rust begins.
+    /// Reads the commands at the start of the cell; returns where its Rust begins.
     fn read_commands(&mut self, source: &str) -> Result<usize, CellError> {
         static COMMAND: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^ *(:[^ ]*)(?: +(.*))?$").expect("valid"));
         let mut begin = 0;
@@ -217,7 +175,7 @@ impl Cell {
     fn read_statement(&mut self, source: &str, statement: &Stmt) {
         let text = &source[statement.span().byte_range()];
         let mut words = Words::default();
-        // What syn has read, this reads too.
+        // syn has parsed it, so these are valid tokens.
         words.read(text.parse().unwrap_or_default());
         match statement {
             Stmt::Item(item) => {
@@ -240,7 +198,7 @@ impl Cell {
     }
 }
 
-/// `text` as comments are to the compiler: every line in its place, with nothing in it.
+/// `text` with spaces for everything but line ends.
 fn blank(text: &str) -> String {
     text.chars().map(|c| if c == '\n' { "\n".to_string() } else { " ".repeat(c.len_utf8()) }).collect()
 }
@@ -250,7 +208,7 @@ fn read_dependency(line: usize, text: &str) -> Result<Dependency, CellError> {
     let captures = FORM.captures(text.trim()).ok_or_else(|| CellError::Dependency {
         line,
         dependency: text.to_string(),
-        reason: "`:dep name` or `:dep name = …` is wanted".to_string(),
+        reason: "expected `:dep name` or `:dep name = …`".to_string(),
     })?;
     let name = captures[1].to_string();
     let config = match captures.get(2) {
@@ -261,7 +219,7 @@ fn read_dependency(line: usize, text: &str) -> Result<Dependency, CellError> {
     Ok(Dependency { line, name, config })
 }
 
-/// The names that an item brings into scope, with the path where it is an import.
+/// The names that an item declares, each with its path if it is an import.
 fn names(item: &Item) -> Vec<(String, Option<String>)> {
     let ident = match item {
         Item::Const(item) => &item.ident,
@@ -297,7 +255,7 @@ fn imports(tree: &UseTree, path: &str, names: &mut Vec<(String, Option<String>)>
         UseTree::Name(name) => names.push((name.ident.to_string(), Some(format!("{path}{}", name.ident)))),
         UseTree::Rename(name) if name.rename == "_" => {}
         UseTree::Rename(name) => names.push((name.rename.to_string(), Some(format!("{path}{}", name.ident)))),
-        // What a star brings may be brought twice, and gives way to everything else.
+        // A glob import gives way to every other declaration, and may be repeated.
         UseTree::Glob(_) => {}
         UseTree::Group(group) => group.items.iter().for_each(|tree| imports(tree, path, names)),
     }
@@ -337,11 +295,11 @@ impl Words {
         for (at, token) in tokens.iter().enumerate() {
             match token {
                 TokenTree::Group(group) => self.read(group.stream()),
-                // A field or a method of that name is another thing.
+                // Fields and methods have their own namespace.
                 TokenTree::Ident(word) if !is(at.checked_sub(1), '.') || is(at.checked_sub(2), '.') => {
                     self.mentions.insert(word.to_string());
                     let path = is(Some(at + 1), ':') && is(Some(at + 2), ':');
-                    // `if ready {` and `count < 3` are variables.
+                    // In `if ready {` and `count < 3` they are variables.
                     let of_type = word.to_string().starts_with(char::is_uppercase);
                     let used = match tokens.get(at + 1) {
                         Some(TokenTree::Group(group)) => of_type || group.delimiter() == Delimiter::Parenthesis,
@@ -414,11 +372,11 @@ mod tests {
     fn what_a_program_cannot_do_is_an_error_with_its_line() {
         let error = |source: &str| Cell::parse(source).unwrap_err();
         assert_eq!(error("\n:clear"), CellError::Command { line: 2, command: ":clear".to_string() });
-        assert_eq!(error("%matplotlib").to_string().split(':').next(), Some("is no Rust that can be read, line 1"));
+        assert_eq!(error("%matplotlib").to_string().split(':').next(), Some(", line 1"));
         assert_eq!(error("!ls -l"), CellError::Shell { line: 1, command: "ls -l".to_string() });
         assert!(matches!(error(":dep a b c"), CellError::Dependency { line: 1, .. }));
         assert!(matches!(error("let a = 1;\nlet b = ;"), CellError::Syntax { line: 2, .. }));
-        // Behind Rust a colon is no command.
+        // After Rust code, a colon doesn't start a command.
         assert!(matches!(error("let a = 1;\n:dep serde"), CellError::Syntax { line: 2, .. }));
     }
 

@@ -8,16 +8,16 @@ use regex::Regex;
 use super::cells::{CellError, Dependency};
 use crate::repository::Repository;
 
-/// The crate that every program depends on: the program's beginning and what shows values are in it.
+/// The crate that every program depends on, at least to start and to show values.
 const OWN: &str = "cifar-lab";
 
-/// The package and the program of a notebook with this name: a package may not begin with a digit.
+/// The name of a notebook's package and program. It must not start with a digit.
 pub fn package_name(notebook: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
     format!("notebook_{}", notebook.chars().map(allowed).collect::<String>())
 }
 
-/// A line of `[dependencies]`: the crate's name and what stands for it, paths from the root of the file system.
+/// A line of `[dependencies]`: the crate's name and its version or source, with an absolute path.
 pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, String), CellError> {
     static PATH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"path *= *"([^"]+)""#).expect("valid"));
     let Dependency { line, name, config } = dependency;
@@ -35,10 +35,10 @@ pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, Str
     let text = std::fs::read_to_string(&manifest).map_err(|error| wrong(format!("{}: {error}", manifest.display())))?;
     let named = text.lines().find_map(|line| line.strip_prefix("name")?.trim_start().strip_prefix('='));
     let name = named.map(|rest| rest.trim().trim_matches('"').to_string());
-    Ok((name.ok_or_else(|| wrong(format!("{} names no package", manifest.display())))?, config))
+    Ok((name.ok_or_else(|| wrong(format!("{} has no package name", manifest.display())))?, config))
 }
 
-/// A JSON string is a TOML basic string: both escape quotes, backslashes and control characters alike.
+/// A path as a TOML string, which is also a JSON string.
 fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
@@ -55,14 +55,14 @@ pub fn write(name: &str, dependencies: &[(String, String)], repository: &Reposit
         "# Written by `cargo lab export`.\n\
          [package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n\
          [dependencies]\n{OWN} = {own}\n{others}\n\
-         # Its cells are checked as they are in a notebook: an overflow is an error.\n\
+         # An overflow is an error, as in a notebook.\n\
          [profile.release.package.{name}]\ndebug-assertions = true\noverflow-checks = true\n\n\
-         # It is copied to other machines.\n[profile.release]\nstrip = true\n\n\
-         # Not a member of the repository's workspace.\n[workspace]\n"
+         # Smaller, to be copied to other machines.\n[profile.release]\nstrip = true\n\n\
+         # No member of the repository's workspace.\n[workspace]\n"
     )
 }
 
-/// A dependency's text with one more feature.
+/// Adds a feature to a dependency.
 fn with_feature(config: &str, feature: &str) -> String {
     if let Some((before, after)) = config.split_once("features")
         && let Some((between, list)) = after.split_once('[')

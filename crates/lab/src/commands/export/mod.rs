@@ -1,15 +1,15 @@
-//! `cargo lab export`: a notebook's code cells as a plain Rust program, for machines without a Rust compiler: a GPU
-//! server, a cluster's node.
+//! `cargo lab export`: a notebook's code cells as a plain Rust program, for machines without a Rust compiler, such as a GPU
+//! server or a cluster's nodes.
 //!
-//! - [`cells`]: a cell taken apart.
-//! - [`source`]: the cells as the text of one program.
+//! - [`cells`]: parsing a cell.
+//! - [`source`]: the program's source.
 //! - [`manifest`]: its Cargo.toml.
-//! - [`starter`]: the script that starts it where it was compiled with CUDA.
+//! - [`starter`]: the script that starts a program compiled with CUDA.
 
-pub mod cells;
-pub mod manifest;
-pub mod source;
-pub mod starter;
+mod cells;
+mod manifest;
+mod source;
+mod starter;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,19 +24,23 @@ use crate::steps;
 use cells::Cell;
 use source::{Content, Part};
 
-/// What is exported, and how.
-#[derive(Clone, Debug)]
+/// What to export, and how.
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
-    /// The notebook: a number, a name or a path.
+    /// Number (00), name or path of the notebook
     pub notebook: String,
-    /// The folder that is written; `target/export/<name>` otherwise.
+    /// Folder for the crate [default: target/export/<name>]
+    #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Values for its parameters.
+    /// Override a parameter from the cell tagged `parameters`; repeatable
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Setting::parse)]
     pub settings: Vec<Setting>,
-    /// With what it is compiled for a GPU, if it is for one.
-    pub cuda: Option<CudaBuild>,
-    /// Whether it is compiled at all.
-    pub build: bool,
+    /// Compile for NVIDIA GPUs; needs the CUDA toolkit, but no GPU
+    #[arg(long)]
+    pub cuda: bool,
+    /// Write the crate, but don't compile it
+    #[arg(long)]
+    pub no_build: bool,
 }
 
 /// An exported notebook.
@@ -44,29 +48,30 @@ pub struct Options {
 pub struct Exported {
     /// The crate's folder.
     pub folder: PathBuf,
-    /// What starts the program, where it was compiled: the program itself, or the script beside it.
+    /// The program, or the script that starts it; `None` if it wasn't compiled.
     pub program: Option<PathBuf>,
-    /// The code cells, counted from 1, that were left out because they are there to fail.
+    /// The code cells, counted from 1, that are left out because they are meant to fail.
     pub left_out: Vec<usize>,
 }
 
-/// `cargo lab export`: writes the crate, compiles it and says where it is.
+/// Writes the crate, compiles it and says where it is.
 pub fn run(repository: &Repository, options: &Options) -> Result<()> {
-    let Exported { folder, program, left_out } = export(repository, options)?;
+    let cuda = options.cuda.then(CudaBuild::of_toolkit).transpose().map_err(Error::NoCuda)?;
+    let Exported { folder, program, left_out } = export(repository, options, cuda.as_ref())?;
     if !left_out.is_empty() {
         let cells: Vec<String> = left_out.iter().map(usize::to_string).collect();
-        println!("Left out, because they are there to fail: cells {}.", cells.join(", "));
+        println!("Left out, because they are meant to fail: cells {}.", cells.join(", "));
     }
-    println!("The crate is {}.", folder.display());
+    println!("Crate: {}", folder.display());
     match program {
-        Some(program) => println!("The program is {}; --help names its settings.", program.display()),
-        None => println!("`cargo build --release` in it compiles the program."),
+        Some(program) => println!("Program: {} (--help lists its settings)", program.display()),
+        None => println!("Run `cargo build --release` there to compile the program."),
     }
     Ok(())
 }
 
-/// Writes a notebook's cells as a crate, and compiles it where that is wanted.
-pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
+/// Writes a notebook's cells as a crate, and compiles it unless `options` say otherwise, for a GPU if there is `cuda`.
+pub fn export(repository: &Repository, options: &Options, cuda: Option<&CudaBuild>) -> Result<Exported> {
     let path = repository.find_notebook(&options.notebook)?;
     let notebook_name = stem(&path);
     let mut notebook = Notebook::read(&path)?;
@@ -79,21 +84,21 @@ pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     let parts = parts(&notebook).map_err(wrong)?;
     let text = source::write(&notebook_name, &parts).map_err(wrong)?;
     let name = manifest::package_name(&notebook_name);
-    // A path in a `:dep` line begins at the notebook's folder, which is the kernel's working directory.
+    // Paths in `:dep` lines are relative to the kernel's working directory.
     let notebooks = path.parent().unwrap_or(Path::new("."));
     let mut dependencies = Vec::new();
     for (number, dependency) in source::dependencies(&parts).map_err(wrong)? {
         dependencies.push(manifest::resolve(&dependency, notebooks).map_err(|problem| wrong((number, problem)))?);
     }
-    let feature = options.cuda.as_ref().map(CudaBuild::feature);
+    let feature = cuda.map(CudaBuild::feature);
     let manifest = manifest::write(&name, &dependencies, repository, feature);
     let folder = options.out.clone().unwrap_or_else(|| repository.root().join("target/export").join(&name));
     write_crate(&folder, &manifest, &text, repository)?;
     let left_out = parts.iter().filter(|part| matches!(part.content, Content::LeftOut(_))).map(|part| part.number);
     let mut exported = Exported { folder, program: None, left_out: left_out.collect() };
-    if options.build {
-        let program = build(repository, &exported.folder, &name, options.cuda.as_ref())?;
-        exported.program = Some(match &options.cuda {
+    if !options.no_build {
+        let program = build(repository, &exported.folder, &name, cuda)?;
+        exported.program = Some(match cuda {
             Some(cuda) => starter::write(&exported.folder, &name, cuda)?,
             None => program,
         });
@@ -101,7 +106,7 @@ pub fn export(repository: &Repository, options: &Options) -> Result<Exported> {
     Ok(exported)
 }
 
-/// The code cells, taken apart; the number of the one that can't be, and why.
+/// The parsed code cells, or the number of the first that can't be part of a program, and why.
 fn parts(notebook: &Notebook) -> Result<Vec<Part>, (usize, cells::CellError)> {
     let mut parts: Vec<Part> = Vec::new();
     let mut declared: Vec<Parameter> = Vec::new();
@@ -115,7 +120,7 @@ fn parts(notebook: &Notebook) -> Result<Vec<Part>, (usize, cells::CellError)> {
         if notebook.is_tagged(*place, PARAMETERS) {
             declared = parameters::declared(text).into_iter().filter(Parameter::is_settable).collect();
         }
-        // What was set when it was exported goes before the notebook's own, and what is set at its start before both.
+        // A setting from the export overrides the notebook's value, and one from the program's start both.
         let overridden = code_cells.get(index + 1).is_some_and(|(next, _)| notebook.is_tagged(*next, INJECTED));
         let settable = if overridden { Vec::new() } else { std::mem::take(&mut declared) };
         let cell = Cell::parse(text).map_err(|problem| (number, problem))?;
@@ -128,7 +133,7 @@ fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repositor
     let sources = folder.join("src");
     fs::create_dir_all(&sources).map_err(Error::file("make", &sources))?;
     let write = |path: PathBuf, text: &str| {
-        // A file that stays as it is keeps its time, so that cargo has nothing to do.
+        // An unchanged file keeps its time, so that cargo has nothing to do.
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             return Ok(());
         }
@@ -137,31 +142,32 @@ fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repositor
     write(folder.join("Cargo.toml"), manifest)?;
     write(sources.join("main.rs"), text)?;
     let (lock, own) = (repository.root().join("Cargo.lock"), folder.join("Cargo.lock"));
-    // Cargo takes the versions that it names, and drops what the program does not need.
+    // Cargo uses its versions, and drops what the program doesn't need.
     fs::copy(&lock, own).map_err(Error::file("copy", &lock))?;
     Ok(())
 }
 
-/// Compiles the crate in `folder`, and copies the program beside its Cargo.toml.
+/// Compiles the crate in `folder`, and copies the program there.
 fn build(repository: &Repository, folder: &Path, name: &str, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
     let mut command = cargo(repository, &["build", "--release"]);
-    // All exports share what they have in common; not with the repository's own programs, whose libcifar_lab.so this
-    // would replace, nor the CPU's with CUDA's.
+    // Exports share a target folder, but neither with the repository's programs nor with those for a GPU, whose
+    // libcifar_lab.so they would replace.
     let target = repository.root().join("target").join(if cuda.is_some() { "export-cuda" } else { "export-cpu" });
     command.arg("--target-dir").arg(target).current_dir(folder);
-    let mut usual = "4 minutes on 2 cores the first time, half a minute later";
+    let mut usual = "4 minutes on 2 cores the first time, then half a minute";
     if let Some(cuda) = cuda {
         cuda.apply(&mut command);
-        usual = "10 minutes or more on 2 cores the first time: nvcc takes most of it";
+        usual = "10 minutes or more on 2 cores the first time, mostly nvcc";
     }
     let step = steps::begin(&format!("Compiling {name}"), usual);
-    let advice = format!("Does the notebook run? The program's text is {}.", folder.join("src/main.rs").display());
+    let advice =
+        format!("Check that the notebook runs. The program's source is {}.", folder.join("src/main.rs").display());
     let programs = programs::build(&mut command, name, &advice)?;
     let built = programs.get(name);
     let built = built.ok_or_else(|| Error::step(format!("compiling {name}"), "cargo built no such program", advice))?;
     step.end();
     let program = folder.join(name);
-    // Not into a program that may be running.
+    // A running program can't be overwritten.
     let _ = fs::remove_file(&program);
     fs::copy(built, &program).map_err(Error::file("copy", built))?;
     Ok(program)
@@ -182,8 +188,8 @@ mod tests {
         for path in repository.list_notebooks().unwrap() {
             let out = folder.path().join(stem(&path));
             let notebook = path.to_string_lossy().into_owned();
-            let options = Options { notebook, out: Some(out.clone()), settings: Vec::new(), cuda: None, build: false };
-            export(&repository, &options).unwrap_or_else(|error| panic!("{error}"));
+            let options = Options { notebook, out: Some(out.clone()), no_build: true, ..Options::default() };
+            export(&repository, &options, None).unwrap_or_else(|error| panic!("{error}"));
             let text = fs::read_to_string(out.join("src/main.rs")).unwrap();
             syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert_eq!(
@@ -201,10 +207,10 @@ mod tests {
             notebook: "00".to_string(),
             out: Some(folder.path().to_path_buf()),
             settings: vec![Setting::parse("epochs=3").unwrap()],
-            cuda: None,
-            build: false,
+            no_build: true,
+            ..Options::default()
         };
-        export(&repository, &options).unwrap();
+        export(&repository, &options, None).unwrap();
         let text = fs::read_to_string(folder.path().join("src/main.rs")).unwrap();
         let places: Vec<usize> =
             ["let epochs: usize = 20;", "let epochs: usize = 3;", "program::setting(\"epochs\", epochs)"]
@@ -223,12 +229,11 @@ mod tests {
         let options = Options {
             notebook: path.to_string_lossy().into_owned(),
             out: Some(folder.path().join("out")),
-            settings: Vec::new(),
-            cuda: None,
-            build: false,
+            no_build: true,
+            ..Options::default()
         };
-        let error = export(&committed(), &options).unwrap_err().to_string();
-        assert!(error.starts_with("mine: cell 2 is no Rust that can be read, line 2"), "{error}");
+        let error = export(&committed(), &options, None).unwrap_err().to_string();
+        assert!(error.starts_with("mine: cell 2, line 2: not valid Rust"), "{error}");
         assert!(!folder.path().join("out").exists(), "nothing is written");
     }
 }

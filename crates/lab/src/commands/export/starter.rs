@@ -1,5 +1,5 @@
-//! The script that starts a program compiled with CUDA. Without its libraries the dynamic linker refuses to start such a
-//! program, which then can't say itself what it needs; the script looks first.
+//! The script that starts a program compiled with CUDA. The dynamic linker refuses to start such a program if a library is
+//! missing, so the program itself can't explain what it needs; the script does.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use crate::cuda::CudaBuild;
 use crate::error::{Error, Result};
 
-/// NAME stands for the program, WITH for what it was compiled with and LEAST for the driver's CUDA.
+/// NAME is replaced by the program, WITH by what it was compiled with, and LEAST by the minimum version of the driver.
 const SCRIPT: &str = r#"#!/bin/sh
-# Starts NAME, which lies beside this, with the same arguments, and says before what is missing.
+# Starts NAME, in the same folder, with the same arguments, unless a library is missing.
 program=$(dirname "$0")/NAME
 missing=$(ldd "$program" 2>/dev/null | sed -n 's/^[[:space:]]*\([^ ]*\) => not found.*/\1/p' | sort -u)
 if [ -n "$missing" ]; then
   echo "error: NAME was compiled with WITH, and this machine lacks:" >&2
   for library in $missing; do
     case $library in
-      libcuda.so.*) echo "  $library: NVIDIA's driver, of LEAST or later (nvidia-smi names it)" >&2 ;;
-      *) echo "  $library: of the CUDA toolkit or of cuDNN; where it is installed elsewhere, name its folder in LD_LIBRARY_PATH" >&2 ;;
+      libcuda.so.*) echo "  $library: from NVIDIA's driver, for LEAST or later (nvidia-smi shows its version)" >&2 ;;
+      *) echo "  $library: from the CUDA toolkit or cuDNN; if it is installed, add its folder to LD_LIBRARY_PATH" >&2 ;;
     esac
   done
   exit 127
@@ -26,7 +26,7 @@ fi
 exec "$program" "$@"
 "#;
 
-/// Writes the script beside the program called `name` in `folder`, and returns its path.
+/// Writes the script for the program called `name` in `folder`, and returns its path.
 pub fn write(folder: &Path, name: &str, build: &CudaBuild) -> Result<PathBuf> {
     let path = folder.join(format!("{name}.sh"));
     let (with, least) = match &build.toolkit {
@@ -80,11 +80,11 @@ mod tests {
         );
         assert_eq!(code, Some(127));
         assert!(
-            said.contains("compiled with CUDA 13.0 and cuDNN") && said.contains("libcublas.so.13: of the"),
+            said.contains("compiled with CUDA 13.0 and cuDNN") && said.contains("libcublas.so.13: from the"),
             "{said}"
         );
         assert!(
-            said.contains("libcuda.so.1: NVIDIA's driver, of CUDA 13.0 or later") && !said.contains("libc.so"),
+            said.contains("libcuda.so.1: from NVIDIA's driver, for CUDA 13.0 or later") && !said.contains("libc.so"),
             "{said}"
         );
         assert_eq!(run("\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n"), (Some(0), "ran --help\n".to_string()));
