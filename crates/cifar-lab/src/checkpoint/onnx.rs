@@ -31,7 +31,7 @@ const OUTPUT: &str = "logits";
 /// A protobuf message holds at most 2 GiB.
 const MOST_BYTES: usize = i32::MAX as usize;
 
-/// Writes `network`, whose parameters lie on `device`, to `path` as ONNX. It takes `images`, normalised f32
+/// Writes `network`, whose parameters lie on `device`, to `path` as ONNX. It takes `images`, normalized f32
 /// `[N, C, H, W]` of the card's shape with any N, and gives `logits` `[N, classes]`, as in evaluation mode. `card` goes into
 /// the metadata under `model_card`.
 ///

@@ -46,7 +46,7 @@ impl Cifar10 {
     /// image files in folders (`train/cat/1.jpg`, …; see [`ImageFolder`]).
     ///
     /// # Errors
-    /// If the folder or one of the files is missing, a file is cut off or damaged, or the classes are not CIFAR-10's;
+    /// If the folder or one of the files is missing, a file is truncated or damaged, or the classes are not CIFAR-10's;
     /// [`DatasetError::Packed`] for an archive, which [`load`](Self::load) unpacks.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let given = folder.as_ref();

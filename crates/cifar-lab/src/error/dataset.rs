@@ -42,7 +42,7 @@ pub enum DatasetError {
     /// A record file's length is not a whole number of records.
     #[error(
         "{} has {length} bytes, which is not a multiple of the record length {record} ({remainder} are left \
-         over): it was cut off, or has another format; get the file again", show_path(.path)
+         over): it is truncated, or has another format; get the file again", show_path(.path)
     )]
     FileLength {
         /// The file.
@@ -213,7 +213,7 @@ pub enum DatasetError {
 
     /// An archive on the disk is not CIFAR-10's.
     #[error(
-        "{} is not CIFAR-10's archive, or was cut off: its MD5 sum is {found}, cifar-10-binary.tar.gz has {binary}, and \
+        "{} is not CIFAR-10's archive, or is truncated: its MD5 sum is {found}, cifar-10-binary.tar.gz has {binary}, and \
          cifar-10-python.tar.gz has {python}; get it again", show_path(.path)
     )]
     OtherArchive {

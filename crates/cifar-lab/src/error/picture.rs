@@ -24,7 +24,7 @@ pub enum PictureError {
         /// What it is instead.
         found: String,
     },
-    /// The file is cut off or damaged.
+    /// The file is truncated or damaged.
     #[error("the picture {} is damaged: {reason}; get the file again, or delete it", show_path(path))]
     Damaged {
         /// The file.

@@ -1,4 +1,4 @@
-//! JPEG, read completely or not at all: decoders made for browsers fill the missing part of a cut-off file with gray.
+//! JPEG, read completely or not at all: decoders made for browsers fill the missing part of a truncated file with gray.
 //!
 //! Section and annex numbers are those of ITU-T T.81, which is ISO/IEC 10918-1.
 

@@ -22,7 +22,7 @@ pub use crate::error::PictureError;
 const MOST_BYTES: u64 = 512 << 20;
 
 /// The reason for a file that ends too early.
-const CUT: &str = "the file was cut off, and the end of the picture is missing";
+const CUT: &str = "the file is truncated, so the end of the picture is missing";
 
 /// Extensions of pictures that the `image` crate doesn't know, and unusual ones of JPEG.
 const OTHER_ENDINGS: [&str; 8] = ["heic", "heif", "j2k", "jp2", "jpe", "jif", "jxl", "svg"];

@@ -36,7 +36,7 @@ pub struct Progress {
     pub steps: usize,
     /// Mean training loss over the last recorded steps; NaN before the first.
     pub loss: f64,
-    /// Share of training images classified rightly over the last recorded steps; NaN before the first.
+    /// Share of correctly classified training images over the last recorded steps; NaN before the first.
     pub accuracy: f64,
     /// Accuracy on the test images after the last epoch that evaluated them.
     pub test_accuracy: Option<f64>,
