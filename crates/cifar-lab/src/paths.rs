@@ -29,7 +29,8 @@ pub(crate) fn repository() -> PathBuf {
 
 /// `path` as a notebook shows it: relative to the repository or to `~`, so that a saved notebook doesn't reveal anyone's
 /// home folder.
-pub fn show_path(path: &Path) -> String {
+pub fn show_path(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
     if let Ok(inside) = path.strip_prefix(repository()) {
         return inside.display().to_string();
     }
@@ -46,10 +47,10 @@ mod tests {
 
     #[test]
     fn shown_paths_reveal_no_home_folder() {
-        assert_eq!(show_path(Path::new("elsewhere/a.svg")), "elsewhere/a.svg");
-        assert_eq!(show_path(&repository().join("runs/a.svg")), "runs/a.svg");
+        assert_eq!(show_path("elsewhere/a.svg"), "elsewhere/a.svg");
+        assert_eq!(show_path(repository().join("runs/a.svg")), "runs/a.svg");
         if let Some(home) = std::env::home_dir() {
-            assert_eq!(show_path(&home.join("a.svg")), "~/a.svg");
+            assert_eq!(show_path(home.join("a.svg")), "~/a.svg");
         }
     }
 }

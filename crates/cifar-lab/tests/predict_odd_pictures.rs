@@ -135,7 +135,7 @@ fn what_is_no_picture_is_refused_by_name() -> Result<()> {
     );
     assert!(matches!(predictor.predict_file(path("folder.png")), Err(Error::Picture(PictureError::Format { .. }))));
     assert!(predictor.predict_folder(path("missing")).is_err());
-    assert!(matches!(predictor.predict(RgbImage::new(0, 3)), Err(Error::Picture(PictureError::Empty { .. }))));
+    assert!(matches!(predictor.predict(&RgbImage::new(0, 3)), Err(Error::Picture(PictureError::Empty { .. }))));
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn pictures_of_the_data_set_get_what_evaluate_says() -> Result<()> {
         let predictor = Predictor::from_file(folder.path().join(name), &Device::Cpu)?;
         assert_eq!(predictor.card(), &card);
         for prediction in evaluation.predictions() {
-            let likeliest = predictor.predict(data.image(prediction.index)?)?.classes()[0].clone();
+            let likeliest = predictor.predict(&data.image(prediction.index)?)?.classes()[0].clone();
             assert_eq!(Some(&likeliest.class), prediction.predicted.map(|class| &data.class_names()[class]));
             assert!((likeliest.probability - prediction.probability).abs() < 1e-5);
         }
@@ -267,7 +267,7 @@ fn an_output_that_is_no_number_names_no_class() -> Result<()> {
     let class_names = ["red", "green", "blue"].map(String::from).to_vec();
     let card = ModelCard { class_names, network: None, ..ModelCard::default() };
     let predictor = Predictor::new(NanOfRed, &card, &Device::Cpu)?;
-    let nothing = predictor.predict(slope(40, 40, 0))?.named("red.png");
+    let nothing = predictor.predict(&slope(40, 40, 0))?.with_name("red.png");
     assert!(nothing.classes().is_empty() && nothing.top(3).is_empty());
     assert_eq!(nothing.to_string(), "red.png: the network's output is not a number (NaN or infinite)");
     let figure = nothing.figure()?.svg();

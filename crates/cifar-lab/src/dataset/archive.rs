@@ -88,7 +88,8 @@ impl ArchiveSource {
     /// # Errors
     /// If the server can't be reached or has another file, writing fails, or the archive is damaged. A correct partial
     /// download is kept for the next attempt; anything else is deleted.
-    pub fn fetch(&self, cache: &Path, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    pub fn fetch(&self, cache: impl AsRef<Path>, report: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let cache = cache.as_ref();
         fs::create_dir_all(cache).map_err(DatasetError::io("creating the folder", cache))?;
         let _lock = lock(cache, report)?;
         let folder = cache.join(ARCHIVE_FOLDER);

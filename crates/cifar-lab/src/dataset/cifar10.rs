@@ -59,7 +59,7 @@ impl Cifar10 {
         let folder = inside.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| given.to_path_buf());
         let has = |name: &str| folder.join(name).is_file();
         if has(TEST_FILE) || has(TRAIN_FILES[0]) {
-            Self::from_batches(&folder, |name| name, read_records)
+            Self::from_batches(&folder, |name| name, |path, pixels, labels| read_records(path, pixels, labels))
         } else if has(without_ending(TEST_FILE)) || has(without_ending(TRAIN_FILES[0])) {
             Self::from_batches(&folder, without_ending, read_python_batch)
         } else if image_folder::is_image_folder(&folder) {

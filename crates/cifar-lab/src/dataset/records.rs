@@ -29,7 +29,8 @@ const BLOCK: usize = 1000;
 /// # Errors
 /// If the file is missing, empty, unreadable, not a whole number of records long, or has a label above 9. The contents of
 /// `pixels` and `labels` are then unspecified.
-pub fn read_records(path: &Path, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {
+pub fn read_records(path: impl AsRef<Path>, pixels: &mut Vec<u8>, labels: &mut Vec<u32>) -> Result<()> {
+    let path = path.as_ref();
     let failed = || DatasetError::io("reading", path);
     let mut file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => DatasetError::MissingFile(path.into()),
@@ -84,7 +85,8 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
 ///
 /// # Errors
 /// If the images have another shape, there are more than ten classes, or writing fails.
-pub fn write_records(dataset: &Dataset, path: &Path) -> Result<()> {
+pub fn write_records(dataset: &Dataset, path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
     let (channels, height, width) = dataset.image_shape();
     if (channels, height, width) != SHAPE {
         let (labels, found) = (dataset.len(), dataset.len() * dataset.image_length());

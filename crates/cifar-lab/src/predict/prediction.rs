@@ -53,14 +53,14 @@ impl PicturePrediction {
         Self { name, shown: Arc::new(fitted(middle)), input: Arc::new(input), classes: classes.into() }
     }
 
-    /// The file's name, "a picture", or the name set with [`named`](Self::named).
+    /// The file's name, "a picture", or the name set with [`with_name`](Self::with_name).
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Renames it; the name is the title of its figure.
-    pub fn named(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
+    /// The same prediction under another name, which is the title of its figure.
+    pub fn with_name(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self.clone() }
     }
 
     /// All classes, the likeliest first; none if the network's output is NaN or infinite.

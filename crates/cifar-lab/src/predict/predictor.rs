@@ -26,9 +26,9 @@ const BATCH: usize = 64;
 /// let net = Net::new(&Default::default(), candle_cnn::parameters::Parameters::new(0).var_builder(&Device::Cpu))?;
 /// let card = ModelCard::new(&DataLoader::new(&data.test, &Device::Cpu));
 /// let predictor = Predictor::new(net, &card, &Device::Cpu)?;
-/// let prediction = predictor.predict(data.test.image(0)?)?;
+/// let prediction = predictor.predict(&data.test.image(0)?)?;
 /// assert_eq!(prediction.classes().len(), 10);
-/// assert!(prediction.named("a test image").to_string().starts_with("a test image: "));
+/// assert!(prediction.with_name("a test image").to_string().starts_with("a test image: "));
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone)]
@@ -125,8 +125,8 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::Picture`] for a picture without pixels, candle's error if the network fails.
-    pub fn predict(&self, picture: impl Into<DynamicImage>) -> Result<PicturePrediction> {
-        self.one(self.prepare("a picture".into(), &picture.into())?)
+    pub fn predict(&self, picture: &(impl Clone + Into<DynamicImage>)) -> Result<PicturePrediction> {
+        self.one(self.prepare("a picture".into(), &picture.clone().into())?)
     }
 
     /// Like [`predict`](Self::predict), for the JPEG or PNG at `path`, which is first rotated as its Exif data says.

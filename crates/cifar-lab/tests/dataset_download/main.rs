@@ -398,7 +398,7 @@ fn download_in_a_child() {
     let Ok(url) = std::env::var("TEST_URL") else { return };
     let variable = |name: &str| std::env::var(name).unwrap();
     let source = ArchiveSource { url, md5: variable("TEST_MD5"), bytes: variable("TEST_BYTES").parse().unwrap() };
-    if let Err(error) = source.fetch(variable("TEST_CACHE").as_ref(), &mut silent) {
+    if let Err(error) = source.fetch(variable("TEST_CACHE"), &mut silent) {
         println!("{error}");
         panic!("no archive");
     }
