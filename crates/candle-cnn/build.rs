@@ -1,4 +1,4 @@
-//! Compiles the CUDA kernels to PTX, with the feature `cuda` alone.
+//! Compiles the CUDA kernels to PTX if the feature `cuda` is on.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,7 +14,7 @@ mod cuda {
     /// What candle's own kernels need.
     const OLDEST_TOOLKIT: u32 = 12;
 
-    /// Says what is wrong in cargo's own words instead of a panic's.
+    /// Reports an error through cargo instead of a panic.
     fn fail(reason: String) -> ! {
         for line in reason.lines() {
             println!("cargo::error=candle-cnn with the feature `cuda`: {line}");
@@ -22,7 +22,7 @@ mod cuda {
         exit(1)
     }
 
-    /// Every `.cu` file: `src/cuda/kernels.cu`, and each operation's own, which it includes.
+    /// Every `.cu` file: `src/cuda/kernels.cu` and the operations' own, which it includes.
     fn kernels() -> Vec<PathBuf> {
         let folders = std::fs::read_dir("src").into_iter().flatten().flatten().map(|folder| folder.path());
         let files = folders.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
@@ -38,7 +38,7 @@ mod cuda {
         }
         let toolkit = cudaforge::CudaToolkit::detect().unwrap_or_else(|error| {
             fail(format!(
-                "no nvcc ({error}). Install NVIDIA's CUDA toolkit {OLDEST_TOOLKIT} or newer, and put nvcc into PATH or \
+                "no nvcc ({error}). Install NVIDIA's CUDA toolkit {OLDEST_TOOLKIT} or newer, and put nvcc on PATH or \
                  its path into NVCC; or build without the feature"
             ))
         });
@@ -46,9 +46,9 @@ mod cuda {
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major < OLDEST_TOOLKIT) {
             let nvcc = toolkit.nvcc_path.display();
-            fail(format!("{nvcc} is of CUDA {version}, wanted {OLDEST_TOOLKIT} or newer; set NVCC to a newer one"));
+            fail(format!("{nvcc} is from CUDA {version}, expected {OLDEST_TOOLKIT} or newer; set NVCC to a newer one"));
         }
-        // The same rule as candle's kernels: CUDA_COMPUTE_CAP, otherwise the GPU that nvidia-smi shows.
+        // As for candle's kernels: CUDA_COMPUTE_CAP, or else the GPU that nvidia-smi reports.
         let capability = cudaforge::detect_compute_cap().unwrap_or_else(|error| {
             fail(format!("no compute capability ({error}). Set CUDA_COMPUTE_CAP, for example to 90 for an H100"))
         });

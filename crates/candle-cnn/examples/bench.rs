@@ -2,15 +2,15 @@
 //!
 //! `cargo run --release -p candle-cnn --example bench -- [--python PATH] [OPTION…]` (`--help` lists them)
 //!
-//! Each contender is a process of its own, so that its peak memory is its own. All are started, warmed up, and then
-//! take turns; what is printed is the median over the rounds, with the slowest and the fastest. `--python` names a
-//! Python with PyTorch; without it PyTorch is left out. Where the CPU has AVX-512, a second table follows with it
-//! switched off. In this repository `cargo lab bench` starts it.
+//! Each contender runs in its own process, so that its peak memory is its own. All are warmed up and then take turns;
+//! the median over the rounds is printed, with the slowest and the fastest. `--python` names a Python with PyTorch;
+//! without it PyTorch is not measured. If the CPU has AVX-512, a second table follows with it switched off. In this
+//! repository `cargo lab bench` starts it.
 //!
 //! Built with the feature `cuda` or `cudnn`, on a machine with an NVIDIA GPU, it measures there, with a table for each
-//! precision: `f32` (without TF32), TF32, and bf16 (PyTorch by `torch.autocast`). This crate also runs as a CUDA graph, and
-//! PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU has done everything. Below the first
-//! table stands the time that a step takes at least (see [`Floor`]).
+//! precision: `f32` (without TF32), TF32, and bf16 (PyTorch by `torch.autocast`). This crate also runs as a CUDA graph,
+//! and PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU is done. Below the first
+//! table is a lower bound for the time of a step (see [`Floor`]).
 //!
 //! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
 //! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay.
@@ -33,9 +33,10 @@ type Error = Box<dyn std::error::Error>;
 const CHANNELS: [usize; 5] = [3, 32, 64, 128, 256];
 const DENSE: [usize; 4] = [1024, 512, 128, 10];
 const CLASSES: u32 = 10;
-/// What one measurement should take at least, so that the clock's steps do not count.
+/// The shortest measurement, long enough for the clock's resolution.
 const SECONDS: f64 = 0.25;
-/// Without AVX-512: what tells this crate, and PyTorch's own kernels, MKL and oneDNN. candle's `gemm` listens to nobody.
+/// Without AVX-512: what tells this crate, and PyTorch's own kernels, MKL and oneDNN. candle's `gemm` has no such
+/// switch.
 const WITHOUT_AVX512: [(&str, &str); 4] = [
     ("CANDLE_CNN_ISA", "avx2"),
     ("ATEN_CPU_CAPABILITY", "avx2"),
@@ -54,18 +55,18 @@ const CHANNELS_LAST: &str = "PyTorch channels-last";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
 const COMPILED: &str = "PyTorch compiled";
-/// Not contenders: the machine's yardsticks.
+/// Not contenders, but benchmarks of the machine.
 const PRODUCT: &str = "matrix product";
 const COPY: &str = "copy";
 
-/// A network that can make one step.
+/// A network that can run one step.
 trait Contender {
     /// On the CPU the loss is read after each step, as loops there do.
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()>;
     fn infer(&self, images: &Tensor) -> candle_core::Result<()>;
 }
 
-/// This crate, as one of the contenders uses it.
+/// This crate, as one of the contenders.
 struct Ours {
     way: &'static str,
     blocks: Vec<ConvBlock>,
@@ -207,12 +208,12 @@ impl Contender for Plain {
     }
 }
 
-/// Rows and columns of the matrices of [`PRODUCT`]: a GPU is not busy with less.
+/// Rows and columns of the matrices of [`PRODUCT`]; less does not fill a GPU.
 fn side(device: &Device) -> usize {
     if device.is_cpu() { 1024 } else { 8192 }
 }
 
-/// Values of the vector of [`COPY`], 1 GiB: more than any cache holds.
+/// Values in the vector of [`COPY`]: 1 GiB, larger than any cache.
 const COPIED: usize = 1 << 28;
 
 /// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
@@ -237,7 +238,7 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
     for line in std::io::stdin().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [mode, batch, steps] = words[..] else { return Err(format!("a worker got {line:?}").into()) };
+        let [mode, batch, steps] = words[..] else { return Err(format!("a worker received {line:?}").into()) };
         let (batch, steps): (usize, usize) = (batch.parse()?, steps.parse()?);
         if data.as_ref().is_none_or(|(images, _)| images.dims()[0] != batch) {
             let mut random = random::stream(0, "bench", &[batch as u64]);
@@ -255,7 +256,7 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
                 (Some(contender), _, _) => contender.infer(images)?,
                 (None, Some(x), _) if name == PRODUCT => drop(x.matmul(x)?),
                 (None, Some(x), _) => drop(x.copy()?),
-                (None, None, _) => return Err(format!("there is no contender {name:?}").into()),
+                (None, None, _) => return Err(format!("unknown contender {name:?}").into()),
             }
         }
         device.synchronize()?;
@@ -264,7 +265,7 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Largest resident memory of this process since it was last asked, in MiB; 0 where the system does not tell.
+/// Peak resident memory of this process since the last call, in MiB; 0 if the system doesn't report it.
 fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -274,8 +275,8 @@ fn peak_mib() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// The least that a training step of the network does, and so the time that it takes at least on a machine that is as fast
-/// as its yardsticks: the larger one of the two times for arithmetic and for memory.
+/// The least work of a training step, and so a lower bound for its time: the larger of the times for arithmetic and for
+/// memory, at the measured speeds of this machine.
 struct Floor {
     /// Floating-point operations.
     flops: f64,
@@ -303,13 +304,13 @@ impl Floor {
         // Forward, and backward twice as much, but for the gradient of the pictures; a product is two operations.
         let flops = 2 * batch * (3 * products - first);
         // Of each convolution's output and of its pooled quarter: written and read, its gradient written and read, and
-        // read again for it. A parameter: read in both passes; its gradient written and read; itself and its momentum read
-        // and written.
+        // read again for it. A parameter: read in both passes; its gradient written and read; itself and its momentum
+        // read and written.
         let values = 5 * batch * (outputs + outputs / 4) + 8 * parameters;
         Self { flops: flops as f64, bytes: (values * size_of::<f32>()) as f64 }
     }
 
-    /// In milliseconds, at so many operations and bytes each second.
+    /// In milliseconds, at these operations and bytes per second.
     fn milliseconds(&self, flops: f64, bytes: f64) -> f64 {
         1e3 * (self.flops / flops).max(self.bytes / bytes)
     }
@@ -332,8 +333,7 @@ impl Worker {
         Ok(Self { name, process, input, output: BufReader::new(output) })
     }
 
-    /// Seconds for `steps` steps, and the peak memory in MiB; `None` where the contender has failed, which its own error
-    /// above tells of.
+    /// Seconds for `steps` steps, and the peak memory in MiB; `None` if the contender failed and printed its error.
     fn run(&mut self, mode: &str, batch: usize, steps: usize) -> Option<(f64, f64)> {
         writeln!(self.input, "{mode} {batch} {steps}").and_then(|()| self.input.flush()).ok()?;
         let mut line = String::new();
@@ -342,12 +342,12 @@ impl Worker {
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
 
-    /// Before the first measurement: warmed up, and the number of steps of one measurement.
+    /// Warms up and returns the number of steps of one measurement.
     fn warm_up(&mut self, mode: &str, batch: usize, on_gpu: bool) -> Option<usize> {
         // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
         self.run(mode, batch, if on_gpu { 10 } else { 2 })?;
         let (seconds, _) = self.run(mode, batch, 1)?;
-        // More than 200 steps measure nothing that 200 do not.
+        // More than 200 steps gain nothing.
         Some(((SECONDS / seconds) as usize).clamp(1, 200))
     }
 }
@@ -362,7 +362,7 @@ impl Drop for Worker {
 /// Measures training and inference of one network in candle-cnn, plain candle and PyTorch, side by side
 #[derive(Parser)]
 struct Options {
-    /// A Python that has PyTorch; without one, PyTorch is left out
+    /// A Python with PyTorch [default: don't measure PyTorch]
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
     /// Rounds to take the median of
@@ -389,7 +389,7 @@ struct Options {
     #[arg(long, value_name = "PRECISION,…", value_delimiter = ',', default_value = "f32,tf32,bf16")]
     #[arg(value_parser = precision_called)]
     precisions: Vec<Precision>,
-    /// PyTorch's side of the comparison
+    /// The PyTorch benchmark script
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bench_pytorch.py"))]
     pytorch_script: String,
     /// Where PyTorch computes: auto, or cpu if the GPU is a simulated one that it can't see
@@ -424,7 +424,7 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|own| own == name)
     }
 
-    /// Starts all contenders that compute in `precision`, each with `variables` in its environment.
+    /// Starts all contenders for `precision`, with `variables` in their environment.
     fn start(&self, precision: Precision, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
         let on_gpu = !self.device.is_cpu();
@@ -467,14 +467,14 @@ struct Figures {
 }
 
 impl Figures {
-    /// Times over the median of the contender called `other`.
+    /// The ratio to the median of the contender called `other`.
     fn over(&self, other: &str, all: &[Figures]) -> String {
         let other = all.iter().find(|figures| figures.name == other && figures.name != self.name);
         other.map_or("–".to_string(), |other| format!("{:.2}", median(&self.rates) / median(&other.rates)))
     }
 }
 
-/// What the yardsticks did each second, in each round.
+/// The machine's speed in each round.
 #[derive(Default)]
 struct Yardsticks {
     /// Floating-point operations.
@@ -483,7 +483,7 @@ struct Yardsticks {
     bytes: Vec<f64>,
 }
 
-/// Lets the contenders take turns, and prints a row for each.
+/// Runs the contenders in turns and prints a row for each.
 fn measure(workers: &mut [Worker], options: &Options, mode: &str, batch: usize, yardsticks: &mut Yardsticks) {
     let mut all = Vec::new();
     let differs = |worker: &&mut Worker| mode == "training" || worker.name != CANDLES_BACKWARD;
@@ -568,12 +568,12 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
     println!("\nMatrix product of {side}³ by {by}: {middle:.0} GFLOP/s ({low:.0} – {high:.0}).");
     if !options.device.is_cpu() {
         let bytes = median(&yardsticks.bytes);
-        println!("Copy of 1 GiB, read and written: {:.0} GB/s. A training step takes at least, in f32:", bytes * 1e-9);
+        println!("Copy of 1 GiB, read and written: {:.0} GB/s. Lower bounds for a training step in f32:", bytes * 1e-9);
         for &batch in &options.batches {
             let floor = Floor::of(batch);
             let (gflop, mb, least) = (floor.flops * 1e-9, floor.bytes * 1e-6, floor.milliseconds(flops, bytes));
             println!(
-                "- at batch {batch} {gflop:.1} GFLOP and {mb:.0} MB, so {least:.3} ms, or {:.0} images/s",
+                "- batch {batch}: {gflop:.1} GFLOP and {mb:.0} MB, so {least:.3} ms, or {:.0} images/s",
                 batch as f64 / least * 1e3
             );
         }
@@ -601,11 +601,11 @@ fn main() -> Result<(), Error> {
     }
     if wants("full") {
         let set = format!("{:?}", candle_cnn::instruction_set()).to_uppercase();
-        println!("\n### With all that the CPU has ({set} in candle-cnn)");
+        println!("\n### With all of the CPU's instructions ({set} in candle-cnn)");
         table(&options, Precision::F32, &[])?;
     }
     if wants("avx2") && has_avx512() {
-        println!("\n### AVX-512 switched off\n");
+        println!("\n### Without AVX-512\n");
         let variables = WITHOUT_AVX512.map(|(name, value)| format!("`{name}={value}`")).join(", ");
         println!(
             "candle-cnn and PyTorch are kept to AVX2 by {variables}. candle's `gemm` offers no such switch: plain candle \

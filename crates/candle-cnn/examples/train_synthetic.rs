@@ -1,6 +1,6 @@
-//! A complete training on pictures made up on the spot: `cargo run --release --example train_synthetic`.
+//! A complete training on generated images: `cargo run --release --example train_synthetic`.
 //!
-//! Each class is a bright square in one of four quarters of a noisy picture; a small network learns to tell them.
+//! Each class is a bright square in one of the four quarters of a noisy image; a small network learns to classify them.
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, Flatten, MaxPool2d, Relu, Sequential};
 use candle_cnn::layers::{batch_norm2d, conv2d, linear};
@@ -54,6 +54,6 @@ fn main() -> Result<()> {
     let (pictures, labels) = batch(2, 0)?;
     let found = network.forward_t(&pictures, false)?.argmax(1)?;
     let right = found.eq(&labels)?.to_dtype(candle_core::DType::U32)?.sum_all()?.to_scalar::<u32>()?;
-    println!("{right} of {BATCH} new pictures are told right");
+    println!("{right} of {BATCH} new images classified correctly");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The first epoch of the original's training on CIFAR-10 in its binary layout and as an image folder, which hold the same
-//! pictures in another order: the mean training losses must be near each other.
+//! The first epoch of the original's training on CIFAR-10 in its binary layout and as an image folder, which contain
+//! the same images in a different order: the mean training losses must be close.
 //!
 //! `cargo run --release -p cifar-lab --example first_epoch BINARY_FOLDER IMAGE_FOLDER`
 
@@ -18,12 +18,12 @@ fn first_epoch(train: &Dataset) -> Result<f64> {
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let folders: Vec<String> = std::env::args().skip(1).collect();
     let [binary, images] = folders.as_slice() else {
-        return Err("two folders are wanted: CIFAR-10's binary files, and CIFAR-10 as train/CLASS/*.jpg".into());
+        return Err("usage: first_epoch BINARY_FOLDER IMAGE_FOLDER (CIFAR-10's binary files, and CIFAR-10 as train/CLASS/*.jpg)".into());
     };
     let losses = [first_epoch(&Cifar10::from_folder(binary)?.train)?, first_epoch(&ImageFolder::open(images)?.train)?];
     println!("binary layout {:.4}, image folder {:.4}", losses[0], losses[1]);
     if (losses[0] - losses[1]).abs() > 0.1 {
-        return Err("they are more than 0.1 apart".into());
+        return Err("the losses differ by more than 0.1".into());
     }
     Ok(())
 }

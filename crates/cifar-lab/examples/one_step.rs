@@ -1,11 +1,11 @@
-//! One training step of the default network, and what its parameters are afterwards: `name index value`, a line each.
+//! One training step of the default network, then its parameters: one line `name index value` each.
 //!
 //! The notebook kernel's test builds the network in one cell, the batch in a second, and makes the step in a third;
 //! it must print the same numbers as this compiled program. If each cell had its own copy of candle, it would not.
 
 use cifar_lab::prelude::*;
 
-/// Values printed of each parameter; spread over the whole tensor.
+/// The number of values printed per parameter, spread over the whole tensor.
 const SAMPLES: usize = 16;
 
 fn main() -> Result<()> {

@@ -1,14 +1,15 @@
 //! Our half of `tests/with_onnxruntime.py`: `cargo run --example onnx_logits WORK_FOLDER [CIFAR10_FOLDER]`.
 //!
-//! Writes each of `tests/support/onnx_networks.rs` as `odd/NAME.onnx`, with the images that it was asked about, and what
-//! it said of them, as `NAME.images.f32` and `NAME.f32`.
+//! Writes each of `tests/support/onnx_networks.rs` as `odd/NAME.onnx`, with the images that it was asked about, and
+//! what it said of them, as `NAME.images.f32` and `NAME.f32`.
 //!
-//! With CIFAR-10 it also trains the original's network and a `Sequential` for a few steps, and writes each as ONNX with what it says of the first
-//! 1,000 test pictures: `net.onnx` and `net.f32`, `sequential.onnx` and `sequential.f32`; and the pictures, `images.f32`.
+//! With CIFAR-10 it also trains the original's network and a `Sequential` for a few steps, and writes each as ONNX with
+//! what it says of the first 1,000 test pictures: `net.onnx` and `net.f32`, `sequential.onnx` and `sequential.f32`; and
+//! the pictures, `images.f32`.
 
 use std::path::Path;
 
-#[allow(dead_code)] // What cannot be written is for the unit tests.
+#[allow(dead_code)] // Unit tests cover networks that can't be written.
 #[path = "../tests/support/onnx_networks.rs"]
 mod onnx_networks;
 
@@ -24,7 +25,7 @@ use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::transform::Normalize;
 
 const IMAGES: usize = 1000;
-/// Enough that no running statistic is what it was at first, and logits differ from picture to picture.
+/// Enough steps that all running statistics have changed and logits differ between images.
 const STEPS: usize = 50;
 
 /// Those of no trained network.

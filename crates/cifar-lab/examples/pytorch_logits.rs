@@ -17,7 +17,7 @@ use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::transform::Normalize;
 
 const IMAGES: usize = 1000;
-/// Enough that no running statistic is what it was at first, and logits differ from picture to picture.
+/// Enough steps that all running statistics have changed and logits differ between images.
 const STEPS: usize = 100;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

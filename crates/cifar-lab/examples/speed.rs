@@ -1,17 +1,18 @@
-//! Speed of the default network's training and inference on the CPU: `mode batch images-per-second`, a line each.
+//! Training and inference speed of the default network on the CPU: one line `mode batch images-per-second` each.
 //!
-//! `cargo lab bench --kernel` runs this program and, cut into cells at its marks, the same lines in the notebook kernel.
+//! `cargo lab bench --kernel` runs this program and, cut into cells at its marks, the same lines in the notebook
+//! kernel.
 
 // %%
 use cifar_lab::prelude::*;
 use std::time::Instant;
 
-/// One measurement takes at least this long, so that the clock's steps and a short interruption count little.
+/// The shortest measurement, so that the clock's resolution and short interruptions matter little.
 const SECONDS: f64 = 0.4;
 
 /// Images per second of `step`, which computes `batch` of them.
 fn rate(batch: usize, mut step: impl FnMut() -> Result<()>) -> Result<f64> {
-    step()?; // Takes the memory that the others reuse.
+    step()?; // Allocates the memory that later ones reuse.
     let (start, mut steps) = (Instant::now(), 0);
     while start.elapsed().as_secs_f64() < SECONDS {
         step()?;

@@ -18,8 +18,8 @@ pub struct Prediction {
     pub index: usize,
     /// The true class.
     pub label: usize,
-    /// The class with the largest logit, the first on ties; `None` if the output is NaN or infinite, so that softmax gives
-    /// no probabilities. (A logit of −∞ is fine: its class has probability 0.)
+    /// The class with the largest logit, the first on ties; `None` if the output is NaN or infinite, so that softmax
+    /// gives no probabilities. (A logit of −∞ is fine: its class has probability 0.)
     pub predicted: Option<usize>,
     /// The probability (softmax) of the predicted class, in [0, 1]; 0 if there is none.
     pub probability: f32,
@@ -64,8 +64,8 @@ pub struct Evaluation {
 /// ```
 ///
 /// # Errors
-/// If an image can't be read or the network rejects a batch; [`Error::Setting`] if the network has fewer classes than the
-/// data set, or the loader has no images.
+/// If an image can't be read or the network rejects a batch; [`Error::Setting`] if the network has fewer classes than
+/// the data set, or the loader has no images.
 pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
     let started = Instant::now();
     let class_names = loader.dataset().class_names().to_vec();
@@ -169,8 +169,8 @@ impl Display for Evaluation {
         )?;
         match self.not_finite() {
             0 => Ok(()),
-            1 => write!(f, "; 1 of {} outputs is not a number (NaN or infinite): counted as wrong", self.images()),
-            n => write!(f, "; {n} of {} outputs are not numbers (NaN or infinite): counted as wrong", self.images()),
+            1 => write!(f, "; 1 of {} outputs is NaN or infinite and counts as wrong", self.images()),
+            n => write!(f, "; {n} of {} outputs are NaN or infinite and count as wrong", self.images()),
         }
     }
 }
@@ -207,8 +207,8 @@ impl ConfusionMatrix {
         Self { counts, unclassified, class_names: class_names.to_vec(), data: String::new() }
     }
 
-    /// For each true class, the images without a predicted class: the output is NaN or infinite, or the network has more
-    /// classes than the data set.
+    /// For each true class, the images without a predicted class: the output is NaN or infinite, or the network has
+    /// more classes than the data set.
     pub fn unclassified(&self) -> &[u64] {
         &self.unclassified
     }

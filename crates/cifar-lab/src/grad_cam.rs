@@ -1,9 +1,9 @@
-//! Where a network looks: Grad-CAM.
+//! Grad-CAM: where a network looks.
 //!
-//! R. R. Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017
-//! (<https://arxiv.org/abs/1610.02391>). With a convolution's feature maps A and a class's logit y, the weight α of a
-//! feature map is the mean of ∂y/∂A over all positions, and the class's map is ReLU(Σ α A): bright where the features speak
-//! for the class.
+//! R. R. Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV
+//! 2017 (<https://arxiv.org/abs/1610.02391>). With a convolution's feature maps A and a class's logit y, the weight α
+//! of a feature map is the mean of ∂y/∂A over all positions, and the class's map is ReLU(Σ α A): bright where the
+//! features speak for the class.
 
 use candle_cnn::trace::{self, LayerCall};
 use candle_core::{D, DType, Tensor};
@@ -18,8 +18,8 @@ pub struct GradCam {
     pub(crate) layer: String,
 }
 
-/// The Grad-CAM maps of `images` `[N, C, H, W]` (normalized as in training): where the feature maps of `layer` speak for
-/// each image's class in `classes`. `network` runs in evaluation mode.
+/// The Grad-CAM maps of `images` `[N, C, H, W]` (normalized as in training): where the feature maps of `layer` speak
+/// for each image's class in `classes`. `network` runs in evaluation mode.
 ///
 /// The feature maps are `layer`'s output after the batch norm and ReLU that directly follow it. Works with any network
 /// built from candle-cnn's layers, including one defined in a notebook's cell.
@@ -37,9 +37,9 @@ pub struct GradCam {
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] if no layer of that name gives feature maps `[N, C, H, W]` (the message lists those that do), if the
-/// numbers of classes and images differ, and for a class that the network doesn't have; [`Error::NotFinite`] if a class's
-/// logit or map is NaN or infinite.
+/// [`Error::Setting`] if no layer of that name gives feature maps `[N, C, H, W]` (the message lists those that do), if
+/// the numbers of classes and images differ, and for a class that the network doesn't have; [`Error::NotFinite`] if a
+/// class's logit or map is NaN or infinite.
 pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     let (logits, calls) = trace::record(|| network.forward_t(images, false));
     let (count, told) = logits?.dims2()?;

@@ -1,4 +1,4 @@
-//! Where a notebook's results go.
+//! The folder for a notebook's results.
 
 use std::path::{Path, PathBuf};
 

@@ -13,7 +13,8 @@ use crate::kernel::{launcher, report};
 use crate::programs::Example;
 use crate::repository::Repository;
 
-/// The options of the programs that verbs start, from the programs' own folders: mistakes show before anything is compiled.
+/// The options of the programs that verbs start, from the programs' own folders: mistakes show before anything is
+/// compiled.
 #[path = "../../cifar-lab/examples/predict/options.rs"]
 #[allow(dead_code)]
 mod predict;
@@ -50,7 +51,8 @@ enum Verb {
     Test(checks::Options),
     /// Turn a notebook into a plain Rust program, and compile it
     Export(export::Options),
-    /// Pack tests, benchmark and notebook 00 for a machine that has a GPU but not Rust; needs the CUDA toolkit, but no GPU
+    /// Pack tests, benchmark and notebook 00 for a machine that has a GPU but not Rust; needs the CUDA toolkit, but no
+    /// GPU
     Bundle,
     /// Show what is installed, what is missing and how to get it
     Doctor,
@@ -58,7 +60,7 @@ enum Verb {
     Bench(bench::Options),
     /// List all training runs in runs/, and plot their test accuracy
     Runs(runs::Options),
-    /// Name what a saved network sees in pictures
+    /// Say what a saved network sees in images
     Predict(predict::Options),
     /// Measure how long a kernel takes to start
     #[command(hide = true)]

@@ -1,5 +1,5 @@
-//! CUDA on this machine: toolkit, driver and GPU. They are detected by looking at files and running programs, so a broken
-//! driver can't crash this one.
+//! CUDA on this machine: toolkit, driver and GPU. They are detected by looking at files and running programs, so a
+//! broken driver can't crash this one.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -71,7 +71,7 @@ impl Places {
         self.variable(name).map(|path| std::env::split_paths(path).collect()).unwrap_or_default()
     }
 
-    /// What a program on PATH prints, if it succeeds.
+    /// The output of a program on PATH, if it succeeds.
     fn output(&self, program: &str, arguments: &[&str]) -> Option<String> {
         let program =
             self.folders("PATH").into_iter().map(|folder| folder.join(program)).find(|path| path.is_file())?;
@@ -183,8 +183,8 @@ impl CudaBuild {
         Self::of_toolkit_in(&places, || find_gpus(&places).first().and_then(capability_of))
     }
 
-    /// How programs are compiled for all GPUs with TF32 and bf16, or those of `CUDA_COMPUTE_CAP`. The driver recompiles them for
-    /// newer GPUs when it loads them.
+    /// How programs are compiled for all GPUs with TF32 and bf16, or those of `CUDA_COMPUTE_CAP`. The driver recompiles
+    /// them for newer GPUs when it loads them.
     pub fn for_many_gpus() -> Result<Self, Reason> {
         const AMPERE: &str = "80";
         Self::of_toolkit_in(&Places::of_process(), || Some(AMPERE.to_string()))

@@ -1,6 +1,6 @@
-//! A hash for the names of folders, which must not change with the compiler, as that of the standard library may.
+//! A hash for folder names that, unlike the standard library's, does not change with the compiler.
 
-/// 64-bit FNV-1a by Fowler, Noll and Vo (draft-eastlake-fnv). It is no protection against forgery.
+/// 64-bit FNV-1a by Fowler, Noll and Vo (draft-eastlake-fnv). Not collision-resistant.
 pub struct Fingerprint(u64);
 
 impl Default for Fingerprint {
@@ -11,7 +11,7 @@ impl Default for Fingerprint {
 }
 
 impl Fingerprint {
-    /// Adds a part, with its length: "ab", "c" is not "a", "bc".
+    /// Adds a part with its length, so that "ab", "c" differs from "a", "bc".
     pub fn add(&mut self, part: &[u8]) {
         for &byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

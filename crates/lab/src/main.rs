@@ -1,11 +1,11 @@
-//! `cargo lab`: sets up, opens, runs and checks the notebooks. It depends on neither candle nor cifar-lab, so that it compiles
-//! in seconds.
+//! `cargo lab`: sets up, opens, runs and checks the notebooks. It depends on neither candle nor cifar-lab, so that it
+//! compiles in seconds.
 //!
 //! From top to bottom; each module imports only from those below it:
 //!
 //! - [`cli`]: the command line.
 //! - [`commands`]: what each command does.
-//! - [`environment`]: set-up: Python packages, evcxr, kernelspec, prepared kernel folder.
+//! - [`environment`]: setup: Python packages, evcxr, kernelspec, prepared kernel folder.
 //! - [`execution`]: executing notebooks headless.
 //! - [`programs`]: building and starting programs of the other crates.
 //! - [`kernel`]: the launcher that Jupyter starts, and the kernels' folders.

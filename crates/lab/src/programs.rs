@@ -1,5 +1,5 @@
-//! Building and starting programs of the other crates. Programs that need candle can't be part of `lab`, which must compile in
-//! seconds, so they are examples of their crates.
+//! Building and starting programs of the other crates. Programs that need candle can't be part of `lab`, which must
+//! compile in seconds, so they are examples of their crates.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -52,14 +52,14 @@ pub struct Example {
 }
 
 impl Example {
-    /// The arguments by which cargo compiles it.
+    /// cargo's arguments to compile it.
     fn arguments(self, cuda: Option<&CudaBuild>) -> Vec<&'static str> {
         let mut arguments = vec!["build", "--release", "--package", self.package, "--example", self.name];
         arguments.extend(cuda.into_iter().flat_map(|cuda| ["--features", cuda.feature()]));
         arguments
     }
 
-    /// Compiles it, optimized, unless that is done already, and returns its path; with `cuda` for a GPU.
+    /// Compiles it, optimized, if needed, and returns its path; with `cuda` for a GPU.
     pub fn build(self, repository: &Repository, cuda: Option<&CudaBuild>) -> Result<PathBuf> {
         let mut command = cargo(repository, &self.arguments(cuda));
         let (target, takes) = match cuda {

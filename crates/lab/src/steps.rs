@@ -1,4 +1,4 @@
-//! Announcing steps that take time: what is done, how long it usually takes, how long it took.
+//! Announces steps that take time: what is done, how long it usually takes, how long it took.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -30,13 +30,13 @@ const SMALLEST_NUMBER: f64 = 7.5;
 
 /// A heat map of a confusion matrix, where `counts[t][p]` images of true class `t` were classified as `p`.
 ///
-/// Colors show each cell's share of its row, so that classes of different sizes can be compared; counts are written where
-/// there is room. On the right is each class's recall, the diagonal over the sum of the row. With more than 24 classes,
-/// the plain-text twin lists what each class is most often mistaken for.
+/// Colors show each cell's share of its row, so that classes of different sizes can be compared; counts are written
+/// where there is room. On the right is each class's recall, the diagonal over the sum of the row. With more than 24
+/// classes, the plain-text twin lists what each class is most often mistaken for.
 ///
 /// # Errors
-/// [`PlotError::Empty`] without a class, [`PlotError::RowLength`] if `counts` isn't square, [`PlotError::Length`] if there
-/// isn't one name for each row, [`PlotError::Setting`] for more than 200 classes.
+/// [`PlotError::Empty`] without a class, [`PlotError::RowLength`] if `counts` isn't square, [`PlotError::Length`] if
+/// there isn't one name for each row, [`PlotError::Setting`] for more than 200 classes.
 ///
 /// ```
 /// let figure = notebook_charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 70]], &["cat", "dog"])?;
@@ -92,14 +92,14 @@ pub fn confusion_matrix_with_unclassified(
         format!("{} of {} right ({})", numbers::grouped(right), numbers::grouped(all), percent(share(right, all)));
     let summary = match unclassified.iter().map(|count| u128::from(*count)).sum::<u128>() {
         0 => summary,
-        1 => format!("{summary}; 1 was taken for none of these classes"),
-        others => format!("{summary}; {} were taken for none of these classes", numbers::grouped(others)),
+        1 => format!("{summary}; 1 was classified as none of these classes"),
+        others => format!("{summary}; {} were classified as none of these classes", numbers::grouped(others)),
     };
 
     let layout = Layout::new(counts, &names);
     let Layout { cell, left, top, side, width, height, .. } = layout;
     let figure = Figure::draw(title, (width as u32, height as u32), |area| {
-        let notes = [format!("{summary}; recall is the share of a class's images that was found")];
+        let notes = [format!("{summary}; recall is the share of a class's images that was recognized")];
         chart::frame(area, title, &[], &notes)?;
         let small = || chart::font(SMALL_SIZE, MUTED);
         area.draw(&chart::rectangle((left, top), (left + side, top + side), heat(0.0)))?;
@@ -199,7 +199,7 @@ fn with_cells(figure: &Figure, counts: &[Vec<u64>], totals: &[u128], layout: &La
 
 /// Each class's recall and what it is most often mistaken for.
 fn confusions(title: &str, counts: &[Vec<u64>], totals: &[u128], names: &[String]) -> Table {
-    let header = ["true class", "images", "recall", "most often taken for", "images"];
+    let header = ["true class", "images", "recall", "most often classified as", "images"];
     let mut table = Table::new(header).caption(title);
     for (index, row) in counts.iter().enumerate() {
         let recall = percent(share(u128::from(row[index]), totals[index]));

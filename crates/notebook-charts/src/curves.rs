@@ -101,8 +101,8 @@ impl Curves {
         self
     }
 
-    /// Adds a line. One without points still takes a color and an entry in the legend, so that a series looks the same in
-    /// every figure.
+    /// Adds a line. One without points still takes a color and an entry in the legend, so that a series looks the same
+    /// in every figure.
     pub fn series(mut self, series: Series) -> Self {
         self.series.push(series);
         self
@@ -120,8 +120,8 @@ impl Curves {
         self
     }
 
-    /// Draws the chart. Values that can't be shown (NaN, ∞, beyond ±10³⁰⁰, zero or less on a logarithmic axis) are left out
-    /// and counted below.
+    /// Draws the chart. Values that can't be shown (NaN, ∞, beyond ±10³⁰⁰, zero or less on a logarithmic axis) are left
+    /// out and counted below.
     ///
     /// # Errors
     /// [`PlotError::Empty`] if no point is left, [`PlotError::Setting`] for a size out of range.
@@ -145,7 +145,7 @@ impl Curves {
     fn empty(&self, lines: &[Line]) -> PlotError {
         let given: usize = self.series.iter().map(|series| series.points.len()).sum();
         let what = match given {
-            0 => format!("no series of {:?} has a point yet", self.title),
+            0 => format!("no series of {:?} has any points yet", self.title),
             _ => format!("no point of {:?} is left; {}", self.title, notes(lines).join("; ")),
         };
         PlotError::Empty { what }
@@ -284,7 +284,7 @@ fn notes(lines: &[Line]) -> Vec<String> {
         let (x, y) = line.left_out.first()?;
         let (count, noun) = (line.left_out.len(), if line.left_out.len() == 1 { "point" } else { "points" });
         let first = format!("{} at {}", numbers::measured(*y), numbers::measured(*x));
-        Some(format!("{}: {count} {noun} left out that can't be drawn, the first {first}", line.name))
+        Some(format!("{}: {count} {noun} can't be drawn and left out, the first {first}", line.name))
     };
     lines.iter().filter_map(note).collect()
 }
@@ -298,9 +298,9 @@ fn with_notes(text: String, notes: &[String]) -> String {
 pub struct LossAndAccuracy {
     /// What the network was trained on, for the title.
     pub data: String,
-    /// Mean cross entropy over training images, in nats.
+    /// Mean cross-entropy over training images, in nats.
     pub train_loss: Vec<(f64, f64)>,
-    /// Mean cross entropy over test images, in nats.
+    /// Mean cross-entropy over test images, in nats.
     pub test_loss: Vec<(f64, f64)>,
     /// Accuracy on training images, from 0 to 1.
     pub train_accuracy: Vec<(f64, f64)>,

@@ -1,4 +1,4 @@
-//! Pictures: [`Figure`].
+//! Figures: [`Figure`].
 
 use crate::error::PlotError;
 use crate::png;
@@ -115,8 +115,8 @@ impl Figure {
     /// A figure of pixels, each enlarged to `enlarge` × `enlarge` pixels without smoothing.
     ///
     /// # Errors
-    /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side longer
-    /// than 8,192 pixels.
+    /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side
+    /// longer than 8,192 pixels.
     pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
         /// Some browsers refuse or scale down larger pictures.
         const LONGEST_SIDE: u32 = 8192;
@@ -148,8 +148,8 @@ impl Figure {
     /// Figures, or references to figures, in rows of `columns`, as one drawing that a cell can show.
     ///
     /// # Errors
-    /// [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] if a side of the grid
-    /// would be longer than 100,000 pixels.
+    /// [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] if a side of the
+    /// grid would be longer than 100,000 pixels.
     pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
         let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
         if figures.is_empty() {
@@ -243,8 +243,8 @@ impl Figure {
         self.svg().replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
     }
 
-    /// Saves the figure to `path`: any figure as `.svg`, pixels also as `.png`. Missing folders are created. The file is
-    /// written under another name and then renamed, so that it appears whole or not at all.
+    /// Saves the figure to `path`: any figure as `.svg`, pixels also as `.png`. Missing folders are created. The file
+    /// is written under another name and then renamed, so that it appears whole or not at all.
     ///
     /// # Errors
     /// [`PlotError::Format`] for another extension, [`PlotError::Save`] if writing fails.

@@ -1,4 +1,4 @@
-//! Pictures in rows, with labels.
+//! Images in rows, with labels.
 
 use crate::error::PlotError;
 use crate::figure::Figure;
@@ -86,8 +86,8 @@ impl Gallery {
         self
     }
 
-    /// Marks each picture as classified correctly, with a thin blue border, or wrongly, with a thick vermillion border and
-    /// a label in that color.
+    /// Marks each picture as classified correctly, with a thin blue border, or wrongly, with a thick vermillion border
+    /// and a label in that color.
     pub fn correct(mut self, correct: &[bool]) -> Self {
         self.correct = Some(correct.to_vec());
         self
@@ -109,8 +109,8 @@ impl Gallery {
     /// photograph of 32×32 pixels).
     ///
     /// # Errors
-    /// [`PlotError::Empty`] without a picture or for one without pixels, [`PlotError::Length`] if labels or `correct` don't
-    /// match the pictures in number, [`PlotError::Setting`] for 0 columns or a side over 8,192 pixels.
+    /// [`PlotError::Empty`] without a picture or for one without pixels, [`PlotError::Length`] if labels or `correct`
+    /// don't match the pictures in number, [`PlotError::Setting`] for 0 columns or a side over 8,192 pixels.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         self.check()?;
         let count = self.images.len();
@@ -122,8 +122,8 @@ impl Gallery {
         let longest = text::widest(labels.iter().flatten().map(String::as_str), LABEL_SIZE).ceil() as u32;
         let lines = labels.iter().map(Vec::len).max().unwrap_or(0) as u32;
 
-        // All pictures go into one PNG, a sprite, enlarged here, because not every SVG viewer enlarges without smoothing.
-        // PNG compresses repeated pixels well: the file grows by a third.
+        // All pictures go into one PNG, a sprite, enlarged here, because not every SVG viewer enlarges without
+        // smoothing. PNG compresses repeated pixels well: the file grows by a third.
         let column = (longest.max(largest_width * scale) + GAP).div_ceil(scale);
         // An even number of spare pixels lets a picture be centered in its column.
         let column = column + (column - largest_width) % 2;

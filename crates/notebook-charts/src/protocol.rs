@@ -1,4 +1,4 @@
-//! What evcxr reads from a cell's stdout.
+//! The output format that evcxr reads from a cell's stdout.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -28,8 +28,8 @@ pub struct ReliabilityBin {
 }
 
 /// The share of images at each confidence and, beside it, the accuracy there, as in C. Guo et al., "On Calibration of
-/// Modern Neural Networks", ICML 2017, figure 1. Bars below the dashed diagonal mean overconfidence. `notes` are written
-/// below.
+/// Modern Neural Networks", ICML 2017, figure 1. Bars below the dashed diagonal mean overconfidence. `notes` are
+/// written below.
 ///
 /// # Errors
 /// [`PlotError::Empty`] if no bin has an image.
@@ -51,7 +51,7 @@ pub fn reliability_diagram(title: &str, bins: &[ReliabilityBin], notes: &[String
     let legend = [
         ("accuracy".to_string(), look(chart::BLUE, false)),
         ("mean confidence".to_string(), look(chart::VERMILLION, false)),
-        ("right as often as it says".to_string(), look(chart::INK, true)),
+        ("right as often as it claims".to_string(), look(chart::INK, true)),
     ];
     let figure = Figure::draw(title, SIZE, |area| {
         let rest = chart::frame(area, title, &legend, notes)?;

@@ -1,4 +1,5 @@
-//! `predict WEIGHTS PICTURE…`: what a saved network sees in pictures, as a table. `cargo lab predict` starts it.
+//! `predict WEIGHTS PICTURE…`: classifies images with a saved network and prints a table. Started by `cargo lab
+//! predict`.
 
 mod options;
 
@@ -47,7 +48,7 @@ fn predict(options: &Options, out: &mut impl Write, err: &mut impl Write) -> Res
     all.push(predictor.predict_files(&files)?);
     let all: PicturePredictions = all.into_iter().collect();
     let table = all.table(options.top.get()).caption(caption(&options.weights, predictor.card()));
-    // A closed pipe (`| head`) is no reason to fail.
+    // A closed pipe (`| head`) is not an error.
     let _ = writeln!(out, "{table}");
     for refused in all.refused() {
         let _ = writeln!(err, "{}", refused.reason);
@@ -61,8 +62,7 @@ fn predict(options: &Options, out: &mut impl Write, err: &mut impl Write) -> Res
 
 /// The weights' file, and what their model card says.
 fn caption(weights: &Path, card: &ModelCard) -> String {
-    let accuracy =
-        card.accuracy.map_or(String::new(), |share| format!(", {:.1} % of its test images right", 100.0 * share));
+    let accuracy = card.accuracy.map_or(String::new(), |share| format!(", {:.1} % test accuracy", 100.0 * share));
     format!("{}, trained on {}{accuracy}", weights.display(), card.data)
 }
 

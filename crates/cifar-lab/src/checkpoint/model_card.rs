@@ -15,12 +15,12 @@ use crate::transform::Normalize;
 /// The card's key in the metadata of a safetensors file.
 pub(super) const METADATA_KEY: &str = "model_card";
 
-/// The description of a network, with everything that [`Predictor`](crate::predict::Predictor) needs besides the weights: a
-/// very short form of Mitchell et al., "Model Cards for Model Reporting", 2019.
+/// The description of a network, with everything that [`Predictor`](crate::predict::Predictor) needs besides the
+/// weights: a very short form of Mitchell et al., "Model Cards for Model Reporting", 2019.
 ///
 /// [`save_safetensors`](super::save_safetensors) writes it into the file's metadata, as JSON under `model_card`;
-/// [`save_pth`](super::save_pth) writes it into a JSON file beside the weights, `redneuronal.json` for `redneuronal.pth`.
-/// Omitted fields of the JSON have the values of [`Default`], the original notebook's.
+/// [`save_pth`](super::save_pth) writes it into a JSON file beside the weights, `redneuronal.json` for
+/// `redneuronal.pth`. Omitted fields of the JSON have the values of [`Default`], the original notebook's.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -49,14 +49,14 @@ pub struct ModelCard {
     pub image_shape: (usize, usize, usize),
     /// The images' normalization, from values in [0, 1].
     pub normalize: Normalize,
-    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers under the same
-    /// names.
+    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers under the
+    /// same names.
     pub network: Option<NetConfig>,
     /// The [name](crate::dataset::Dataset::name) of the data set trained on.
     pub data: String,
     /// The accuracy on its test images, in [0, 1].
     pub accuracy: Option<f64>,
-    /// Settings of the training; any JSON.
+    /// The training's settings; any JSON.
     pub settings: Value,
     /// The version of this crate that wrote it.
     pub version: String,
@@ -79,8 +79,8 @@ impl Default for ModelCard {
 }
 
 impl ModelCard {
-    /// The card of a network that was trained on `loader`'s images, with its classes, image shape, normalization and data
-    /// set.
+    /// The card of a network that was trained on `loader`'s images, with its classes, image shape, normalization and
+    /// data set.
     pub fn new(loader: &DataLoader) -> Self {
         let dataset = loader.dataset();
         let channels = dataset.image_shape().0;
@@ -99,8 +99,8 @@ impl ModelCard {
     /// Reads the card of the weights at `path`: from the metadata of a `.safetensors`, from the JSON beside a `.pth`.
     ///
     /// # Errors
-    /// [`Error::File`] if a file can't be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] if there is
-    /// no card, or an invalid one.
+    /// [`Error::File`] if a file can't be read, [`Error::Weights`] for a damaged one, and [`Error::ModelCard`] if there
+    /// is no card, or an invalid one.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let (at, json) = match weights_format(path)? {
@@ -139,7 +139,7 @@ impl ModelCard {
             return Err(format!("images of shape {shape:?}: they need 1 channel (gray) or 3, and at least one pixel"));
         }
         if classes == 0 {
-            return Err("it names no classes".into());
+            return Err("it has no class names".into());
         }
         self.normalize.check(channels).map_err(|error| error.to_string())?;
         match &self.network {

@@ -1,8 +1,8 @@
-//! Networks as ONNX, for onnxruntime and other programs that run networks without knowing Rust or Python.
+//! Exports networks as ONNX, for onnxruntime and other programs that know neither Rust nor Python.
 //!
 //! Written is what a forward pass records, layer by layer: so any network can be exported that is a chain of this
-//! repository's layers and functions, whether it is [`Net`](crate::model::Net), a `Sequential` or a struct of one's own.
-//! Source: <https://onnx.ai/onnx/operators>, opset 17.
+//! repository's layers and functions, whether it is [`Net`](crate::model::Net), a `Sequential` or a struct of one's
+//! own. Source: <https://onnx.ai/onnx/operators>, opset 17.
 
 use candle_cnn::trace::{self, LayerCall, Operation};
 use candle_core::{DType, Device, Tensor, TensorId, Var};
@@ -19,26 +19,27 @@ use super::onnx_format::{
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 
-/// Of 2021, with all operators that are needed here as they still are: old enough for any program in use.
+/// From 2021; it has all operators needed here, unchanged since, and is old enough for any program in use.
 const OPSET: i64 = 17;
 /// The version of the file format that came with that opset.
 const IR_VERSION: i64 = 8;
 /// ONNX's number for 32-bit floats.
 const FLOAT: i32 = 1;
-/// The names of what goes in and comes out.
+/// The names of input and output.
 const INPUT: &str = "images";
 const OUTPUT: &str = "logits";
 /// A protobuf message holds at most 2 GiB.
 const MOST_BYTES: usize = i32::MAX as usize;
 
-/// Writes `network`, whose parameters lie on `device`, to `path` as ONNX. It takes `images`, normalized f32
-/// `[N, C, H, W]` of the card's shape with any N, and gives `logits` `[N, classes]`, as in evaluation mode. `card` goes into
-/// the metadata under `model_card`.
+/// Writes `network`, whose parameters lie on `device`, to `path` as ONNX. It takes `images`, normalized f32 `[N, C, H,
+/// W]` of the card's shape with any N, and gives `logits` `[N, classes]`, as in evaluation mode. `card` goes into the
+/// metadata under `model_card`.
 ///
-/// Parameters keep their names (`conv1.weight`). One that several layers share is written once, under the name that it has
-/// in the first. Of several tensors of one name (of layers from different [`Parameters`](candle_cnn::parameters::Parameters))
-/// the first keeps it, and the others become `conv1.weight_2`, `conv1.weight_3`, …; so do results of layers whose name is
-/// taken. A layer without a name has parameters called `weight`, `bias`, ….
+/// Parameters keep their names (`conv1.weight`). One that several layers share is written once, under the name that it
+/// has in the first. Of several tensors of one name (of layers from different
+/// [`Parameters`](candle_cnn::parameters::Parameters)) the first keeps it, and the others become `conv1.weight_2`,
+/// `conv1.weight_3`, …; so do results of layers whose name is taken. A layer without a name has parameters called
+/// `weight`, `bias`, ….
 ///
 /// ```
 /// use candle_core::Device;
@@ -64,7 +65,9 @@ pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCar
     let graph = graph(&images, &logits?, &calls)?;
     let bytes: usize = graph.initializer.iter().map(Message::encoded_len).sum();
     if bytes > MOST_BYTES {
-        return Err(Error::Onnx { reason: format!("its parameters take {bytes} bytes, and such a file holds 2 GiB") });
+        return Err(Error::Onnx {
+            reason: format!("its parameters take {bytes} bytes, but an ONNX file holds at most 2 GiB"),
+        });
     }
     let model = ModelProto {
         ir_version: Some(IR_VERSION),
@@ -81,7 +84,7 @@ pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCar
     })
 }
 
-/// Names that are each given once.
+/// Assigns unique names.
 #[derive(Default)]
 struct Names(HashSet<String>);
 
@@ -90,7 +93,7 @@ impl Names {
     fn take(&mut self, wanted: &str) -> String {
         let numbered = (2..).map(|number| format!("{wanted}_{number}"));
         let free = |name: &String| !self.0.contains(name);
-        // There is always another number.
+        // There is always a free number.
         let name = std::iter::once(wanted.to_string()).chain(numbered).find(free).unwrap_or_default();
         self.0.insert(name.clone());
         name
@@ -102,8 +105,8 @@ struct Parameter {
     /// What the layer calls it (`weight`).
     part: &'static str,
     tensor: Tensor,
-    /// What tells it apart from others: its own id; and of one that the layer lacks, its part and the id of a tensor that
-    /// the layer has.
+    /// What tells it apart from others: its own id; and of one that the layer lacks, its part and the id of a tensor
+    /// that the layer has.
     identity: (TensorId, Option<&'static str>),
 }
 
@@ -158,7 +161,7 @@ impl Operator {
                 Self { kind: "Conv", parameters: weight_and_bias(weight, bias), attributes }
             }
             Operation::BatchNorm2d { train: true, .. } => {
-                return refused("normalizes with the batch's own mean and variance, in evaluation mode too".into());
+                return refused("normalizes with the batch's own mean and variance, even in evaluation mode".into());
             }
             Operation::BatchNorm2d { running_mean, running_var, weight, bias, eps, .. } => {
                 // ONNX always scales and shifts.
@@ -172,7 +175,7 @@ impl Operator {
             }
             Operation::Linear { .. } if call.inputs[0].rank() != 2 => {
                 let shape = call.inputs[0].dims();
-                return refused(format!("takes {shape:?}, and only [N, I] can be written: flatten it before"));
+                return refused(format!("takes {shape:?}, but only [N, I] can be exported: flatten it first"));
             }
             Operation::Linear { weight, bias } => {
                 // A weight is [O, I] here, and a product's second factor [I, O].
@@ -183,9 +186,9 @@ impl Operator {
             Operation::AvgPool2d { kernel, stride } => Self::new("AveragePool", windows(*kernel, *stride)),
             Operation::Relu => Self::new("Relu", vec![]),
             Operation::Flatten => Self::new("Flatten", vec![integer("axis", 1)]),
-            Operation::Dropout { train: true } => return refused("drops values in evaluation mode too".into()),
+            Operation::Dropout { train: true } => return refused("drops values even in evaluation mode".into()),
             Operation::Dropout { train: false } => return Ok(None),
-            _ => return refused("has no counterpart there".into()),
+            _ => return refused("has no ONNX counterpart".into()),
         }))
     }
 }
@@ -209,8 +212,8 @@ fn leading_to<'a>(output: &Tensor, calls: &'a [LayerCall]) -> Vec<&'a LayerCall>
     leading
 }
 
-/// The graph of `calls`, which made `logits` out of `images`. A tensor is written once, however often it is used; and no
-/// name is given twice: ONNX has one space of names for parameters and for what operators compute.
+/// The graph of `calls`, which made `logits` out of `images`. A tensor is written once, however often it is used; and
+/// no name is given twice: ONNX has one space of names for parameters and for what operators compute.
 fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProto> {
     let calls = leading_to(logits, calls);
     let operators = calls.iter().map(|call| Operator::of(call)).collect::<Result<Vec<_>>>()?;
@@ -269,7 +272,7 @@ fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProt
     }
 
     let last = values.remove(&logits.id()).ok_or_else(|| Error::Onnx {
-        reason: "what it gives was not computed by one of this crate's layers or functions last".into(),
+        reason: "its output was not computed by one of this crate's layers or functions".into(),
     })?;
     match node.iter_mut().find(|node| node.output[0] == last) {
         // Nothing but the outside takes what the network gives.

@@ -11,9 +11,9 @@ use super::file::{Format, damaged, read_as, read_safetensors, save_tensors, weig
 use super::model_card::{METADATA_KEY, ModelCard};
 use crate::error::Result;
 
-/// Writes all parameters and buffers to `path`, like PyTorch's `torch.save(net.state_dict(), path)`, and `card` into a JSON
-/// file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the two
-/// files is either written completely, or the old one stays.
+/// Writes all parameters and buffers to `path`, like PyTorch's `torch.save(net.state_dict(), path)`, and `card` into a
+/// JSON file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the
+/// two files is either written completely, or the old one stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -45,7 +45,7 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
     for (name, var) in parameters.named() {
         let tensor = var.as_detached_tensor();
         let dtype = pth_dtype(tensor.dtype()).ok_or_else(|| {
-            damaged(path, &format!("{name} has the type {:?}, which PyTorch's state dicts do not have", tensor.dtype()))
+            damaged(path, &format!("{name} has type {:?}, which PyTorch's state dicts don't support", tensor.dtype()))
         })?;
         let data = View::data(&tensor).into_owned();
         state.push(name, pth::Tensor::new(dtype, tensor.dims().to_vec(), data).map_err(|error| damaged(path, &error))?);
@@ -61,12 +61,12 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 }
 
 /// Sets all parameters and buffers from the `.pth` at `path`, written by PyTorch or [`save_pth`], like PyTorch's
-/// `load_state_dict(strict=True)`. The state dict may be part of a checkpoint: under `state_dict`, `model_state_dict` or
-/// `model`, or under any key if there is only one; otherwise see [`read_pth`]. Nothing in the file is executed.
+/// `load_state_dict(strict=True)`. The state dict may be part of a checkpoint: under `state_dict`, `model_state_dict`
+/// or `model`, or under any key if there is only one; otherwise see [`read_pth`]. Nothing in the file is executed.
 ///
 /// # Errors
-/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format or is damaged; if it doesn't
-/// fit the network, all missing and unexpected names and wrong shapes at once. Then nothing is changed.
+/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format or is damaged; if it
+/// doesn't fit the network, all missing and unexpected names and wrong shapes at once. Then nothing is changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let file = read_as(path, Format::Pth)?;
@@ -106,16 +106,16 @@ pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format, is damaged, or has nothing
-/// under `keys`.
+/// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format, is damaged, or has
+/// nothing under `keys`.
 pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String, Tensor>> {
     let path = path.as_ref();
     let file = read_as(path, Format::Pth)?;
     from_state_dict(&StateDict::read_under(&file, keys).map_err(|error| damaged(path, &error))?)
 }
 
-/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the metadata. The file is either
-/// written completely, or the old one stays.
+/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the metadata. The file is
+/// either written completely, or the old one stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;

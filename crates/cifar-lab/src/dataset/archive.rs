@@ -1,8 +1,8 @@
 //! The published archive: downloaded once, resumed after an interruption, verified, unpacked.
 //!
-//! Unfinished data never has the name under which it is looked for: bytes are collected in a `.part` file, its MD5 sum is
-//! checked, the archive is unpacked into a temporary folder, and that folder is renamed at the end. A file lock keeps two
-//! processes from doing this at once; the system releases it if its holder dies.
+//! Unfinished data never has the name under which it is looked for: bytes are collected in a `.part` file, its MD5 sum
+//! is checked, the archive is unpacked into a temporary folder, and that folder is renamed at the end. A file lock
+//! keeps two processes from doing this at once; the system releases it if its holder dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -168,7 +168,7 @@ impl ArchiveSource {
             if idle_tries >= IDLE_TRIES {
                 return Err(DatasetError::Download { url: self.url.clone(), route, reason, kept });
             }
-            report(&format!("The download broke off at {} ({reason}): trying again.", numbers::bytes(kept)));
+            report(&format!("The download was interrupted at {} ({reason}): retrying.", numbers::bytes(kept)));
             thread::sleep(RETRY_PAUSE);
         }
         Ok(())
@@ -347,7 +347,7 @@ fn lock(cache: &Path, report: &mut dyn FnMut(&str)) -> Result<Option<File>> {
     let file = File::create(&path).map_err(DatasetError::io("creating", &path))?;
     let outcome = match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            report("Another process is downloading CIFAR-10: waiting for it.");
+            report("Waiting for another process that is downloading CIFAR-10.");
             file.lock()
         }
         Err(TryLockError::Error(error)) => Err(error),
@@ -409,7 +409,10 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
                 file.sync_all().map_err(DatasetError::io("writing", &target))?;
             }
             kind => {
-                return Err(unusable(format!("its entry {} is neither file nor folder ({kind:?})", name.display())));
+                return Err(unusable(format!(
+                    "its entry {} is neither a file nor a folder ({kind:?})",
+                    name.display()
+                )));
             }
         }
     }
@@ -456,10 +459,10 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 fn reason(error: &ureq::Error, through_proxy: bool) -> String {
     let (peer, advice) = match through_proxy {
         true => ("proxy", "is it the right one? no_proxy lists hosts to reach without it"),
-        false => ("server", "is there a network?"),
+        false => ("server", "is the network up?"),
     };
     let what = match error {
-        ureq::Error::HostNotFound => format!("the name of the {peer} was not found"),
+        ureq::Error::HostNotFound => format!("the {peer}'s name could not be resolved"),
         ureq::Error::ConnectionFailed => format!("the {peer} could not be reached"),
         ureq::Error::Timeout(_) => format!("the {peer} did not answer in time"),
         ureq::Error::Io(error) => error.to_string(),

@@ -7,7 +7,7 @@
 //! | `search.rs` | [`Search`], where CIFAR-10 is searched for |
 //! | `records.rs` | the binary layout |
 //! | `python_layout.rs` | the Python layout, read without executing anything |
-//! | `image_folder.rs` | [`ImageFolder`], your own pictures in folders |
+//! | `image_folder.rs` | [`ImageFolder`], your own images in folders |
 //! | `archive.rs` | [`ArchiveSource`], the published archive |
 //! | `proxy.rs` | the proxy for a download |
 //! | `stand_in.rs` | generated images where CIFAR-10 is not available |

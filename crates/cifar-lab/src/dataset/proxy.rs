@@ -39,9 +39,7 @@ pub(super) fn choose(address: &Uri, variable: impl Fn(&str) -> Option<String>) -
             let shown = format!("{scheme}://{}:{} ({name})", proxy.host(), proxy.port());
             Ok(Some(Named { proxy, shown }))
         }
-        Ok(_) => {
-            Err(format!("{name} names a SOCKS proxy ({host}), and only HTTP proxies are supported: set it to one"))
-        }
+        Ok(_) => Err(format!("{name} is a SOCKS proxy ({host}), but only HTTP proxies are supported: set it to one")),
         Err(_) => Err(format!("{name} is not a proxy ({host}): write it as http://HOST:PORT, or unset it")),
     }
 }

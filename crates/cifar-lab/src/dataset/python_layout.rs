@@ -1,9 +1,9 @@
-//! CIFAR-10's Python layout: a file is a pickled dict with `data`, a NumPy array of bytes [N, 3072], and `labels`, a list
-//! or array of N numbers from 0 to 9. A row of `data` is an image as in the binary layout. The published files were
-//! pickled by Python 2; files that Python 3 rewrote, in any protocol, are read too.
+//! CIFAR-10's Python layout: a file is a pickled dict with `data`, a NumPy array of bytes [N, 3072], and `labels`, a
+//! list or array of N numbers from 0 to 9. A row of `data` is an image as in the binary layout. The published files
+//! were pickled by Python 2; files that Python 3 rewrote, in any protocol, are read too.
 //!
-//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Python / Matlab versions". A pickle is a program, and unknown
-//! ones are dangerous; [`pth::pickle`] executes nothing.
+//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>, "Python / Matlab versions". A pickle is a program, and
+//! unknown ones are dangerous; [`pth::pickle`] executes nothing.
 
 use std::path::Path;
 
@@ -31,18 +31,14 @@ pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut 
     if data.dtype() != DType::U8 || data.shape() != [records, PICTURE_LENGTH] {
         let (dtype, shape) = (data.dtype(), data.shape());
         return Err(wrong(format!(
-            "data is {dtype} {shape:?}, and should be uint8 [{records}, {PICTURE_LENGTH}] for {records} labels"
+            "data is {dtype} {shape:?}, expected uint8 [{records}, {PICTURE_LENGTH}] for {records} labels"
         )));
     }
     pixels.extend_from_slice(data.data());
     labels.reserve_exact(records);
     for (record, number) in numbers.into_iter().enumerate() {
         let label = u32::try_from(number).ok().filter(|&label| label < CLASSES.into());
-        labels.push(
-            label.ok_or_else(|| {
-                wrong(format!("the label of record {record} is {number}, and labels run from 0 to 9"))
-            })?,
-        );
+        labels.push(label.ok_or_else(|| wrong(format!("the label of record {record} is {number}, expected 0 to 9")))?);
     }
     Ok(())
 }
@@ -51,12 +47,12 @@ pub(super) fn read_python_batch(path: &Path, pixels: &mut Vec<u8>, labels: &mut 
 fn read_labels(node: Node) -> Result<Vec<i64>, String> {
     if let Some(items) = node.items() {
         let number = |(record, item): (usize, Node)| {
-            let found = || format!("the label of record {record} is {}, and should be an integer", item.describe());
+            let found = || format!("the label of record {record} is {}, expected an integer", item.describe());
             numpy::integer(item).ok_or_else(found)
         };
         return items.enumerate().map(number).collect();
     }
-    let wrong = || format!("labels is {}, and should be a list or an array of integers", node.describe());
+    let wrong = || format!("labels is {}, expected a list or array of integers", node.describe());
     let array = numpy::array(node, "labels").map_err(|_| wrong())?;
     let data = array.data();
     Ok(match (array.dtype(), array.shape()) {

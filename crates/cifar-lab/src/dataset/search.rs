@@ -18,7 +18,7 @@ impl Cifar10 {
     /// 3. The published archive, downloaded once into the cache (162 MiB; `CIFAR10_URL` names another address).
     /// 4. The stand-in, if the archive can't be reached.
     ///
-    /// `CIFAR_LAB_DATA=stand-in` takes the stand-in at once; `CIFAR_LAB_DATA=cifar-10` makes step 4 an error.
+    /// `CIFAR_LAB_DATA=stand-in` uses the stand-in at once; `CIFAR_LAB_DATA=cifar-10` makes step 4 an error.
     ///
     /// # Errors
     /// If `CIFAR10_DIR` is wrong, the cache is damaged, the download is not the archive or can't be written, or the
@@ -150,7 +150,7 @@ fn from_cache(folder: PathBuf) -> Result<Cifar10> {
 fn stand_in_for(why: &str, report: &mut dyn FnMut(&str)) -> Cifar10 {
     let data = Cifar10::stand_in(STAND_IN_SEED, STAND_IN_TRAIN, STAND_IN_TEST);
     report(&format!("No CIFAR-10: {why}."));
-    report(&format!("Used instead: {data}. To use CIFAR-10, set CIFAR10_DIR to the folder of its .bin files."));
+    report(&format!("Using {data} instead. To use CIFAR-10, set CIFAR10_DIR to the folder with its .bin files."));
     data
 }
 

@@ -162,8 +162,8 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// All stored images on `device`, u8 [N, C, H, W], copied there once and kept as long as the data set; `None` if they
-    /// would take too much of its free memory.
+    /// All stored images on `device`, u8 [N, C, H, W], copied there once and kept as long as the data set; `None` if
+    /// they would take too much of its free memory.
     pub(crate) fn stored_pictures(&self, device: &Device) -> Option<Tensor> {
         let storage = &self.storage;
         // A panic elsewhere leaves the list as it was.
@@ -249,11 +249,11 @@ impl Dataset {
         counts
     }
 
-    /// The set's name, for titles, prints and files: "CIFAR-10", or "stand-in (generated pictures, not CIFAR-10)".
+    /// The set's name, for titles, prints and files: "CIFAR-10", or "stand-in (generated images, not CIFAR-10)".
     pub fn name(&self) -> &str {
         match &self.storage.source {
             Source::Cifar10(_) => "CIFAR-10",
-            Source::StandIn { .. } => "stand-in (generated pictures, not CIFAR-10)",
+            Source::StandIn { .. } => "stand-in (generated images, not CIFAR-10)",
             Source::Named(name) => name,
         }
     }

@@ -27,9 +27,9 @@ const SIDE: usize = SHAPE.1;
 /// Samples along each side of a pixel: edges come out in four steps instead of two.
 const SUPERSAMPLES: usize = 2;
 
-// How hard the classes are to tell apart. Found by trial: with 4,000 of these images, the original's network and settings
-// reach about a third of the test images after the first epoch and nine in ten after twenty. Low opacity under strong
-// noise makes the rest hard; bright, nearly upright subjects on a dark background make the start fast.
+// How hard the classes are to tell apart. Found by trial: with 4,000 of these images, the original's network and
+// settings reach about a third of the test images after the first epoch and nine in ten after twenty. Low opacity under
+// strong noise makes the rest hard; bright, nearly upright subjects on a dark background make the start fast.
 const BACKGROUND: Range<f32> = 0.0..130.0;
 const SUBJECT: Range<f32> = 130.0..255.0;
 const SUBJECT_OPACITY: Range<f32> = 0.08..1.0;
@@ -99,7 +99,7 @@ const SHAPES: [Shape; STAND_IN_CLASSES.len()] = [
 ];
 
 impl Shape {
-    /// Whether the point (u, v) is inside; the shape fills about [-1, 1] × [-1, 1], with v downwards.
+    /// Whether the point (u, v) is inside; the shape fills about [-1, 1] × [-1, 1], with v pointing down.
     /// `detail` in [0, 1] varies what the class leaves open: the width of a ring, the number of stripes.
     fn contains(self, u: f32, v: f32, detail: f32) -> bool {
         let radius = || (u * u + v * v).sqrt();

@@ -1,4 +1,4 @@
-//! Networks: the original's, and what can be said of any network from an actual forward pass.
+//! The original's network, and dry runs of any network.
 
 mod forward_trace;
 mod net;

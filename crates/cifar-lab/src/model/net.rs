@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A [`Net`]'s sizes; the default is the original's: channels 3→32→64→128→256 on 32×32 pictures, then 512, 128 and
-/// 10 features.
+/// A [`Net`]'s sizes; the default is the original's: channels 3→32→64→128→256 on 32×32 images, then 512, 128 and 10
+/// features.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetConfig {
@@ -19,9 +19,9 @@ pub struct NetConfig {
     pub image_size: usize,
     /// Output channels of each block (convolution, batch norm, ReLU, 2×2 max-pool, which halves the picture).
     pub channels: Vec<usize>,
-    /// Output features of each hidden dense layer.
+    /// Output features of each hidden linear layer.
     pub dense: Vec<usize>,
-    /// Number of classes: output features of the last dense layer.
+    /// Number of classes: output features of the last linear layer.
     pub classes: usize,
     /// Whether the blocks have batch norm.
     pub batch_norm: bool,
@@ -41,8 +41,8 @@ impl Default for NetConfig {
 }
 
 impl NetConfig {
-    /// The number of trained values of a [`Net`] of these sizes, without building it. Sizes that cannot be give a number
-    /// too.
+    /// The number of trained values of a [`Net`] of these sizes, without building it. Invalid sizes
+    /// give a number, too.
     pub fn parameter_count(&self) -> u128 {
         let mut count = 0u128;
         let mut features = self.in_channels as u128;
@@ -81,7 +81,8 @@ impl ModuleT for Block {
     }
 }
 
-/// The original's network: blocks of convolution, batch norm, ReLU and max-pool, then dense layers with ReLU between.
+/// The original's network: blocks of convolution, batch norm, ReLU and max-pool, then linear layers with ReLU in
+/// between.
 ///
 /// Parameters are named as in the original's state dict: `conv1.weight`, `bn1.running_mean`, `fc3.bias`, … A clone
 /// shares them.
@@ -115,14 +116,14 @@ impl Net {
         let impossible = |what: String, reason: &str| Error::NetConfig { what, reason: reason.to_string() };
         let sizes = config.channels.iter().chain(&config.dense);
         if sizes.chain([&config.in_channels, &config.classes]).any(|&size| size == 0) {
-            return Err(impossible(format!("{config:?}"), "every size is at least 1"));
+            return Err(impossible(format!("{config:?}"), "every size must be at least 1"));
         }
         let halvings = u32::try_from(config.channels.len()).unwrap_or(u32::MAX);
         let size = config.image_size.checked_shr(halvings).unwrap_or(0);
         if size == 0 {
             return Err(impossible(
-                format!("{halvings} blocks on {0}×{0} pictures", config.image_size),
-                "each block halves the picture, and less than one pixel would be left",
+                format!("{halvings} blocks on {0}×{0} images", config.image_size),
+                "each block halves the image, which would leave less than one pixel",
             ));
         }
         let padding = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
@@ -154,7 +155,7 @@ impl Net {
         &self.config
     }
 
-    /// Where its parameters lie.
+    /// The device of its parameters.
     pub(crate) fn device(&self) -> &Device {
         self.dense.first().map_or(&Device::Cpu, |layer| layer.weight().device())
     }

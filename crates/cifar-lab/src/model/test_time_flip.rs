@@ -1,15 +1,15 @@
-//! Asking a network twice: for the picture, and for its mirror image.
+//! Asks a network twice, about the image and its mirror image.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ModuleT;
 use candle_nn::ops::log_softmax;
 
-/// A network that answers with the mean of what another says of a picture and of its mirror image (test-time
-/// augmentation: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
-/// section 4.1). It is a network like any other: evaluate it, predict with it.
+/// A network that averages another's predictions for an image and its mirror image (test-time augmentation: Krizhevsky,
+/// Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section 4.1). It is a
+/// network like any other: evaluate it, predict with it.
 ///
-/// In evaluation it takes pictures `[N, C, H, W]` and gives `[N, classes]`: the logarithms of the mean probabilities, of
-/// which softmax makes those probabilities again. In training it is the network itself.
+/// In evaluation it takes pictures `[N, C, H, W]` and gives `[N, classes]`: the logarithms of the mean probabilities,
+/// of which softmax makes those probabilities again. In training it is the network itself.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;

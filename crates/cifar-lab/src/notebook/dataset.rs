@@ -1,4 +1,4 @@
-//! How data sets and loaders show themselves.
+//! Displays data sets and loaders.
 
 use notebook_charts::{Figure, Gallery, Table, View, numbers};
 

@@ -22,8 +22,8 @@ impl Checks {
         holds
     }
 
-    /// Checks that `holds` is true; if not, `otherwise` says what is wrong and where to look. Returns `holds`, for checks
-    /// that depend on it.
+    /// Checks that `holds` is true; if not, `otherwise` says what is wrong and where to look. Returns `holds`, for
+    /// checks that depend on it.
     pub fn that(&mut self, what: &str, holds: bool, otherwise: &str) -> bool {
         self.count(holds, || format!("{what}: {otherwise}"))
     }
@@ -49,8 +49,8 @@ impl Checks {
     }
 }
 
-/// Runs `checks` and prints `Exercise 1: right`, or `Exercise 1: not yet, 1 of 3 right` and a line for each failed check.
-/// An error from `?` and a panic become such a line too.
+/// Runs `checks` and prints `Exercise 1: right`, or `Exercise 1: not yet, 1 of 3 right` and a line for each failed
+/// check. An error from `?` and a panic become such a line too.
 ///
 /// ```
 /// use cifar_lab::exercise::check_exercise;
@@ -74,7 +74,7 @@ fn verdict(name: impl Display, checks: impl FnOnce(&mut Checks) -> Result<()>) -
     let mut done = Checks::default();
     match catch_unwind(AssertUnwindSafe(|| checks(&mut done))) {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => done.wrong.push(format!("your code gave an error: {error}")),
+        Ok(Err(error)) => done.wrong.push(format!("your code returned an error: {error}")),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

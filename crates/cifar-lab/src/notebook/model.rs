@@ -57,7 +57,7 @@ impl ForwardTrace {
         }
         let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
         table.footer(total).caption(format!(
-            "Input {}; the parameters take {} as f32. Multiply-adds are those of one forward pass.",
+            "Input {}; the parameters take {} as f32. Multiply-adds are for one forward pass.",
             shape_text(&self.input),
             numbers::bytes(4 * parameters)
         ))
@@ -71,8 +71,8 @@ impl ForwardTrace {
         Ok(network_graph(&self.graph())?)
     }
 
-    /// The graph of the forward pass, a node for each layer's call. Operations between layers that report nothing (such as
-    /// an addition) are found in candle's graph and become a node `operation`.
+    /// The graph of the forward pass, a node for each layer's call. Operations between layers that report nothing (such
+    /// as an addition) are found in candle's graph and become a node `operation`.
     pub fn graph(&self) -> Graph {
         let mut builder = GraphBuilder::default();
         builder.produce(
@@ -145,8 +145,8 @@ impl GraphBuilder {
         }
     }
 
-    /// The node that produced `tensor`. If no reported call did, candle's graph is searched for the nearest ones, and a node
-    /// is added for the operations between.
+    /// The node that produced `tensor`. If no reported call did, candle's graph is searched for the nearest ones, and a
+    /// node is added for the operations between.
     fn source(&mut self, tensor: &Tensor) -> Option<usize> {
         if let Some(&index) = self.producers.get(&tensor.id()) {
             return Some(index);

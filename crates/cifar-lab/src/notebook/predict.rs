@@ -1,4 +1,4 @@
-//! How predictions show themselves: a picture with bars, a gallery, a table.
+//! Displays predictions: an image with bars, a gallery, a table.
 
 use notebook_charts::{Figure, Gallery, Table, View, picture_with_bars};
 use std::fmt::{self, Display, Formatter};
@@ -12,7 +12,7 @@ use crate::predict::{ClassProbability, NAMED, PicturePrediction, PicturePredicti
 const BARS: usize = 5;
 
 impl PicturePrediction {
-    /// The picture, what the network sees of it, and a bar for each of the five likeliest classes.
+    /// The image, what the network sees of it, and a bar for each of the five most likely classes.
     ///
     /// # Errors
     /// If it can't be drawn.
@@ -22,7 +22,7 @@ impl PicturePrediction {
         let values: Vec<f64> = top.iter().map(|class| class.probability.into()).collect();
         let (width, height) = self.input().dimensions();
         let pictures = [
-            (&*self.shown, "the picture's middle".to_string()),
+            (&*self.shown, "the image's center".to_string()),
             (&fitted(self.input()), format!("the network sees {width}×{height}")),
         ];
         let title = if self.classes().is_empty() { self.to_string() } else { self.name().to_string() };
@@ -49,7 +49,7 @@ impl PicturePredictions {
         };
         let labels: Vec<String> = self.predictions().iter().map(label).collect();
         let pictures = self.predictions().iter().map(|prediction| prediction.input().clone()).collect();
-        let title = format!("What the network says of {} pictures", self.predictions().len());
+        let title = format!("Predictions for {} images", self.predictions().len());
         Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?.with_text(self.to_string()))
     }
 

@@ -112,7 +112,7 @@ enum ArgumentError {
     Unknown(String),
     #[error("--set needs name=value, not {0:?}")]
     Form(String),
-    #[error("there is no parameter {0:?}")]
+    #[error("there is no parameter {0:?}; see --help")]
     Parameter(String),
 }
 
@@ -138,7 +138,7 @@ fn parse(notebook: &Exported, arguments: impl Iterator<Item = String>) -> Result
 }
 
 fn help(notebook: &Exported) -> String {
-    let mut text = format!("The notebook {}.ipynb as a program. Options: --set name=value, for", notebook.notebook);
+    let mut text = format!("The notebook {}.ipynb as a program. Option: --set name=value, for", notebook.notebook);
     for (name, kind) in notebook.parameters {
         text += &format!("\n  {name}: {kind}");
     }
@@ -220,8 +220,9 @@ impl<T: Debug> From<T> for Failure {
     }
 }
 
-/// A cell's last expression, shown as text: with both traits in scope, `(&Shown(&value)).show_as_text()` uses [`ShowsView`]
-/// for values that show themselves, and otherwise [`ShowsDebug`], which needs one more reference and is tried later.
+/// A cell's last expression, shown as text: with both traits in scope, `(&Shown(&value)).show_as_text()` uses
+/// [`ShowsView`] for values that show themselves, and otherwise [`ShowsDebug`], which needs one more reference and is
+/// tried later.
 ///
 /// ```
 /// use cifar_lab::display::Table;

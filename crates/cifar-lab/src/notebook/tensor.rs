@@ -137,8 +137,7 @@ impl Show for Parameters {
             let row = [name.clone(), shape, numbers::grouped(var.elem_count() as u128)];
             table.row(row.into_iter().chain(numbers))
         });
-        let caption =
-            format!("{} tensors, {buffers} of them batch norm's own statistics; seed {}", named.len(), self.seed());
+        let caption = format!("{} tensors, {buffers} of them batch norm statistics; seed {}", named.len(), self.seed());
         table.caption(caption).footer(["to train", "", &numbers::grouped(self.count() as u128)]).into()
     }
 }

@@ -9,9 +9,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// Ones, put where a scan's data should continue. No Huffman code is all ones (annex C.2), so data that ends too early runs
-/// into an invalid code, where the decoder would otherwise invent zeros. Eight bytes cover the rest of a value (up to 16
-/// bits) and a code (16), and as much again for reading ahead. In the data, a zero follows each 0xFF.
+/// Ones, put where a scan's data should continue. No Huffman code is all ones (annex C.2), so data that ends too early
+/// runs into an invalid code, where the decoder would otherwise invent zeros. Eight bytes cover the rest of a value (up
+/// to 16 bits) and a code (16), and as much again for reading ahead. In the data, a zero follows each 0xFF.
 const ONES: [u8; 16] = [0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0];
 
 /// Markers (annex B.1.1.3): the second byte, after 0xFF.
@@ -61,7 +61,7 @@ pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orie
         ColorSpace::Luma => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
         _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
     };
-    let picture = picture.ok_or_else(|| Refusal::Damaged("it has fewer pixels than it says".into()))?;
+    let picture = picture.ok_or_else(|| Refusal::Damaged("it has fewer pixels than its header says".into()))?;
     Ok((picture, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
@@ -72,8 +72,8 @@ fn refusal(error: DecodeErrors) -> Refusal {
     Refusal::Damaged(format!("its data is not a complete picture ({error})"))
 }
 
-/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker ends, and without
-/// bytes between segments, which other decoders skip.
+/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker ends, and
+/// without bytes between segments, which other decoders skip.
 fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut guarded = file.get(..2).ok_or(Refusal::Cut)?.to_vec();
     let mut at = 2;

@@ -27,8 +27,8 @@ impl Display for ClassProbability {
     }
 }
 
-/// A network's prediction for one picture: all classes, the likeliest first; none if the output is NaN or infinite. A clone
-/// shares the data.
+/// A network's prediction for one picture: all classes, the likeliest first; none if the output is NaN or infinite. A
+/// clone shares the data.
 ///
 /// As a cell's last expression it shows the picture, what the network sees of it, and a bar chart.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl PicturePrediction {
         &self.classes
     }
 
-    /// The `k` likeliest classes, or all if there are fewer.
+    /// The `k` most likely classes, or all if there are fewer.
     pub fn top(&self, k: usize) -> &[ClassProbability] {
         &self.classes[..k.min(self.classes.len())]
     }

@@ -38,7 +38,7 @@ pub struct Predictor {
     device: Device,
 }
 
-/// A picture on its way to the network.
+/// An image being prepared for the network.
 struct Prepared {
     name: String,
     /// The part of the picture that is used, in its own size.
@@ -51,8 +51,8 @@ impl Predictor {
     /// Any network whose parameters are on `device`, described by `card`. A black picture checks that the two fit.
     ///
     /// # Errors
-    /// [`Error::ModelCard`] if the card contradicts itself or has a different number of classes than the network; candle's
-    /// error if the network doesn't accept pictures of the card's shape.
+    /// [`Error::ModelCard`] if the card contradicts itself or has a different number of classes than the network;
+    /// candle's error if the network doesn't accept pictures of the card's shape.
     pub fn new(network: impl ModuleT + Send + Sync + 'static, card: &ModelCard, device: &Device) -> Result<Self> {
         Self::checked(Arc::new(network), card.clone(), device).map_err(|wrong| match wrong {
             Wrong::Card(reason) => Error::ModelCard { path: PathBuf::from("given to Predictor::new"), reason },
@@ -119,9 +119,10 @@ impl Predictor {
 
     /// Classifies a picture: an [`image::DynamicImage`], an `RgbImage` or another type of that crate.
     ///
-    /// The middle of the picture is cropped to the network's aspect ratio (a square for 32×32), so nothing is distorted;
-    /// transparent parts become white; 16 bits become 8; gray becomes RGB. Then it is scaled with the Catmull-Rom cubic
-    /// filter, which is widened when shrinking, so that fine patterns become their mean. Pillow calls this bicubic.
+    /// The middle of the picture is cropped to the network's aspect ratio (a square for 32×32), so nothing is
+    /// distorted; transparent parts become white; 16 bits become 8; gray becomes RGB. Then it is scaled with the
+    /// Catmull-Rom cubic filter, which is widened when shrinking, so that fine patterns become their mean. Pillow calls
+    /// this bicubic.
     ///
     /// # Errors
     /// [`Error::Picture`] for a picture without pixels, candle's error if the network fails.

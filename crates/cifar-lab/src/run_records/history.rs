@@ -1,4 +1,4 @@
-//! What a training records: a row for every so many steps and one for every epoch.
+//! What a training records: a row every few steps and one per epoch.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -36,10 +36,10 @@ pub struct EpochRecord {
     /// Learning rate at the end of the epoch, if the loop told it.
     #[serde(with = "any_number")]
     pub learning_rate: Option<f64>,
-    /// Time the epoch took, evaluation included, pauses left out, in seconds.
+    /// Duration of the epoch in seconds, including evaluation, excluding pauses.
     #[serde(with = "any_number")]
     pub seconds: f64,
-    /// Training speed, evaluation and pauses left out, in images per second.
+    /// Training speed in images per second, excluding evaluation and pauses.
     #[serde(with = "any_number")]
     pub images_per_second: f64,
 }
@@ -49,7 +49,7 @@ pub struct EpochRecord {
 pub struct History {
     /// The data set trained on, as its name says; empty where the plan named none.
     pub data: String,
-    /// A row for every so many steps.
+    /// A row every few steps.
     pub steps: Vec<StepRecord>,
     /// A row for every epoch.
     pub epochs: Vec<EpochRecord>,

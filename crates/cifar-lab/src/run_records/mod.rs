@@ -166,15 +166,15 @@ pub struct RunRecords {
 }
 
 impl RunRecords {
-    /// Reads every record in `folder` and up to three levels below it. Records that can't be read are listed below the table
-    /// and don't affect the others.
+    /// Reads every record in `folder` and up to three levels below it. Records that can't be read are listed below the
+    /// table and don't affect the others.
     ///
     /// # Errors
     /// [`Error::File`] if `folder` itself can't be read.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         std::fs::read_dir(folder).map_err(|source| Error::File {
-            action: "reading the runs in",
+            action: "reading runs in",
             path: folder.to_path_buf(),
             source,
         })?;

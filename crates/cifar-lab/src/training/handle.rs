@@ -1,4 +1,4 @@
-//! The side of a training that the notebook holds.
+//! The notebook's handle to a training.
 
 use candle_nn::ModuleT;
 use notebook_charts::numbers::duration;
@@ -17,7 +17,7 @@ use crate::run_records::History;
 /// Time between two lines of [`Training::wait`] while an epoch goes on.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A training that runs, or ran, on a thread of its own; [`Trainer`](super::Trainer) starts it. A clone is another
+/// A training that runs, or ran, on its own thread; [`Trainer`](super::Trainer) starts it. A clone is another
 /// handle on the same training; dropping all handles does not stop it.
 ///
 /// ```
@@ -54,9 +54,9 @@ impl Training {
         finish_work();
         let on_thread = move || {
             let mut run = Run::new(shared.clone());
-            // A panic on this thread would otherwise leave every handle waiting for ever.
+            // Otherwise a panic on this thread would leave every handle waiting forever.
             let ended = catch_unwind(AssertUnwindSafe(|| body(&mut run)));
-            // Losses on a GPU are read some steps later, so the error knows better.
+            // On a GPU losses are read some steps later, so the error's step is the right one.
             let failed_at = match &ended {
                 Ok(Err(Error::LossNotFinite { epoch, step, .. })) => Some((*epoch, *step)),
                 _ => None,
@@ -79,7 +79,7 @@ impl Training {
         thread.spawn(on_thread).map_err(|source| Error::Setting {
             name: "thread",
             value: "training".into(),
-            reason: format!("the system starts no more threads: {source}"),
+            reason: format!("the system can't start another thread: {source}"),
         })?;
         Ok(training)
     }
@@ -106,18 +106,18 @@ impl Training {
         self.shared.progress(&state)
     }
 
-    /// Prints a line now and then, and one for each epoch, until the training ends.
+    /// Prints progress and a line per epoch until the training ends.
     ///
     /// # Errors
-    /// [`Error::Training`] where it failed. A stopped training is no error.
+    /// [`Error::Training`] if it failed. A stopped training is not an error.
     pub fn wait(&self) -> Result<()> {
         self.follow(None)
     }
 
-    /// As [`Self::wait`], for `seconds` at most: the cell ends, the training goes on.
+    /// Like [`Self::wait`], but for at most `seconds`: then the cell ends and the training goes on.
     ///
     /// # Errors
-    /// [`Error::Training`] where it failed; [`Error::Setting`] for a time that is no time.
+    /// [`Error::Training`] if it failed; [`Error::Setting`] for an invalid time.
     pub fn watch(&self, seconds: f64) -> Result<()> {
         let at_most = Duration::try_from_secs_f64(seconds).map_err(|error| Error::Setting {
             name: "seconds",
@@ -182,8 +182,8 @@ impl Training {
         }
     }
 
-    /// Holds the training between two steps until the guard is dropped. In between, its network's parameters belong
-    /// together and can be read. A training that has ended is not held; its guard says so.
+    /// Pauses the training between two steps until the guard is dropped. Meanwhile its network's parameters are
+    /// consistent and can be read. A training that has ended is not paused; its guard says so.
     pub fn pause(&self) -> Paused {
         let mut state = self.shared.lock();
         state.pauses += 1;
@@ -195,8 +195,8 @@ impl Training {
         Paused { shared: self.shared.clone(), progress }
     }
 
-    /// Evaluates `network` on `loader`'s images, also while the training runs: it is held meanwhile, and the line
-    /// printed says of which moment the figures are.
+    /// Evaluates `network` on `loader`'s images, even while the training runs: it is paused meanwhile, and the printed
+    /// line says which moment the numbers are for.
     ///
     /// # Errors
     /// As [`evaluate`].
@@ -215,7 +215,7 @@ impl Training {
     }
 }
 
-/// A training held between two steps; it goes on when this is dropped.
+/// A training paused between two steps; it resumes when this is dropped.
 #[derive(Debug)]
 pub struct Paused {
     shared: Arc<Shared>,

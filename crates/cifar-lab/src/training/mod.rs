@@ -1,9 +1,9 @@
-//! Training on a thread of its own, with the loop in sight.
+//! Training on its own thread, with a visible loop.
 //!
-//! [`Trainer`] sets a training up, with the loop (forward, loss, backward, step) ready made or written in the notebook, and
-//! starts it on a thread. The loop reports to a [`Run`]; further cells watch, pause, stop or wait through the [`Training`].
-//! The thread never prints: output between two cells would block it, or land in a figure. [`range_test`] finds how large a
-//! step a network bears.
+//! [`Trainer`] sets a training up, with the loop (forward, loss, backward, step) ready made or written in the notebook,
+//! and starts it on a thread. The loop reports to a [`Run`]; further cells watch, pause, stop or wait through the
+//! [`Training`]. The thread never prints: output between two cells would block it, or land in a figure. [`range_test`]
+//! finds a suitable learning rate.
 
 mod handle;
 mod progress;

@@ -26,9 +26,9 @@ pub struct Progress {
     pub status: Status,
     /// The epoch it is in, counted from 1.
     pub epoch: usize,
-    /// The number of epochs it shall have.
+    /// The planned number of epochs.
     pub epochs: usize,
-    /// How many of them another training did, from which this one goes on.
+    /// How many of them were done before it resumed.
     pub first_epoch: usize,
     /// Steps done in this epoch.
     pub step: usize,
@@ -42,9 +42,9 @@ pub struct Progress {
     pub test_accuracy: Option<f64>,
     /// Training speed in this epoch, in images per second; 0 before the first step.
     pub images_per_second: f64,
-    /// Time since the start, pauses left out.
+    /// Time since the start, excluding pauses.
     pub elapsed: Duration,
-    /// What is left at the speed so far, once that is known.
+    /// The estimated time left, once known.
     pub left: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! The learning-rate range test: how large a step a network bears.
+//! The learning-rate range test.
 
 use candle_cnn::backward;
 use candle_nn::{ModuleT, Optimizer};
@@ -6,9 +6,9 @@ use candle_nn::{ModuleT, Optimizer};
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
 
-/// Share of the former mean in the smoothed loss: the mean of about the last ten batches.
+/// Smoothing factor of the loss: averages about the last ten batches.
 const SMOOTHING: f64 = 0.9;
-/// A smoothed loss of so many times the smallest ends the test: from there on it only blows up.
+/// The test ends when the smoothed loss exceeds the smallest by this factor; it only blows up from there.
 const BLOWN_UP: f64 = 4.0;
 
 /// Losses at growing learning rates.
@@ -38,9 +38,9 @@ impl Default for RangeTestConfig {
     }
 }
 
-/// Trains `network` while the learning rate grows by the same factor in each step, and notes the losses (Smith, "Cyclical
-/// Learning Rates for Training Neural Networks", 2017, section 3.3, with a rate that grows geometrically). Ends early
-/// where the loss blows up.
+/// Trains `network` while the learning rate grows by the same factor in each step, and notes the losses (Smith,
+/// "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3, with a rate that grows geometrically).
+/// Ends early where the loss blows up.
 ///
 /// The network is spoiled by it: build a new one to train.
 ///
@@ -61,8 +61,8 @@ impl Default for RangeTestConfig {
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] for rates that do not grow from above 0, or fewer than 2 steps; what loader, network and optimizer
-/// fail with.
+/// [`Error::Setting`] for rates that do not grow from above 0, or fewer than 2 steps; what loader, network and
+/// optimizer fail with.
 pub fn range_test(
     network: &impl ModuleT,
     optimizer: &mut impl Optimizer,
@@ -75,7 +75,7 @@ pub fn range_test(
         return Err(Error::Setting {
             name: "range test",
             value: format!("{steps} steps from {lowest} to {highest}, an epoch of {} batches", loader.len()),
-            reason: "it wants two steps or more, a rate that grows from above 0, and a batch".into(),
+            reason: "it needs at least two steps, a rate that grows from above 0, and a batch".into(),
         });
     }
     let mut test = RangeTest { batches: Vec::with_capacity(steps), data: loader.dataset().name().to_string() };
@@ -100,7 +100,7 @@ pub fn range_test(
 }
 
 impl RangeTest {
-    /// Each rate with the smoothed loss: a mean over about ten batches in which older ones count less.
+    /// Each rate with the smoothed loss, a weighted mean of about the last ten batches.
     pub fn smoothed(&self) -> Vec<(f64, f64)> {
         let (mut sum, mut weight) = (0.0, 0.0);
         let mut smooth = |&(rate, loss): &(f64, f64)| {
@@ -112,7 +112,7 @@ impl RangeTest {
         self.batches.iter().map(&mut smooth).collect()
     }
 
-    /// The rate at which the smoothed loss is least; `None` without a batch. The best rate to train with lies below it.
+    /// The rate at which the smoothed loss is least; `None` without a batch. A good rate for training is lower.
     pub fn rate_of_least_loss(&self) -> Option<f64> {
         let smoothed = self.smoothed();
         let finite = smoothed.iter().filter(|(_, loss)| loss.is_finite());

@@ -1,4 +1,4 @@
-//! The side of a training that its loop sees.
+//! The training as seen by its loop.
 
 use candle_cnn::ops::count_correct;
 use candle_cnn::parameters::Parameters;
@@ -24,16 +24,16 @@ const STOP_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many rows an epoch gets in [`History::steps`], enough for a smooth curve.
 const RECORDS_PER_EPOCH: usize = 50;
 
-/// Steps that an estimate of the time leaves out: they take memory and start threads, and are slower than the rest.
+/// The first steps are left out of the time estimate: they allocate memory and start threads, and are slower.
 const WARM_UP_STEPS: usize = 10;
 
-/// What an estimate of the time rests on at least, so that one busy moment does not make it.
+/// The least time that an estimate is based on, so that one busy moment does not dominate it.
 const ESTIMATE_FROM: Duration = Duration::from_secs(3);
 
 /// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
 
-/// What a training is to be: its name, its length, where its records go. [`Trainer`](super::Trainer) makes it.
+/// The plan of a training: its name, its length, where its records go. [`Trainer`](super::Trainer) makes it.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub name: String,
@@ -65,8 +65,8 @@ impl Plan {
     pub fn start(&self) -> Result<Option<RecordWriter>> {
         if self.epochs <= self.first_epoch {
             let reason = match self.first_epoch {
-                0 => "a training has at least 1".to_string(),
-                done => format!("{} done already, so a training that goes on needs more", epochs_are(done)),
+                0 => "a training needs at least 1".to_string(),
+                done => format!("{} already done, so resuming needs more", epochs_are(done)),
             };
             return Err(Error::Setting { name: "epochs", value: self.epochs.to_string(), reason });
         }
@@ -74,7 +74,7 @@ impl Plan {
             return Err(Error::Setting {
                 name: "steps",
                 value: "0".into(),
-                reason: "the loader has no batch: fewer images than one batch, and drop_last?".into(),
+                reason: "the loader has no batches: fewer images than one batch, and drop_last?".into(),
             });
         }
         let Some(folder) = &self.folder else { return Ok(None) };
@@ -205,7 +205,7 @@ impl Shared {
     /// Notes how it ended; `failed_at` is the epoch and the step that failed, where that isn't the one at work.
     pub(super) fn end(&self, status: Status, failed_at: Option<(usize, usize)>) {
         if let Some(record) = self.record().take() {
-            // A disk that is full by now does not make a finished training a failed one.
+            // A full disk at this point does not make a finished training fail.
             let _ = match &status {
                 Status::Finished => record.end("finished", ""),
                 Status::Stopped => record.end("stopped", ""),
@@ -290,8 +290,8 @@ impl Shared {
     }
 }
 
-/// The side of a training that its loop sees: it asks for the epochs, reports each step and each epoch, and is stopped
-/// or held between two steps through it.
+/// A training as seen by its loop, which gets the epochs from it, reports each step and epoch to it, and is stopped or
+/// paused through it between two steps.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -337,17 +337,18 @@ impl Run {
         self.shared.plan.first_epoch..self.shared.plan.epochs
     }
 
-    /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while the
-    /// training is paused.
+    /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while
+    /// the training is paused.
     ///
     /// # Errors
-    /// [`Error::Stopped`] where somebody asked the training to stop (`?` then ends the loop),
+    /// [`Error::Stopped`] if the training was asked to stop (`?` then ends the loop),
     /// [`Error::LossNotFinite`] where the loss is NaN or infinite.
     pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
         self.counted_step(loss, count_correct(logits, labels)?, labels.elem_count())
     }
 
-    /// As [`step`](Self::step), where the right answers of `images` images are counted already (a scalar of type `u32`).
+    /// As [`step`](Self::step), where the right answers of `images` images are counted already (a scalar of type
+    /// `u32`).
     pub(super) fn counted_step(&mut self, loss: &Tensor, correct: Tensor, images: usize) -> Result<()> {
         // Detached, so that the step's graph is freed now and not when the figures are read.
         self.pending.push((loss.detach(), correct, images));
@@ -391,7 +392,7 @@ impl Run {
         evaluation: Option<&Evaluation>,
         save: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        // A loop may end its epoch before the plan does.
+        // A loop may end an epoch early.
         let last_step = self.shared.lock().step;
         self.read_pending(last_step)?;
         let now = Instant::now();

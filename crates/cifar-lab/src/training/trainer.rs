@@ -1,4 +1,4 @@
-//! How a training is set up: what is trained, for how long, and where its records go.
+//! Sets up a training: what is trained, for how long, and where its records go.
 
 use candle_cnn::parameters::Parameters;
 use candle_cnn::precision::{Precision, precision};
@@ -20,7 +20,7 @@ use crate::loader::DataLoader;
 use crate::transform::Augment;
 
 /// Sets up a training: of any network with any optimizer ([`Trainer::new`]), or by a loop of your own
-/// ([`Trainer::with_loop`]). One epoch, unless said otherwise.
+/// ([`Trainer::with_loop`]). One epoch by default.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -64,7 +64,7 @@ impl<L> Trainer<L> {
         Self { plan, loader: loader.clone(), training_loop }
     }
 
-    /// What records, curves and error messages call the training.
+    /// The training's name in records, curves and error messages.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.plan.name = name.into();
         self
@@ -82,7 +82,7 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Notes settings for the record, as a JSON object; they change nothing. Noted without being asked: images, batch
+    /// Adds settings to the record, a JSON object, for information only. Recorded automatically: images, batch
     /// size, random changes, seed, device, and the optimizer's first learning rate where the loop is not your own.
     pub fn settings(mut self, settings: Value) -> Self {
         self.plan.settings = settings;
@@ -140,20 +140,20 @@ fn augmentation(changes: &[Augment]) -> String {
     if words.is_empty() { "none".to_string() } else { words.join(", ") }
 }
 
-/// A loop of your own.
+/// A custom loop.
 pub struct OwnLoop<F>(F);
 
 impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
-    /// Trains by `body`, a loop over `loader`'s batches that reports each step and each epoch to the [`Run`].
+    /// Trains with `body`, a loop over `loader`'s batches that reports each step and epoch to the [`Run`].
     pub fn with_loop(loader: &DataLoader, body: F) -> Self {
         Self::with(loader, OwnLoop(body))
     }
 
-    /// Runs the loop on a thread of its own and returns at once.
+    /// Starts the loop on its own thread and returns at once.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::error::Error::Setting) for no epochs, a loader without batches, or a folder that another
-    /// training writes into; [`Error::File`](crate::error::Error::File) where the folder cannot be written.
+    /// [`Error::Setting`](crate::error::Error::Setting) for no epochs, a loader without batches, or a folder that
+    /// another training writes into; [`Error::File`](crate::error::Error::File) where the folder cannot be written.
     pub fn start(mut self) -> Result<Training> {
         self.note_settings(None);
         Training::start(self.plan, self.training_loop.0)
@@ -174,7 +174,7 @@ pub trait LearningRateSchedule: Send + 'static {
     /// The rate of step `step`, counted from 0 over all epochs.
     fn learning_rate(&self, step: usize) -> f64;
 
-    /// Refuses settings that give no rate.
+    /// Rejects invalid settings.
     ///
     /// # Errors
     /// Names the setting.
@@ -199,7 +199,7 @@ impl<F: Fn(usize) -> f64 + Send + 'static> LearningRateSchedule for F {
     }
 }
 
-/// The loop ready made: for each batch forward, loss, backward, step; after each epoch an evaluation, if asked for.
+/// The built-in loop: for each batch forward, loss, backward, step; after each epoch an optional evaluation.
 pub struct StandardLoop<N, O> {
     network: N,
     optimizer: O,
@@ -211,8 +211,8 @@ pub struct StandardLoop<N, O> {
 }
 
 impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<StandardLoop<N, O>> {
-    /// Trains `network` with `optimizer` on `loader`'s batches, with cross entropy and the optimizer's own learning rate
-    /// unless said otherwise.
+    /// Trains `network` with `optimizer` on `loader`'s batches, with cross entropy and the optimizer's own learning
+    /// rate unless said otherwise.
     pub fn new(network: N, optimizer: O, loader: &DataLoader) -> Self {
         let loss = Box::new(candle_cnn::ops::cross_entropy);
         let (test, schedule, checkpoint) = (None, None, None);
@@ -225,7 +225,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Another loss than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
+    /// A loss other than cross-entropy: a scalar from logits `[N, classes]` and labels `[N]`.
     pub fn loss(
         mut self,
         loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
@@ -234,34 +234,35 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// The learning rate of each step: a [`Schedule`], or a closure such as `|step| if step < 500 { 0.1 } else { 0.01 }`.
+    /// The learning rate of each step: a [`Schedule`], or a closure such as `|step| if step < 500 { 0.1 } else { 0.01
+    /// }`.
     pub fn schedule(mut self, schedule: impl LearningRateSchedule) -> Self {
         self.training_loop.schedule = Some(Box::new(schedule));
         self
     }
 
-    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A network
-    /// that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
+    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A
+    /// network that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
     ///
-    /// Say `false` for a network that decides anything anew at each step on the host: the graph repeats what it did in the
-    /// step that was captured.
+    /// Use `false` for a network that makes decisions on the host at each step: the graph repeats those of the captured
+    /// step.
     pub fn step_graph(mut self, on: bool) -> Self {
         self.training_loop.step = if on { captured } else { plain };
         self
     }
 
-    /// Writes a checkpoint to `path` after each epoch. Where one is there already, the training goes on from it, and gives
-    /// what an uninterrupted one would have given. `parameters` are the network's.
+    /// Writes a checkpoint to `path` after each epoch. If one already exists, the training resumes from it, with the
+    /// same results as an uninterrupted one. `parameters` are the network's.
     pub fn checkpoint(mut self, parameters: &Parameters, path: impl AsRef<Path>) -> Self {
         self.training_loop.checkpoint = Some((parameters.clone(), path.as_ref().to_path_buf()));
         self
     }
 
-    /// Starts the training on a thread of its own and returns at once.
+    /// Starts the training on its own thread and returns at once.
     ///
     /// # Errors
-    /// Those of [`with_loop`](Trainer::with_loop)'s `start`, those of [`load_checkpoint`] where there is a checkpoint to go
-    /// on from, and candle's for a schedule that gives no rate.
+    /// Those of [`with_loop`](Trainer::with_loop)'s `start`, those of [`load_checkpoint`] where there is a checkpoint
+    /// to go on from, and candle's for a schedule that gives no rate.
     pub fn start(mut self) -> Result<Training> {
         let standard = &mut self.training_loop;
         if let Some(schedule) = &standard.schedule {
@@ -321,7 +322,7 @@ fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
         if let Some(step) = &mut graph {
             match optimizer.step_by_graph(step, images, labels) {
                 Ok(Some(result)) => return Ok(result),
-                // As with dropout, which draws on the host. Then the step is still to be done.
+                // For example dropout, which draws on the host. The step has not been done yet.
                 Ok(None) => graph = None,
                 Err(_) if step.is_refused() => graph = None,
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! Set-up: creates what is missing and leaves the rest alone. It can be repeated, and two set-ups take turns.
+//! Setup: creates what is missing and leaves the rest alone. It can be repeated, and concurrent setups take turns.
 //!
 //! - [`packages`]: environment.yml, the one list of packages.
 //! - [`python`]: Python and `.venv`.
@@ -64,7 +64,7 @@ pub fn set_up(repository: &Repository) -> Result<Installation> {
     }
     let folders = KernelFolders::of_user()?;
     let _lock = folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
-        println!("Waiting for another `cargo lab` to finish its set-up.");
+        println!("Waiting for another `cargo lab` to finish its setup.");
     })?;
     folders.sweep()?;
     let environment = place(repository, &wanted);

@@ -1,4 +1,5 @@
-//! The notebook client: Jupyter's own nbclient in a Python process (`client.py`), which reports events and takes orders.
+//! The notebook client: Jupyter's own nbclient in a Python process (`client.py`), which reports events and takes
+//! commands.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -42,7 +43,7 @@ pub enum Event {
     Shown(Vec<String>),
     /// The kernel printed a line itself, such as a crate that it compiles.
     Log(String),
-    /// The cell of this index ended; the client waits for an order.
+    /// The cell of this index ended; the client waits for a command.
     End {
         /// The index among all cells.
         index: usize,
@@ -57,7 +58,7 @@ pub enum Event {
     Finished,
     /// The client stopped as told.
     Stopped,
-    /// The client could not go on.
+    /// The client can't continue.
     Failed(String),
 }
 

@@ -52,9 +52,9 @@ pub struct Execution {
     /// The executed copy.
     pub copy: PathBuf,
     pub outcome: Outcome,
-    /// From starting the kernel to its end.
+    /// From the kernel's start to its end.
     pub took: Duration,
-    /// From starting the kernel until it answered.
+    /// From the kernel's start to its first answer.
     pub ready: Duration,
     /// The time for each code cell, in order.
     pub cells: Vec<Duration>,
@@ -94,8 +94,8 @@ impl Request {
     }
 }
 
-/// Executes one notebook and leaves its executed copy, complete or up to where it stopped. A failing cell is an [`Outcome`]
-/// and not an error.
+/// Executes one notebook and writes the executed copy, complete or up to where it stopped. A failing cell is an
+/// [`Outcome`] and not an error.
 pub fn execute(
     repository: &Repository,
     installation: &Installation,

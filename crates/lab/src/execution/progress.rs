@@ -9,7 +9,7 @@ use crate::steps::seconds;
 /// A cell's first line is cut here, so that it fits into one line of the terminal.
 const WIDTH: usize = 90;
 
-/// How much is shown.
+/// How much to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     Nothing,

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 
 /// Jupyter's tag of a cell that is meant to fail.
 pub const RAISES: &str = "raises-exception";
-/// papermill's tag of the cell that declares parameters.
+/// papermill's tag for the cell that declares parameters.
 pub const PARAMETERS: &str = "parameters";
-/// papermill's tag of the cell that overrides them.
+/// papermill's tag for the cell that overrides them.
 pub const INJECTED: &str = "injected-parameters";
 
 /// A notebook, as in its file.
@@ -116,8 +116,8 @@ impl Notebook {
             .collect()
     }
 
-    /// Takes outputs and execution counts from an executed copy of this notebook, without injected cells. Fails, with the
-    /// reason, if the other cells differ.
+    /// Takes outputs and execution counts from an executed copy of this notebook, without injected cells. Fails, with
+    /// the reason, if the other cells differ.
     pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
         let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, INJECTED)).collect();
         let same = theirs.len() == self.cells().len()
@@ -163,8 +163,9 @@ pub enum Kind {
     Markdown,
 }
 
-/// A notebook's language or kernel, if it isn't Rust. Every field is optional, and tools leave out different ones: Colab the
-/// kernel's language, VS Code the kernel until one is chosen, Jupytext both. A notebook without any counts as Rust.
+/// A notebook's language or kernel, if it isn't Rust. Every field is optional, and tools leave out different ones:
+/// Colab the kernel's language, VS Code the kernel until one is chosen, Jupytext both. A notebook without any counts as
+/// Rust.
 fn other_language(metadata: &Value) -> Option<String> {
     let said = |value: &Value| value.as_str().map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
     let kernel = said(&metadata["kernelspec"]["name"]);

@@ -97,7 +97,7 @@ fn note(rates: &mut Rates, printed: &str) {
 }
 
 fn table(kernel: &Rates, compiled: &Rates, rounds: usize, report: &mut Report) {
-    report.say(&format!("\nMedian of {rounds} rounds in which kernel and program took turns (slowest – fastest).\n"));
+    report.say(&format!("\nMedian of {rounds} rounds, alternating between kernel and program (slowest – fastest).\n"));
     report.say("| mode | batch | kernel, images/s | | program, images/s | | kernel ÷ program |");
     report.say("|---|---:|---:|---:|---:|---:|---:|");
     for (name, rates) in kernel {

@@ -1,6 +1,6 @@
-//! `cargo lab bundle`: a folder for a machine with an NVIDIA GPU that has neither Rust nor a network. Its script `run.sh`
-//! checks there that results are right, and measures how fast they come. The programs are in one archive, in which what they
-//! share is compressed to almost nothing.
+//! `cargo lab bundle`: a folder for a machine with an NVIDIA GPU that has neither Rust nor a network. Its script
+//! `run.sh` checks there that results are right, and measures how fast they come. The programs are in one archive, in
+//! which what they share is compressed to almost nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::steps;
 
 const RUN: &str = include_str!("run.sh");
 
-/// The folder that is written.
+/// The folder to write.
 const FOLDER: &str = "target/gpu-bundle";
 
 /// The tests that compute on a GPU.
@@ -66,7 +66,8 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     list(&target)
 }
 
-/// Compiles the `selection` from both crates with CUDA, in one go, since otherwise cargo would compile shared crates twice.
+/// Compiles the `selection` from both crates with CUDA, in one go, since otherwise cargo would compile shared crates
+/// twice.
 fn build(repository: &Repository, cuda: &CudaBuild, selection: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let feature = cuda.feature();
     let features = format!("candle-cnn/{feature},cifar-lab/{feature}");

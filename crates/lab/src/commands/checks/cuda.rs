@@ -12,7 +12,7 @@ const SIMULATED_GPU: &str = "crates/candle-cnn/tests/simulated_gpu/run.sh";
 /// The tests that compute on a GPU.
 const TESTS: [&str; 5] = ["cuda", "cuda_precision", "pytorch", "cuda_training", "cuda_errors"];
 
-/// Makes the checks, up to the first that fails; returns whether all passed.
+/// Runs the checks up to the first failure; returns whether all passed.
 pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
     let build = match CudaBuild::of_toolkit() {
         Ok(build) => build,

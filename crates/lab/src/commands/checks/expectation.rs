@@ -7,8 +7,8 @@
 //! }
 //! ```
 //! `test_settings` are small values for its parameters, checked like those of `--set`. Each `pattern` is a regular
-//! expression with one group. It is searched for in the output of all cells, and at its last match the group must be a number
-//! from `min` to `max`.
+//! expression with one group. It is searched for in the output of all cells, and at its last match the group must be a
+//! number from `min` to `max`.
 //!
 //! Each code cell is executed twice in a row, as learners do, and must pass twice, unless it has the tag `run-once`.
 
@@ -22,7 +22,7 @@ use crate::notebook::Notebook;
 use crate::notebook::parameters::{self, Setting};
 use crate::repository::stem;
 
-/// A number that must be printed, and its range.
+/// A number that the notebook must print, and its range.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     pattern: Regex,
@@ -32,7 +32,7 @@ pub struct Expectation {
 
 /// A notebook with what its test needs.
 pub struct Trial {
-    /// The notebook, with its test settings in it.
+    /// The notebook with its test settings applied.
     pub notebook: Notebook,
     /// Those settings.
     pub settings: Vec<Setting>,

@@ -13,7 +13,7 @@ use crate::repository::Repository;
 /// The variable that makes the crate use the generated stand-in for CIFAR-10, and its value.
 pub const STAND_IN: (&str, &str) = ("CIFAR_LAB_DATA", "stand-in");
 
-/// What it takes to execute notebooks.
+/// What is needed to execute notebooks.
 #[derive(Clone)]
 pub struct Laboratory {
     pub repository: Repository,

@@ -40,5 +40,5 @@ pub fn check(laboratory: &Laboratory, path: &Path) -> Result<String, String> {
     let twice = execution.repeated.len();
     let twice = if twice == cells { "each twice".to_string() } else { format!("{twice} twice") };
     let latencies = latencies(&execution.cells);
-    Ok(format!("{latencies}; {twice}; {pictures} pictures, {} kB", bytes / 1000))
+    Ok(format!("{latencies}; {twice}; {pictures} figures, {} kB", bytes / 1000))
 }

@@ -31,7 +31,7 @@ pub fn problems(notebook: &Notebook, bytes: u64) -> Vec<String> {
     found
 }
 
-/// The number of pictures among the outputs.
+/// The number of figures among the outputs.
 pub fn count_pictures(notebook: &Notebook) -> usize {
     let outputs = notebook.cells().iter().filter_map(|cell| cell["outputs"].as_array()).flatten();
     let is_picture = |mime: &String| mime.starts_with("image/");
@@ -80,7 +80,7 @@ fn check_png(bytes: &[u8]) -> Result<(), String> {
     let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(|error| format!("does not decode: {error}"))?;
-    let size = reader.output_buffer_size().ok_or("does not fit into memory")?;
+    let size = reader.output_buffer_size().ok_or("does not fit in memory")?;
     let mut pixels = vec![0; size];
     let info = reader.next_frame(&mut pixels).map_err(|error| format!("does not decode: {error}"))?;
     let mut colors = pixels[..info.buffer_size()].chunks_exact(info.color_type.samples());

@@ -34,7 +34,7 @@ struct Package {
     units: Vec<String>,
 }
 
-/// Makes the checks, up to the first that fails; returns whether all passed.
+/// Runs the checks up to the first failure; returns whether all passed.
 pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     let packages = packages(repository)?;
     let (files, since) = match changed_files(repository) {
@@ -57,8 +57,8 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     Ok(affected.is_empty() || unit_tests(repository, &affected, tally))
 }
 
-/// Runs the unit tests of `packages`. They are built as part of the workspace: for a few packages alone, cargo may choose
-/// different features, and compile candle once more with those.
+/// Runs the unit tests of `packages`. They are built as part of the workspace: for a few packages alone, cargo may
+/// choose different features, and compile candle once more with those.
 fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally) -> bool {
     let mut programs = BTreeMap::new();
     let built = tally.check("compiling unit tests", || {
