@@ -284,7 +284,7 @@ fn notes(lines: &[Line]) -> Vec<String> {
         let (x, y) = line.left_out.first()?;
         let (count, noun) = (line.left_out.len(), if line.left_out.len() == 1 { "point" } else { "points" });
         let first = format!("{} at {}", numbers::measured(*y), numbers::measured(*x));
-        Some(format!("{}: {count} {noun} can't be drawn and left out, the first {first}", line.name))
+        Some(format!("{}: {count} {noun} left out (can't be drawn), the first {first}", line.name))
     };
     lines.iter().filter_map(note).collect()
 }
@@ -415,7 +415,7 @@ mod tests {
             .filter(|node| node.tag_name().name() == "polyline" && node.attribute("stroke") == Some(blue.as_str()));
         // Two runs and the line in the legend.
         assert_eq!(lines.count(), 3);
-        let note = "run: 2 points left out that can't be drawn, the first NaN at 3";
+        let note = "run: 2 points left out (can't be drawn), the first NaN at 3";
         assert!(texts(&svg).iter().any(|text| text == note), "{:?}", texts(&svg));
         assert!(figure.text().contains(note));
     }
