@@ -8,12 +8,12 @@ thread_local! {
     static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Refuses what a graph would get wrong without a word: it would repeat what was computed on the host once.
+/// Rejects what a graph would silently get wrong: it would repeat what the host computed once.
 pub(crate) fn refuse(reason: &'static str) -> Result<()> {
     if CAPTURING.get() { candle_core::bail!("{reason}") } else { Ok(()) }
 }
 
-/// Sets [`CAPTURING`] as long as it lives.
+/// Sets [`CAPTURING`] while it lives.
 #[cfg(any(feature = "cuda", test))]
 pub(crate) struct Capturing;
 

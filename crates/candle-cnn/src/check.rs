@@ -1,10 +1,10 @@
-//! Checks that the operations share.
+//! Checks shared by the operations.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::error::Error;
 
-/// Where and in which type an operation on `x` runs.
+/// The device and type for an operation on `x`.
 pub(crate) enum Backend {
     /// On the CPU, in `f32`.
     CpuF32,
@@ -13,7 +13,7 @@ pub(crate) enum Backend {
     /// On an NVIDIA GPU, in `f32`.
     #[cfg(feature = "cuda")]
     CudaF32,
-    /// Anywhere else: candle's own operations.
+    /// Otherwise: candle's own operations.
     Candle,
 }
 
@@ -27,13 +27,13 @@ pub(crate) fn backend(x: &Tensor) -> Backend {
     }
 }
 
-/// Whether places in one plane fit into 32 bits, which the kernels count them in.
+/// Whether positions in one plane fit in 32 bits, as the kernels count them.
 #[cfg(feature = "cuda")]
 fn in_32_bits(x: &Tensor) -> bool {
     x.dims().iter().skip(2).product::<usize>() <= i32::MAX as usize
 }
 
-/// What candle's own operations make of `x`; what they refuse is refused in `operation`'s name.
+/// Runs candle's own operations on `x`; errors are reported under `operation`'s name.
 pub(crate) fn by_candle(
     operation: &'static str,
     x: &Tensor,
@@ -46,7 +46,7 @@ pub(crate) fn by_candle(
     })
 }
 
-/// The dimensions of a batch of pictures, none of them zero.
+/// The dimensions of a batch of images, none of them zero.
 pub(crate) fn dims4(operation: &'static str, argument: &'static str, x: &Tensor) -> Result<[usize; 4]> {
     match *x.dims() {
         [n, c, h, w] if n * c * h * w > 0 => Ok([n, c, h, w]),
@@ -63,10 +63,10 @@ pub(crate) fn shape(
     Error::Shape { operation, argument, found: x.dims().to_vec(), wanted: wanted.into() }.into()
 }
 
-/// An input of a floating-point type: pictures come as whole numbers, and are to be normalized first.
+/// Requires a floating-point type: images come as integers and must be normalized first.
 pub(crate) fn float(operation: &'static str, argument: &'static str, x: &Tensor) -> Result<()> {
     if !x.dtype().is_float() {
-        let wanted = "a floating-point type; to_dtype(DType::F32) makes one".to_string();
+        let wanted = "a floating-point type; convert it with to_dtype(DType::F32)".to_string();
         return Err(Error::DType { operation, argument, found: x.dtype(), wanted }.into());
     }
     Ok(())
@@ -89,7 +89,7 @@ pub(crate) fn argument(
 /// An argument with the type and device of the input `x`.
 pub(crate) fn like(operation: &'static str, name: &'static str, found: &Tensor, x: &Tensor) -> Result<()> {
     if found.dtype() != x.dtype() {
-        let wanted = format!("{:?} as the input", x.dtype());
+        let wanted = format!("{:?} like the input", x.dtype());
         return Err(Error::DType { operation, argument: name, found: found.dtype(), wanted }.into());
     }
     if !found.device().same_device(x.device()) {

@@ -5,20 +5,14 @@ use candle_core::Result;
 use crate::check;
 use crate::error::Error;
 
-/// How the kernel moves over the picture; the same in both directions.
-///
-/// ```
-/// use candle_cnn::ops::Conv2dConfig;
-/// let same_size = Conv2dConfig { padding: 1, ..Default::default() };
-/// assert_eq!((same_size.stride, same_size.dilation, same_size.groups), (1, 1, 1));
-/// ```
+/// How the kernel moves over the image; the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv2dConfig {
     /// Zeros added on each side, in pixels.
     pub padding: usize,
-    /// Step of the kernel, in pixels, at least 1.
+    /// The kernel's step, in pixels, at least 1.
     pub stride: usize,
-    /// Distance of the kernel's taps, in pixels, at least 1.
+    /// The distance between the kernel's taps, in pixels, at least 1.
     pub dilation: usize,
     /// Number of groups that input and output channels are split into, at least 1; each group sees only its own.
     pub groups: usize,
@@ -37,14 +31,14 @@ impl From<candle_nn::Conv2dConfig> for Conv2dConfig {
 }
 
 impl Conv2dConfig {
-    /// Refuses what no input could be convolved with.
+    /// Rejects settings that fit no input.
     pub(crate) fn check(&self) -> Result<()> {
         check::positive("conv2d", "stride", self.stride)?;
         check::positive("conv2d", "dilation", self.dilation)?;
         check::positive("conv2d", "groups", self.groups)
     }
 
-    /// Refuses channels that the groups do not divide.
+    /// Rejects channels that are not divisible by the groups.
     pub(crate) fn check_channels(&self, inputs: usize, outputs: usize) -> Result<()> {
         self.check()?;
         if !inputs.is_multiple_of(self.groups) || !outputs.is_multiple_of(self.groups) || inputs * outputs == 0 {
@@ -61,18 +55,13 @@ impl Conv2dConfig {
 }
 
 /// How a batch is normalized.
-///
-/// ```
-/// let config = candle_cnn::ops::BatchNormConfig::default();
-/// assert_eq!((config.eps, config.momentum, config.affine), (1e-5, 0.1, true));
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormConfig {
     /// Added to the variance, at least 0.
     pub eps: f64,
-    /// Share of the new batch in the running statistics, from 0 to 1.
+    /// Weight of the new batch in the running statistics, from 0 to 1.
     pub momentum: f64,
-    /// Whether a layer scales and shifts what it has normalized by trained parameters.
+    /// Whether the normalized values are scaled and shifted by trained parameters.
     pub affine: bool,
 }
 
@@ -95,7 +84,7 @@ impl BatchNormConfig {
                 .into())
         };
         if !(self.eps >= 0.0 && self.eps.is_finite()) {
-            return setting("eps", self.eps, "a number of at least 0");
+            return setting("eps", self.eps, "a finite number, at least 0");
         }
         if !(0.0..=1.0).contains(&self.momentum) {
             return setting("momentum", self.momentum, "a number from 0 to 1");

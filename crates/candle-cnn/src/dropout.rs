@@ -11,31 +11,31 @@ use crate::error::Error;
 use crate::random::stream;
 use crate::trace::{self, LayerCall, Operation};
 
-/// Dropout (Srivastava et al., 2014): in training each value is set to 0 with a probability, and the others are
-/// scaled so that the mean stays; in inference nothing happens. As `torch.nn.Dropout`, but from a seed.
+/// Dropout (Srivastava et al., 2014): in training sets each value to 0 with a given probability and scales the others
+/// so that the mean stays the same; in inference it does nothing. As `torch.nn.Dropout`, but seeded.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+/// let dropout = candle_cnn::layers::Dropout::new(0.5, 7)?;
+/// let x = Tensor::ones(100, DType::F32, &Device::Cpu)?;
+/// assert!(dropout.forward_t(&x, true)?.to_vec1::<f32>()?.iter().all(|&v| v == 0. || v == 2.));
+/// assert_eq!(dropout.forward_t(&x, false)?.to_vec1::<f32>()?, [1.; 100]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dropout {
     probability: f64,
     seed: u64,
-    /// Training calls so far: each draws its own mask. Shared by clones.
+    /// The training calls so far, which determine the mask. Shared by clones.
     calls: Arc<AtomicU64>,
 }
 
 impl Dropout {
-    /// Drops with `probability` (0 up to, not including, 1); `seed` decides on the masks.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device, Tensor};
-    /// use candle_nn::ModuleT;
-    /// let dropout = candle_cnn::layers::Dropout::new(0.5, 7)?;
-    /// let x = Tensor::ones(100, DType::F32, &Device::Cpu)?;
-    /// assert!(dropout.forward_t(&x, true)?.to_vec1::<f32>()?.iter().all(|&v| v == 0. || v == 2.));
-    /// assert_eq!(dropout.forward_t(&x, false)?.to_vec1::<f32>()?, [1.; 100]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Drops with `probability` (0 up to, not including, 1); `seed` determines the masks.
     ///
     /// # Errors
-    /// Where `probability` is out of range.
+    /// If `probability` is out of range.
     pub fn new(probability: f64, seed: u64) -> Result<Self> {
         if !(0.0..1.0).contains(&probability) {
             return Err(Error::Setting {

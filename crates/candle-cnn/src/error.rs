@@ -1,8 +1,8 @@
-//! What can go wrong, each with the offending value and what was wanted.
+//! What can go wrong, each with the offending value and what was expected.
 
 use candle_core::DType;
 
-/// Why ids meet, and what to do.
+/// Why ids collide, and what to do.
 const LINKED_TWICE: &str = "candle is linked twice in this process. In a notebook, put the `use` line of the crate that \
                             re-exports candle into the first cell, take out `:dep candle-core`, and restart the kernel";
 
@@ -20,7 +20,7 @@ const LINKED_TWICE: &str = "candle is linked twice in this process. In a noteboo
 #[non_exhaustive]
 pub enum Error {
     /// A tensor of the wrong shape.
-    #[error("{operation}: {argument} has shape {found:?}, wanted {wanted}")]
+    #[error("{operation}: {argument} has shape {found:?}, expected {wanted}")]
     Shape {
         /// The operation that was called.
         operation: &'static str,
@@ -28,11 +28,11 @@ pub enum Error {
         argument: &'static str,
         /// The shape found.
         found: Vec<usize>,
-        /// The shape wanted, in words.
+        /// The shape expected, in words.
         wanted: String,
     },
     /// A tensor of the wrong element type.
-    #[error("{operation}: {argument} has type {found:?}, wanted {wanted}")]
+    #[error("{operation}: {argument} has type {found:?}, expected {wanted}")]
     DType {
         /// The operation that was called.
         operation: &'static str,
@@ -40,11 +40,11 @@ pub enum Error {
         argument: &'static str,
         /// The type found.
         found: DType,
-        /// The type wanted, in words.
+        /// The type expected, in words.
         wanted: String,
     },
     /// Tensors on different devices.
-    #[error("{operation}: {argument} lies on {found}, the input on {wanted}; move one with to_device")]
+    #[error("{operation}: {argument} is on {found}, but the input is on {wanted}; move one with to_device")]
     Device {
         /// The operation that was called.
         operation: &'static str,
@@ -56,7 +56,7 @@ pub enum Error {
         wanted: String,
     },
     /// A setting outside its range.
-    #[error("{operation}: {setting} is {found}, wanted {wanted}")]
+    #[error("{operation}: {setting} is {found}, expected {wanted}")]
     Setting {
         /// The operation or object that was configured.
         operation: &'static str,
@@ -67,8 +67,8 @@ pub enum Error {
         /// The values that are allowed.
         wanted: String,
     },
-    /// A class label that no class has.
-    #[error("{operation}: sample {sample} has the label {label}, wanted a label from 0 to {last}")]
+    /// A class label out of range.
+    #[error("{operation}: sample {sample} has label {label}, expected 0 to {last}")]
     Label {
         /// The operation that was called.
         operation: &'static str,
@@ -81,7 +81,7 @@ pub enum Error {
     },
     /// Batch statistics of a single value have no variance.
     #[error(
-        "batch_norm2d: the input has shape {found:?}, one value per channel; training wants more than one, so that a \
+        "batch_norm2d: the input has shape {found:?}, one value per channel; training needs more than one, so that a \
          variance exists (use a larger batch, or inference mode)"
     )]
     OneValuePerChannel {
@@ -99,7 +99,7 @@ pub enum Error {
         /// The second one's place.
         second: usize,
     },
-    /// A tensor that candle takes for another one, because another copy of candle made it.
+    /// A tensor with another tensor's id, because another copy of candle made it.
     #[error(
         "{operation}: a tensor of shape {found:?} has the id {id} of another one, of shape {other:?}, so their gradients \
          would be mixed: {LINKED_TWICE}"
@@ -114,7 +114,7 @@ pub enum Error {
         /// The other tensor's shape.
         other: Vec<usize>,
     },
-    /// A tensor that another copy of candle made: this one has not come to its id.
+    /// A tensor made by another copy of candle: this one has not issued its id yet.
     #[error(
         "{operation}: a tensor of shape {found:?} has the id {id}, which candle has not given out yet, so its gradient \
          would be mixed with another tensor's: {LINKED_TWICE}"
@@ -127,8 +127,8 @@ pub enum Error {
         /// The tensor's shape.
         found: Vec<usize>,
     },
-    /// An element type or device for which candle's own operations have to serve, and don't.
-    #[error("{operation}: candle can't compute it in {found:?}: {reason}; use f32")]
+    /// An element type or device that needs candle's own operations, which failed.
+    #[error("{operation}: candle can't compute this in {found:?}: {reason}; use f32")]
     Unsupported {
         /// The operation that was called.
         operation: &'static str,
@@ -138,9 +138,9 @@ pub enum Error {
         reason: String,
     },
     /// A GPU without enough memory.
-    #[error("the GPU has no room for {bytes} more bytes; a smaller batch or a smaller network takes less")]
+    #[error("the GPU has no memory for {bytes} more bytes; use a smaller batch or network")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// The bytes requested.
         bytes: usize,
     },
     /// CUDA kernels that this machine can't run.
@@ -151,8 +151,8 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// A picture that a stored set does not have.
-    #[error("gather_images: sample {sample} of the batch is picture {index}, wanted one from 0 to {}", stored - 1)]
+    /// An image index out of range.
+    #[error("gather_images: sample {sample} of the batch is image {index}, expected 0 to {}", stored - 1)]
     NoPicture {
         /// Its place in the batch.
         sample: usize,
@@ -162,13 +162,13 @@ pub enum Error {
         stored: usize,
     },
     /// A training step that can't be captured in a CUDA graph.
-    #[error("the training step can't be captured in a CUDA graph: {reason}; run it without one")]
+    #[error("can't capture the training step in a CUDA graph: {reason}; run it without one")]
     Capture {
-        /// What stands in the way.
+        /// The reason.
         reason: String,
     },
     /// An optimizer's saved state that does not belong to its parameters.
-    #[error("the optimizer's state does not fit its parameters: {reason}")]
+    #[error("the optimizer's state does not match its parameters: {reason}")]
     State {
         /// What differs.
         reason: String,

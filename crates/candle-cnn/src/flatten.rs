@@ -18,7 +18,7 @@ use crate::trace::{self, LayerCall, Operation};
 /// ```
 ///
 /// # Errors
-/// Where `x` has no dimension at all.
+/// If `x` is a scalar.
 pub fn flatten(x: &Tensor) -> Result<Tensor> {
     let y = match x.rank() {
         0 => return Err(check::shape("flatten", "the input", x, "[N, …]")),
@@ -53,14 +53,6 @@ fn own_node(x: &Tensor, flat: &Tensor) -> Result<Tensor> {
 }
 
 /// [`ops::flatten`](crate::ops::flatten) as a layer.
-///
-/// ```
-/// use candle_core::{DType, Device, Tensor};
-/// use candle_nn::Module;
-/// let x = Tensor::zeros((2, 3, 4), DType::F32, &Device::Cpu)?;
-/// assert_eq!(candle_cnn::layers::Flatten.forward(&x)?.dims(), [2, 12]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flatten;
 

@@ -2,8 +2,8 @@
 //!
 //! They are built from candle_nn's [`VarBuilder`](candle_nn::VarBuilder) under PyTorch's names (`weight`, `bias`,
 //! `running_mean`, …) with PyTorch's initial values, and implement candle_nn's [`Module`](candle_nn::Module) or, where
-//! training and inference differ, [`ModuleT`](candle_nn::ModuleT); so they mix with candle_nn's own layers. A layer is
-//! cheap to clone; clones share their parameters. Each reports its calls to [`trace`](crate::trace).
+//! training and inference differ, [`ModuleT`](candle_nn::ModuleT); so they can be mixed with candle_nn's own layers.
+//! Layers are cheap to clone; clones share their parameters. Each reports its calls to [`trace`](crate::trace).
 
 pub use crate::activation::layer::Relu;
 pub use crate::batch_norm2d::layer::{BatchNorm2d, batch_norm2d};

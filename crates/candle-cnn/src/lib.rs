@@ -1,18 +1,18 @@
-//! CNN training operations for candle that are right and fast.
+//! Correct and fast CNN training operations for candle.
 //!
-//! What candle has wrong or lacks for training convolutional networks, with PyTorch's definitions: layers take
-//! candle_nn's `VarBuilder` and implement its `Module`/`ModuleT`, optimizers its `Optimizer`, so that a candle user
-//! changes an import. On the CPU in `f32` they run on AVX-512 or AVX2 where the machine has it ([`instruction_set`]), and
-//! with the feature `cuda` (and `cudnn`) on NVIDIA GPUs; the README says what holds elsewhere. Built for candle 0.11.1.
+//! Fixes and completes what candle has for training convolutional networks, with PyTorch's definitions: layers take
+//! candle_nn's `VarBuilder` and implement its `Module`/`ModuleT`, optimizers its `Optimizer`, so a candle user only
+//! changes an import. On the CPU, `f32` uses AVX-512 or AVX2 if available ([`instruction_set`]); the features `cuda`
+//! and `cudnn` add NVIDIA GPUs. The README covers other types and devices. Built for candle 0.11.1.
 //!
 //! | item | what it is for |
 //! |---|---|
-//! | [`backward`] | gradients of what this crate's operations have computed |
+//! | [`backward`] | gradients through this crate's operations |
 //! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, linear, cross entropy |
 //! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
 //! | [`optim`] | SGD and AdamW as PyTorch defines them, gradient clipping, parameter groups |
 //! | [`schedule`] | learning-rate schedules |
-//! | [`step_graph`] | a training step that a GPU repeats at one launch |
+//! | [`step_graph`] | a training step that a GPU repeats with one launch |
 //! | [`precision`] | `f32`, TF32 or bf16 on a GPU |
 //! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
 //! | [`random`] | random streams keyed by seed and purpose |
@@ -55,7 +55,7 @@ pub use autograd::graph::backward;
 pub use error::Error;
 pub use simd::{InstructionSet, instruction_set};
 
-/// The README's example runs as a test.
+/// Runs the README's example as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

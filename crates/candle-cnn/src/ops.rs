@@ -1,9 +1,8 @@
 //! Differentiable operations on candle tensors, as free functions.
 //!
-//! Each runs on the CPU in `f32` (fast) or `f64` (for references and finite differences), and with the feature `cuda` on
-//! an NVIDIA GPU in `f32`. Other types and other devices fall back on candle's own operations, put together so that the
-//! gradients are right.
-//! Definitions follow `torch.nn.functional`; tensors of pictures are `[N, C, H, W]`.
+//! Each runs on the CPU in `f32` (fast) or `f64` (for references and finite differences), and with the feature `cuda`
+//! on an NVIDIA GPU in `f32`. Other types and devices fall back on candle's own operations, combined so that the
+//! gradients are correct. Definitions follow `torch.nn.functional`; image tensors are `[N, C, H, W]`.
 
 pub use crate::activation::relu;
 pub use crate::batch_norm2d::batch_norm2d;

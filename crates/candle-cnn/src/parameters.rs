@@ -1,9 +1,9 @@
 //! A network's parameters: a seeded store behind candle's [`VarBuilder`].
 //!
-//! candle's own `VarMap` draws its initial values from generators that cannot be seeded on the CPU, hands its
-//! variables out in random order, and mixes what is trained with what is only counted. This store draws each
-//! parameter's values from a stream keyed by (seed, name), keeps the order of creation, and tells parameters from
-//! buffers. It obeys the [`Init`] hint that a layer gives, so candle_nn's layers work with it too.
+//! candle's own `VarMap` uses generators that can't be seeded on the CPU, returns its variables in random order, and
+//! mixes parameters with buffers. This store draws each parameter's values from a stream keyed by (seed, name), keeps
+//! the order of creation, and separates parameters from buffers. It follows a layer's [`Init`] hint, so candle_nn's
+//! layers work with it too.
 
 use candle_core::{DType, Device, Error, Result, Shape, Tensor, Var};
 use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
@@ -13,10 +13,10 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use crate::random::stream;
 
-/// What PyTorch keeps in a state dict beside the trained parameters: batch norm's buffers.
+/// The entries of a PyTorch state dict that are not trained: batch norm's buffers.
 const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];
 
-/// All parameters and buffers of a network, by name and in order of creation. A clone shares them.
+/// All parameters and buffers of a network, by name and in order of creation. Clones share them.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -32,6 +32,12 @@ const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"
 /// candle_nn::linear(9, 9, again.var_builder(&Device::Cpu).pp("other"))?;
 /// let same = candle_nn::linear(4, 2, again.var_builder(&Device::Cpu).pp("fc"))?;
 /// assert_eq!(layer.weight().to_vec2::<f32>()?, same.weight().to_vec2::<f32>()?);
+/// // Batch norm's running statistics are buffers: saved, but not trained.
+/// vb.pp("bn").get(8, "running_mean")?;
+/// assert_eq!((parameters.trainable().len(), parameters.count()), (2, 4 * 2 + 2));
+/// // A state dict that doesn't match is rejected with every difference.
+/// let error = parameters.load_state_dict(&again.state_dict()?).unwrap_err().to_string();
+/// assert!(error.contains("missing bn.running_mean") && error.contains("unexpected other.bias"));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -40,9 +46,9 @@ pub struct Parameters {
     entries: Arc<RwLock<Vec<(String, Var)>>>,
 }
 
-/// Why a state dict does not fit a network; every difference is listed, not only the first.
+/// Why a state dict does not match a network; lists every difference, not only the first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the state dict does not fit the network: {}", self.describe())]
+#[error("the state dict does not match the network: {}", self.describe())]
 pub struct StateDictMismatch {
     /// Names that the network has and the state dict lacks.
     pub missing: Vec<String>,
@@ -71,7 +77,7 @@ impl StateDictMismatch {
             parts.push(format!("unexpected {}", self.unexpected.join(", ")));
         }
         for (name, found, wanted) in &self.wrong_shape {
-            parts.push(format!("{name} has shape {found:?}, wanted {wanted:?}"));
+            parts.push(format!("{name} has shape {found:?}, expected {wanted:?}"));
         }
         parts.join("; ")
     }
@@ -88,140 +94,67 @@ fn prefix<'a>(longer: &'a [String], shorter: &[String]) -> Option<&'a str> {
 }
 
 impl Parameters {
-    /// An empty store whose initial values will be drawn under `seed`.
-    ///
-    /// ```
-    /// assert!(candle_cnn::parameters::Parameters::new(0).named().is_empty());
-    /// ```
+    /// An empty store whose initial values will be drawn from `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed, entries: Arc::default() }
     }
 
-    /// The seed that initial values are drawn under.
-    ///
-    /// ```
-    /// assert_eq!(candle_cnn::parameters::Parameters::new(3).seed(), 3);
-    /// ```
+    /// The seed for initial values.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A `VarBuilder` for f32 parameters on `device`; what is asked of it twice under one name is one variable.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// let bias = parameters.var_builder(&Device::Cpu).pp("fc1").get(8, "bias")?;
-    /// assert_eq!(bias.dims(), [8]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// A `VarBuilder` for f32 parameters on `device`; the same name always gives the same variable.
     pub fn var_builder(&self, device: &Device) -> VarBuilder<'static> {
         self.var_builder_with_dtype(DType::F32, device)
     }
 
-    /// As [`Self::var_builder`], for parameters of another floating-point type.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device};
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// let vb = parameters.var_builder_with_dtype(DType::F64, &Device::Cpu);
-    /// assert_eq!(vb.get(8, "bias")?.dtype(), DType::F64);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Like [`Self::var_builder`], for parameters of another floating-point type.
     pub fn var_builder_with_dtype(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self.clone()), dtype, device.clone())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<(String, Var)>> {
-        // A thread that panicked while it held the lock has at worst not pushed its entry.
+        // A thread that panicked while holding the lock has at worst not added its entry.
         self.entries.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// All parameters and buffers with their names, in order of creation. The variables are shared, not copied.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// parameters.var_builder(&Device::Cpu).get((2, 3), "weight")?;
-    /// assert_eq!(parameters.named()[0].0, "weight");
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn named(&self) -> Vec<(String, Var)> {
         self.read().clone()
     }
 
     /// What an optimizer trains: everything but batch norm's buffers (`running_mean`, `running_var`,
     /// `num_batches_tracked`), in order of creation.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// let vb = parameters.var_builder(&Device::Cpu);
-    /// vb.pp("bn1").get(8, "weight")?;
-    /// vb.pp("bn1").get(8, "running_mean")?;
-    /// assert_eq!(parameters.trainable().len(), 1);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn trainable(&self) -> Vec<Var> {
         self.read().iter().filter(|(name, _)| !is_buffer(name)).map(|(_, var)| var.clone()).collect()
     }
 
     /// The number of trained values (a weight of shape [32, 3, 3, 3] counts 864), buffers left out.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu))?;
-    /// assert_eq!(parameters.count(), 4 * 2 + 2);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn count(&self) -> usize {
         self.trainable().iter().map(|var| var.elem_count()).sum()
     }
 
     /// The parameter or buffer called `name`, if there is one.
-    ///
-    /// ```
-    /// assert!(candle_cnn::parameters::Parameters::new(0).get("conv1.weight").is_none());
-    /// ```
     pub fn get(&self, name: &str) -> Option<Var> {
         self.read().iter().find(|(known, _)| known == name).map(|(_, var)| var.clone())
     }
 
-    /// A copy of every parameter and buffer by name, as PyTorch's `state_dict()`; later training does not change it.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu))?;
-    /// assert_eq!(parameters.state_dict()?["bias"].dims(), [2]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// A copy of every parameter and buffer by name, like PyTorch's `state_dict()`; later training does not change it.
     ///
     /// # Errors
-    /// Where the device has no memory for the copies.
+    /// If the device is out of memory.
     pub fn state_dict(&self) -> Result<HashMap<String, Tensor>> {
         self.read().iter().map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?))).collect()
     }
 
-    /// Sets every parameter and buffer from `state_dict`, as PyTorch's `load_state_dict(strict=True)`. Values are
-    /// brought to each variable's type and device. As there, batch norm's `num_batches_tracked` may be missing (files from
-    /// before it existed lack it), and then stays as it is; and of a one-dimensional tensor the first value is taken where
-    /// the variable has no dimensions.
-    ///
-    /// ```
-    /// use candle_core::{Device, Tensor};
-    /// let parameters = candle_cnn::parameters::Parameters::new(0);
-    /// candle_nn::linear(4, 2, parameters.var_builder(&Device::Cpu).pp("fc"))?;
-    /// let wrong = [("fc.bias".to_string(), Tensor::new(&[1f32, 2., 3.], &Device::Cpu)?)].into();
-    /// let error = parameters.load_state_dict(&wrong).unwrap_err().to_string();
-    /// assert!(error.contains("missing fc.weight"));
-    /// assert!(error.contains("fc.bias has shape [3], wanted [2]"));
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Sets every parameter and buffer from `state_dict`, like PyTorch's `load_state_dict(strict=True)`. Values are
+    /// converted to each variable's type and device. As there, batch norm's `num_batches_tracked` may be missing (old
+    /// files lack it) and then keeps its value; and a scalar variable takes the first value of a one-dimensional
+    /// tensor.
     ///
     /// # Errors
-    /// [`StateDictMismatch`] (wrapped) where names or shapes differ; then nothing has been changed.
+    /// [`StateDictMismatch`] (wrapped) if names or shapes differ; then nothing is changed.
     pub fn load_state_dict(&self, state_dict: &HashMap<String, Tensor>) -> Result<()> {
         let entries = self.named();
         let known: HashSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
@@ -257,11 +190,6 @@ impl Parameters {
 }
 
 /// Whether `name` is one of batch norm's buffers, which are saved but not trained.
-///
-/// ```
-/// assert!(candle_cnn::parameters::is_buffer("bn1.running_mean"));
-/// assert!(!candle_cnn::parameters::is_buffer("bn1.weight"));
-/// ```
 pub fn is_buffer(name: &str) -> bool {
     BUFFERS.contains(&name.rsplit('.').next().unwrap_or(name))
 }
@@ -311,7 +239,7 @@ impl SimpleBackend for Parameters {
             if var.shape() != &shape {
                 return Err(Error::UnexpectedShape {
                     msg: format!(
-                        "parameter {name} exists with another shape; a second network needs its own Parameters"
+                        "parameter {name} already exists with another shape; give a second network its own Parameters"
                     ),
                     expected: shape,
                     got: var.shape().clone(),
@@ -328,7 +256,7 @@ impl SimpleBackend for Parameters {
     fn get_unchecked(&self, name: &str, _dtype: DType, _device: &Device) -> Result<Tensor> {
         match Parameters::get(self, name) {
             Some(var) => Ok(var.as_tensor().clone()),
-            None => candle_core::bail!("no parameter is called {name}; a new one needs a shape"),
+            None => candle_core::bail!("there is no parameter {name}, and a new one needs a shape"),
         }
     }
 

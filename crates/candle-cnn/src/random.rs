@@ -1,8 +1,8 @@
-//! Random streams that are named, not shared.
+//! Named random streams.
 //!
 //! Every random number of a training comes from a stream keyed by (seed, purpose, indices), for example
-//! `(7, "shuffle", [epoch])` or `(7, "crop", [epoch, sample])`. So no number depends on the order of calls, on the
-//! number of threads, or on what else draws: resuming at epoch 3 draws what an uninterrupted run draws at epoch 3.
+//! `(7, "shuffle", [epoch])` or `(7, "crop", [epoch, sample])`. So no number depends on the order of calls, the number
+//! of threads, or other draws: resuming at epoch 3 draws what an uninterrupted run draws at epoch 3.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +17,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 /// The random stream for `purpose` at `indices` under `seed`: the same arguments give the same numbers on every
-/// machine; any other arguments give numbers that have nothing to do with them.
+/// machine; different arguments give independent numbers.
 ///
 /// ```
 /// use candle_cnn::random::stream;

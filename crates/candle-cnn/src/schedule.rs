@@ -1,11 +1,11 @@
-//! Learning-rate schedules: the rate as a function of the step, as `torch.optim.lr_scheduler` defines them.
+//! Learning-rate schedules: the rate as a function of the step, as defined by `torch.optim.lr_scheduler`.
 
 use candle_core::Result;
 use std::f64::consts::PI;
 
 use crate::error::Error;
 
-/// A learning rate for each step. What a step is (a batch or an epoch) is for the caller to choose.
+/// A learning rate for each step. The caller chooses what a step is, a batch or an epoch.
 ///
 /// ```
 /// use candle_cnn::schedule::Schedule;
@@ -13,11 +13,12 @@ use crate::error::Error;
 /// assert!((schedule.learning_rate(0) - 0.004).abs() < 1e-12); // 0.1 / 25
 /// assert!((schedule.learning_rate(29) - 0.1).abs() < 1e-12); // the top after 30 % of the steps
 /// assert!(schedule.learning_rate(99) < 1e-6);
+/// assert!(Schedule::Step { initial: 0.1, every: 0, gamma: 0.5 }.check().is_err());
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Schedule {
-    /// The same rate for ever.
+    /// A constant rate.
     Constant {
         /// The rate.
         rate: f64,
@@ -40,14 +41,14 @@ pub enum Schedule {
         /// The number of steps, at least 1.
         steps: usize,
     },
-    /// Up from `maximum / initial_divisor` to `maximum` in the first `warm_up` of the steps, then down to a
-    /// `final_divisor`-th of where it began, both along half a cosine (`OneCycleLR`; the momentum is not cycled).
+    /// Rises from `maximum / initial_divisor` to `maximum` in the first `warm_up` of the steps, then falls to the
+    /// initial rate divided by `final_divisor`, both along half a cosine (`OneCycleLR`; the momentum is not cycled).
     OneCycle {
         /// The highest rate.
         maximum: f64,
         /// The number of steps, at least 2.
         steps: usize,
-        /// Share of the steps that the way up takes, above 0 and below 1 (PyTorch's `pct_start`, 0.3).
+        /// Fraction of the steps for the rise, above 0 and below 1 (PyTorch's `pct_start`, 0.3).
         warm_up: f64,
         /// Highest rate over the first (PyTorch's `div_factor`, 25).
         initial_divisor: f64,
@@ -59,30 +60,18 @@ pub enum Schedule {
 impl Schedule {
     /// [`Schedule::OneCycle`] with PyTorch's settings: warm-up 0.3, divisors 25 and 10,000.
     ///
-    /// ```
-    /// use candle_cnn::schedule::Schedule;
-    /// assert!(Schedule::one_cycle(0.1, 100)?.learning_rate(10) < 0.1);
-    /// assert!(Schedule::one_cycle(0.1, 1).is_err()); // One step goes nowhere.
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// As [`Self::check`].
+    /// As for [`Self::check`].
     pub fn one_cycle(maximum: f64, steps: usize) -> Result<Self> {
         let schedule = Self::OneCycle { maximum, steps, warm_up: 0.3, initial_divisor: 25.0, final_divisor: 10_000.0 };
         schedule.check()?;
         Ok(schedule)
     }
 
-    /// Refuses settings that give no rate.
-    ///
-    /// ```
-    /// use candle_cnn::schedule::Schedule;
-    /// assert!(Schedule::Step { initial: 0.1, every: 0, gamma: 0.5 }.check().is_err());
-    /// ```
+    /// Rejects invalid settings.
     ///
     /// # Errors
-    /// Names the setting, what it is and what it should be.
+    /// Names the setting, its value and what is allowed.
     pub fn check(&self) -> Result<()> {
         let require = |holds: bool, setting: &'static str, found: String, wanted: &str| {
             if holds {
@@ -91,7 +80,7 @@ impl Schedule {
             Err(Error::Setting { operation: "schedule", setting, found, wanted: wanted.into() }.into())
         };
         let rate = |setting, rate: f64| {
-            require(rate >= 0.0 && rate.is_finite(), setting, rate.to_string(), "a number of at least 0")
+            require(rate >= 0.0 && rate.is_finite(), setting, rate.to_string(), "a finite number, at least 0")
         };
         match *self {
             Self::Constant { rate: r } => rate("rate", r),
@@ -119,13 +108,7 @@ impl Schedule {
         }
     }
 
-    /// The rate of step `step`, counted from 0. After a schedule's end its last rate stays.
-    ///
-    /// ```
-    /// use candle_cnn::schedule::Schedule;
-    /// let schedule = Schedule::Step { initial: 0.1, every: 30, gamma: 0.1 };
-    /// assert!((schedule.learning_rate(30) - 0.01).abs() < 1e-12);
-    /// ```
+    /// The rate of step `step`, counted from 0. After the end of the schedule it stays at the last rate.
     pub fn learning_rate(&self, step: usize) -> f64 {
         let cosine = |from: f64, to: f64, share: f64| to + (from - to) / 2.0 * (1.0 + (PI * share).cos());
         match *self {
@@ -140,7 +123,7 @@ impl Schedule {
                 let step = (step as f64).min(end);
                 let top = warm_up * steps as f64 - 1.0;
                 if step <= top {
-                    // One step of warm-up has no way to go.
+                    // A warm-up of one step has no progress.
                     cosine(initial, maximum, if top > 0.0 { step / top } else { 1.0 })
                 } else {
                     cosine(maximum, initial / final_divisor, (step - top) / (end - top))

@@ -3,8 +3,8 @@ use candle_nn::ModuleT;
 use std::fmt;
 use std::sync::Arc;
 
-/// Layers one after another: any [`Module`](candle_nn::Module) or [`ModuleT`], candle_nn's included. A clone shares the
-/// layers.
+/// Layers applied one after another: any [`Module`](candle_nn::Module) or [`ModuleT`], including candle_nn's. Clones
+/// share the layers.
 ///
 /// ```
 /// use candle_cnn::{layers::*, parameters::Parameters};
@@ -30,7 +30,7 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// No layers yet: it returns its input.
+    /// No layers yet; returns its input.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,7 +1,7 @@
-//! A training step that a GPU repeats at one launch, as a CUDA graph.
+//! A training step that a GPU repeats with one launch, as a CUDA graph.
 //!
-//! A step is some hundred launches, and with a small batch the GPU is done with each before the next one comes. A graph is
-//! the whole step in one launch: the same kernels with the same arguments, so the same bits.
+//! A step takes about a hundred launches, and with a small batch the GPU finishes each before the next one arrives. A
+//! graph is the whole step in one launch: the same kernels with the same arguments, so the same bits.
 //!
 //! On an H200 that makes a step at batch 32 five times as fast (docs/benchmarks.md).
 
@@ -25,37 +25,37 @@ use crate::precision::{Precision, precision};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaDevice, DType, Device, Var};
 
-/// Steps before the capture: the first makes the optimizer's states and loads kernels, cuDNN decides on its algorithms, and
-/// the small tables that candle's kernels read (shapes and strides) come to the device.
+/// Steps before the capture: the first creates the optimizer's states and loads kernels, cuDNN chooses its algorithms,
+/// and the small tables that candle's kernels read (shapes and strides) are copied to the device.
 #[cfg(feature = "cuda")]
 const WARM_UP_STEPS: usize = 3;
 
-/// What a step gives; its tensors are copies, which no later step changes.
+/// A step's results; the tensors are copies, which later steps don't change.
 #[derive(Debug, Clone)]
 pub struct StepResult {
     /// The loss, a scalar, outside of any graph of operations.
     pub loss: Tensor,
-    /// How many images the network was right about before the step, a scalar of type `u32`.
+    /// How many images the network classified correctly before the step, a scalar of type `u32`.
     pub correct: Tensor,
 }
 
 /// Loss (a scalar) and logits `[N, C]` from images and labels `[N]`.
 type Forward<'a> = dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
-/// A training step: forward pass and loss by a closure, then backward pass, optimizer's step and the number of right
-/// answers.
+/// A training step: forward pass and loss by a closure, then backward pass, optimizer step and the number of correct
+/// predictions.
 ///
-/// On the CPU it is just that, at each call. On an NVIDIA GPU (feature `cuda`, a device of `Device::new_cuda`) the first
-/// three steps run so, too; the fourth is captured in a CUDA graph, which it and all later ones launch, the closure not
-/// being called any more. Learning rates, AdamW's count of steps and batch norm's running statistics go on as they should;
-/// images and labels are copied to where the graph reads them. No step waits for the GPU.
+/// On the CPU each call does just that. On an NVIDIA GPU (feature `cuda`, a device from `Device::new_cuda`) so do the
+/// first three steps; the fourth is captured in a CUDA graph, which it and all later ones launch without calling the
+/// closure. Learning rates, AdamW's step count and batch norm's running statistics advance as they should; images and
+/// labels are copied to where the graph reads them. No step waits for the GPU.
 ///
-/// A batch of another shape, as the last of an epoch often is, runs without the graph. When the optimizer's state has been
-/// loaded or the [`precision`](crate::precision) changed, three steps run without it and it is captured anew.
+/// A batch of another shape, such as the last of an epoch, runs without the graph. After the optimizer's state is
+/// loaded or the [`precision`](crate::precision) changes, three steps run without it before it is captured again.
 ///
 /// So the closure must do the same at each call: what it decides or computes on the host (a number, a branch, random
-/// values) is repeated as it was at the capture. [`Dropout`](crate::layers::Dropout), which draws its mask on the host, is
-/// refused. The tensors that it uses besides its arguments must be the same at each call; changing them in place
+/// values) is repeated as it was at the capture. [`Dropout`](crate::layers::Dropout), which draws its mask on the host,
+/// is rejected. The tensors that it uses besides its arguments must be the same at each call; changing them in place
 /// (`Var::set`, `load_state_dict`) is fine. It may not keep tensors that it makes, nor drop ones that it kept.
 ///
 /// ```
@@ -85,7 +85,8 @@ pub struct StepGraph<'a> {
     forward: Box<Forward<'a>>,
     #[cfg(feature = "cuda")]
     on_gpu: Option<OnGpu>,
-    /// A graph belongs to the stream of the thread that captured it, so this is not `Send`, in builds without CUDA neither.
+    /// A graph belongs to the stream of the thread that captured it, so this is not `Send`, even in builds without
+    /// CUDA.
     thread: PhantomData<*const ()>,
 }
 
@@ -96,7 +97,8 @@ impl fmt::Debug for StepGraph<'_> {
 }
 
 impl<'a> StepGraph<'a> {
-    /// A step whose `forward` computes the loss (a scalar) and the logits `[N, C]` from a batch's images and labels `[N]`.
+    /// A step whose `forward` computes the loss (a scalar) and the logits `[N, C]` from a batch's images and labels
+    /// `[N]`.
     ///
     /// The network that it uses must live as long as the step, which the closure sees to by owning or borrowing it: a
     /// graph works on the parameters where they lie.
@@ -113,7 +115,7 @@ impl<'a> StepGraph<'a> {
     ///
     /// # Errors
     /// Those of the closure, the backward pass and the optimizer; and [`Error::Capture`](crate::Error::Capture), at the
-    /// fourth step on a GPU, where the step can't be captured. No step was done then, unless the closure had kept a
+    /// fourth step on a GPU, if the step can't be captured. No step was done then, unless the closure had kept a
     /// tensor, which shows after the step.
     pub fn run(&mut self, optimizer: &mut impl Capturable, images: &Tensor, labels: &Tensor) -> Result<StepResult> {
         #[cfg(feature = "cuda")]
@@ -150,22 +152,6 @@ impl<'a> StepGraph<'a> {
 
 /// The step without a graph, with any optimizer; `forward` as for [`StepGraph::new`].
 ///
-/// ```
-/// use candle_cnn::{ops, optim::{SGD, SgdConfig}, step_graph::plain_step};
-/// use candle_core::{Device, Tensor, Var};
-/// use candle_nn::Optimizer;
-///
-/// let weight = Var::new(&[[0.5f32, 0.0], [0.0, 0.5]], &Device::Cpu)?;
-/// let mut sgd = SGD::new(vec![weight.clone()], SgdConfig::default())?;
-/// let forward = |images: &Tensor, labels: &Tensor| {
-///     let logits = ops::linear(images, &weight, None)?;
-///     Ok((ops::cross_entropy(&logits, labels)?, logits))
-/// };
-/// let (images, labels) = (Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, Tensor::new(&[1u32], &Device::Cpu)?);
-/// assert_eq!(plain_step(forward, &mut sgd, &images, &labels)?.correct.to_scalar::<u32>()?, 1);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-///
 /// # Errors
 /// Those of the closure, the backward pass and the optimizer.
 pub fn plain_step(
@@ -190,7 +176,7 @@ struct OnGpu {
     warm_up: usize,
     images: Var,
     labels: Var,
-    /// Where a graph leaves its results: the loss, of the shape and type that the warm-up has shown, and the count.
+    /// The graph's results: the loss, with its shape and type from the warm-up, and the count.
     loss: Option<Var>,
     correct: Var,
 }

@@ -1,14 +1,14 @@
-//! What a network does, layer by layer: the record of an actual forward pass.
+//! The record of a forward pass, layer by layer.
 //!
-//! Layers report each call here; it costs nothing while nobody records. A summary, a drawing of the network and
-//! feature maps are all read from such a record, so they show what really ran, not what was meant.
+//! Layers report each call here, at no cost unless a record is active. A summary, a diagram of the network and feature
+//! maps all come from such a record, so they show what actually ran.
 
 use candle_core::{Result, Tensor, Var};
 use std::cell::RefCell;
 
 use crate::config::Conv2dConfig;
 
-/// What a layer computes, with all that it takes to compute it elsewhere; shapes are as in the layer's own documentation.
+/// What a layer computes, with everything needed to compute it elsewhere; shapes are as in the layer's documentation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Operation {
@@ -36,7 +36,7 @@ pub enum Operation {
         /// Whether it normalized with the batch's own mean and variance instead of the running ones.
         train: bool,
     },
-    /// A fully connected layer.
+    /// A linear layer.
     Linear {
         /// `[O, I]`.
         weight: Tensor,
@@ -47,21 +47,21 @@ pub enum Operation {
     MaxPool2d {
         /// The window's height and width, in pixels.
         kernel: (usize, usize),
-        /// The step downwards and to the right, in pixels.
+        /// The vertical and horizontal stride, in pixels.
         stride: (usize, usize),
     },
     /// The mean of each window.
     AvgPool2d {
         /// The window's height and width, in pixels.
         kernel: (usize, usize),
-        /// The step downwards and to the right, in pixels.
+        /// The vertical and horizontal stride, in pixels.
         stride: (usize, usize),
     },
     /// max(x, 0).
     Relu,
     /// `[N, …]` to `[N, rest]`.
     Flatten,
-    /// Leaves values as they are where one does not train.
+    /// Leaves values unchanged in inference.
     Dropout {
         /// Whether values were dropped.
         train: bool,
@@ -79,17 +79,17 @@ pub struct LayerCall {
     pub settings: String,
     /// What it computes, with its parameters: for a program that runs the network elsewhere.
     pub operation: Operation,
-    /// What went in; the tensor itself, so that feature maps can be looked at.
+    /// The input.
     pub inputs: Vec<Tensor>,
-    /// What came out.
+    /// The output tensor itself, for feature maps.
     pub output: Tensor,
     /// The number of trained values that belong to the layer.
     pub parameters: usize,
-    /// Multiply-adds of this call, for the batch that went in.
+    /// Multiply-adds of this call, for the whole batch.
     pub multiply_adds: u64,
 }
 
-/// A record in the making.
+/// A record in progress.
 #[derive(Clone, Debug, Default)]
 struct Record {
     calls: Vec<LayerCall>,
@@ -122,28 +122,14 @@ thread_local! {
 }
 
 /// Whether this thread is recording: a fused operation then runs its layers one by one, so that each is seen.
-///
-/// ```
-/// use candle_cnn::trace;
-/// assert!(!trace::is_recording());
-/// assert!(trace::record(trace::is_recording).0);
-/// ```
 pub fn is_recording() -> bool {
     RECORD.with_borrow(Option::is_some)
 }
 
-/// Reports a layer's call and returns its `output`, to be passed on in its place; `call` is not run while nobody
-/// records.
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// let output = Tensor::new(1f32, &Device::Cpu)?;
-/// candle_cnn::trace::report(output, |_| unreachable!("nobody records"))?;
-/// # Ok::<(), candle_core::Error>(())
-/// ```
+/// Reports a layer's call and returns the `output` to use in its place; `call` is not run unless a record is active.
 ///
 /// # Errors
-/// Where an output that becomes a variable ([`dissect`], [`record_cut_after`]) cannot be copied.
+/// If an output that becomes a variable ([`dissect`], [`record_cut_after`]) can't be copied.
 pub fn report(output: Tensor, call: impl FnOnce(&Tensor) -> LayerCall) -> Result<Tensor> {
     let Some(cut) = RECORD.with_borrow(|record| record.as_ref().map(Record::cuts_here)) else {
         return Ok(output);
@@ -158,8 +144,8 @@ pub fn report(output: Tensor, call: impl FnOnce(&Tensor) -> LayerCall) -> Result
     Ok(output)
 }
 
-/// Runs `forward` on this thread and returns what it returned, with the calls of all layers in their order.
-/// Recordings nest: the inner one's calls are also the outer one's.
+/// Runs `forward` on this thread and returns its result with the calls of all layers, in order. Recordings nest: the
+/// outer one includes the inner one's calls.
 ///
 /// ```
 /// use candle_cnn::{layers::linear, parameters::Parameters, trace};
@@ -177,7 +163,7 @@ pub fn record<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
     record_as(Cut::Nowhere, forward)
 }
 
-/// As [`record`], with each layer's output made a variable of its own. Gradients then end at it, and
+/// Like [`record`], with each layer's output made a variable of its own. Gradients then end at it, and
 /// [`Tensor::sorted_nodes`] of a layer's input tells which outputs it came from directly, also through operations that
 /// report nothing: the network's wiring.
 ///
@@ -196,7 +182,7 @@ pub fn dissect<T>(forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
     record_as(Cut::Everywhere, forward)
 }
 
-/// As [`record`], with the output of call number `call` (counted from 0) made a variable of its own. candle keeps the
+/// Like [`record`], with the output of call number `call` (counted from 0) made a variable of its own. candle keeps the
 /// gradients of variables only; so this is how to ask for that of a value inside the network. Where there are
 /// not so many calls nothing is cut.
 ///
@@ -216,7 +202,7 @@ pub fn record_cut_after<T>(call: usize, forward: impl FnOnce() -> T) -> (T, Vec<
 }
 
 fn record_as<T>(cut: Cut, forward: impl FnOnce() -> T) -> (T, Vec<LayerCall>) {
-    /// Puts the outer record back, also where `forward` panics.
+    /// Restores the outer record, even if `forward` panics.
     struct Restore(Option<Record>);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -33,7 +33,7 @@ pub(crate) struct ReluNote(pub BatchNormNote);
 /// ```
 ///
 /// # Errors
-/// Where memory or the device fails.
+/// If the device is out of memory or fails.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let y = match check::backend(x) {
         Backend::CpuF32 => relu_on_cpu::<f32>(x)?,
@@ -60,7 +60,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
     let batch_norm = note::<BatchNormNote>(x);
     let x = x.contiguous()?;
-    // Written so that NaN, which no comparison holds for, passes.
+    // Written so that NaN, for which every comparison is false, passes through.
     let y: Vec<T> = map(&values::<T>(&x)?, |&x| if x <= T::zero() { T::zero() } else { x });
     let input = x.clone();
     let y = node("relu", &[&x], y, x.dims(), move |grad| {

@@ -1,10 +1,10 @@
-//! Nodes of candle's graph with any number of inputs, whose output has been computed beforehand.
+//! Nodes in candle's graph with any number of inputs, whose output is already computed.
 //!
-//! A custom op of candle takes at most three tensors. A node with more hangs the others on carriers: ops with an
-//! output of one element that only pass on the gradients that the node's backward pass has left for them.
+//! A candle custom op takes at most three tensors. A node with more attaches the others to carriers: ops with one
+//! output element that only pass on the gradients computed by the node's backward pass.
 //!
-//! [`backward`] needs neither carriers nor the zeros that candle adds every gradient to: it finds each node's own
-//! backward pass by the id of its output.
+//! [`backward`] needs neither carriers nor the zeros that candle adds every gradient to: it looks up each node's
+//! backward pass by its output's id.
 
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
@@ -27,7 +27,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// What a node and its carriers share: gradients that were computed and not yet fetched.
+/// Shared by a node and its carriers: computed gradients not yet fetched.
 #[derive(Default)]
 struct Slot(Mutex<Gradients>);
 
@@ -37,11 +37,11 @@ impl Slot {
     }
 }
 
-/// How an output's gradient goes on to a node's inputs.
+/// Computes the gradients of a node's inputs from its output's.
 struct Step {
     inputs: Vec<TensorId>,
     backward: Box<Backward>,
-    /// What the operation tells the one that takes its output: see [`set_note`].
+    /// A note for the operation that uses the output: see [`set_note`].
     note: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -50,7 +50,7 @@ static LIVING: LazyLock<Mutex<HashMap<TensorId, Known>>> = LazyLock::new(Mutex::
 
 /// What is known of an output.
 enum Known {
-    /// Weak, so that a step is not dropped, and other nodes with it, under the lock.
+    /// Weak, so that no step, and the nodes it owns, is dropped under the lock.
     Node(Weak<Step>),
     Carrier,
 }
@@ -83,7 +83,7 @@ struct Node {
     /// As long as this lives, the output does.
     _entry: Arc<Entry>,
     slot: Arc<Slot>,
-    /// Place of this op's first input among the node's inputs.
+    /// The index of this op's first input among the node's inputs.
     first: usize,
     /// Whether the last input is a carrier.
     carries: bool,
@@ -113,7 +113,7 @@ impl Node {
         let mut taken: [Option<Tensor>; N] =
             std::array::from_fn(|i| if i < own { self.slot.take(self.first + i) } else { None });
         if self.carries {
-            // A carrier's own gradient means nothing, but candle must see one to visit the carrier.
+            // A carrier's own gradient is meaningless, but candle only visits ops that have one.
             taken[own] = Some(Tensor::zeros(1, grad.dtype(), grad.device())?);
         }
         Ok(taken)
@@ -202,7 +202,7 @@ pub(crate) fn node<T: Element>(
     node_of(name, inputs, Storage::Cpu(storage(output)), shape, backward)
 }
 
-/// One value on the device of `like`; which one does not matter.
+/// An arbitrary value on the device of `like`.
 fn carried(like: &Storage) -> Result<Storage> {
     match like {
         #[cfg(feature = "cuda")]
@@ -215,7 +215,7 @@ fn carried(like: &Storage) -> Result<Storage> {
 /// Puts `output` of shape `shape`, computed from `inputs` on their device, into candle's graph.
 ///
 /// `backward` gets the output's gradient, contiguous, and returns one entry per input: a gradient for each input
-/// whose `track_op()` holds, `None` for the others. Refuses inputs whose gradients candle would mix with others'.
+/// whose `track_op()` holds, `None` for the others. Rejects inputs whose gradients candle would mix up.
 pub(crate) fn node_of(
     name: &'static str,
     inputs: &[&Tensor],
@@ -269,8 +269,8 @@ fn apply(
     Ok(output)
 }
 
-/// Notes how `output`, a node, was computed, for an operation that takes it and can go back through both at once. The
-/// note must not hold `output` itself, which would never be freed then. A tensor that is no node carries no note.
+/// Attaches a note on how `output`, a node, was computed, for an operation that uses it and can differentiate both at
+/// once. The note must not hold `output` itself, which then would never be freed. Only nodes carry notes.
 pub(crate) fn set_note<T: Any + Send + Sync>(output: &Tensor, note: T) {
     if let Some(step) = step_of(output) {
         // Set once: by the operation that has just made the node.
@@ -278,7 +278,7 @@ pub(crate) fn set_note<T: Any + Send + Sync>(output: &Tensor, note: T) {
     }
 }
 
-/// The note about a tensor, if it is of this type.
+/// A tensor's note, if it has one of this type.
 pub(crate) fn note<T: Any + Clone>(tensor: &Tensor) -> Option<T> {
     step_of(tensor)?.note.get()?.downcast_ref().cloned()
 }
@@ -290,11 +290,11 @@ fn step_of(tensor: &Tensor) -> Option<Arc<Step>> {
     }
 }
 
-/// The gradients of `loss` with respect to the variables that it was computed from, as `loss.backward()` gives them, and
-/// faster where all operations between are this crate's.
+/// The gradients of `loss` with respect to the variables it was computed from: the same as `loss.backward()`, but
+/// faster if all operations in between are this crate's.
 ///
-/// candle adds each gradient to zeros. Here the first one that arrives at a tensor stays what it is, and only others are
-/// added to it. With operations of other kinds in the graph, such as candle's arithmetic, this is `loss.backward()`.
+/// candle adds each gradient to zeros. Here the first one that reaches a tensor is used as it is, and only further ones
+/// are added. With other operations in the graph, such as candle's arithmetic, this is `loss.backward()`.
 ///
 /// ```
 /// use candle_cnn::{backward, ops};
@@ -324,7 +324,7 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
                 Some(before) => before.add(&gradient)?,
                 None => gradient,
             };
-            // Whatever an operation records while it computes its gradients, nobody goes back through it.
+            // Nothing recorded while computing gradients is ever differentiated.
             gradients.insert_id(input, sum.detach());
         }
     }
@@ -343,7 +343,7 @@ fn steps_of(nodes: &[&Tensor]) -> Option<Vec<Option<Arc<Step>>>> {
     nodes.iter().map(step).collect()
 }
 
-/// Whether [`backward`] goes its own way.
+/// Whether [`backward`] uses its own pass.
 #[cfg(test)]
 pub(crate) fn is_own(loss: &Tensor) -> bool {
     steps_of(&loss.sorted_nodes()).is_some()

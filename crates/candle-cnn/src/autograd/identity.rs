@@ -1,12 +1,12 @@
-//! Whether candle can tell tensors apart.
+//! Detects tensors that candle can't tell apart.
 //!
-//! candle keeps gradients by tensor id, a number from a counter. Where candle was linked into a process twice there are
-//! two counters, two tensors may have one id, and `backward()` adds up their gradients without a word. Notebooks are
-//! such processes: each cell is a library of its own. What is checked here never happens with one counter, whatever the
-//! number of threads:
+//! candle keeps gradients by tensor id, a number from a counter. If candle is linked into a process twice, there are
+//! two counters, two tensors may have the same id, and `backward()` silently adds up their gradients. Notebooks are
+//! such processes: each cell is a library of its own. With one counter these checks never fail, whatever the number of
+//! threads:
 //!
-//! - an id never stands for two tensors, so it is never met at two addresses;
-//! - what an operation takes in was numbered before what it gives out.
+//! - an id belongs to one tensor, so it is never seen at two addresses;
+//! - an operation's inputs are numbered before its output.
 
 use candle_core::{DType, Device, Result, Tensor, TensorId};
 use std::cell::RefCell;
@@ -17,11 +17,11 @@ use crate::error::Error;
 /// Ids remembered by each thread, the last one for each remainder: far more than the tensors of one training step.
 const REMEMBERED: usize = 4096;
 
-/// A tensor that was met.
+/// A tensor that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Met {
     id: u64,
-    /// Where candle keeps the tensor's head; one that is gone leaves its id unused for ever.
+    /// The tensor's address; when it is dropped, its id is never used again.
     address: usize,
     dims: Vec<usize>,
 }
@@ -32,12 +32,12 @@ impl Met {
     }
 }
 
-/// The tensors met lately, by the remainder of their ids.
+/// The tensors seen recently, by the remainder of their ids.
 #[derive(Debug, Default)]
 struct Memory(Vec<Option<Met>>);
 
 impl Memory {
-    /// Remembers `tensor`; refuses it where its id belongs to another one.
+    /// Remembers `tensor`; rejects it if its id belongs to another one.
     fn meet(&mut self, operation: &'static str, tensor: Met) -> std::result::Result<(), Error> {
         self.0.resize(REMEMBERED, None);
         let place = &mut self.0[(tensor.id % REMEMBERED as u64) as usize];
@@ -59,7 +59,7 @@ thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
-/// The number inside an id, which candle shows to nobody but hashers.
+/// The number inside an id, which candle only exposes to hashers.
 fn number(id: TensorId) -> u64 {
     struct Bytes(u64);
     impl Hasher for Bytes {
@@ -77,7 +77,7 @@ fn number(id: TensorId) -> u64 {
     bytes.finish()
 }
 
-/// Refuses inputs of an operation that another copy of candle made than the one that made its `output` after them.
+/// Rejects inputs made by another copy of candle than `output`.
 pub(crate) fn check_operation(operation: &'static str, inputs: &[&Tensor], output: &Tensor) -> Result<()> {
     let output = Met::new(output);
     MEMORY.with_borrow_mut(|memory| {
@@ -92,7 +92,7 @@ pub(crate) fn check_operation(operation: &'static str, inputs: &[&Tensor], outpu
     })
 }
 
-/// Refuses parameters that another copy of candle made than the one an optimizer works with.
+/// Rejects parameters made by another copy of candle than the optimizer's.
 pub(crate) fn check_parameters<'a>(
     optimizer: &'static str,
     parameters: impl Iterator<Item = &'a Tensor>,

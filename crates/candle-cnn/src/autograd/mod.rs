@@ -1,4 +1,4 @@
-//! Nodes of candle's graph, the way back through them, and whether candle can tell their tensors apart.
+//! Nodes in candle's graph, the backward pass through them, and checks that candle can tell their tensors apart.
 
 pub(crate) mod graph;
 pub(crate) mod identity;

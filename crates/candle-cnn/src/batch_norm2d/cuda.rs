@@ -25,7 +25,7 @@ impl Statistics {
         })
     }
 
-    /// Of the batch `x`; moves the running statistics. `bias` is what `x` lacks of what they are kept of.
+    /// The statistics of the batch `x`; updates the running ones. `bias` is added to `x`'s mean for them.
     pub(crate) fn of_batch(
         gpu: &Gpu,
         x: &Tensor,
@@ -48,7 +48,7 @@ impl Statistics {
                 if batches.device().same_device(running.mean.device()) && batches.dtype() == DType::I64 {
                     moved.batches = address::<i64>(batches)?;
                 } else {
-                    capturing::refuse("batch norm counts its batches on another device")?;
+                    capturing::refuse("batch norm's counter is on another device")?;
                     batches.set(&(batches.as_detached_tensor() + batches.ones_like()?)?)?;
                 }
             }
@@ -57,16 +57,16 @@ impl Statistics {
         Ok(Self { mean: mean.into_tensor(&[channels.c]), inverse })
     }
 
-    /// What has been seen so far.
+    /// The running statistics.
     pub(crate) fn of_running(gpu: &Gpu, channels: Channels, running: &RunningStatistics, eps: f64) -> Result<Self> {
         let inverse = gpu.empty::<f32>(channels.c)?;
         gpu.run(channels.inverse(address::<f32>(&running.var)?, inverse.at(), eps))?;
-        // A copy: training may move the mean before a backward pass reads it.
+        // A copy, because training may change the mean before a backward pass reads it.
         Ok(Self { mean: running.mean.as_detached_tensor().copy()?, inverse })
     }
 }
 
-/// Whether running statistics are kept so that they can be updated in place.
+/// Whether the running statistics can be updated in place.
 pub(crate) fn serves(running: Option<&RunningStatistics>) -> bool {
     running.is_none_or(|running| {
         let batches = running.num_batches_tracked.as_ref().is_none_or(|batches| batches.is_contiguous());

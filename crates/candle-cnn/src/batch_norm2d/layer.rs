@@ -7,8 +7,8 @@ use crate::config::BatchNormConfig;
 use crate::init::count;
 use crate::trace::{self, LayerCall, Operation};
 
-/// Batch normalization with its weight and bias `[C]` and running statistics; see [`ops::batch_norm2d`](crate::ops::batch_norm2d). In training
-/// mode the running statistics move in place.
+/// Batch normalization with its weight and bias `[C]` and running statistics; see
+/// [`ops::batch_norm2d`](crate::ops::batch_norm2d). In training mode the running statistics are updated in place.
 #[derive(Clone, Debug)]
 pub struct BatchNorm2d {
     name: String,
@@ -21,17 +21,8 @@ pub struct BatchNorm2d {
 impl BatchNorm2d {
     /// A layer around given parameters, each `[C]`.
     ///
-    /// ```
-    /// use candle_cnn::{layers::BatchNorm2d, ops::RunningStatistics};
-    /// use candle_core::{DType, Device};
-    /// let running = RunningStatistics::new(4, DType::F32, &Device::Cpu)?;
-    /// let layer = BatchNorm2d::new(running, None, None, Default::default())?;
-    /// assert!(layer.weight().is_none());
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where a setting is out of range.
+    /// If a setting is out of range.
     pub fn new(
         running: RunningStatistics,
         weight: Option<Tensor>,
@@ -82,7 +73,7 @@ impl ModuleT for BatchNorm2d {
             inputs: vec![x.clone()],
             output: y.clone(),
             parameters: count(&[weight, bias]),
-            // One for the scale and shift of each value, where there is one.
+            // One per value for scale and shift, if any.
             multiply_adds: if weight.is_some() { y.elem_count() as u64 } else { 0 },
         })
     }
@@ -113,7 +104,7 @@ fn is_missing(error: &Error) -> bool {
 /// ```
 ///
 /// # Errors
-/// Where a setting is out of range or `vb` has other shapes under these names.
+/// If a setting is out of range or `vb` has other shapes under these names.
 pub fn batch_norm2d(features: usize, config: impl Into<BatchNormConfig>, vb: VarBuilder) -> Result<BatchNorm2d> {
     let config = config.into();
     config.check()?;
@@ -122,7 +113,7 @@ pub fn batch_norm2d(features: usize, config: impl Into<BatchNormConfig>, vb: Var
         if config.affine { (Some(get("weight", 1.0)?), Some(get("bias", 0.0)?)) } else { (None, None) };
     let mean = Var::from_tensor(&get("running_mean", 0.0)?)?;
     let var = Var::from_tensor(&get("running_var", 1.0)?)?;
-    // Weights from elsewhere may lack the counter; it takes no part in what the layer computes.
+    // Weights from elsewhere may lack the counter, which does not affect the result.
     let count = match vb.get_with_hints_dtype((), "num_batches_tracked", Init::Const(0.0), DType::I64) {
         Ok(count) => Var::from_tensor(&count)?,
         Err(error) if is_missing(&error) => Var::zeros((), DType::I64, vb.device())?,

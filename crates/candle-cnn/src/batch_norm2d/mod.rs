@@ -1,4 +1,4 @@
-//! Batch normalization of pictures (Ioffe and Szegedy, 2015), as `torch.nn.functional.batch_norm` defines it.
+//! Batch normalization of images (Ioffe and Szegedy, 2015), as defined by `torch.nn.functional.batch_norm`.
 
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -34,8 +34,8 @@ pub(crate) struct BatchNormNote {
 /// Normalizes each channel of `x` `[N, C, H, W]`: y = (x − mean) / √(var + eps) · weight + bias, with `weight` and
 /// `bias` of `[C]` (1 and 0 where `None`). Differentiable in `x`, `weight` and `bias`.
 ///
-/// With `train`, mean and (biased) variance are the batch's, and `running`, where given, is updated in place with the
-/// mean and the unbiased variance. Without, they are `running`'s.
+/// With `train`, mean and (biased) variance are the batch's, and `running`, if given, is updated in place with the mean
+/// and the unbiased variance. Otherwise they are `running`'s.
 ///
 /// ```
 /// use candle_cnn::ops::{BatchNormConfig, batch_norm2d};
@@ -49,8 +49,8 @@ pub(crate) struct BatchNormNote {
 /// ```
 ///
 /// # Errors
-/// Where shapes, types or devices do not fit, where a training batch has one value per channel, and where inference
-/// has no running statistics.
+/// If shapes, types or devices don't match, if a training batch has one value per channel, or if inference has no
+/// running statistics.
 pub fn batch_norm2d(
     x: &Tensor,
     running: Option<&RunningStatistics>,
@@ -135,7 +135,7 @@ fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f
         .map(|c| {
             let mean = planes(c).map(|plane| sum(plane)).sum::<f64>() / count;
             let shift = T::from_f64(mean);
-            // The mean as rounded to T is off by this much; the second term takes it out again.
+            // The rounding error of the mean in T, which the second term corrects.
             let rounding = mean - shift.to_f64();
             let squares = planes(c).map(|plane| sum_of(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
             (mean, (squares - rounding * rounding).max(0.0))
@@ -182,7 +182,7 @@ fn on_cpu<T: Element>(
     let mut output = vec![T::zero(); input.len()];
     output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
         let (mean, inverse) = normalizer[i % c];
-        // Centered first: scale · x + shift would lose digits where the mean is large.
+        // Centered first: scale · x + shift would lose digits if the mean is large.
         let (mean, scale, shift) = (T::from_f64(mean), T::from_f64(inverse * gamma[i % c]), T::from_f64(beta[i % c]));
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (x - mean) * scale + shift;

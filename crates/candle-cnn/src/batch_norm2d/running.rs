@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, Var};
 
-/// What a batch norm has seen of its inputs so far; a clone shares the variables.
+/// A batch norm's statistics of its inputs so far; clones share the variables.
 #[derive(Debug, Clone)]
 pub struct RunningStatistics {
     /// Running mean of each channel, `[C]`.
@@ -14,17 +14,10 @@ pub struct RunningStatistics {
 }
 
 impl RunningStatistics {
-    /// Mean 0 and variance 1, as PyTorch starts with.
-    ///
-    /// ```
-    /// use candle_core::{DType, Device};
-    /// let running = candle_cnn::ops::RunningStatistics::new(8, DType::F32, &Device::Cpu)?;
-    /// assert_eq!(running.var.dims(), [8]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Mean 0 and variance 1, like PyTorch.
     ///
     /// # Errors
-    /// Where the device has no memory left.
+    /// If the device is out of memory.
     pub fn new(channels: usize, dtype: DType, device: &candle_core::Device) -> Result<Self> {
         Ok(Self {
             mean: Var::zeros(channels, dtype, device)?,
@@ -34,7 +27,7 @@ impl RunningStatistics {
     }
 }
 
-/// Moves the running statistics towards a batch's mean and variance (unbiased), both `[C]`.
+/// Moves the running statistics toward a batch's mean and unbiased variance, both `[C]`.
 pub(crate) fn update(running: &RunningStatistics, mean: &Tensor, var: &Tensor, momentum: f64) -> Result<()> {
     for (old, new) in [(&running.mean, mean), (&running.var, var)] {
         let old_tensor = old.as_detached_tensor();

@@ -18,15 +18,15 @@ use crate::simd::in_pool;
 use crate::trace;
 use separate::separate;
 
-/// max_pool2d(relu(bn(conv(x))), 2, 2) as one layer: the same values and gradients without writing what lies between,
-/// which is where the separate operations spend half of their time. `x` is `[N, C, H, W]`; gives
-/// `[N, O, OH / 2, OW / 2]`, rounded down.
+/// max_pool2d(relu(bn(conv(x))), 2, 2) as one layer: the same values and gradients without writing intermediate
+/// results, which takes half of the separate operations' time. `x` is `[N, C, H, W]`, the output `[N, O, OH / 2, OW /
+/// 2]`, rounded down.
 ///
 /// In training the gradient of the convolution's bias is exactly 0, because the batch's mean cancels any bias; the
 /// separate operations leave rounding errors there.
 ///
-/// Where no fused code serves (another type or device, groups, on the CPU a padding beyond the kernel's reach) the
-/// separate operations run. So they do while [`trace`] records, so that each is seen.
+/// The separate operations run if there is no fused code (another type or device, groups, on the CPU a padding beyond
+/// the kernel's reach), and while [`trace`] records, so that each is recorded.
 ///
 /// ```
 /// use candle_cnn::{layers::*, parameters::Parameters};
@@ -48,7 +48,7 @@ pub struct ConvBlock {
 }
 
 impl ConvBlock {
-    /// A block of two layers, which keep their parameters and can still be used by themselves.
+    /// A block of two layers, which keep their parameters and can still be used separately.
     pub fn new(conv: Conv2d, bn: BatchNorm2d) -> Self {
         Self { conv, bn }
     }

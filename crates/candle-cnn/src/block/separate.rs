@@ -1,4 +1,4 @@
-//! The block by its four separate operations.
+//! The block as four separate operations.
 
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Module, ModuleT};
@@ -14,7 +14,7 @@ pub(super) fn separate(conv: &Conv2d, bn: &BatchNorm2d, x: &Tensor, train: bool)
     max_pool2d(&relu(&bn.forward_t(&conv.forward(x)?, train)?)?, 2, 2)
 }
 
-/// Gradients in inference mode are rare (Grad-CAM): nothing is kept for them, the separate operations run again.
+/// Gradients in inference mode are rare (Grad-CAM), so nothing is kept for them; the separate operations run again.
 pub(super) fn gradients_in_inference(inputs: &Inputs, bn: &BatchNorm2d, grad: &Tensor) -> Result<Gradients> {
     let vars = inputs.list().iter().map(|t| Var::from_tensor(&t.detach())).collect::<Result<Vec<_>>>()?;
     let mut rest = vars[2..].iter();

@@ -4,7 +4,7 @@ use crate::simd::lanes::{LANES, Lane};
 use crate::simd::vector::Simd;
 use crate::simd::{Kernel, Whole, extent};
 
-/// A winner's number where ReLU has set the maximum to 0: no pixel of the window has a gradient.
+/// The winner's number if ReLU set the maximum to 0: no pixel of the window has a gradient.
 const NOBODY: f32 = 4.0;
 
 /// Mean, and sum of squared distances from it, of the pixels of one block, one at least.
@@ -21,13 +21,13 @@ impl Kernel for Moments<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        /// Chains of additions side by side: one alone would wait for each addition's result.
+        /// Parallel chains of additions; a single one would wait for each result.
         const CHAINS: usize = 4;
         let Self { y, mean, squares } = self;
         let (y, pixels) = (y.as_ptr(), y.len() / LANES);
         // SAFETY: `y` has sixteen values for each of `pixels`, one at least (`check`).
         unsafe {
-            // Taken relative to the first pixel: sums of squares of small numbers keep their digits.
+            // Relative to the first pixel, so that sums of squares keep their digits.
             let shift = S::load(y);
             let (mut s1, mut s2) = ([S::zero(); CHAINS], [S::zero(); CHAINS]);
             let whole = pixels / CHAINS * CHAINS;
@@ -65,8 +65,8 @@ pub(crate) struct Affine {
     pub shift: Lane,
 }
 
-/// Normalizes one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window, rows and columns
-/// rounded down; notes which pixel of the window it came from, where `winners` are wanted.
+/// Normalizes one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window, rows and
+/// columns rounded down; notes which pixel of the window it came from, where `winners` are wanted.
 pub(crate) struct Normalize<'a> {
     pub y: &'a [f32],
     pub rows: usize,
@@ -128,8 +128,8 @@ impl Kernel for Normalize<'_> {
 // SAFETY: it writes to `pooled` and `winners` alone.
 unsafe impl Whole for Normalize<'_> {}
 
-/// Σ d and Σ d · (y − mean) over one block of `rows` × `columns` pixels, d being the gradient `grad` of the pooled output
-/// brought back to the pixels that it came from, which [`Normalize`]'s `winners` say.
+/// Σ d and Σ d · (y − mean) over one block of `rows` × `columns` pixels, d being the gradient `grad` of the pooled
+/// output brought back to the pixels that it came from, which [`Normalize`]'s `winners` say.
 pub(crate) struct PooledSums<'a> {
     pub y: &'a [f32],
     pub rows: usize,
@@ -192,8 +192,8 @@ pub(crate) struct Slope {
     pub offset: Lane,
 }
 
-/// The gradient of one block of `rows` × `columns` pixels before normalization, for the gradient `grad` of the pooled output and
-/// [`Normalize`]'s `winners`; its rows and pixels lie `output_row` and `output_pixel` values apart.
+/// The gradient of one block of `rows` × `columns` pixels before normalization, for the gradient `grad` of the pooled
+/// output and [`Normalize`]'s `winners`; its rows and pixels lie `output_row` and `output_pixel` values apart.
 pub(crate) struct Spread<'a> {
     pub y: &'a [f32],
     pub rows: usize,

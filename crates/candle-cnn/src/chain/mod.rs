@@ -1,10 +1,9 @@
-//! Convolution, batch norm, ReLU and 2×2 max-pool in a row: their one way back, on the CPU.
+//! The shared backward pass of convolution, batch norm, ReLU and 2×2 max-pool, on the CPU.
 //!
-//! It is the backward pass of a [`ConvBlock`](crate::layers::ConvBlock), and of the four operations called one after
-//! another: each leaves a note at its output's node of how that was computed
-//! ([`set_note`](crate::autograd::graph::set_note)), and where the pool finds notes of the whole chain, its output
-//! becomes a function of the chain's own inputs: the same values and gradients, without the gradients of what lies
-//! between. The tensors between keep their own nodes for whoever else uses them.
+//! Used by [`ConvBlock`](crate::layers::ConvBlock), and by the four operations called one after another: each attaches
+//! a note to its output's node on how it was computed ([`set_note`](crate::autograd::graph::set_note)), and if the pool
+//! finds notes for the whole chain, its output becomes a function of the chain's inputs: the same values and gradients,
+//! without intermediate gradients. The intermediate tensors keep their own nodes for other uses.
 
 pub(crate) mod cpu;
 
@@ -25,14 +24,14 @@ use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
 /// The name of the chain's node in candle's graph.
 pub(crate) const NAME: &str = "conv_block";
 
-/// Whether there is code for a block around this convolution.
+/// Whether there is fused code for this convolution.
 pub(crate) fn serves(geometry: &Geometry) -> bool {
     let sizes = geometry.sizes();
     let frame = sizes.output_frame();
     geometry.config.groups == 1 && frame.top >= 0 && frame.left >= 0 && sizes.oh >= 2 && sizes.ow >= 2
 }
 
-/// What a gradient may be wanted of, contiguous.
+/// The chain's inputs, contiguous.
 #[derive(Clone)]
 pub(crate) struct Inputs {
     pub x: Tensor,
@@ -81,11 +80,11 @@ pub(crate) fn pooled(sizes: &Sizes) -> (usize, usize) {
     (sizes.oh / 2, sizes.ow / 2)
 }
 
-/// What the backward pass needs of the forward pass.
+/// What the backward pass needs from the forward pass.
 pub(crate) struct Saved {
     pub inputs: Inputs,
     pub sizes: Sizes,
-    /// What the convolution gave, as blocks, without its bias.
+    /// The convolution's output, as blocks, without its bias.
     pub y: Buffer,
     /// Which pixel of each window is the maximum.
     pub winners: Vec<u8>,
@@ -111,7 +110,8 @@ pub(crate) fn node_of_chain(note: BatchNormNote, output: Vec<f32>) -> Result<Ten
 }
 
 impl Saved {
-    /// What the fused forward pass would have kept, from the convolution's output `[N, O, OH, OW]` and its statistics.
+    /// What the fused forward pass would have kept, computed from the convolution's output `[N, O, OH, OW]` and its
+    /// statistics.
     fn again(inputs: Inputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
         let (ph, pw) = pooled(&sizes);
         let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());

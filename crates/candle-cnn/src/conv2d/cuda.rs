@@ -1,5 +1,5 @@
-//! Convolution on a GPU, in one group: by cuDNN with the feature `cudnn`, otherwise (and where cuDNN has no algorithm
-//! that gives the same bits each time) by products of matrices that have a column for each output pixel of the batch.
+//! Convolution on a GPU, without groups: by cuDNN with the feature `cudnn`, otherwise (and if cuDNN has no
+//! deterministic algorithm) by products of matrices with a column for each output pixel of the batch.
 
 use candle_core::{Result, Tensor};
 
@@ -11,7 +11,7 @@ use crate::cuda::{Gpu, Memory, address, address_or_null, channel_gradient};
 #[cfg(feature = "cudnn")]
 use super::cudnn;
 
-/// Whether there is code here for a convolution: one group, and sizes that cuBLAS and cuDNN can count.
+/// Whether this code supports a convolution: one group, and sizes that cuBLAS and cuDNN can represent.
 pub(crate) fn serves(g: &Geometry) -> bool {
     let fits = |sizes: &[usize]| {
         let product = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
@@ -51,7 +51,7 @@ fn matrix_of(weight: &Tensor, g: &Geometry) -> Result<Tensor> {
     weight.detach().reshape((g.o, columns(g).taps()))
 }
 
-/// What each output pixel sees, `[C · KH · KW, N · OH · OW]`.
+/// The inputs of each output pixel, `[C · KH · KW, N · OH · OW]`.
 fn spread_out(gpu: &Gpu, x: &Tensor, g: &Geometry) -> Result<Tensor> {
     let columns = columns(g);
     let matrix = gpu.empty::<f32>(columns.taps() * columns.width())?;
@@ -85,7 +85,7 @@ fn gradients_by_cudnn(
     Ok([dx, dw])
 }
 
-/// Gradients of x and weight from the output's at `dy`, each only where wanted.
+/// The gradients of x and weight, each if needed, from the output's at `dy`.
 pub(crate) fn gradients(
     gpu: &Gpu,
     x: &Tensor,

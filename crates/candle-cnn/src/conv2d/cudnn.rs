@@ -1,7 +1,6 @@
-//! Convolutions by cuDNN, in the precision asked for (in `f32` without TF32) and by algorithms that give the same bits each
-//! time.
+//! Convolutions by cuDNN, in the selected precision (in `f32` without TF32) and with deterministic algorithms.
 //!
-//! Each function says whether there was such an algorithm. What cuDNN decides on for a geometry is kept, since asking it
+//! Each function returns whether there was such an algorithm. cuDNN's choice for a geometry is cached, because asking
 //! takes longer than a small convolution.
 
 use candle_core::cuda_backend::DeviceId;
@@ -18,13 +17,13 @@ use crate::cuda::launch::{self, Address};
 use crate::cuda::{Gpu, Memory};
 use crate::precision::Precision;
 
-/// Room that an algorithm may take beside its arguments, in bytes.
+/// The largest workspace for an algorithm, in bytes.
 const MOST_WORKSPACE: usize = 1 << 30;
 
 /// Algorithms that cuDNN is asked for; it has up to eight for each direction, each with and without tensor cores.
 const ALGORITHMS: usize = 16;
 
-/// Something of cuDNN's that is given back.
+/// A cuDNN object, destroyed on drop.
 struct Owned<T: Copy>(T, unsafe fn(T) -> std::result::Result<(), CudnnError>);
 
 impl<T: Copy> Drop for Owned<T> {
@@ -61,7 +60,7 @@ struct Plan {
     algorithm: Option<(Algorithm, usize)>,
 }
 
-/// A thread's handle to one device, which another thread may not use.
+/// A thread's handle to one device; not for other threads.
 struct Handle {
     plans: HashMap<(Geometry, Direction, Precision), Plan>,
     handle: Owned<sys::cudnnHandle_t>,
@@ -82,7 +81,7 @@ thread_local! {
     static HANDLES: RefCell<HashMap<DeviceId, Handle>> = RefCell::default();
 }
 
-/// The type of the tensors that cuDNN gets.
+/// The type of cuDNN's tensors.
 fn kind(precision: Precision) -> sys::cudnnDataType_t {
     match precision {
         Precision::F32 | Precision::Tf32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
@@ -143,10 +142,10 @@ fn maths(precision: Precision) -> &'static [sys::cudnnMathType_t] {
     }
 }
 
-/// What a convolution is computed by, where measuring showed cuDNN's estimate to be wrong.
+/// The method for a convolution, where measurements showed that cuDNN's estimate is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// What cuDNN takes for the fastest.
+    /// cuDNN's estimate of the fastest.
     Estimated,
     /// Winograd's transforms around products, where cuDNN has them.
     Winograd,
@@ -155,10 +154,11 @@ enum Way {
 }
 
 impl Way {
-    /// On an H200 with cuDNN 9.19, in `f32`, 3×3 pixels, at batch 32, 128 and 512: Winograd's transforms took down to a third
-    /// of the time of the estimate's choice for a gradient of many channels, and products a third for that of few.
+    /// On an H200 with cuDNN 9.19, in `f32`, 3×3 pixels, at batch 32, 128 and 512: Winograd's transforms took down to a
+    /// third of the time of the estimate's choice for a gradient of many channels, and products a third for that of
+    /// few.
     fn of(g: &Geometry, direction: Direction, precision: Precision) -> Self {
-        /// Channels from which on the transforms pay.
+        /// The number of channels from which the transforms pay off.
         const MANY: usize = 32;
         /// Bytes of the largest matrix of columns.
         const MOST_COLUMNS: usize = MOST_WORKSPACE / 4;
@@ -176,9 +176,9 @@ impl Way {
     }
 }
 
-/// Of the algorithms that serve `$winograd`, where the way is that, or else the fastest by cuDNN's own estimate, with its
-/// workspace in bytes; `None` where none serves. `$ask` fills an array with them, `$size` tells the workspace of one; both
-/// take the same descriptors.
+/// Of the algorithms that serve `$winograd`, where the way is that, or else the fastest by cuDNN's own estimate, with
+/// its workspace in bytes; `None` where none serves. `$ask` fills an array with them, `$size` tells the workspace of
+/// one; both take the same descriptors.
 macro_rules! fastest {
     (
         $kind:ident: $performance:ty, $ask:ident, $size:ident, $winograd:expr, $way:expr, $precision:expr,
@@ -248,7 +248,7 @@ impl Plan {
         Ok(Self { x, y, weight, convolution, algorithm })
     }
 
-    /// Puts the convolution on the stream, if there is an algorithm for it; see [`run`].
+    /// Launches the convolution, if there is an algorithm for it; see [`run`].
     ///
     /// # Safety
     /// The addresses must be those of tensors of the plan's sizes and type.
@@ -324,7 +324,7 @@ fn counts(g: &Geometry, direction: Direction) -> [usize; 3] {
     }
 }
 
-/// Runs a convolution of two tensors into a third; whether there was an algorithm for it.
+/// Runs a convolution of two tensors into a third; returns whether there was an algorithm for it.
 fn run(gpu: &Gpu, g: &Geometry, direction: Direction, addresses: [Address; 3]) -> Result<bool> {
     HANDLES.with_borrow_mut(|handles| {
         let Handle { handle, plans } = match handles.entry(gpu.device.id()) {

@@ -9,7 +9,7 @@ use crate::simd::lanes::LANES;
 
 pub(super) const NAME: &str = "conv2d";
 
-/// Paddings and dilations beyond this are slips of the keyboard: larger than the sides of pictures are.
+/// Larger paddings and dilations are typos: no image is that large.
 const LONGEST_SIDE: usize = 1 << 16;
 
 /// All sizes of one convolution, checked.
@@ -138,7 +138,7 @@ pub(crate) struct Frame {
     /// Rows and columns of the buffer.
     pub rows: usize,
     pub columns: usize,
-    /// Where the picture's first pixel goes; negative where rows or columns of the picture are left out.
+    /// The position of the picture's first pixel; negative if rows or columns of the picture are cut off.
     pub top: isize,
     pub left: isize,
     /// Distance of the picture's pixels in the buffer: more than 1 puts zeros between them.

@@ -17,14 +17,6 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// A layer around given parameters: `weight` `[O, C / groups, KH, KW]`, `bias` `[O]`.
-    ///
-    /// ```
-    /// use candle_cnn::layers::Conv2d;
-    /// use candle_core::{DType, Device, Tensor};
-    /// let weight = Tensor::ones((1, 1, 3, 3), DType::F32, &Device::Cpu)?;
-    /// assert!(Conv2d::new(weight, None, Default::default()).bias().is_none());
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn new(weight: Tensor, bias: Option<Tensor>, config: Conv2dConfig) -> Self {
         Self { name: String::new(), weight, bias, config }
     }
@@ -106,26 +98,17 @@ fn build(inputs: usize, outputs: usize, kernel: usize, config: Conv2dConfig, vb:
 /// ```
 ///
 /// # Errors
-/// Where the groups do not divide the channels, a setting is 0, or `vb` has other shapes under these names.
+/// If the channels are not divisible by the groups, a setting is 0, or `vb` has other shapes under these names.
 pub fn conv2d(inputs: usize, outputs: usize, kernel: usize, config: Conv2dConfig, vb: VarBuilder) -> Result<Conv2d> {
     let conv = build(inputs, outputs, kernel, config, &vb)?;
     let fan_in = inputs / config.groups * kernel * kernel;
     Ok(Conv2d { bias: Some(uniform_by_fan_in(&vb, &[outputs], "bias", fan_in)?), ..conv })
 }
 
-/// As [`conv2d`], without a bias: what stands before a batch norm, whose shift makes up for it.
-///
-/// ```
-/// use candle_cnn::{layers::{Conv2dConfig, conv2d_no_bias}, parameters::Parameters};
-/// use candle_core::Device;
-/// let parameters = Parameters::new(0);
-/// conv2d_no_bias(3, 32, 3, Conv2dConfig::default(), parameters.var_builder(&Device::Cpu).pp("conv1"))?;
-/// assert_eq!(parameters.count(), 32 * 3 * 3 * 3);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
+/// Like [`conv2d`], without a bias; for a convolution before a batch norm, whose shift replaces it.
 ///
 /// # Errors
-/// As [`conv2d`].
+/// As for [`conv2d`].
 pub fn conv2d_no_bias(
     inputs: usize,
     outputs: usize,

@@ -50,7 +50,7 @@ pub(crate) struct Conv2dNote {
 /// ```
 ///
 /// # Errors
-/// Where shapes, types or devices do not fit, the kernel is larger than the padded picture, or a setting is 0.
+/// If shapes, types or devices don't match, the kernel is larger than the padded image, or a setting is 0.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Tensor> {
     let geometry = Geometry::new(x, weight, bias, config)?;
     match check::backend(x) {
@@ -75,7 +75,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
 }
 
 type Forward<T> = fn(&[T], &[T], Option<&[T]>, &Geometry) -> Vec<T>;
-/// Gradients of x and weight from x, weight and the output's gradient; each only where wanted.
+/// The gradients of x and weight, each if needed, from x, weight and the output's gradient.
 type Backward<T> = fn(&[T], &[T], &[T], &Geometry, [bool; 2]) -> [Option<Vec<T>>; 2];
 
 fn on_cpu<T: Element>(

@@ -1,4 +1,4 @@
-//! The number of right answers, where the answer is the largest logit.
+//! The number of correct predictions, the prediction being the largest logit.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::softmax;
@@ -11,10 +11,10 @@ use crate::element::{Element, values};
 const NAME: &str = "count_correct";
 
 /// How many rows of `logits` `[N, C]` have their largest value (the first of several equal ones) at their label, for
-/// `labels` `[N]` of an integer type (`u32`, `i64` or `u8`). Gives a scalar of type `u32`, outside of any graph; divided
-/// by N it is the accuracy. On a GPU nothing waits for it.
+/// `labels` `[N]` of an integer type (`u32`, `i64` or `u8`). Gives a scalar of type `u32`, outside of any graph;
+/// divided by N it is the accuracy. Does not wait for the GPU.
 ///
-/// A row that softmax makes NaN of (one of its logits is NaN or +∞, or all are −∞) is never right.
+/// A row whose softmax is NaN (a logit is NaN or +∞, or all are −∞) is never correct.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -25,7 +25,7 @@ const NAME: &str = "count_correct";
 /// ```
 ///
 /// # Errors
-/// Where shapes or types do not fit.
+/// If shapes or types don't match.
 pub fn count_correct(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     check::labels(NAME, logits, labels)?;
     match check::backend(logits) {

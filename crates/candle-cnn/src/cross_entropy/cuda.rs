@@ -1,4 +1,4 @@
-//! Cross entropy on a GPU, and the number of right answers.
+//! Cross-entropy on a GPU, and the number of correct predictions.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -6,7 +6,7 @@ use crate::autograd::graph::node_of;
 use crate::cuda::launch::{self, Address, Labels};
 use crate::cuda::{Gpu, address};
 
-/// Where labels of one of the types that have been checked lie.
+/// The address of labels whose type has been checked.
 fn labels_at(labels: &Tensor) -> Result<(Address, Labels)> {
     Ok(match labels.dtype() {
         DType::U8 => (address::<u8>(labels)?, Labels::U8),

@@ -27,27 +27,17 @@ const NAME: &str = "cross_entropy";
 /// ```
 ///
 /// # Errors
-/// Where shapes or types do not fit, or a label is no class. On a GPU a label that is no class makes loss and gradient
-/// NaN instead: an error would have to wait for the GPU.
+/// If shapes or types don't match, or a label is out of range. On a GPU an invalid label makes loss and gradient NaN
+/// instead, because an error would have to wait for the GPU.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     cross_entropy_with_label_smoothing(logits, labels, 0.0)
 }
 
-/// As [`cross_entropy`], against labels that give `smoothing` (0 to 1) evenly to all classes and the rest to the
-/// label's (Szegedy et al., 2015).
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// let logits = Tensor::new(&[[4f32, 0.]], &Device::Cpu)?;
-/// let labels = Tensor::new(&[0u32], &Device::Cpu)?;
-/// let plain = candle_cnn::ops::cross_entropy(&logits, &labels)?.to_scalar::<f32>()?;
-/// let smooth = candle_cnn::ops::cross_entropy_with_label_smoothing(&logits, &labels, 0.1)?.to_scalar::<f32>()?;
-/// assert!(smooth > plain); // Being too sure costs.
-/// # Ok::<(), candle_core::Error>(())
-/// ```
+/// Like [`cross_entropy`], with label smoothing (Szegedy et al., 2015): the target spreads `smoothing` (0 to 1) evenly
+/// over all classes and gives the rest to the label.
 ///
 /// # Errors
-/// As [`cross_entropy`], and where `smoothing` is out of range.
+/// As for [`cross_entropy`], and if `smoothing` is out of range.
 pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     check::labels(NAME, logits, labels)?;
     if !(0.0..=1.0).contains(&smoothing) {

@@ -1,12 +1,12 @@
-//! A stretch of work captured in a CUDA graph, which the GPU repeats at one launch.
+//! Work captured in a CUDA graph, which the GPU repeats with one launch.
 
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream, DriverError, sys};
 use candle_core::{CudaDevice, Result};
 use std::sync::Arc;
 
-use crate::Error;
+use crate::error::Error;
 
-/// CUDA's handle of the stream that each thread has for itself.
+/// CUDA's handle for the per-thread stream.
 const PER_THREAD: usize = 2;
 
 fn failed(reason: impl ToString) -> candle_core::Error {
@@ -27,7 +27,7 @@ pub(crate) fn is_possible(device: &CudaDevice) -> bool {
         && !(context.is_in_multi_stream_mode() && context.is_event_tracking())
 }
 
-/// A capture that has begun, and ends whatever happens: a stream left in it would swallow all further work.
+/// A running capture, ended on drop: a stream left capturing would swallow all further work.
 struct Capture {
     stream: Arc<CudaStream>,
     ended: bool,
@@ -35,7 +35,7 @@ struct Capture {
 
 impl Capture {
     fn begin(stream: Arc<CudaStream>) -> std::result::Result<Self, DriverError> {
-        // Other threads are left alone: they may take memory and load kernels meanwhile.
+        // Other threads are not affected: they may allocate memory and load kernels meanwhile.
         stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?;
         Ok(Self { stream, ended: false })
     }
@@ -55,7 +55,7 @@ impl Drop for Capture {
     }
 }
 
-/// Captured work. It reads and writes the memory that it had when it was captured, which its owner keeps alive.
+/// Captured work. It uses the memory it had when captured, which its owner keeps alive.
 pub(crate) struct Graph(CudaGraph);
 
 impl Graph {
@@ -64,12 +64,12 @@ impl Graph {
     pub(crate) fn capture(device: &CudaDevice, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let stream = device.cuda_stream();
         let context = stream.context();
-        // What dropped tensors have left behind is not the capture's fault.
+        // Clears errors left by dropped tensors, which are not the capture's.
         context.check_err().map_err(candle_core::Error::wrap)?;
         let capture = Capture::begin(stream.clone()).map_err(failed)?;
         let worked = work();
         let graph = capture.end();
-        // Such as the end of a tensor that was there before: its memory can't be given back inside of a graph.
+        // For example a dropped tensor from before, whose memory can't be freed inside a graph.
         let dropped = context.check_err();
         worked.map_err(failed)?;
         dropped.map_err(|error| failed(format!("a tensor from before was dropped in the step: {error}")))?;
@@ -79,13 +79,13 @@ impl Graph {
         }
     }
 
-    /// Puts the captured work on the stream.
+    /// Launches the captured work.
     pub(crate) fn replay(&self) -> Result<()> {
         self.0.launch().map_err(candle_core::Error::wrap)
     }
 
-    /// The number of tensors that the captured work made and kept. Each replay would need their memory again, so a graph
-    /// that has some can be replayed only once.
+    /// The number of tensors that the captured work made and kept. Each replay would allocate them again, so a graph
+    /// with any can be replayed only once.
     pub(crate) fn kept(&self) -> Result<usize> {
         let mut count = 0;
         // SAFETY: the graph is alive; without an array only the number of nodes is written.

@@ -16,7 +16,7 @@ const CHUNK: usize = 1024;
 /// Settings of one parameter; `SETTINGS` in optimizer.cu.
 pub const SETTINGS: usize = 8;
 
-/// Where something begins in the device's memory; 0 is nothing.
+/// An address in the device's memory; 0 is none.
 pub type Address = u64;
 
 /// One launch of a kernel.
@@ -59,7 +59,7 @@ pub struct Entry {
 #[repr(C)]
 pub struct Table {
     pub entries: i64,
-    /// Where the settings are instead of in the entries; 0 where they are there.
+    /// The settings, if they are not in the entries; otherwise 0.
     pub settings: Address,
     pub entry: [Entry; ENTRIES],
 }

@@ -1,14 +1,14 @@
-//! CUDA's pool, out of which candle takes the memory of every tensor.
+//! CUDA's memory pool, from which candle allocates every tensor.
 
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Lets the pool of this device keep what tensors give back, once in a process.
+/// Lets this device's pool keep freed memory; once per process.
 ///
-/// By default it hands that over to the system whenever something waits for the GPU, and the next step gets it from there
-/// anew (CUDA C++ Programming Guide, "Stream-Ordered Memory Allocator").
+/// By default it returns it to the system whenever something waits for the GPU, and the next step allocates it
+/// again (CUDA C++ Programming Guide, "Stream-Ordered Memory Allocator").
 pub(super) fn keep(gpu: &CudaDevice) {
     /// A bit for each device that it was done for; those from 64 on are left as they are.
     static DONE: AtomicU64 = AtomicU64::new(0);

@@ -1,8 +1,8 @@
-//! What runs on NVIDIA GPUs in `f32`.
+//! The operations on NVIDIA GPUs, in `f32`.
 //!
-//! All work of one candle device is put on that device's one stream and runs in the order of the calls. So nothing here
-//! waits for the GPU or reads from it, memory may be given back as soon as its last use has been launched, and a step
-//! can be captured in a CUDA graph. No kernel uses atomics: the same values give the same bits.
+//! All work of a candle device goes to its single stream and runs in the order of the calls. So nothing here waits for
+//! the GPU or reads from it, memory may be freed as soon as its last use has been launched, and a step can be captured
+//! in a CUDA graph. No kernel uses atomics: the same values give the same bits.
 
 pub(crate) mod capture;
 #[allow(missing_docs)] // The test includes it, so it says `pub`; kernels.cu says what each kernel does.
@@ -25,14 +25,14 @@ const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 // SAFETY: made of integers, floats and addresses, laid out as in C.
 unsafe impl DeviceRepr for Table {}
 
-/// Where a result goes.
+/// Memory for a result.
 pub(crate) struct Memory {
     storage: CudaStorage,
     begin: Address,
 }
 
 impl Memory {
-    /// Where it begins. A method, since a closure that names a field keeps that field alone, and not the memory.
+    /// Its address. A method, because a closure that names a field captures that field alone and not the memory.
     pub(crate) fn at(&self) -> Address {
         self.begin
     }
@@ -66,7 +66,7 @@ pub(crate) struct Gpu {
 
 impl Gpu {
     pub(crate) fn new(device: CudaDevice) -> Result<Self> {
-        /// The first compute capability with units for TF32 and bf16.
+        /// The first compute capability with TF32 and bf16.
         const AMPERE: i32 = 8;
         memory_pool::keep(&device);
         let precision = match precision() {
@@ -155,8 +155,8 @@ impl Gpu {
 
     /// Puts a launch on the stream.
     ///
-    /// Its arguments must be those of the kernel, and the addresses those of tensors, or of memory from [`Self::empty`],
-    /// that are at least as large as the sizes say.
+    /// Its arguments must be those of the kernel, and the addresses those of tensors, or of memory from
+    /// [`Self::empty`], that are at least as large as the sizes say.
     pub(crate) fn run(&self, launch: Launch) -> Result<()> {
         let kernel = self.device.get_or_load_custom_func(launch.kernel, "candle-cnn", PTX).map_err(explained)?;
         let mut arguments = kernel.builder();
@@ -184,7 +184,7 @@ impl Gpu {
 fn size(size: usize) -> Result<c_int> {
     match c_int::try_from(size) {
         Ok(size) => Ok(size),
-        Err(_) => candle_core::bail!("a matrix on a GPU has a side of {size}, wanted less than 2³¹"),
+        Err(_) => candle_core::bail!("a matrix on a GPU has a side of {size}, expected less than 2³¹"),
     }
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn uninitialized<T: CudaDType + DeviceRepr>(device: &CudaDevice, coun
     Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
 }
 
-/// Where the values of a storage from `offset` on begin.
+/// The address of the value at `offset` in a storage.
 fn begin<T: CudaDType>(storage: &CudaStorage, offset: usize) -> Result<Address> {
     let stream = storage.device.cuda_stream();
     // The guard would record the use for other streams, of which a device of candle's has none.
@@ -206,7 +206,7 @@ fn begin<T: CudaDType>(storage: &CudaStorage, offset: usize) -> Result<Address> 
     Ok(address + (offset * size_of::<T>()) as u64)
 }
 
-/// Where a contiguous tensor begins in its device's memory.
+/// A contiguous tensor's address in its device's memory.
 pub(crate) fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
     let (storage, layout) = x.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
@@ -215,7 +215,7 @@ pub(crate) fn address<T: CudaDType>(x: &Tensor) -> Result<Address> {
     }
 }
 
-/// As [`address`], and 0 where there is no tensor.
+/// Like [`address`]; 0 if there is no tensor.
 pub(crate) fn address_or_null(x: Option<&Tensor>) -> Result<Address> {
     x.map_or(Ok(0), address::<f32>)
 }
@@ -229,7 +229,7 @@ pub(crate) fn channel_gradient(gpu: &Gpu, dy: Address, [n, c, plane]: [usize; 3]
     Ok(gradient.into_tensor(&[c]))
 }
 
-/// What to do where the kernels can't be loaded.
+/// What to do if the kernels can't be loaded.
 fn explained(error: candle_core::Error) -> candle_core::Error {
     let said = error.to_string();
     let advice = if said.contains("UNSUPPORTED_PTX_VERSION") {

@@ -1,10 +1,10 @@
-//! Batches out of a stored set of bytes, on a GPU.
+//! Makes batches from a stored set of bytes, on a GPU.
 
 use candle_core::{Result, Tensor};
 
 use crate::cuda::{Gpu, address, launch};
 
-/// Shapes and types have been checked; whether the pictures are there is not.
+/// Shapes and types have been checked, indices have not.
 pub(crate) fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> {
     let (pictures, places, table) = (pictures.contiguous()?, places.contiguous()?, table.contiguous()?);
     let ((n, c, h, w), batch, gpu) = (pictures.dims4()?, places.dim(0)?, Gpu::of(&pictures)?);

@@ -1,4 +1,4 @@
-//! Batches out of a stored set of pictures: gathered, mirrored, moved and normalized at once.
+//! Makes batches from a stored set of images: gathered, mirrored, shifted and normalized in one pass.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -13,8 +13,8 @@ const NAME: &str = "gather_images";
 /// Values that a byte can have.
 const BYTES: usize = 256;
 
-/// Which picture of a stored set goes into a batch, and how it is changed on the way: mirrored left to right or not, and
-/// then moved, with black (the byte 0) where nothing is left of it.
+/// An image of a stored set and how it is augmented: optionally mirrored left to right, then shifted, with black (the
+/// byte 0) outside it.
 ///
 /// ```
 /// use candle_cnn::ops::Placement;
@@ -25,39 +25,31 @@ const BYTES: usize = 256;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Placement {
-    /// The picture's number in the set.
+    /// The image's index in the set.
     pub index: usize,
     /// Whether it is mirrored left to right.
     pub mirrored: bool,
-    /// Rows that it is read further down (negative: up).
+    /// The row offset at which it is read (negative: up).
     pub down: i32,
-    /// Columns that it is read further right (negative: left).
+    /// The column offset at which it is read (negative: left).
     pub right: i32,
 }
 
 impl Placement {
-    /// The picture with number `index` as it is.
+    /// The image with this `index`, unchanged.
     pub fn new(index: usize) -> Self {
         Self { index, mirrored: false, down: 0, right: 0 }
     }
 
-    /// The result of this, mirrored.
+    /// The same, mirrored.
     pub fn flip(self) -> Self {
         Self { mirrored: !self.mirrored, right: -self.right, ..self }
     }
 
     /// Placements as [`gather_images`] takes them, `i64` `[B, 4]` on `device`.
     ///
-    /// ```
-    /// use candle_cnn::ops::Placement;
-    /// use candle_core::Device;
-    /// let places = Placement::tensor(&[Placement::new(3), Placement::new(0).flip()], &Device::Cpu)?;
-    /// assert_eq!(places.to_vec2::<i64>()?, [[3, 0, 0, 0], [0, 1, 0, 0]]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where the device has no memory for them.
+    /// If the device is out of memory.
     pub fn tensor(placements: &[Self], device: &Device) -> Result<Tensor> {
         let row = |p: &Self| [p.index as i64, p.mirrored.into(), p.down.into(), p.right.into()];
         let rows: Vec<i64> = placements.iter().flat_map(row).collect();
@@ -65,10 +57,10 @@ impl Placement {
     }
 }
 
-/// A batch `[B, C, H, W]` in `f32` from stored `pictures` (`u8`, `[N, C, H, W]`): what `table` (`f32`, `[C, 256]`) makes of
-/// each byte, for the pictures and changes that `places` (`i64`, `[B, 4]`, see [`Placement::tensor`]) names.
+/// A batch `[B, C, H, W]` in `f32` from stored `pictures` (`u8`, `[N, C, H, W]`): what `table` (`f32`, `[C, 256]`)
+/// makes of each byte, for the pictures and changes that `places` (`i64`, `[B, 4]`, see [`Placement::tensor`]) names.
 ///
-/// On an NVIDIA GPU in one launch, so that a set that lies there goes into batches without the host. Not differentiable.
+/// One launch on an NVIDIA GPU, so that a set stored there is batched without the host. Not differentiable.
 ///
 /// ```
 /// use candle_cnn::ops::{Placement, gather_images};
@@ -83,8 +75,8 @@ impl Placement {
 /// ```
 ///
 /// # Errors
-/// Where shapes, types or devices do not fit, or there is no such picture. On a GPU a picture that is not there is NaN
-/// instead: an error would have to wait for the GPU.
+/// If shapes, types or devices don't match, or an index is out of range. On a GPU such an image is NaN instead, because
+/// an error would have to wait for the GPU.
 pub fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> {
     let [_, c, _, _] = check::dims4(NAME, "the pictures", pictures)?;
     let typed = |argument, found: &Tensor, wanted: DType| match found.dtype() == wanted {

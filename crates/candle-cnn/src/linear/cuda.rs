@@ -1,4 +1,4 @@
-//! Dense layers on a GPU: products by cuBLAS.
+//! Linear layers on a GPU, with cuBLAS.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +10,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let (outputs, inputs) = weight.dims2()?;
     let (gpu, rows) = (Gpu::of(&x)?, x.elem_count() / inputs);
-    // Detached, so that candle notes nothing of the products.
+    // Detached, so that candle records nothing.
     let (matrix, factor) = (x.detach().reshape((rows, inputs))?, weight.detach());
     let y = gpu.product(&matrix, &factor.t()?)?;
     if let Some(bias) = &bias {

@@ -5,7 +5,7 @@ use crate::init::{count, uniform_by_fan_in};
 use crate::linear;
 use crate::trace::{self, LayerCall, Operation};
 
-/// A fully connected layer with its weight `[O, I]` and bias `[O]`; see [`ops::linear`](crate::ops::linear).
+/// A linear layer with its weight `[O, I]` and bias `[O]`; see [`ops::linear`](crate::ops::linear).
 #[derive(Clone, Debug)]
 pub struct Linear {
     name: String,
@@ -15,14 +15,6 @@ pub struct Linear {
 
 impl Linear {
     /// A layer around given parameters: `weight` `[O, I]`, `bias` `[O]`.
-    ///
-    /// ```
-    /// use candle_cnn::layers::Linear;
-    /// use candle_core::{DType, Device, Tensor};
-    /// let weight = Tensor::ones((2, 4), DType::F32, &Device::Cpu)?;
-    /// assert_eq!(Linear::new(weight, None).weight().dims(), [2, 4]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { name: String::new(), weight, bias }
     }
@@ -57,7 +49,7 @@ impl Module for Linear {
     }
 }
 
-/// A fully connected layer from `inputs` to `outputs` features with a bias, as `torch.nn.Linear`: parameters `weight`
+/// A linear layer from `inputs` to `outputs` features with a bias, as `torch.nn.Linear`: parameters `weight`
 /// and `bias`, both from U(±1/√inputs).
 ///
 /// ```
@@ -70,25 +62,16 @@ impl Module for Linear {
 /// ```
 ///
 /// # Errors
-/// Where `vb` has other shapes under these names.
+/// If `vb` has other shapes under these names.
 pub fn linear(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {
     let layer = linear_no_bias(inputs, outputs, vb.clone())?;
     Ok(Linear { bias: Some(uniform_by_fan_in(&vb, &[outputs], "bias", inputs)?), ..layer })
 }
 
-/// As [`linear`], without a bias.
-///
-/// ```
-/// use candle_cnn::{layers::linear_no_bias, parameters::Parameters};
-/// use candle_core::Device;
-/// let parameters = Parameters::new(0);
-/// linear_no_bias(8, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
-/// assert_eq!(parameters.count(), 8 * 10);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
+/// Like [`linear`], without a bias.
 ///
 /// # Errors
-/// As [`linear`].
+/// As for [`linear`].
 pub fn linear_no_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Linear> {
     let weight = uniform_by_fan_in(&vb, &[outputs, inputs], "weight", inputs)?;
     Ok(Linear { name: vb.prefix(), weight, bias: None })

@@ -1,4 +1,4 @@
-//! The fully connected layer's function.
+//! x · weightᵀ + bias.
 
 use candle_core::{Result, Tensor};
 
@@ -27,7 +27,7 @@ const NAME: &str = "linear";
 /// ```
 ///
 /// # Errors
-/// Where shapes, types or devices do not fit.
+/// If shapes, types or devices don't match.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let [outputs, inputs] = match *weight.dims() {
         [outputs, inputs] if outputs * inputs > 0 => [outputs, inputs],

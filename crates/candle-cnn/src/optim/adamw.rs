@@ -17,23 +17,18 @@ use candle_core::CudaDevice;
 
 const NAME: &str = "AdamW";
 
-/// Settings of [`AdamW`], as `torch.optim.AdamW` has them.
-///
-/// ```
-/// let config = candle_cnn::optim::AdamWConfig::default();
-/// assert_eq!((config.learning_rate, config.weight_decay), (1e-3, 1e-2));
-/// ```
+/// Settings of [`AdamW`], as for `torch.optim.AdamW`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConfig {
     /// Step size, at least 0.
     pub learning_rate: f64,
-    /// Share of the former mean gradient, from 0 up to, not including, 1.
+    /// Decay of the mean gradient, from 0 up to, not including, 1.
     pub beta1: f64,
-    /// Share of the former mean square, from 0 up to, not including, 1.
+    /// Decay of the mean squared gradient, from 0 up to, not including, 1.
     pub beta2: f64,
     /// Added to the root of the mean square, at least 0.
     pub eps: f64,
-    /// Share of itself, times the learning rate, that a parameter loses at each step; at least 0.
+    /// Weight decay: each step shrinks a parameter by this times the learning rate; at least 0.
     pub weight_decay: f64,
 }
 
@@ -100,22 +95,8 @@ pub struct AdamW {
 impl AdamW {
     /// Groups of parameters, each with its own settings.
     ///
-    /// ```
-    /// use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup};
-    /// use candle_core::{Device, Var};
-    ///
-    /// let (weight, bias) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
-    /// let plain = AdamWConfig { weight_decay: 0., ..Default::default() };
-    /// let adamw = AdamW::with_groups(vec![
-    ///     ParameterGroup { vars: vec![weight], config: AdamWConfig::default() },
-    ///     ParameterGroup { vars: vec![bias], config: plain },
-    /// ])?;
-    /// assert_eq!(adamw.learning_rates(), [1e-3, 1e-3]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where a setting is out of range, or two parameters share one tensor id.
+    /// If a setting is out of range, or two parameters share a tensor id.
     pub fn with_groups(groups: Vec<ParameterGroup<AdamWConfig>>) -> Result<Self> {
         groups.iter().try_for_each(|group| group.config.check())?;
         let parameters = groups::parameters(NAME, &groups)?;
@@ -130,27 +111,11 @@ impl AdamW {
         self.configs.iter().map(|config| config.learning_rate).collect()
     }
 
-    /// Steps and moments (copies) as `step.0`, `exp_avg.0`, `exp_avg_sq.0`, … by the parameters' order; a parameter
-    /// that has not been stepped has none. To be saved beside the parameters.
-    ///
-    /// ```
-    /// use candle_cnn::optim::{AdamW, AdamWConfig};
-    /// use candle_core::{Device, Var};
-    /// use candle_nn::Optimizer;
-    ///
-    /// let p = Var::new(&[1f32], &Device::Cpu)?;
-    /// let mut adamw = AdamW::new(vec![p.clone()], AdamWConfig::default())?;
-    /// assert!(adamw.state()?.is_empty());
-    /// adamw.backward_step(&p.sum_all()?)?;
-    /// let state = adamw.state()?;
-    /// assert_eq!(state["step.0"].to_scalar::<u32>()?, 1);
-    /// let mut again = AdamW::new(vec![p], AdamWConfig::default())?;
-    /// again.load_state(&state)?;
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Steps and moments (copies) as `step.0`, `exp_avg.0`, `exp_avg_sq.0`, … in the order of the parameters; a
+    /// parameter that has not been stepped has none. Save it with the parameters.
     ///
     /// # Errors
-    /// Where the device has no memory for the copies.
+    /// If the device is out of memory.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let mut state = HashMap::new();
         for (i, moments) in self.moments.iter().enumerate() {
@@ -163,10 +128,10 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Puts back what [`Self::state`] gave.
+    /// Restores what [`Self::state`] returned.
     ///
     /// # Errors
-    /// Where an entry belongs to no parameter, is missing or has another shape; then nothing has been changed.
+    /// If an entry belongs to no parameter, is missing or has another shape; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let mut known = 0;
         let mut restore = |(i, parameter): (usize, &Parameter)| -> Result<Option<Moments>> {
@@ -174,7 +139,7 @@ impl AdamW {
             match names.each_ref().map(|name| state.get(name)) {
                 [None, None, None] => Ok(None),
                 [Some(steps), ..] if steps.rank() != 0 => {
-                    Err(groups::state_error(format!("{} has shape {:?}, wanted a scalar", names[0], steps.dims())))
+                    Err(groups::state_error(format!("{} has shape {:?}, expected a scalar", names[0], steps.dims())))
                 }
                 [Some(steps), Some(first), Some(second)] => {
                     known += 3;
@@ -184,7 +149,7 @@ impl AdamW {
                         second: groups::restored(&names[2], second, &parameter.var)?,
                     }))
                 }
-                _ => Err(groups::state_error(format!("of {names:?} some are missing"))),
+                _ => Err(groups::state_error(format!("some of {names:?} are missing"))),
             }
         };
         let moments = self.parameters.iter().enumerate().map(&mut restore).collect::<Result<Vec<_>>>()?;
@@ -229,7 +194,7 @@ fn step<T: InPlace>(p: &Tensor, g: &Tensor, moments: &Moments, config: AdamWConf
     })
 }
 
-/// The same by candle's operations, on any device.
+/// The same with candle's operations, on any device.
 fn composed(var: &Var, g: &Tensor, moments: &mut Moments, config: AdamWConfig) -> Result<()> {
     let Factors { keep, size, root } = Factors::new(config, moments.steps);
     moments.first = ((&moments.first * config.beta1)? + (g * (1.0 - config.beta1))?)?.detach();
@@ -333,13 +298,13 @@ impl Optimizer for AdamW {
         self.step(&backward(loss)?)
     }
 
-    /// That of the first group that began above 0.
+    /// The learning rate of the first group that started above 0.
     fn learning_rate(&self) -> f64 {
         self.configs.get(groups::leading(&self.initial_rates)).map_or(0.0, |config| config.learning_rate)
     }
 
-    /// Sets that of the first group that began above 0; the other groups keep their initial proportion to it, so those
-    /// at 0 stay there.
+    /// Sets the learning rate of the first group that started above 0; the others keep their initial ratio to it, so
+    /// those at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
         let rates = groups::scaled_rates(&self.initial_rates, rate);
         self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);

@@ -12,8 +12,8 @@ use super::cuda::{self, RecordedStep};
 /// An optimizer whose step a [`StepGraph`](crate::step_graph::StepGraph) can repeat with other learning rates: this
 /// crate's [`SGD`](super::SGD) and [`AdamW`](super::AdamW).
 ///
-/// It has hidden methods, and no other crate can implement it: an optimizer that hands its learning rate to the GPU by
-/// value would go on with the captured one.
+/// Its methods are hidden and no other crate can implement it: an optimizer that passes its learning rate to the GPU by
+/// value would keep using the captured one.
 pub trait Capturable: Optimizer + sealed::Sealed {
     /// What is filled by [`Self::record`].
     #[cfg(feature = "cuda")]
@@ -41,13 +41,14 @@ mod sealed {
 }
 pub(super) use sealed::Sealed;
 
-/// Refuses a parameter that the step's kernel does not serve, or whose state (`has_state`) would be made in the capture.
+/// Rejects a parameter that the step's kernel does not support, or whose state (`has_state`) would be created during
+/// capture.
 #[cfg(feature = "cuda")]
 pub(super) fn check(optimizer: &'static str, parameter: &Tensor, gradient: &Tensor, has_state: bool) -> Result<()> {
     let reason = if !cuda::serves(parameter, gradient) {
         "is not f32 and contiguous on the GPU"
     } else if !has_state {
-        "got no gradient in the steps before"
+        "had no gradient in the steps before"
     } else {
         return Ok(());
     };

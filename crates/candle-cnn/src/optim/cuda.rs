@@ -1,4 +1,4 @@
-//! An optimizer's step on a GPU: all parameters in one launch.
+//! An optimizer's step on a GPU, all parameters in one launch.
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, TensorId};
 
@@ -7,8 +7,8 @@ use crate::cuda::{Gpu, Memory, address, address_or_null};
 
 /// The parameters of one step, gathered.
 ///
-/// Their addresses go to the kernel by value, so nothing is copied to the device and nothing waits. Parameters and
-/// states are changed in place, where they stay from step to step.
+/// Their addresses are passed to the kernel by value, so nothing is copied to the device and nothing waits. Parameters
+/// and states are updated in place.
 pub(crate) struct Step {
     kernel: &'static str,
     entries: Vec<(CudaDevice, Vec<Entry>)>,
@@ -74,8 +74,8 @@ impl Step {
     }
 }
 
-/// A step that a CUDA graph repeats. The graph repeats the addresses; the settings, which change from step to step, lie on
-/// the device and are renewed before each replay.
+/// A step that a CUDA graph repeats. The graph repeats the addresses; the settings, which change from step to step, lie
+/// on the device and are renewed before each replay.
 pub struct RecordedStep {
     kernel: &'static str,
     gpu: Gpu,

@@ -1,4 +1,4 @@
-//! Groups of parameters that are trained with the same settings.
+//! Groups of parameters that share settings.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -8,6 +8,23 @@ use crate::autograd::identity;
 use crate::error::Error;
 
 /// Parameters that share settings.
+///
+/// ```
+/// use candle_cnn::optim::{ParameterGroup, SGD, SgdConfig};
+/// use candle_core::{Device, Var};
+/// use candle_nn::Optimizer;
+///
+/// let (weight, bias) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
+/// let decayed = SgdConfig { learning_rate: 0.1, weight_decay: 1e-3, ..Default::default() };
+/// let plain = SgdConfig { learning_rate: 0.2, ..Default::default() };
+/// let mut sgd = SGD::with_groups(vec![
+///     ParameterGroup { vars: vec![weight], config: decayed },
+///     ParameterGroup { vars: vec![bias], config: plain },
+/// ])?;
+/// sgd.set_learning_rate(0.05);
+/// assert_eq!(sgd.learning_rates(), [0.05, 0.1]); // The second keeps its ratio to the first.
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ParameterGroup<C> {
     /// The parameters.
@@ -16,16 +33,16 @@ pub struct ParameterGroup<C> {
     pub config: C,
 }
 
-/// A parameter with its place among the groups.
+/// A parameter with its position in the groups.
 #[derive(Debug)]
 pub(super) struct Parameter {
     pub var: Var,
     pub group: usize,
 }
 
-/// The parameters of all groups in order. Whole numbers are not trained, so they are left out, as in candle_nn.
+/// The parameters of all groups in order. Integers are not trained, so they are left out, as in candle_nn.
 ///
-/// Refuses parameters whose gradients candle would mix with others': it keeps gradients by tensor id.
+/// Rejects parameters whose gradients candle would mix up, because it identifies gradients by tensor id.
 pub(super) fn parameters<C>(optimizer: &'static str, groups: &[ParameterGroup<C>]) -> Result<Vec<Parameter>> {
     let all = groups.iter().enumerate().flat_map(|(group, g)| g.vars.iter().map(move |var| (group, var)));
     let mut seen = HashMap::new();
@@ -44,7 +61,7 @@ pub(super) fn parameters<C>(optimizer: &'static str, groups: &[ParameterGroup<C>
 
 /// The gradient of a parameter, if it has one.
 ///
-/// Refuses one of another shape or type. Only what was put into the store by hand, or another copy of candle, makes such.
+/// Rejects one with another shape or type, which only manual insertion or another copy of candle can produce.
 pub(super) fn gradient<'a>(
     optimizer: &'static str,
     gradients: &'a GradStore,
@@ -81,7 +98,7 @@ pub(super) fn scaled_rates(initial: &[f64], rate: f64) -> Vec<f64> {
 /// A setting that must be a finite number of at least 0.
 pub(super) fn not_negative(operation: &'static str, setting: &'static str, found: f64) -> Result<()> {
     if !(found >= 0.0 && found.is_finite()) {
-        let wanted = "a number of at least 0".to_string();
+        let wanted = "a finite number, at least 0".to_string();
         return Err(Error::Setting { operation, setting, found: found.to_string(), wanted }.into());
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Changing a parameter and an optimizer's state in one pass, in place.
+//! Updates a parameter and an optimizer's state in one pass, in place.
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ impl InPlace for f64 {
     }
 }
 
-/// Whether [`update`] serves a parameter and its gradient: on the CPU, `f32` or `f64`, contiguous.
+/// Whether [`update`] supports a parameter and its gradient: on the CPU, `f32` or `f64`, contiguous.
 pub(super) fn serves(parameter: &Tensor, gradient: &Tensor) -> bool {
     matches!(parameter.device(), Device::Cpu)
         && matches!(parameter.dtype(), DType::F32 | DType::F64)

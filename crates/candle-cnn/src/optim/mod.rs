@@ -1,10 +1,10 @@
-//! Optimizers, as `torch.optim` defines them: [`SGD`] and [`AdamW`], each in place and in one pass over its parameters.
+//! Optimizers as defined by `torch.optim`: [`SGD`] and [`AdamW`], in place and in one pass over the parameters.
 //!
 //! On a GPU (feature `cuda`) in `f32` one launch steps all parameters, without waiting for the GPU; both are
 //! [`Capturable`] in a CUDA graph.
 //!
-//! Both implement candle_nn's [`Optimizer`](candle_nn::Optimizer), leave a parameter without a gradient alone, take
-//! groups of parameters with settings of their own, and can save and restore their state.
+//! Both implement candle_nn's [`Optimizer`](candle_nn::Optimizer), skip parameters without a gradient, take groups
+//! of parameters with their own settings, and can save and restore their state.
 
 mod adamw;
 pub(crate) mod capturable;

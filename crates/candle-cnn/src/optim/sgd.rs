@@ -17,22 +17,16 @@ use candle_core::CudaDevice;
 
 const NAME: &str = "SGD";
 
-/// Settings of [`SGD`], as `torch.optim.SGD` has them.
-///
-/// ```
-/// use candle_cnn::optim::SgdConfig;
-/// let config = SgdConfig { learning_rate: 1e-3, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
-/// assert!(!config.nesterov);
-/// ```
+/// Settings of [`SGD`], as for `torch.optim.SGD`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdConfig {
     /// Step size, at least 0.
     pub learning_rate: f64,
-    /// Share of the former direction, at least 0.
+    /// Momentum: the share of the previous direction that is kept, at least 0.
     pub momentum: f64,
     /// Factor of the parameter itself that is added to its gradient, at least 0.
     pub weight_decay: f64,
-    /// Whether momentum looks ahead (Nesterov); wants a momentum above 0 and no dampening.
+    /// Whether to use Nesterov momentum; requires a momentum above 0 and no dampening.
     pub nesterov: bool,
     /// Share of the gradient that momentum leaves out.
     pub dampening: f64,
@@ -67,7 +61,7 @@ impl SgdConfig {
     }
 }
 
-/// Stochastic gradient descent with momentum, Nesterov's look-ahead, dampening and weight decay, exactly as
+/// Stochastic gradient descent with momentum, Nesterov momentum, dampening and weight decay, exactly as
 /// `torch.optim.SGD`: g = gradient + weight_decay · p; b = momentum · b + (1 − dampening) · g, with b = g at a
 /// parameter's first step; p = p − learning_rate · (b, or g + momentum · b with Nesterov).
 ///
@@ -83,6 +77,11 @@ impl SgdConfig {
 /// }
 /// // 1 − 0.1 · 2 = 0.8, then 0.8 − 0.1 · (0.9 · 2 + 1.6) = 0.46.
 /// assert!((p.to_vec1::<f32>()?[0] - 0.46).abs() < 1e-6);
+///
+/// // Another one continues from its state.
+/// let mut again = SGD::new(vec![p.clone()], SgdConfig { momentum: 0.9, ..Default::default() })?;
+/// again.load_state(&sgd.state()?)?;
+/// assert_eq!(again.state()?["momentum.0"].to_vec1::<f32>()?, sgd.state()?["momentum.0"].to_vec1::<f32>()?);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug)]
@@ -97,25 +96,8 @@ pub struct SGD {
 impl SGD {
     /// Groups of parameters, each with its own settings.
     ///
-    /// ```
-    /// use candle_cnn::optim::{ParameterGroup, SGD, SgdConfig};
-    /// use candle_core::{Device, Var};
-    /// use candle_nn::Optimizer;
-    ///
-    /// let (weight, bias) = (Var::new(&[1f32], &Device::Cpu)?, Var::new(&[1f32], &Device::Cpu)?);
-    /// let decayed = SgdConfig { learning_rate: 0.1, weight_decay: 1e-3, ..Default::default() };
-    /// let plain = SgdConfig { learning_rate: 0.2, ..Default::default() };
-    /// let mut sgd = SGD::with_groups(vec![
-    ///     ParameterGroup { vars: vec![weight], config: decayed },
-    ///     ParameterGroup { vars: vec![bias], config: plain },
-    /// ])?;
-    /// sgd.set_learning_rate(0.05);
-    /// assert_eq!(sgd.learning_rates(), [0.05, 0.1]); // The second keeps its proportion to the first.
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
-    ///
     /// # Errors
-    /// Where a setting is out of range, or two parameters share one tensor id.
+    /// If a setting is out of range, or two parameters share a tensor id.
     pub fn with_groups(groups: Vec<ParameterGroup<SgdConfig>>) -> Result<Self> {
         groups.iter().try_for_each(|group| group.config.check())?;
         let parameters = groups::parameters(NAME, &groups)?;
@@ -129,47 +111,20 @@ impl SGD {
         self.configs.iter().map(|config| config.learning_rate).collect()
     }
 
-    /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … by the parameters' order; a parameter that has
-    /// not been stepped has none. To be saved beside the parameters.
-    ///
-    /// ```
-    /// use candle_cnn::optim::{SGD, SgdConfig};
-    /// use candle_core::{Device, Var};
-    /// use candle_nn::Optimizer;
-    /// let p = Var::new(&[1f32], &Device::Cpu)?;
-    /// let mut sgd = SGD::new(vec![p.clone()], SgdConfig { momentum: 0.9, ..Default::default() })?;
-    /// assert!(sgd.state()?.is_empty());
-    /// sgd.backward_step(&p.sum_all()?)?;
-    /// assert_eq!(sgd.state()?["momentum.0"].to_vec1::<f32>()?, [1.]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … in the order of the parameters; a parameter that
+    /// has not been stepped has none. Save it with the parameters.
     ///
     /// # Errors
-    /// Where the device has no memory for the copies.
+    /// If the device is out of memory.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
         let buffers = self.momentum.iter().enumerate();
         buffers.filter_map(|(i, m)| m.as_ref().map(|m| Ok((format!("momentum.{i}"), m.copy()?)))).collect()
     }
 
-    /// Puts back what [`Self::state`] gave.
-    ///
-    /// ```
-    /// use candle_cnn::optim::{SGD, SgdConfig};
-    /// use candle_core::{Device, Var};
-    /// use candle_nn::Optimizer;
-    /// let p = Var::new(&[1f32], &Device::Cpu)?;
-    /// let config = SgdConfig { momentum: 0.9, ..Default::default() };
-    /// let mut sgd = SGD::new(vec![p.clone()], config)?;
-    /// sgd.backward_step(&p.sqr()?.sum_all()?)?;
-    /// let state = sgd.state()?;
-    /// let mut again = SGD::new(vec![p.clone()], config)?;
-    /// again.load_state(&state)?;
-    /// assert_eq!(again.state()?["momentum.0"].to_vec1::<f32>()?, [2.]);
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
+    /// Restores what [`Self::state`] returned.
     ///
     /// # Errors
-    /// Where an entry belongs to no parameter or has another shape; then nothing has been changed.
+    /// If an entry belongs to no parameter or has another shape; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
         let mut momentum = vec![None; self.parameters.len()];
         for (name, tensor) in state {
@@ -185,16 +140,6 @@ impl SGD {
     }
 
     /// The parameters, in order.
-    ///
-    /// ```
-    /// use candle_cnn::optim::{SGD, SgdConfig};
-    /// use candle_core::{Device, Var};
-    /// use candle_nn::Optimizer;
-    /// let p = Var::new(&[1f32], &Device::Cpu)?;
-    /// let sgd = SGD::new(vec![p.clone()], SgdConfig::default())?;
-    /// assert_eq!(sgd.into_inner()[0].id(), p.id());
-    /// # Ok::<(), candle_core::Error>(())
-    /// ```
     pub fn into_inner(self) -> Vec<Var> {
         self.parameters.into_iter().map(|parameter| parameter.var).collect()
     }
@@ -301,7 +246,7 @@ impl Capturable for SGD {
     }
 }
 
-/// The same by candle's operations, on any device.
+/// The same with candle's operations, on any device.
 fn composed(var: &Var, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {
     let p = var.as_detached_tensor();
     let g = if config.weight_decay == 0.0 { g.clone() } else { (g + (&p * config.weight_decay)?)? };
@@ -351,13 +296,13 @@ impl Optimizer for SGD {
         self.step(&backward(loss)?)
     }
 
-    /// That of the first group that began above 0.
+    /// The learning rate of the first group that started above 0.
     fn learning_rate(&self) -> f64 {
         self.configs.get(groups::leading(&self.initial_rates)).map_or(0.0, |config| config.learning_rate)
     }
 
-    /// Sets that of the first group that began above 0; the other groups keep their initial proportion to it, so those
-    /// at 0 stay there.
+    /// Sets the learning rate of the first group that started above 0; the others keep their initial ratio to it, so
+    /// those at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
         let rates = groups::scaled_rates(&self.initial_rates, rate);
         self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);

@@ -6,15 +6,6 @@ use super::{avg_pool2d, max_pool2d};
 macro_rules! pool {
     ($name:ident, $op:ident) => {
         #[doc = concat!("[`ops::", stringify!($op), "`](crate::ops::", stringify!($op), ") as a layer.")]
-        ///
-        /// ```
-        /// use candle_core::{DType, Device, Tensor};
-        /// use candle_nn::Module;
-        #[doc = concat!("let pool = candle_cnn::layers::", stringify!($name), "::new(2, 2);")]
-        /// let x = Tensor::zeros((1, 3, 8, 8), DType::F32, &Device::Cpu)?;
-        /// assert_eq!(pool.forward(&x)?.dims(), [1, 3, 4, 4]);
-        /// # Ok::<(), candle_core::Error>(())
-        /// ```
         #[derive(Clone, Copy, Debug)]
         pub struct $name {
             kernel: usize,

@@ -19,12 +19,12 @@ use crate::trace::{self, Operation};
 use cpu::Halve;
 use windows::Windows;
 
-/// Maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
-/// OH = (H − KH) / stride + 1, rounded down. `kernel` and `stride` are a number or a pair (height, width).
+/// The maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH,
+/// OW]`, OH = (H − KH) / stride + 1, rounded down. `kernel` and `stride` are a number or a pair (height, width).
 ///
-/// As `torch.nn.functional.max_pool2d`: the whole gradient goes to the first maximum of a window, in the order of
-/// reading, and NaN counts as the largest value (the last one where there are several). candle's own `max_pool2d`
-/// returns a quarter of the gradient for a 2×2 window.
+/// As `torch.nn.functional.max_pool2d`: the whole gradient goes to the first maximum of a window in row-major order,
+/// and NaN counts as the largest value (the last one if there are several). candle's own `max_pool2d` returns a quarter
+/// of the gradient for a 2×2 window.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -37,7 +37,7 @@ use windows::Windows;
 /// ```
 ///
 /// # Errors
-/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+/// If `x` is not `[N, C, H, W]` or is smaller than a window, or a setting is 0.
 pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
     let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
     let y = max_of(x, windows)?;
@@ -69,7 +69,7 @@ fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let (plane, pixels) = (windows.plane(), windows.pixels());
     let count = windows.dims[0] * windows.dims[1] * pixels;
     let mut y = vec![T::zero(); count];
-    // The place of each window's maximum in its plane, for the way back.
+    // The position of each window's maximum in its plane, for the backward pass.
     let mut winners = vec![0u32; if x.track_op() { count } else { 0 }];
     {
         let input = values::<T>(&x)?;
@@ -160,8 +160,8 @@ fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usiz
     best.unwrap_or((T::NEG_INFINITY, 0))
 }
 
-/// Mean of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`, as
-/// `torch.nn.functional.avg_pool2d`. `kernel` and `stride` are a number or a pair (height, width).
+/// The mean of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH, OW]`,
+/// as `torch.nn.functional.avg_pool2d`. `kernel` and `stride` are a number or a pair (height, width).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -172,7 +172,7 @@ fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usiz
 /// ```
 ///
 /// # Errors
-/// Where `x` is not `[N, C, H, W]`, is smaller than a window, or a setting is 0.
+/// If `x` is not `[N, C, H, W]` or is smaller than a window, or a setting is 0.
 pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
     let windows = Windows::new("avg_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
     check::float("avg_pool2d", "the input", x)?;

@@ -27,7 +27,7 @@ impl Windows {
         check::positive(operation, "stride", stride.0.min(stride.1))?;
         let [_, _, h, w] = dims;
         if h < kernel.0 || w < kernel.1 {
-            let wanted = format!("a picture no smaller than the window of {} × {}", kernel.0, kernel.1);
+            let wanted = format!("an image at least as large as the window of {} × {}", kernel.0, kernel.1);
             return Err(check::shape(operation, "the input", x, wanted));
         }
         Ok(Self { dims, kernel, stride, oh: (h - kernel.0) / stride.0 + 1, ow: (w - kernel.1) / stride.1 + 1 })
@@ -50,7 +50,7 @@ impl Windows {
         pixel / self.ow * self.stride.0 * self.dims[3] + pixel % self.ow * self.stride.1
     }
 
-    /// Places of the pixels in the window of output pixel `pixel`, in the order of reading.
+    /// Places of the pixels in the window of output pixel `pixel`, in row-major order.
     pub(super) fn places(self, pixel: usize) -> impl Iterator<Item = usize> {
         let corner = self.corner(pixel);
         (0..self.kernel.0).flat_map(move |y| (0..self.kernel.1).map(move |x| corner + y * self.dims[3] + x))

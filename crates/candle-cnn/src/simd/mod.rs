@@ -26,10 +26,6 @@ pub enum InstructionSet {
 
 /// The instruction set in use: the best that this machine has, or a lower one that the environment variable
 /// `CANDLE_CNN_ISA` (`avx512`, `avx2` or `plain`) asks for. Fixed at the first call.
-///
-/// ```
-/// println!("{:?}", candle_cnn::instruction_set());
-/// ```
 pub fn instruction_set() -> InstructionSet {
     static FOUND: OnceLock<InstructionSet> = OnceLock::new();
     *FOUND.get_or_init(|| {

@@ -31,9 +31,9 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
-    /// Where a > b, or a is NaN: where PyTorch's max-pool takes a over b.
+    /// Where a > b or a is NaN: where PyTorch's max-pool prefers a.
     unsafe fn beats(a: Self::V, b: Self::V) -> Self::Mask;
-    /// Where a ≤ 0: where ReLU gives 0.
+    /// Where a ≤ 0: where ReLU is 0.
     unsafe fn not_positive(a: Self::V) -> Self::Mask;
     unsafe fn equal(a: Self::V, b: Self::V) -> Self::Mask;
     unsafe fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V;
