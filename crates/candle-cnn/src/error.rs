@@ -13,7 +13,7 @@ const LINKED_TWICE: &str = "candle is linked twice in this process. In a noteboo
 /// use candle_core::{DType, Device, Tensor};
 /// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
 /// let error = candle_cnn::ops::max_pool2d(&x, 2, 2).unwrap_err().to_string();
-/// assert!(error.contains("max_pool2d: the input has shape [2, 3], wanted [N, C, H, W]"));
+/// assert!(error.contains("max_pool2d: the input has shape [2, 3], expected [N, C, H, W]"));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(count()?, 7);
         saved.remove("bn1.running_mean");
         let error = parameters.load_state_dict(&saved).unwrap_err().to_string();
-        assert!(error.starts_with("the state dict does not fit the network: missing bn1.running_mean"), "{error}");
+        assert!(error.starts_with("the state dict does not match the network: missing bn1.running_mean"), "{error}");
         assert!(!error.contains("num_batches_tracked"), "{error}");
         Ok(())
     }

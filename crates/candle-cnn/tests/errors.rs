@@ -61,7 +61,7 @@ fn batch_norm() {
     assert_says(four(Some(&three), None), &["batch_norm2d: the weight", "[3]", "[4]"]);
     assert_says(four(None, Some(&three)), &["batch_norm2d: the bias", "[3]", "[4]"]);
     let double = zeros(&[4]).to_dtype(DType::F64).unwrap();
-    assert_says(four(Some(&double), None), &["batch_norm2d: the weight has type F64, wanted F32"]);
+    assert_says(four(Some(&double), None), &["batch_norm2d: the weight has type F64, expected F32"]);
     let config = BatchNormConfig { momentum: 1.5, ..Default::default() };
     let vb = Parameters::new(0).var_builder(&Device::Cpu);
     assert_says(layers::batch_norm2d(3, config, vb.clone()), &["momentum is 1.5", "from 0 to 1"]);
@@ -97,7 +97,7 @@ fn pools_linear_and_cross_entropy() {
     let pictures = zeros(&[2, 1, 3, 3]).to_dtype(DType::U8).unwrap();
     let place = |index| ops::Placement::tensor(&[ops::Placement::new(index)], &Device::Cpu).unwrap();
     let gather = |pictures: &Tensor, places: &Tensor, table: &Tensor| ops::gather_images(pictures, places, table);
-    assert_says(gather(&pictures, &place(2), &zeros(&[1, 256])), &["sample 0", "picture 2", "0 to 1"]);
+    assert_says(gather(&pictures, &place(2), &zeros(&[1, 256])), &["sample 0", "image 2", "0 to 1"]);
     assert_says(gather(&pictures, &place(0), &zeros(&[3, 256])), &["gather_images", "the table", "[1, 256]"]);
     assert_says(gather(&pictures, &zeros(&[1, 4]), &zeros(&[1, 256])), &["gather_images", "the places", "I64"]);
     assert_says(gather(&zeros(&[2, 1, 3, 3]), &place(0), &zeros(&[1, 256])), &["the pictures", "F32", "U8"]);
@@ -110,7 +110,7 @@ fn pools_linear_and_cross_entropy() {
 fn what_candle_refuses_is_refused_by_the_operation() {
     let half = |shape: &[usize]| zeros(shape).to_dtype(DType::BF16).unwrap();
     let one = ops::conv2d(&half(&[1, 1, 1, 1]), &half(&[1, 1, 1, 1]), None, Conv2dConfig::default());
-    assert_says(one, &["conv2d: candle can't compute it in BF16", "use f32"]);
+    assert_says(one, &["conv2d: candle can't compute this in BF16", "use f32"]);
 }
 
 #[test]
@@ -137,9 +137,9 @@ fn optimizers_and_schedules() {
     assert_says(adamw.load_state(&state.into()), &["step.0", "[3]", "scalar"]);
     let mut store = var.sum_all().unwrap().backward().unwrap();
     store.insert(&var, zeros(&[4]));
-    assert_says(sgd.step(&store), &["SGD: a gradient has shape [4], wanted [3]"]);
+    assert_says(sgd.step(&store), &["SGD: a gradient has shape [4], expected [3]"]);
     store.insert(&var, zeros(&[3]).to_dtype(DType::F64).unwrap());
-    assert_says(adamw.step(&store), &["AdamW: a gradient has type F64, wanted F32"]);
+    assert_says(adamw.step(&store), &["AdamW: a gradient has type F64, expected F32"]);
     let mut store = var.sum_all().unwrap().backward().unwrap();
     assert_says(clip_gradients_by_norm(&mut store, &one(), f64::NAN), &["max_norm is NaN"]);
     assert_says(Schedule::one_cycle(0.1, 1), &["steps is 1", "at least 2"]);

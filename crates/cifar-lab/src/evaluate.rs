@@ -342,7 +342,7 @@ mod tests {
         assert!(evaluation.loss().is_nan());
         let line = evaluation.to_string();
         assert!(line.contains("8 test images: 12.50 %  (loss NaN; "), "{line}");
-        assert!(line.ends_with("; 6 of 8 outputs are not numbers (NaN or infinite): counted as wrong"), "{line}");
+        assert!(line.ends_with("; 6 of 8 outputs are NaN or infinite and count as wrong"), "{line}");
         // The wrong prediction comes before those without a class.
         let mistakes = evaluation.surest_mistakes();
         assert_eq!((mistakes.len(), mistakes[0].index), (7, 7));
@@ -364,7 +364,7 @@ mod tests {
         assert!(!all.to_string().contains("number"), "{all}");
         let (_, one) = evaluation(&[|label| row(label, 0, 1.0), |_| [f32::NAN; 10]])?;
         let line = one.to_string();
-        assert!(line.ends_with("; 1 of 2 outputs is not a number (NaN or infinite): counted as wrong"), "{line}");
+        assert!(line.ends_with("; 1 of 2 outputs is NaN or infinite and counts as wrong"), "{line}");
         Ok(())
     }
 

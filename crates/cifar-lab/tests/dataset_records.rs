@@ -275,7 +275,7 @@ fn the_stand_in_is_balanced_and_says_what_it_is() {
     assert_eq!(data.train.class_counts(), [20; 10]);
     assert!(data.test.class_counts().iter().all(|count| (3..=4).contains(count)));
     for text in [data.to_string(), data.train.to_string(), format!("{:?}", data.test)] {
-        assert!(text.contains("stand-in (generated pictures, not CIFAR-10)"), "{text}");
+        assert!(text.contains("stand-in (generated images, not CIFAR-10)"), "{text}");
     }
     assert!(data.train.class_names().iter().all(|name| !CIFAR10_CLASSES.contains(&name.as_str())));
 }

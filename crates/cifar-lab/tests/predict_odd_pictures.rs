@@ -236,7 +236,7 @@ fn cards_and_weights_that_do_not_fit_are_refused() -> Result<()> {
     assert!(refused(Some("{\"class_names\": [\"cat\"]}")).contains("names 1 classes"));
     assert!(
         refused(Some("{\"network\": {\"dense\": [99]}}"))
-            .contains("fc1.weight has shape [512, 1024], wanted [99, 1024]")
+            .contains("fc1.weight has shape [512, 1024], expected [99, 1024]")
     );
     // A card that would have 10¹⁸ parameters made.
     assert!(refused(Some("{\"network\": {\"dense\": [1000000000, 1000000000]}}")).contains("parameters, and the file"));

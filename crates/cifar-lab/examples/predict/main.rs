@@ -110,7 +110,7 @@ mod tests {
         save(folder.path(), &parameters(), &ModelCard { accuracy: Some(0.757), ..ModelCard::default() });
         let (good, table, errors) = run(folder.path(), &["--top", "2", "net.pth", "pictures"]).unwrap();
         assert!(good && errors.is_empty(), "{errors}");
-        assert!(table.contains("trained on CIFAR-10, 75.7 % of its test images right"), "{table}");
+        assert!(table.contains("trained on CIFAR-10, 75.7 % test accuracy"), "{table}");
         // Caption, header and rule, then a line a picture.
         assert_eq!(table.lines().count(), 3 + 2, "{table}");
         std::fs::write(folder.path().join("pictures/bad.png"), "no picture").unwrap();

@@ -196,7 +196,7 @@ mod tests {
             card.check().unwrap_err()
         };
         assert!(wrong(|card| card.class_names.truncate(9)).contains("names 9 classes"));
-        assert!(wrong(|card| card.class_names.clear()).contains("no classes"));
+        assert!(wrong(|card| card.class_names.clear()).contains("no class names"));
         assert!(wrong(|card| card.image_shape = (4, 32, 32)).contains("(4, 32, 32)"));
         assert!(wrong(|card| card.image_shape = (3, 64, 32)).contains("3×64×32"));
         assert!(wrong(|card| card.normalize.std[1] = 0.0).contains("standard deviation 0"));

@@ -342,7 +342,7 @@ mod tests {
         candle_cnn::layers::conv2d(1, 2, 3, Default::default(), vb.pp("0"))?;
         candle_cnn::layers::batch_norm2d(2, 1e-5, vb.pp("1"))?;
         let error = load_pth(&other, of_pytorch).unwrap_err().to_string();
-        assert_eq!(error, "the state dict does not fit the network: missing 1.num_batches_tracked");
+        assert_eq!(error, "the state dict does not match the network: missing 1.num_batches_tracked");
         Ok(())
     }
 
@@ -359,8 +359,8 @@ mod tests {
         for part in [
             "missing fc3.weight, fc3.bias",
             "unexpected bn1.bias, bn1.num_batches_tracked, bn1.running_mean",
-            "conv2.weight has shape [8, 4, 3, 3], wanted [9, 4, 3, 3]",
-            "conv2.bias has shape [8], wanted [9]",
+            "conv2.weight has shape [8, 4, 3, 3], expected [9, 4, 3, 3]",
+            "conv2.bias has shape [8], expected [9]",
         ] {
             assert!(error.contains(part), "{error}");
         }

@@ -29,7 +29,7 @@ const TEST_FILE: &str = "test_batch.bin";
 ///
 /// let (small, large) = (Cifar10::stand_in(3, 20, 0), Cifar10::stand_in(3, 40, 10));
 /// assert_eq!(small.train.pixels(19)?, large.train.pixels(19)?);
-/// assert_eq!(large.train.name(), "stand-in (generated pictures, not CIFAR-10)");
+/// assert_eq!(large.train.name(), "stand-in (generated images, not CIFAR-10)");
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]

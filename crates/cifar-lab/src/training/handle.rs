@@ -447,11 +447,11 @@ mod tests {
         assert_eq!(rows, [4, 5]);
         let refused =
             |epochs, first| Training::start(Plan { first_epoch: first, ..Plan::new("none", epochs, 1) }, |_| Ok(()));
-        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training has at least 1");
+        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training needs at least 1");
         let message = refused(5, 5).unwrap_err().to_string();
         assert_eq!(
             message,
-            "epochs = 5 is not possible: 5 epochs are done already, so a training that goes on needs more"
+            "epochs = 5 is not possible: 5 epochs are already done, so resuming needs more"
         );
         Ok(())
     }

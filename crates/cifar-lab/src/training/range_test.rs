@@ -169,7 +169,7 @@ mod tests {
         let test = RangeTest { batches: vec![(0.1, f64::NAN)], ..RangeTest::default() };
         assert_eq!(test.rate_of_least_loss(), None);
         let error = test.figure().unwrap_err().to_string();
-        assert!(error.contains("each batch: 1 point left out that can't be drawn, the first NaN at 0.1"), "{error}");
+        assert!(error.contains("each batch: 1 point left out (can't be drawn), the first NaN at 0.1"), "{error}");
     }
 
     #[test]

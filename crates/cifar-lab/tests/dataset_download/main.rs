@@ -113,7 +113,7 @@ fn a_cut_download_goes_on_where_it_stopped() {
     let starts: Vec<_> = requests.iter().map(|request| request.range_start()).collect();
     assert_eq!(starts, [None, Some(third), Some(2 * third)]);
     assert_eq!(requests[1].header("if-range"), Some("\"v1\""));
-    assert_eq!(lines.iter().filter(|line| line.contains("broke off")).count(), 2, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("was interrupted")).count(), 2, "{lines:?}");
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn a_proxy_that_fails_is_named_without_its_password() {
     assert!(error.contains(&format!("through the proxy http://{} (all_proxy)", proxy.address)), "{error}");
     assert!(error.contains("404"), "{error}");
     let error = fetch_with(&[("all_proxy", "socks5://ada:secret@p:1")], &archive, cache.path()).unwrap_err();
-    assert!(error.contains("all_proxy names a SOCKS proxy (p:1)") && !error.contains("secret"), "{error}");
+    assert!(error.contains("all_proxy is a SOCKS proxy (p:1)") && !error.contains("secret"), "{error}");
 }
 
 #[test]
@@ -588,7 +588,7 @@ fn a_search_takes_the_cache_then_the_archive_then_the_stand_in() {
     let (data, lines) = load();
     assert!(data.train.is_stand_in() && data.test.is_stand_in());
     assert_eq!((data.train.len(), data.test.len()), (4000, 1000));
-    assert!(lines.contains("503") && lines.contains("stand-in (generated pictures, not CIFAR-10)"), "{lines}");
+    assert!(lines.contains("503") && lines.contains("stand-in (generated images, not CIFAR-10)"), "{lines}");
 
     let (data, lines) = load();
     assert!(!data.train.is_stand_in());

@@ -176,7 +176,7 @@ pub fn refused() -> Result<Vec<(Case, &'static str)>> {
     let dropout = Dropout::new(0.5, 0)?;
     add(
         "dropout_always",
-        "Dropout drops values in evaluation mode too",
+        "Dropout drops values even in evaluation mode",
         Box::new(func_t(move |x, _| dropout.forward_t(x, true))),
     );
     let weight = wave(&[5, 48], 0.0)?;
@@ -188,7 +188,7 @@ pub fn refused() -> Result<Vec<(Case, &'static str)>> {
     let fc = linear(4, 4, vb(1).pp("fc"))?;
     add(
         "linear_on_maps",
-        "fc (Linear) takes [1, 3, 4, 4], and only [N, I] can be written",
+        "fc (Linear) takes [1, 3, 4, 4], but only [N, I] can be exported",
         Box::new(func_t(move |x, _| fc.forward(x))),
     );
     let net = func_t(|x, _| candle_nn::ops::softmax(&ops::flatten(x)?, 1));
