@@ -123,7 +123,10 @@ mod tests {
             check.equal("one", 1, 1);
             Err(Error::Stopped)
         });
-        assert!(text.starts_with("E: not yet, 1 of 2 right") && text.contains("returned an error: the training"), "{text}");
+        assert!(
+            text.starts_with("E: not yet, 1 of 2 right") && text.contains("returned an error: the training"),
+            "{text}"
+        );
         let text = verdict("E", |_| panic!("index out of bounds"));
         assert_eq!(text, "E: not yet, 0 of 1 right\n  · your code panicked: index out of bounds");
     }

@@ -449,10 +449,7 @@ mod tests {
             |epochs, first| Training::start(Plan { first_epoch: first, ..Plan::new("none", epochs, 1) }, |_| Ok(()));
         assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training needs at least 1");
         let message = refused(5, 5).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "epochs = 5 is not possible: 5 epochs are already done, so resuming needs more"
-        );
+        assert_eq!(message, "epochs = 5 is not possible: 5 epochs are already done, so resuming needs more");
         Ok(())
     }
 
