@@ -24,7 +24,7 @@ fn write_folder(folder: &Path, records: usize) {
     for file in 0..6u8 {
         let name = if file < 5 { format!("data_batch_{}.bin", file + 1) } else { "test_batch.bin".into() };
         let set = dataset(vec![file; records * PIXELS], (0..records as u32).map(|i| i % 10).collect());
-        write_records(&set, &folder.join(name)).unwrap();
+        write_records(&set, folder.join(name)).unwrap();
     }
 }
 

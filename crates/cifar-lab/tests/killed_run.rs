@@ -44,11 +44,11 @@ fn a_killed_run_is_said_to_have_died_and_the_others_stand() -> Result<()> {
     let folder = |name: &str| sweep.path().join(name);
     let mut children = ["first", "endless", "last"].map(|name| start(&folder(name)));
     let patience = Instant::now() + Duration::from_secs(120);
-    let has_rows = || RunRecord::read(&folder("endless")).is_ok_and(|run| run.rows.len() > 1);
+    let has_rows = || RunRecord::read(folder("endless")).is_ok_and(|run| run.rows.len() > 1);
     while !has_rows() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(RunRecord::read(&folder("endless"))?.state, RunState::Running);
+    assert_eq!(RunRecord::read(folder("endless"))?.state, RunState::Running);
     children[1].kill().unwrap(); // SIGKILL: it cannot note its end.
     for child in &mut children {
         child.wait().unwrap();

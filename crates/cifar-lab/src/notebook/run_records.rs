@@ -43,8 +43,8 @@ impl RunRecords {
         }
         let damaged = |run: &RunRecord| match run.damaged_rows {
             0 => None,
-            1 => Some(format!("{}: a row of {} is damaged", run.name, show_path(&run.folder.join(EPOCHS_FILE)))),
-            n => Some(format!("{}: {n} rows of {} are damaged", run.name, show_path(&run.folder.join(EPOCHS_FILE)))),
+            1 => Some(format!("{}: a row of {} is damaged", run.name, show_path(run.folder.join(EPOCHS_FILE)))),
+            n => Some(format!("{}: {n} rows of {} are damaged", run.name, show_path(run.folder.join(EPOCHS_FILE)))),
         };
         let left_out = self.list().iter().filter_map(damaged).chain(self.unreadable.iter().cloned());
         left_out.fold(table, |table, reason| table.footer([format!("left out: {reason}")]))

@@ -363,7 +363,7 @@ mod tests {
     fn a_failure_names_its_epoch_and_step_counted_from_1() -> Result<()> {
         // The step with this number, counted from 0 over all epochs, fails: before it is reported, and by its loss.
         let failing = |number: usize, first_epoch: usize, in_loss: bool| {
-            failed_at(Plan { first_epoch: first_epoch, ..Plan::new("failing", 5, 3) }, move |run| {
+            failed_at(Plan { first_epoch, ..Plan::new("failing", 5, 3) }, move |run| {
                 let mut steps = 0..;
                 for _ in run.epochs() {
                     for _ in 0..3 {

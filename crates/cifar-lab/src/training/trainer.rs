@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn the_learning_rate_is_a_schedule_s_or_a_closure_s() -> Result<()> {
-        let rates = |schedule: &dyn Fn(Trainer<StandardLoop<Net, SGD>>) -> Trainer<StandardLoop<Net, SGD>>| {
+        type Network = Trainer<StandardLoop<Net, SGD>>;
+        let rates = |schedule: &dyn Fn(Network) -> Network| {
             let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 0).train, &Device::Cpu);
             let parameters = Parameters::new(0);
             let config = NetConfig { channels: vec![4], dense: vec![], ..NetConfig::default() };
