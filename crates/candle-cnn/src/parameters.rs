@@ -13,8 +13,12 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use crate::random::stream;
 
-/// The entries of a PyTorch state dict that are not trained: batch norm's buffers.
-const BUFFERS: [&str; 3] = ["running_mean", "running_var", "num_batches_tracked"];
+/// The name of batch norm's running mean, one of its [buffers](Parameters::trainable).
+pub(crate) const RUNNING_MEAN: &str = "running_mean";
+/// The name of its running variance.
+pub(crate) const RUNNING_VAR: &str = "running_var";
+/// The name of its number of batches.
+pub(crate) const NUM_BATCHES_TRACKED: &str = "num_batches_tracked";
 
 /// All parameters and buffers of a network, by name and in order of creation. Clones share them.
 ///
@@ -124,10 +128,14 @@ impl Parameters {
         self.read().clone()
     }
 
-    /// What an optimizer trains: everything but batch norm's buffers (`running_mean`, `running_var`,
-    /// `num_batches_tracked`), in order of creation.
+    /// What an optimizer trains, in order of creation: everything but buffers.
+    ///
+    /// A layer makes a tensor a buffer (PyTorch's `register_buffer`) by asking for it as integers, which can't be trained,
+    /// or under one of batch norm's names: `running_mean`, `running_var`, `num_batches_tracked`. candle's [`VarBuilder`]
+    /// has no other way to say so: a store receives a name, a shape, initial values, a type and a device. A floating-point
+    /// buffer with another name therefore counts as trained, but it has no gradient, so an optimizer doesn't change it.
     pub fn trainable(&self) -> Vec<Var> {
-        self.read().iter().filter(|(name, _)| !is_buffer(name)).map(|(_, var)| var.clone()).collect()
+        self.read().iter().filter(|(name, var)| !is_buffer(name, var)).map(|(_, var)| var.clone()).collect()
     }
 
     /// The number of trained values (a weight of shape [32, 3, 3, 3] counts 864), buffers left out.
@@ -189,14 +197,19 @@ impl Parameters {
     }
 }
 
-/// Whether `name` is one of batch norm's buffers, which are saved but not trained.
-pub fn is_buffer(name: &str) -> bool {
-    BUFFERS.contains(&name.rsplit('.').next().unwrap_or(name))
+/// Whether this is saved but not trained; see [`Parameters::trainable`].
+fn is_buffer(name: &str, var: &Var) -> bool {
+    !var.dtype().is_float() || [RUNNING_MEAN, RUNNING_VAR, NUM_BATCHES_TRACKED].contains(&last_part(name))
 }
 
 /// Whether `name` is the number of batches that a batch norm has seen.
 fn is_batch_count(name: &str) -> bool {
-    name.rsplit('.').next() == Some("num_batches_tracked")
+    last_part(name) == NUM_BATCHES_TRACKED
+}
+
+/// `weight` of `conv1.weight`.
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// Draws a variable's initial values from the stream of its name, in f64, then rounds to `dtype`: the values do not
@@ -302,6 +315,19 @@ mod tests {
         vb.get(3, "bias")?;
         let error = vb.get(4, "bias").unwrap_err().to_string();
         assert!(error.contains("bias"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn buffers_are_not_trained() -> Result<()> {
+        let parameters = Parameters::new(0);
+        let vb = parameters.var_builder(&Device::Cpu);
+        crate::layers::batch_norm2d(2, 1e-5, vb.pp("ours"))?;
+        candle_nn::batch_norm(2, 1e-5, vb.pp("candle"))?;
+        vb.get_with_hints_dtype(3, "steps", Init::Const(0.0), DType::I64)?;
+        vb.get(3, "my_running_mean")?;
+        // Weight and bias of both, and what no layer calls a buffer.
+        assert_eq!((parameters.trainable().len(), parameters.count()), (5, 4 * 2 + 3));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::running::RunningStatistics;
 use crate::batch_norm2d;
 use crate::config::BatchNormConfig;
 use crate::init::count;
+use crate::parameters::{NUM_BATCHES_TRACKED, RUNNING_MEAN, RUNNING_VAR};
 use crate::trace::{self, LayerCall, Operation};
 
 /// Batch normalization with its weight and bias `[C]` and running statistics; see
@@ -111,10 +112,10 @@ pub fn batch_norm2d(features: usize, config: impl Into<BatchNormConfig>, vb: Var
     let get = |name: &str, value: f64| vb.get_with_hints(features, name, Init::Const(value));
     let (weight, bias) =
         if config.affine { (Some(get("weight", 1.0)?), Some(get("bias", 0.0)?)) } else { (None, None) };
-    let mean = Var::from_tensor(&get("running_mean", 0.0)?)?;
-    let var = Var::from_tensor(&get("running_var", 1.0)?)?;
+    let mean = Var::from_tensor(&get(RUNNING_MEAN, 0.0)?)?;
+    let var = Var::from_tensor(&get(RUNNING_VAR, 1.0)?)?;
     // Weights from elsewhere may lack the counter, which does not affect the result.
-    let count = match vb.get_with_hints_dtype((), "num_batches_tracked", Init::Const(0.0), DType::I64) {
+    let count = match vb.get_with_hints_dtype((), NUM_BATCHES_TRACKED, Init::Const(0.0), DType::I64) {
         Ok(count) => Var::from_tensor(&count)?,
         Err(error) if is_missing(&error) => Var::zeros((), DType::I64, vb.device())?,
         Err(error) => return Err(error),

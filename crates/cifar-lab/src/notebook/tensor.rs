@@ -2,7 +2,7 @@
 
 use super::show::Show;
 use crate::error::without_backtrace;
-use candle_cnn::parameters::{Parameters, is_buffer};
+use candle_cnn::parameters::Parameters;
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use notebook_charts::{Table, View, numbers};
 
@@ -127,7 +127,7 @@ impl Show for Parameters {
     fn view(&self) -> View {
         let header = ["name", "shape", "values", "least", "mean", "greatest", "standard deviation"];
         let named = self.named();
-        let buffers = named.iter().filter(|(name, _)| is_buffer(name)).count();
+        let buffers = named.len() - self.trainable().len();
         let table = named.iter().fold(Table::new(header), |table, (name, var)| {
             let numbers = match Range::of(var) {
                 Ok(range) => [range.least, range.mean, range.greatest, range.deviation].map(numbers::measured),
