@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`run`] | the program: first lines, arguments, exit code |
+//! | [`execute`] | the program: first lines, arguments, exit code |
 //! | [`cell()`] | the current cell, for messages |
 //! | [`setting`] | a parameter that can be set at the start |
 //! | [`Failure`] | any error, after `?` in a cell |
@@ -35,7 +35,7 @@ use crate::device;
 ///     Ok(())
 /// }
 /// let notebook = Exported { notebook: "00", cells: 1, parameters: &[("epochs", "usize")] };
-/// program::run(&notebook, cells);
+/// program::execute(&notebook, cells);
 /// assert!(cells().is_err());
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +54,9 @@ static SETTINGS: OnceLock<BTreeMap<String, String>> = OnceLock::new();
 /// The current cell, from 1; 0 before the first.
 static CELL: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs an exported notebook's `cells` and returns the program's exit code: 1 if a cell failed, 2 if the arguments are
+/// Executes an exported notebook's `cells` and returns the program's exit code: 1 if a cell failed, 2 if the arguments are
 /// wrong.
-pub fn run(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode {
+pub fn execute(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitCode {
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let settings = match parse(notebook, arguments) {
         Ok(Asked::Help) => {

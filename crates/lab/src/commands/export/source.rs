@@ -41,7 +41,7 @@ pub fn write(notebook: &str, parts: &[Part]) -> Result<String, (usize, CellError
          #![allow(unused, non_local_definitions, clippy::all)]\n{attributes}\n\
          use cifar_lab::program::{{ShowsDebug as _, ShowsView as _}};\n\n\
          fn main() -> std::process::ExitCode {{\n    \
-             cifar_lab::program::run(\n        \
+             cifar_lab::program::execute(\n        \
                  &cifar_lab::program::Exported {{\n            \
                      notebook: {notebook:?},\n            \
                      cells: {count},\n            \
