@@ -1,7 +1,7 @@
 //! Flattening.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{Result, Storage, Tensor};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::{Layout, Result, Storage, Tensor};
 use candle_nn::Module;
 
 use crate::autograd::graph::node_of;
@@ -26,30 +26,30 @@ pub fn flatten(x: &Tensor) -> Result<Tensor> {
         _ => x.flatten_from(1)?,
     };
     let y = if x.track_op() { own_node(x, &y)? } else { y };
-    trace::report(y, |y| LayerCall {
-        name: String::new(),
-        kind: "Flatten",
-        settings: String::new(),
-        operation: Operation::Flatten,
-        inputs: vec![x.clone()],
-        output: y.clone(),
-        parameters: 0,
-        multiply_adds: 0,
-    })
+    trace::report(y, |y| LayerCall::of("Flatten", String::new(), Operation::Flatten, x, y))
 }
 
 /// `flat`, the same values as `x`, as a node of this crate's, which [`backward`](crate::backward) goes through: a copy,
 /// since a node of candle's must own its values.
 fn own_node(x: &Tensor, flat: &Tensor) -> Result<Tensor> {
-    let flat = flat.detach().force_contiguous()?;
-    let (storage, layout) = flat.storage_and_layout();
-    let values = match &*storage {
-        Storage::Cpu(values) => Storage::Cpu(values.clone()),
-        Storage::Cuda(values) => Storage::Cuda(values.try_clone(layout)?),
-        Storage::Metal(values) => Storage::Metal(values.try_clone(layout)?),
+    let values = {
+        let (storage, layout) = flat.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(values) => Storage::Cpu(copied(values, layout)?),
+            Storage::Cuda(values) => Storage::Cuda(copied(values, layout)?),
+            Storage::Metal(values) => Storage::Metal(copied(values, layout)?),
+        }
     };
     let shape = x.shape().clone();
     node_of("flatten", &[x], values, flat.dims(), move |grad| Ok(vec![Some(grad.detach().reshape(&shape)?)]))
+}
+
+/// The values that `layout` covers, in storage of their own.
+fn copied<S: BackendStorage<Device: BackendDevice<Storage = S>>>(values: &S, layout: &Layout) -> Result<S> {
+    // SAFETY: `copy_strided_src` writes every value of `layout`'s shape.
+    let mut own = unsafe { values.device().alloc_uninit(layout.shape(), values.dtype())? };
+    values.copy_strided_src(&mut own, 0, layout)?;
+    Ok(own)
 }
 
 /// [`ops::flatten`](crate::ops::flatten) as a layer.
