@@ -156,7 +156,7 @@ impl Kernel for TransformOutputs<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for TransformOutputs<'_> {}
 
 /// AyAᵀ of all tiles of one picture's output gradient of `rows` × `columns`, which lies in `blocks` blocks from its first pixel
@@ -309,7 +309,7 @@ impl Kernel for UntransformWeights<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for UntransformWeights<'_> {}
 
 /// Packed weights (or turned ones) as the sixteen products read them: `[point][output block][input block][16][16]`.
@@ -347,6 +347,9 @@ pub(super) fn forward(
     output: &mut [f32],
 ) {
     let (rows, columns) = (frame.rows - 2, frame.columns - 2);
+    assert!(frame.pixel == LANES && rows.is_multiple_of(2) && columns.is_multiple_of(2));
+    assert!(input.len() >= pictures * frame.picture());
+    assert!(output.len() >= pictures * output_blocks * rows * columns * LANES);
     let tiles = rows * columns / 4;
     let all = pictures * tiles;
     let (block, blocks) = (all * LANES, frame.blocks());
@@ -356,7 +359,7 @@ pub(super) fn forward(
     for (i, src) in input.chunks_exact(frame.picture()).take(pictures).enumerate() {
         let dst = dst.from(i * tiles * LANES);
         let kernel = TransformInputs { src, frame, dst, point: blocks * block, block };
-        // SAFETY: `src` is one picture, its rows and columns even since `serves` said so; `inputs` has room for each point,
+        // SAFETY: `src` is one picture, its rows and columns even by the assertion above; `inputs` has room for each point,
         // block and picture, and is this task's alone.
         unsafe { run(kernel) }
     }
@@ -433,6 +436,7 @@ fn transform_pictures(
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let tiles = sizes.pixels() / 4;
     let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
+    assert!(serves(sizes));
     assert!(input.len() >= pictures * frame.picture() && grad.len() >= pictures * layout.picture);
     assert!(inputs.len() >= POINTS * blocks * block && grads.len() >= POINTS * output_blocks * block);
     let (v, m) = (Part::new(inputs), Part::new(grads));
@@ -450,7 +454,7 @@ fn transform_pictures(
             block,
         };
         // SAFETY: the assertions above: all pictures are there, and room for each point, block and picture; each task writes
-        // to the tiles of its own picture. Rows and columns are even since `serves` said so.
+        // to the tiles of its own picture. Rows and columns are even, as `serves` asserts.
         unsafe {
             run(inputs);
             run(grads);
