@@ -92,6 +92,11 @@ pub(crate) fn like(operation: &'static str, name: &'static str, found: &Tensor, 
         let wanted = format!("{:?} like the input", x.dtype());
         return Err(Error::DType { operation, argument: name, found: found.dtype(), wanted }.into());
     }
+    same_device(operation, name, found, x)
+}
+
+/// An argument on the device of the input `x`.
+pub(crate) fn same_device(operation: &'static str, name: &'static str, found: &Tensor, x: &Tensor) -> Result<()> {
     if !found.device().same_device(x.device()) {
         let (found, wanted) = (format!("{:?}", found.device().location()), format!("{:?}", x.device().location()));
         return Err(Error::Device { operation, argument: name, found, wanted }.into());
@@ -99,12 +104,38 @@ pub(crate) fn like(operation: &'static str, name: &'static str, found: &Tensor, 
     Ok(())
 }
 
-/// A setting that must be at least 1.
-pub(crate) fn positive(operation: &'static str, setting: &'static str, found: usize) -> Result<()> {
-    if found == 0 {
-        return Err(Error::Setting { operation, setting, found: "0".into(), wanted: "at least 1".into() }.into());
+/// A setting that must be as `wanted` says; `holds` says whether it is.
+pub(crate) fn setting(
+    operation: &'static str,
+    setting: &'static str,
+    found: impl ToString,
+    holds: bool,
+    wanted: &str,
+) -> Result<()> {
+    if holds {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Setting { operation, setting, found: found.to_string(), wanted: wanted.into() }.into())
+}
+
+/// A setting that must be at least 1.
+pub(crate) fn positive(operation: &'static str, name: &'static str, found: usize) -> Result<()> {
+    setting(operation, name, found, found > 0, "at least 1")
+}
+
+/// A setting that must be finite and not negative.
+pub(crate) fn not_negative(operation: &'static str, name: &'static str, found: f64) -> Result<()> {
+    setting(operation, name, found, found >= 0.0 && found.is_finite(), "a finite number, at least 0")
+}
+
+/// A setting that must be a number from 0 to 1.
+pub(crate) fn share(operation: &'static str, name: &'static str, found: f64) -> Result<()> {
+    setting(operation, name, found, (0.0..=1.0).contains(&found), "a number from 0 to 1")
+}
+
+/// A setting that must be a number from 0 up to, not including, 1.
+pub(crate) fn share_below_one(operation: &'static str, name: &'static str, found: f64) -> Result<()> {
+    setting(operation, name, found, (0.0..1.0).contains(&found), "a number from 0 up to, not including, 1")
 }
 
 /// Logits `[N, C]` of a floating-point type, and labels `[N]` of an integer type.

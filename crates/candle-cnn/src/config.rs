@@ -1,9 +1,8 @@
-//! Settings of the operations that have more than one.
+//! Settings of the operations that have several optional ones; a single one is a function `…_with_…`.
 
 use candle_core::Result;
 
 use crate::check;
-use crate::error::Error;
 
 /// How the kernel moves over the image; the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,16 +40,10 @@ impl Conv2dConfig {
     /// Rejects channels that are not divisible by the groups.
     pub(crate) fn check_channels(&self, inputs: usize, outputs: usize) -> Result<()> {
         self.check()?;
-        if !inputs.is_multiple_of(self.groups) || !outputs.is_multiple_of(self.groups) || inputs * outputs == 0 {
-            return Err(Error::Setting {
-                operation: "conv2d",
-                setting: "(input channels, output channels)",
-                found: format!("({inputs}, {outputs})"),
-                wanted: format!("multiples of the number of groups, {}", self.groups),
-            }
-            .into());
-        }
-        Ok(())
+        let holds = inputs.is_multiple_of(self.groups) && outputs.is_multiple_of(self.groups) && inputs * outputs > 0;
+        let (found, wanted) =
+            (format!("({inputs}, {outputs})"), format!("multiples of the number of groups, {}", self.groups));
+        check::setting("conv2d", "(input channels, output channels)", found, holds, &wanted)
     }
 }
 
@@ -79,16 +72,7 @@ impl From<f64> for BatchNormConfig {
 
 impl BatchNormConfig {
     pub(crate) fn check(&self) -> Result<()> {
-        let setting = |setting, found: f64, wanted: &str| {
-            Err(Error::Setting { operation: "batch_norm2d", setting, found: found.to_string(), wanted: wanted.into() }
-                .into())
-        };
-        if !(self.eps >= 0.0 && self.eps.is_finite()) {
-            return setting("eps", self.eps, "a finite number, at least 0");
-        }
-        if !(0.0..=1.0).contains(&self.momentum) {
-            return setting("momentum", self.momentum, "a number from 0 to 1");
-        }
-        Ok(())
+        check::not_negative("batch_norm2d", "eps", self.eps)?;
+        check::share("batch_norm2d", "momentum", self.momentum)
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::autograd::graph::node;
 use crate::capturing;
+use crate::check;
 use crate::element::{Element, tensor, values};
-use crate::error::Error;
 use crate::random::stream;
 use crate::trace::{self, LayerCall, Operation};
 
@@ -37,15 +37,7 @@ impl Dropout {
     /// # Errors
     /// If `probability` is out of range.
     pub fn new(probability: f64, seed: u64) -> Result<Self> {
-        if !(0.0..1.0).contains(&probability) {
-            return Err(Error::Setting {
-                operation: "dropout",
-                setting: "probability",
-                found: probability.to_string(),
-                wanted: "a number from 0 up to, not including, 1".into(),
-            }
-            .into());
-        }
+        check::share_below_one("dropout", "probability", probability)?;
         Ok(Self { probability, seed, calls: Arc::default() })
     }
 }
@@ -78,16 +70,8 @@ impl ModuleT for Dropout {
         } else {
             x.clone()
         };
-        trace::report(y, |y| LayerCall {
-            name: String::new(),
-            kind: "Dropout",
-            settings: format!("p {}", self.probability),
-            operation: Operation::Dropout { train: drops },
-            inputs: vec![x.clone()],
-            output: y.clone(),
-            parameters: 0,
-            multiply_adds: 0,
-        })
+        let settings = || format!("p {}", self.probability);
+        trace::report(y, |y| LayerCall::of("Dropout", settings(), Operation::Dropout { train: drops }, x, y))
     }
 }
 

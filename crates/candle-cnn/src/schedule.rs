@@ -3,7 +3,7 @@
 use candle_core::Result;
 use std::f64::consts::PI;
 
-use crate::error::Error;
+use crate::check;
 
 /// A learning rate for each step. The caller chooses what a step is, a batch or an epoch.
 ///
@@ -73,35 +73,28 @@ impl Schedule {
     /// # Errors
     /// Names the setting, its value and what is allowed.
     pub fn check(&self) -> Result<()> {
-        let require = |holds: bool, setting: &'static str, found: String, wanted: &str| {
-            if holds {
-                return Ok(());
-            }
-            Err(Error::Setting { operation: "schedule", setting, found, wanted: wanted.into() }.into())
-        };
-        let rate = |setting, rate: f64| {
-            require(rate >= 0.0 && rate.is_finite(), setting, rate.to_string(), "a finite number, at least 0")
-        };
+        const NAME: &str = "schedule";
+        let rate = |setting, rate: f64| check::not_negative(NAME, setting, rate);
         match *self {
             Self::Constant { rate: r } => rate("rate", r),
             Self::Step { initial, every, gamma } => {
                 rate("initial", initial)?;
                 rate("gamma", gamma)?;
-                require(every > 0, "every", every.to_string(), "at least 1")
+                check::positive(NAME, "every", every)
             }
             Self::Cosine { initial, minimum, steps } => {
                 rate("initial", initial)?;
                 rate("minimum", minimum)?;
-                require(steps > 0, "steps", steps.to_string(), "at least 1")
+                check::positive(NAME, "steps", steps)
             }
             Self::OneCycle { maximum, steps, warm_up, initial_divisor, final_divisor } => {
                 rate("maximum", maximum)?;
-                require(steps > 1, "steps", steps.to_string(), "at least 2")?;
+                check::setting(NAME, "steps", steps, steps > 1, "at least 2")?;
                 let inside = warm_up > 0.0 && warm_up < 1.0;
-                require(inside, "warm_up", warm_up.to_string(), "a number above 0 and below 1")?;
+                check::setting(NAME, "warm_up", warm_up, inside, "a number above 0 and below 1")?;
                 for (setting, divisor) in [("initial_divisor", initial_divisor), ("final_divisor", final_divisor)] {
                     let holds = divisor > 0.0 && divisor.is_finite();
-                    require(holds, setting, divisor.to_string(), "a number above 0")?;
+                    check::setting(NAME, setting, divisor, holds, "a number above 0")?;
                 }
                 Ok(())
             }

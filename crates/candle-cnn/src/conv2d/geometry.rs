@@ -31,22 +31,19 @@ impl Geometry {
     pub(crate) fn new(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Self> {
         let [n, c, h, w] = check::dims4(NAME, "the input", x)?;
         check::float(NAME, "the input", x)?;
-        check::positive(NAME, "stride", config.stride)?;
-        check::positive(NAME, "dilation", config.dilation)?;
-        check::positive(NAME, "groups", config.groups)?;
+        config.check()?;
         if c % config.groups != 0 {
-            let wanted = format!("a number of channels (dimension 1) that {} groups divide", config.groups);
+            let wanted = format!("a number of channels (dimension 1) divisible by {} groups", config.groups);
             return Err(check::shape(NAME, "the input", x, wanted));
         }
         let group = c / config.groups;
-        let [o, wc, kh, kw] = match *weight.dims() {
-            [o, wc, kh, kw] if o * kh * kw > 0 && wc == group && o % config.groups == 0 => [o, wc, kh, kw],
+        let [o, kh, kw] = match *weight.dims() {
+            [o, wc, kh, kw] if o * kh * kw > 0 && wc == group && o % config.groups == 0 => [o, kh, kw],
             _ => {
                 let wanted = format!("[O, {group}, KH, KW] for {c} input channels in {} groups", config.groups);
                 return Err(check::shape(NAME, "the weight", weight, wanted));
             }
         };
-        debug_assert_eq!(wc, group);
         check::like(NAME, "the weight", weight, x)?;
         if let Some(bias) = bias {
             check::argument(NAME, "the bias", bias, &[o], x)?;
@@ -66,7 +63,7 @@ impl Geometry {
             (Some(oh), Some(ow)) => Ok(Self { n, c, h, w, o, kh, kw, oh, ow, config }),
             _ => {
                 let wanted = format!(
-                    "a picture that, with padding {}, is no smaller than the kernel's {} × {}",
+                    "an image that, with padding {}, is at least as large as the kernel's {} × {}",
                     config.padding,
                     extent(kh),
                     extent(kw)
@@ -148,6 +145,10 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Pictures of `c` channels without zeros around or between their pixels.
+    pub(crate) fn dense(c: usize, rows: usize, columns: usize) -> Self {
+        Self { c, rows, columns, top: 0, left: 0, step: 1, pixel: LANES }
+    }
     pub(crate) fn blocks(&self) -> usize {
         self.c.div_ceil(LANES)
     }

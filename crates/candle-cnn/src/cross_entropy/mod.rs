@@ -40,10 +40,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// As for [`cross_entropy`], and if `smoothing` is out of range.
 pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     check::labels(NAME, logits, labels)?;
-    if !(0.0..=1.0).contains(&smoothing) {
-        let (found, wanted) = (smoothing.to_string(), "a number from 0 to 1".to_string());
-        return Err(Error::Setting { operation: NAME, setting: "smoothing", found, wanted }.into());
-    }
+    check::share(NAME, "smoothing", smoothing)?;
     match check::backend(logits) {
         Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing),
         Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),

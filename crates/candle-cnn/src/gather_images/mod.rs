@@ -96,11 +96,7 @@ pub fn gather_images(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Resu
         return Err(check::shape(NAME, "the table", table, format!("[{c}, {BYTES}]")));
     }
     for (argument, found) in [("the places", places), ("the table", table)] {
-        if !found.device().same_device(pictures.device()) {
-            let wanted = format!("{:?}", pictures.device().location());
-            let found = format!("{:?}", found.device().location());
-            return Err(Error::Device { operation: NAME, argument, found, wanted }.into());
-        }
+        check::same_device(NAME, argument, found, pictures)?;
     }
     match pictures.device() {
         #[cfg(feature = "cuda")]

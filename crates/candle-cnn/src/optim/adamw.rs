@@ -11,7 +11,7 @@ use super::cuda::{self, RecordedStep};
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use crate::autograd::graph::backward;
-use crate::error::Error;
+use crate::check;
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
@@ -47,14 +47,11 @@ impl From<candle_nn::ParamsAdamW> for AdamWConfig {
 
 impl AdamWConfig {
     fn check(&self) -> Result<()> {
-        groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
-        groups::not_negative(NAME, "eps", self.eps)?;
-        groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
+        check::not_negative(NAME, "learning_rate", self.learning_rate)?;
+        check::not_negative(NAME, "eps", self.eps)?;
+        check::not_negative(NAME, "weight_decay", self.weight_decay)?;
         for (setting, found) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&found) {
-                let wanted = "a number from 0 up to, not including, 1".to_string();
-                return Err(Error::Setting { operation: NAME, setting, found: found.to_string(), wanted }.into());
-            }
+            check::share_below_one(NAME, setting, found)?;
         }
         Ok(())
     }

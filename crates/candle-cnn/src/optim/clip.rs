@@ -1,7 +1,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Var};
 
-use super::groups;
+use crate::check;
 
 /// Scales the gradients of `vars` so that their joint Euclidean norm is at most `max_norm`, and returns their previous
 /// norm. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1. Since it
@@ -20,7 +20,7 @@ use super::groups;
 /// # Errors
 /// If `max_norm` is negative or not finite.
 pub fn clip_gradients_by_norm(gradients: &mut GradStore, vars: &[Var], max_norm: f64) -> Result<f64> {
-    groups::not_negative("clip_gradients_by_norm", "max_norm", max_norm)?;
+    check::not_negative("clip_gradients_by_norm", "max_norm", max_norm)?;
     let mut squares = 0.0;
     for var in vars {
         if let Some(gradient) = gradients.get(var) {

@@ -95,15 +95,6 @@ pub(super) fn scaled_rates(initial: &[f64], rate: f64) -> Vec<f64> {
     initial.iter().map(|&own| if own == lead { rate } else { own * (rate / lead) }).collect()
 }
 
-/// A setting that must be a finite number of at least 0.
-pub(super) fn not_negative(operation: &'static str, setting: &'static str, found: f64) -> Result<()> {
-    if !(found >= 0.0 && found.is_finite()) {
-        let wanted = "a finite number, at least 0".to_string();
-        return Err(Error::Setting { operation, setting, found: found.to_string(), wanted }.into());
-    }
-    Ok(())
-}
-
 /// A copy of a state tensor on its parameter's device and in its type.
 pub(super) fn restored(name: &str, tensor: &Tensor, var: &Var) -> Result<Tensor> {
     if tensor.dims() != var.dims() {

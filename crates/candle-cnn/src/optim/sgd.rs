@@ -11,7 +11,7 @@ use super::cuda::{self, RecordedStep};
 use super::groups::{self, Parameter, ParameterGroup};
 use super::in_place::{self, InPlace};
 use crate::autograd::graph::backward;
-use crate::error::Error;
+use crate::check;
 #[cfg(feature = "cuda")]
 use candle_core::CudaDevice;
 
@@ -41,23 +41,13 @@ impl Default for SgdConfig {
 
 impl SgdConfig {
     fn check(&self) -> Result<()> {
-        groups::not_negative(NAME, "learning_rate", self.learning_rate)?;
-        groups::not_negative(NAME, "momentum", self.momentum)?;
-        groups::not_negative(NAME, "weight_decay", self.weight_decay)?;
-        if !self.dampening.is_finite() {
-            let (found, wanted) = (self.dampening.to_string(), "a finite number".to_string());
-            return Err(Error::Setting { operation: NAME, setting: "dampening", found, wanted }.into());
-        }
-        if self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0) {
-            return Err(Error::Setting {
-                operation: NAME,
-                setting: "nesterov",
-                found: format!("true with momentum {} and dampening {}", self.momentum, self.dampening),
-                wanted: "a momentum above 0 and no dampening".into(),
-            }
-            .into());
-        }
-        Ok(())
+        check::not_negative(NAME, "learning_rate", self.learning_rate)?;
+        check::not_negative(NAME, "momentum", self.momentum)?;
+        check::not_negative(NAME, "weight_decay", self.weight_decay)?;
+        check::setting(NAME, "dampening", self.dampening, self.dampening.is_finite(), "a finite number")?;
+        let holds = !self.nesterov || self.momentum > 0.0 && self.dampening == 0.0;
+        let found = format!("true with momentum {} and dampening {}", self.momentum, self.dampening);
+        check::setting(NAME, "nesterov", found, holds, "a momentum above 0 and no dampening")
     }
 }
 
