@@ -2,10 +2,10 @@
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, WithDType};
 use std::marker::PhantomData;
-use std::ops::{Deref, Neg};
+use std::ops::Deref;
 
 /// `f32` (the fast type) and `f64` (for references and finite differences).
-pub(crate) trait Element: WithDType + Neg<Output = Self> + Default {
+pub(crate) trait Element: WithDType {
     fn sqrt(self) -> Self;
     fn is_nan(self) -> bool;
     const NEG_INFINITY: Self;
@@ -63,6 +63,21 @@ pub(crate) fn values<T: Element>(tensor: &Tensor) -> Result<Values<impl Deref<Ta
 /// A CPU tensor that owns `data`, outside of any graph.
 pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(data, shape, &Device::Cpu)
+}
+
+/// A CPU vector of `values`, rounded to `T`.
+pub(crate) fn vector<T: Element>(values: impl Iterator<Item = f64>) -> Result<Tensor> {
+    let values: Vec<T> = values.map(T::from_f64).collect();
+    let len = values.len();
+    tensor(values, &[len])
+}
+
+/// The values of a CPU vector, or `count` times `default`.
+pub(crate) fn vector_or<T: Element>(vector: Option<&Tensor>, count: usize, default: f64) -> Result<Vec<f64>> {
+    match vector {
+        Some(vector) => Ok(values::<T>(&vector.contiguous()?)?.iter().map(|v| v.to_f64()).collect()),
+        None => Ok(vec![default; count]),
+    }
 }
 
 /// `data` as candle's storage.

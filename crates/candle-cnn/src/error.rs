@@ -154,11 +154,11 @@ pub enum Error {
     /// An image index out of range.
     #[error("gather_images: sample {sample} of the batch is image {index}, expected 0 to {}", stored - 1)]
     NoPicture {
-        /// Its place in the batch.
+        /// The sample's place in the batch.
         sample: usize,
-        /// The number that was asked for.
+        /// The index found.
         index: i64,
-        /// How many there are.
+        /// The number of stored images.
         stored: usize,
     },
     /// A training step that can't be captured in a CUDA graph.

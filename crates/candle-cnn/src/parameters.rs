@@ -71,7 +71,9 @@ impl StateDictMismatch {
             );
         }
         if let Some(prefix) = prefix(&self.missing, &self.unexpected) {
-            return format!("the network's names begin with {prefix:?}, and its own do not: put it before them");
+            return format!(
+                "the network's names begin with {prefix:?}, and the state dict's do not: add it to them before loading"
+            );
         }
         let mut parts = Vec::new();
         if !self.missing.is_empty() {

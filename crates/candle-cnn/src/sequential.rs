@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Layers applied one after another: any [`Module`](candle_nn::Module) or [`ModuleT`], including candle_nn's. Clones
-/// share the layers.
+/// share the layers. Convolution, batch norm, ReLU and 2×2 max-pool run fastest as one
+/// [`ConvBlock`](crate::layers::ConvBlock).
 ///
 /// ```
 /// use candle_cnn::{layers::*, parameters::Parameters};

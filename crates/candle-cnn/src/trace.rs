@@ -89,6 +89,14 @@ pub struct LayerCall {
     pub multiply_adds: u64,
 }
 
+impl LayerCall {
+    /// A call of a layer without a name or parameters.
+    pub(crate) fn of(kind: &'static str, settings: String, operation: Operation, x: &Tensor, y: &Tensor) -> Self {
+        let (inputs, output) = (vec![x.clone()], y.clone());
+        Self { name: String::new(), kind, settings, operation, inputs, output, parameters: 0, multiply_adds: 0 }
+    }
+}
+
 /// A record in progress.
 #[derive(Clone, Debug, Default)]
 struct Record {
@@ -229,13 +237,7 @@ mod tests {
         let output = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
         let call = |output: &Tensor| LayerCall {
             name: name.to_string(),
-            kind: "ReLU",
-            settings: String::new(),
-            operation: Operation::Relu,
-            inputs: vec![],
-            output: output.clone(),
-            parameters: 0,
-            multiply_adds: 0,
+            ..LayerCall::of("ReLU", String::new(), Operation::Relu, output, output)
         };
         report(output, call).unwrap();
     }

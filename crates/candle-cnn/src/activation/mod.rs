@@ -45,16 +45,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
             x.le(&zeros)?.where_cond(&zeros, x)?
         }
     };
-    trace::report(y, |y| LayerCall {
-        name: String::new(),
-        kind: "ReLU",
-        settings: String::new(),
-        operation: Operation::Relu,
-        inputs: vec![x.clone()],
-        output: y.clone(),
-        parameters: 0,
-        multiply_adds: 0,
-    })
+    trace::report(y, |y| LayerCall::of("ReLU", String::new(), Operation::Relu, x, y))
 }
 
 fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {

@@ -70,7 +70,7 @@ extern "C" __global__ void batch_norm_moments(const float *x, double *sums, inde
     });
 }
 
-// Mean and 1 / sqrt(variance + eps) of each channel; moves the running statistics (may be null) towards mean + bias
+// Mean and 1 / sqrt(variance + eps) of each channel; moves the running statistics (may be null) toward mean + bias
 // (may be null) and the unbiased variance, and counts the batch.
 extern "C" __global__ void batch_norm_statistics(const float *x, const double *sums, float *mean, float *inverse,
                                                  float *running_mean, float *running_var, index_t *batches,

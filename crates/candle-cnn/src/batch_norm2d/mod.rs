@@ -13,7 +13,7 @@ use crate::autograd::graph::{Gradients, node, note, set_note};
 use crate::check::{self, Backend};
 use crate::config::BatchNormConfig;
 use crate::conv2d::Conv2dNote;
-use crate::element::{Element, tensor, values};
+use crate::element::{Element, tensor, values, vector, vector_or};
 use crate::error::Error;
 use crate::sums::{dot, sum, sum_of};
 use running::{RunningStatistics, update};
@@ -151,33 +151,31 @@ fn on_cpu<T: Element>(
     config: BatchNormConfig,
     train: bool,
 ) -> Result<Tensor> {
-    let conv = note::<Conv2dNote>(x);
+    let conv = if train { note::<Conv2dNote>(x) } else { None };
     let x = x.contiguous()?;
     let (n, c, h, w) = x.dims4()?;
     let plane = h * w;
     let count = (n * plane) as f64;
     let weight = weight.map(Tensor::contiguous).transpose()?;
     let bias = bias.map(Tensor::contiguous).transpose()?;
-    let read = |tensor: &Tensor| -> Result<Vec<f64>> { Ok(values::<T>(tensor)?.iter().map(|v| v.to_f64()).collect()) };
-    let gamma = weight.as_ref().map_or_else(|| Ok(vec![1.0; c]), read)?;
-    let beta = bias.as_ref().map_or_else(|| Ok(vec![0.0; c]), read)?;
+    let (gamma, beta) = (vector_or::<T>(weight.as_ref(), c, 1.0)?, vector_or::<T>(bias.as_ref(), c, 0.0)?);
 
     let x_values = values::<T>(&x)?;
     let input: &[T] = &x_values;
     let statistics: Vec<(f64, f64)> = match running {
         Some(running) if !train => {
-            let (mean, var) = (running.mean.contiguous()?, running.var.contiguous()?);
-            read(&mean)?.into_iter().zip(read(&var)?).collect()
+            let [mean, var] = [&running.mean, &running.var].map(|vector| vector_or::<T>(Some(vector), c, 0.0));
+            mean?.into_iter().zip(var?).collect()
         }
         _ => statistics(input, c, plane),
     };
     if let Some(running) = running.filter(|_| train) {
-        let vector =
-            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(statistics.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
-        update(running, &vector(&|s| s.0)?, &vector(&|s| s.1 * count / (count - 1.0))?, config.momentum)?;
+        let mean = vector::<T>(statistics.iter().map(|s| s.0))?;
+        let var = vector::<T>(statistics.iter().map(|s| s.1 * count / (count - 1.0)))?;
+        update(running, &mean, &var, config.momentum)?;
     }
     // mean and 1 / √(var + eps) of each channel.
-    let normalizer: Vec<(f64, f64)> =
+    let normalizer: Arc<[(f64, f64)]> =
         statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
     let mut output = vec![T::zero(); input.len()];
     output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
@@ -194,7 +192,7 @@ fn on_cpu<T: Element>(
     inputs.extend(&bias);
     let tracked: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
     let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
-    let saved = x.clone();
+    let (saved, of_note) = (x.clone(), normalizer.clone());
     let backward = move |grad: &Tensor| -> Result<Gradients> {
         let (grad, x) = (values::<T>(grad)?, values::<T>(&saved)?);
         let (dy, x): (&[T], &[T]) = (&grad, &x);
@@ -213,8 +211,6 @@ fn on_cpu<T: Element>(
                 (total, product * inverse)
             })
             .collect();
-        let vector =
-            |f: &dyn Fn(&(f64, f64)) -> f64| tensor::<T>(sums.iter().map(|s| T::from_f64(f(s))).collect(), &[c]);
         let mut gradients = vec![None; tracked.len()];
         if tracked[0] {
             let mut dx = vec![T::zero(); x.len()];
@@ -234,19 +230,18 @@ fn on_cpu<T: Element>(
             gradients[0] = Some(tensor(dx, &[n, c, h, w])?);
         }
         if has_weight && tracked[1] {
-            gradients[1] = Some(vector(&|s| s.1)?);
+            gradients[1] = Some(vector::<T>(sums.iter().map(|s| s.1))?);
         }
         if has_bias && tracked[tracked.len() - 1] {
             let last = tracked.len() - 1;
-            gradients[last] = Some(vector(&|s| s.0)?);
+            gradients[last] = Some(vector::<T>(sums.iter().map(|s| s.0))?);
         }
         Ok(gradients)
     };
     drop(x_values);
     let y = node(NAME, &inputs, output, &[n, c, h, w], backward)?;
-    if let (Some(conv), true) = (conv, train) {
-        let normalizer = statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
-        set_note(&y, BatchNormNote { conv, x, gamma: weight, beta: bias, normalizer });
+    if let Some(conv) = conv {
+        set_note(&y, BatchNormNote { conv, x, gamma: weight, beta: bias, normalizer: of_note });
     }
     Ok(y)
 }

@@ -8,11 +8,11 @@ use crate::autograd::graph::node;
 use crate::batch_norm2d::layer::BatchNorm2d;
 use crate::batch_norm2d::running::update;
 use crate::chain::cpu::{Affine, Moments, Normalize};
-use crate::chain::{Inputs, NAME, Saved, affines, channels, pooled};
+use crate::chain::{Inputs, NAME, Saved, affines, pooled};
 use crate::conv2d::cpu as cv;
-use crate::conv2d::geometry::{Frame, Sizes};
-use crate::conv2d::pack::{Pack, Unpack};
-use crate::element::{tensor, values};
+use crate::conv2d::geometry::Sizes;
+use crate::conv2d::pack::{Unpack, pack_pictures};
+use crate::element::{values, vector, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use crate::simd::{Whole, in_pool};
 
@@ -40,9 +40,11 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
     let o = sizes.o;
     let mut output = vec![0f32; sizes.n * o * ph * pw];
     {
-        let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
-        let (mean, var) = (channels(Some(&bn.running().mean), o, 0.0)?, channels(Some(&bn.running().var), o, 0.0)?);
-        let (gamma, beta) = (channels(inputs.gamma.as_ref(), o, 1.0)?, channels(inputs.beta.as_ref(), o, 0.0)?);
+        let bias = vector_or::<f32>(inputs.bias.as_ref(), o, 0.0)?;
+        let (mean, var) =
+            (vector_or::<f32>(Some(&bn.running().mean), o, 0.0)?, vector_or::<f32>(Some(&bn.running().var), o, 0.0)?);
+        let (gamma, beta) =
+            (vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?, vector_or::<f32>(inputs.beta.as_ref(), o, 0.0)?);
         let scale = |c: usize| gamma[c] / (var[c] + bn.config().eps).sqrt();
         let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
         let x = values::<f32>(&inputs.x)?;
@@ -56,7 +58,7 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
             let mut y = Buffer::new(pictures * blocks);
-            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            pack_pictures(x, x_picture, sizes.h, sizes.w, &frame, &mut packed);
             cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(&mut y));
             for (y, output) in y.chunks_exact(blocks).zip(output.chunks_exact_mut(y_picture)) {
                 finish(y, &affines, &sizes, None, output);
@@ -65,13 +67,6 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
     }
     let (saved, bn) = (inputs.clone(), bn.clone());
     node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| gradients_in_inference(&saved, &bn, grad))
-}
-
-/// Packs the pictures in `x` one after another.
-fn pack_pictures(x: &[f32], x_picture: usize, sizes: &Sizes, frame: &Frame, packed: &mut [Lane]) {
-    for (src, dst) in x.chunks_exact(x_picture).zip(floats_mut(packed).chunks_exact_mut(frame.picture())) {
-        Pack { src, h: sizes.h, w: sizes.w, frame, dst }.call();
-    }
 }
 
 pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
@@ -92,7 +87,7 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         tasks.zip(x.par_chunks(group * x_picture)).for_each(|((y, moments), x)| {
             let pictures = x.len() / x_picture;
             let mut packed = Buffer::new(pictures * frame.picture() / LANES);
-            pack_pictures(x, x_picture, &sizes, &frame, &mut packed);
+            pack_pictures(x, x_picture, sizes.h, sizes.w, &frame, &mut packed);
             cv::forward_packed(floats(&packed), pictures, &weights, None, &sizes, floats_mut(y));
             for (y, [mean, squares]) in y.chunks_exact(sizes.pixels()).zip(moments) {
                 Moments { y: floats(y), mean, squares }.call();
@@ -100,18 +95,14 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         });
     }
     let (mean, var) = combine(&moments, &sizes);
-    let bias = channels(inputs.bias.as_ref(), o, 0.0)?;
+    let bias = vector_or::<f32>(inputs.bias.as_ref(), o, 0.0)?;
     let count = (sizes.n * sizes.pixels()) as f64;
-    let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
-    update(
-        bn.running(),
-        &vector(&|c| mean[c] + bias[c])?,
-        &vector(&|c| var[c] * count / (count - 1.0))?,
-        bn.config().momentum,
-    )?;
+    let batch_mean = vector::<f32>(mean.iter().zip(&bias).map(|(mean, bias)| mean + bias))?;
+    let batch_var = vector::<f32>(var.iter().map(|var| var * count / (count - 1.0)))?;
+    update(bn.running(), &batch_mean, &batch_var, bn.config().momentum)?;
     let inverse: Vec<f64> = var.iter().map(|var| 1.0 / (var + bn.config().eps).sqrt()).collect();
-    let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
-    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
+    let gamma = vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?;
+    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &vector_or::<f32>(inputs.beta.as_ref(), o, 0.0)?);
 
     let mut output = vec![0f32; sizes.n * o * ph * pw];
     let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];

@@ -54,7 +54,7 @@ impl Kernel for Moments<'_> {
     }
 }
 
-// SAFETY: it writes to `mean` and `squares` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `mean` and `squares` alone.
 unsafe impl Whole for Moments<'_> {}
 
 /// How one block of channels is normalized: (y − mean) · scale + shift.
@@ -125,7 +125,7 @@ impl Kernel for Normalize<'_> {
     }
 }
 
-// SAFETY: it writes to `pooled` and `winners` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `pooled` and `winners` alone.
 unsafe impl Whole for Normalize<'_> {}
 
 /// Σ d and Σ d · (y − mean) over one block of `rows` × `columns` pixels, d being the gradient `grad` of the pooled
@@ -180,7 +180,7 @@ impl Kernel for PooledSums<'_> {
     }
 }
 
-// SAFETY: it writes to `total` and `product` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `total` and `product` alone.
 unsafe impl Whole for PooledSums<'_> {}
 
 /// The gradient of what was normalized: d · scale − (y − mean) · slope − offset.
@@ -256,5 +256,5 @@ impl Kernel for Spread<'_> {
     }
 }
 
-// SAFETY: it writes to `output` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `output` alone.
 unsafe impl Whole for Spread<'_> {}

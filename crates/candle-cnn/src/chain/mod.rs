@@ -16,8 +16,8 @@ use crate::config::Conv2dConfig;
 use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
 use crate::conv2d::pack::{Pack, Unpack, pack_all};
 use crate::conv2d::{Conv2dNote, cpu as cv};
-use crate::element::{tensor, values};
-use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::element::{tensor, values, vector, vector_or};
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::{Whole, in_pool};
 use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
 
@@ -49,20 +49,6 @@ impl Inputs {
         list.extend([&self.bias, &self.gamma, &self.beta].into_iter().flatten());
         list
     }
-}
-
-/// The values of a vector of `[O]`, or `default` for each channel.
-pub(crate) fn channels(vector: Option<&Tensor>, o: usize, default: f64) -> Result<Vec<f64>> {
-    match vector {
-        Some(vector) => Ok(values::<f32>(&vector.contiguous()?)?.iter().map(|&v| f64::from(v)).collect()),
-        None => Ok(vec![default; o]),
-    }
-}
-
-/// One value per channel as blocks, zeros behind the last channel.
-pub(crate) fn lanes(o: usize, f: impl Fn(usize) -> f64) -> Vec<Lane> {
-    let block = |b: usize| Lane(std::array::from_fn(|i| if b * LANES + i < o { f(b * LANES + i) as f32 } else { 0.0 }));
-    (0..o.div_ceil(LANES)).map(block).collect()
 }
 
 pub(crate) fn affines(
@@ -115,9 +101,10 @@ impl Saved {
     fn again(inputs: Inputs, sizes: Sizes, y: &Tensor, mean: Vec<f64>, inverse: Vec<f64>) -> Result<Self> {
         let (ph, pw) = pooled(&sizes);
         let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
-        let gamma = channels(inputs.gamma.as_ref(), o, 1.0)?;
-        let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &channels(inputs.beta.as_ref(), o, 0.0)?);
-        let dense = Frame { c: o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
+        let gamma = vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?;
+        let affines =
+            affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &vector_or::<f32>(inputs.beta.as_ref(), o, 0.0)?);
+        let dense = Frame::dense(o, sizes.oh, sizes.ow);
         let y = pack_all(&values::<f32>(y)?, o * pixels, sizes.n, sizes.oh, sizes.ow, &dense);
         let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
         winners.par_chunks_mut(ph * pw * LANES).zip(y.par_chunks(pixels)).enumerate().for_each(|(i, (winners, y))| {
@@ -134,7 +121,7 @@ impl Saved {
         let (ph, pw) = pooled(sizes);
         let (o, obs, pixels) = (sizes.o, sizes.output_blocks(), sizes.pixels());
         let window = obs * ph * pw;
-        let dense = Frame { c: o, rows: ph, columns: pw, top: 0, left: 0, step: 1, pixel: LANES };
+        let dense = Frame::dense(o, ph, pw);
         let grad = values::<f32>(grad)?;
         let grad: &[f32] = &grad;
 
@@ -238,10 +225,9 @@ impl Saved {
         } else {
             None
         });
-        let vector = |f: &dyn Fn(usize) -> f64| tensor::<f32>((0..o).map(|c| f(c) as f32).collect(), &[o]);
         for (input, gradient) in [(&inputs.bias, vec![0.0; o]), (&inputs.gamma, product), (&inputs.beta, total)] {
             if let Some(input) = input {
-                gradients.push(input.track_op().then(|| vector(&|c| gradient[c])).transpose()?);
+                gradients.push(input.track_op().then(|| vector::<f32>(gradient.into_iter())).transpose()?);
             }
         }
         Ok(gradients)

@@ -3,16 +3,16 @@
 //! Input pictures are packed into `[C / 16][HP][WP][16]`, zeros around them, one picture at a time so that they stay in
 //! the cache; weights into `[O / 16][C / 16][tap][16 inputs][16 outputs]`. A tile of output pixels times output channels
 //! stays in registers over all taps and input channels: for each input channel, vectors of weights are loaded and the
-//! pixels' values broadcast. The input's gradient is the same convolution with the weights turned round; the weight's
+//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed; the weight's
 //! gradient keeps a tile of input channels times output channels in registers over the pixels of many pictures.
 
 use rayon::prelude::*;
 
 use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
 use super::kernel::{Convolve, Correlate};
-use super::pack::{Pack, Unpack, lanes, pack_all, pack_weights, turn_weights, unpack_weights};
+use super::pack::{Unpack, pack_all, pack_pictures, pack_weights, turn_weights, unpack_weights};
 use super::winograd;
-use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
+use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::part::Part;
 use crate::simd::{Whole, run};
 
@@ -188,7 +188,8 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
     assert!(x.len() == sizes.n * x_picture && y.len() == sizes.n * y_picture);
     let weights: Vec<Weights> =
         weight.chunks_exact(weight.len() / groups).map(|weight| forward_weights(weight, sizes)).collect();
-    let biases: Option<Vec<Vec<Lane>>> = bias.map(|bias| bias.chunks_exact(sizes.o).map(lanes).collect());
+    let biases: Option<Vec<Vec<Lane>>> =
+        bias.map(|bias| bias.chunks_exact(sizes.o).map(|bias| lanes(sizes.o, |c| bias[c].into())).collect());
     let frame = sizes.input_frame();
     let group = group(sizes);
     y.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(y, x)| {
@@ -196,10 +197,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
         let mut input = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
         let mut output = Buffer::new(pictures * sizes.output_blocks() * pixels);
         for g in 0..groups {
-            for (i, dst) in floats_mut(&mut input).chunks_exact_mut(frame.picture()).enumerate() {
-                let src = &x[i * x_picture + g * sizes.c * plane..];
-                Pack { src, h: sizes.h, w: sizes.w, frame: &frame, dst }.call();
-            }
+            pack_pictures(&x[g * sizes.c * plane..], x_picture, sizes.h, sizes.w, &frame, &mut input);
             let bias = biases.as_ref().map(|biases| biases[g].as_slice());
             forward_packed(floats(&input), pictures, &weights[g], bias, sizes, floats_mut(&mut output));
             for (i, src) in output.chunks_exact(sizes.output_blocks() * pixels).enumerate() {
@@ -234,10 +232,8 @@ pub(crate) fn backward(
                 let pictures = grad.len() / y_picture;
                 let mut packed = Buffer::new((pictures * output_frame.picture()).div_ceil(LANES));
                 let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
-                for (i, dst) in floats_mut(&mut packed).chunks_exact_mut(output_frame.picture()).enumerate() {
-                    let src = &grad[i * y_picture + g * sizes.o * pixels..];
-                    Pack { src, h: sizes.oh, w: sizes.ow, frame: &output_frame, dst }.call();
-                }
+                let grad = &grad[g * sizes.o * pixels..];
+                pack_pictures(grad, y_picture, sizes.oh, sizes.ow, &output_frame, &mut packed);
                 input_gradient_packed(floats(&packed), pictures, &turned, sizes, floats_mut(&mut output));
                 for (i, src) in output.chunks_exact(sizes.input_blocks() * plane).enumerate() {
                     let dst = &mut dx[i * x_picture + g * sizes.c * plane..];
@@ -246,7 +242,7 @@ pub(crate) fn backward(
             });
         }
         if let Some(dw) = dw.as_deref_mut() {
-            let dense = Frame { c: sizes.o, rows: sizes.oh, columns: sizes.ow, top: 0, left: 0, step: 1, pixel: LANES };
+            let dense = Frame::dense(sizes.o, sizes.oh, sizes.ow);
             let input = pack_all(&x[g * sizes.c * plane..], x_picture, sizes.n, sizes.h, sizes.w, &input_frame);
             let packed = pack_all(&grad[g * sizes.o * pixels..], y_picture, sizes.n, sizes.oh, sizes.ow, &dense);
             let share = dw.len() / groups;

@@ -60,7 +60,7 @@ impl Kernel for Convolve<'_> {
     }
 }
 
-// SAFETY: it writes to `output` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `output` alone.
 unsafe impl Whole for Convolve<'_> {}
 
 // The methods below ask for what `check` asserts, and for places (picture, row, block, column) that the job has; `pixel` is

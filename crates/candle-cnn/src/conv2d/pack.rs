@@ -78,8 +78,15 @@ impl Kernel for Pack<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for Pack<'_> {}
+
+/// Packs as many pictures as `packed` has room for, which lie `distance` values apart in `x`.
+pub(crate) fn pack_pictures(x: &[f32], distance: usize, h: usize, w: usize, frame: &Frame, packed: &mut [Lane]) {
+    for (i, dst) in floats_mut(packed).chunks_exact_mut(frame.picture()).enumerate() {
+        Pack { src: &x[i * distance..], h, w, frame, dst }.call();
+    }
+}
 
 /// Packs `n` pictures, which lie `distance` values apart in `x`.
 pub(crate) fn pack_all(x: &[f32], distance: usize, n: usize, h: usize, w: usize, frame: &Frame) -> Buffer {
@@ -131,7 +138,7 @@ impl Kernel for Unpack<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for Unpack<'_> {}
 
 /// `outputs` ≤ 16 rows of weights, of c · taps values each, at `src` into one packed block at `dst`.
@@ -174,7 +181,7 @@ impl Kernel for PackWeights<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for PackWeights<'_> {}
 
 /// Where the outputs of weight k of a row, which counts input channels and taps, lie in a packed block.
@@ -233,7 +240,7 @@ impl Kernel for TurnWeights<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for TurnWeights<'_> {}
 
 /// Packed weights as the input's gradient reads them: inputs and outputs exchanged, taps in reverse.
@@ -292,7 +299,7 @@ impl Kernel for UnpackWeights<'_> {
     }
 }
 
-// SAFETY: it writes to `dst` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for UnpackWeights<'_> {}
 
 /// Packed weights, in `parts` that are added, as `[O, C, KH, KW]`.
@@ -305,14 +312,4 @@ pub(super) fn unpack_weights(sums: &[Lane], parts: usize, sizes: &Sizes, output:
         let src = floats(&sums[o * block..]);
         UnpackWeights { src, parts, part: part * LANES, sizes, outputs: dst.len() / row, dst }.call();
     });
-}
-
-/// A vector as blocks, zeros behind it.
-pub(crate) fn lanes(values: &[f32]) -> Vec<Lane> {
-    let block = |chunk: &[f32]| {
-        let mut lane = Lane::ZERO;
-        lane.0[..chunk.len()].copy_from_slice(chunk);
-        lane
-    };
-    values.chunks(LANES).map(block).collect()
 }

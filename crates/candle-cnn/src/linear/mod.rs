@@ -9,7 +9,7 @@ pub(crate) mod layer;
 
 use crate::autograd::graph::{Gradients, node};
 use crate::check::{self, Backend};
-use crate::element::{Element, tensor, values};
+use crate::element::{Element, tensor, values, vector};
 use crate::simd::in_pool;
 
 const NAME: &str = "linear";
@@ -110,14 +110,15 @@ fn on_cpu<T: Element>(
             dx.map(|dx| tensor(dx, &dims)).transpose()?,
             dw.map(|dw| tensor(dw, saved_weight.dims())).transpose()?,
         ];
-        if tracked.get(2) == Some(&true) {
-            let mut sums = vec![0f64; outputs];
-            for row in dy.chunks_exact(outputs) {
-                sums.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy.to_f64());
-            }
-            gradients.push(Some(tensor::<T>(sums.into_iter().map(T::from_f64).collect(), &[outputs])?));
-        } else if tracked.len() > 2 {
-            gradients.push(None);
+        if let Some(&tracked) = tracked.get(2) {
+            let sums = || {
+                let mut sums = vec![0f64; outputs];
+                for row in dy.chunks_exact(outputs) {
+                    sums.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy.to_f64());
+                }
+                vector::<T>(sums.into_iter())
+            };
+            gradients.push(tracked.then(sums).transpose()?);
         }
         Ok(gradients)
     };

@@ -68,5 +68,5 @@ impl Kernel for Halve<'_> {
     }
 }
 
-// SAFETY: it writes to `y` and `winners` alone.
+// SAFETY: `check` asserts all that `run` reaches, and it writes to `y` and `winners` alone.
 unsafe impl Whole for Halve<'_> {}

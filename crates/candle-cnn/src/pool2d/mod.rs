@@ -42,7 +42,7 @@ pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
     let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
     let y = max_of(x, windows)?;
     let (kernel, stride) = (windows.kernel, windows.stride);
-    trace::report(y, |y| windows.call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
+    trace::report(y, |y| windows.layer_call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
 }
 
 fn max_of(x: &Tensor, windows: Windows) -> Result<Tensor> {
@@ -105,7 +105,8 @@ fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
     })
 }
 
-/// The usual 2×2 windows, side by side.
+/// 2×2 windows side by side, rows and columns rounded down. Behind convolution, batch norm and ReLU the result is the
+/// chain's one node: see [`chain`].
 fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let x = x.contiguous()?;
     let [_, _, rows, columns] = windows.dims;
@@ -184,7 +185,7 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
     let (kernel, stride) = (windows.kernel, windows.stride);
-    trace::report(y, |y| windows.call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
+    trace::report(y, |y| windows.layer_call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
 }
 
 fn avg_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {

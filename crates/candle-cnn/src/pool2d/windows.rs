@@ -1,4 +1,4 @@
-//! The windows of a pooling.
+//! The sizes of a pooling, and which pixels each window takes. The CUDA kernels repeat this arithmetic.
 
 use candle_core::{Result, Tensor};
 
@@ -50,24 +50,16 @@ impl Windows {
         pixel / self.ow * self.stride.0 * self.dims[3] + pixel % self.ow * self.stride.1
     }
 
-    /// Places of the pixels in the window of output pixel `pixel`, in row-major order.
+    /// Places of the pixels in the window of output pixel `pixel`, in row-major order: KH · KW of them for every window,
+    /// as [`Self::gather`] relies on.
     pub(super) fn places(self, pixel: usize) -> impl Iterator<Item = usize> {
         let corner = self.corner(pixel);
         (0..self.kernel.0).flat_map(move |y| (0..self.kernel.1).map(move |x| corner + y * self.dims[3] + x))
     }
 
-    pub(super) fn call(&self, kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
+    pub(super) fn layer_call(&self, kind: &'static str, operation: Operation, x: &Tensor, y: &Tensor) -> LayerCall {
         let settings = format!("{}×{}, stride {}", self.kernel.0, self.kernel.1, self.stride.0);
-        LayerCall {
-            name: String::new(),
-            kind,
-            settings,
-            operation,
-            inputs: vec![x.clone()],
-            output: y.clone(),
-            parameters: 0,
-            multiply_adds: 0,
-        }
+        LayerCall::of(kind, settings, operation, x, y)
     }
 
     /// All windows as `[N, C, OH, OW, KH · KW]`, by candle's own operations.

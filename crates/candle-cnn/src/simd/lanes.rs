@@ -92,6 +92,12 @@ pub(crate) fn floats_mut(lanes: &mut [Lane]) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * LANES) }
 }
 
+/// One value for each of `count` channels as blocks, zeros behind the last.
+pub(crate) fn lanes(count: usize, f: impl Fn(usize) -> f64) -> Vec<Lane> {
+    let value = |c: usize| if c < count { f(c) as f32 } else { 0.0 };
+    (0..count.div_ceil(LANES)).map(|b| Lane(std::array::from_fn(|i| value(b * LANES + i)))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

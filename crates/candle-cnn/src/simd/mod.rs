@@ -106,7 +106,8 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) {
 /// A kernel that writes to nothing but what it has borrowed mutably.
 ///
 /// # Safety
-/// [`Kernel::check`] must be all that [`Kernel::run`] needs, besides the instruction set.
+/// [`Kernel::run`] must need nothing but the instruction set and what [`Kernel::check`] asserts, and write only to what
+/// the kernel borrows mutably.
 pub(crate) unsafe trait Whole: Kernel {
     /// Checks the kernel, in release builds too, and runs it.
     fn call(self) {
