@@ -1,18 +1,20 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::ModuleT;
 use rand::Rng;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use rand_chacha::ChaCha8Rng;
+use std::sync::{Arc, Mutex};
 
 use crate::autograd::graph::node;
 use crate::capturing;
 use crate::check;
 use crate::element::{Element, tensor, values};
-use crate::random::stream;
+use crate::random::{step, stream};
 use crate::trace::{self, LayerCall, Operation};
 
 /// Dropout (Srivastava et al., 2014): in training sets each value to 0 with a given probability and scales the others
-/// so that the mean stays the same; in inference it does nothing. As `torch.nn.Dropout`, but seeded.
+/// so that the mean stays the same; in inference it does nothing. As `torch.nn.Dropout`, but seeded: a mask depends on
+/// the seed and the step of the training ([`set_step`](crate::random::set_step)); outside a training, on the number of
+/// masks before it. Layers with different seeds draw different masks.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -27,8 +29,8 @@ use crate::trace::{self, LayerCall, Operation};
 pub struct Dropout {
     probability: f64,
     seed: u64,
-    /// The training calls so far, which determine the mask. Shared by clones.
-    calls: Arc<AtomicU64>,
+    /// The step of the last mask, and how many masks that step had before it. Shared by clones.
+    last: Arc<Mutex<(Option<u64>, u64)>>,
 }
 
 impl Dropout {
@@ -38,7 +40,19 @@ impl Dropout {
     /// If `probability` is out of range.
     pub fn new(probability: f64, seed: u64) -> Result<Self> {
         check::share_below_one("dropout", "probability", probability)?;
-        Ok(Self { probability, seed, calls: Arc::default() })
+        Ok(Self { probability, seed, last: Arc::new(Mutex::new((None, u64::MAX))) })
+    }
+
+    /// The random numbers of the next mask.
+    fn stream(&self) -> ChaCha8Rng {
+        let step = step();
+        // Two numbers are consistent after every statement.
+        let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *last = if last.0 == step { (step, last.1.wrapping_add(1)) } else { (step, 0) };
+        match step {
+            Some(step) => stream(self.seed, "dropout", &[step, last.1]),
+            None => stream(self.seed, "dropout", &[last.1]),
+        }
     }
 }
 
@@ -58,7 +72,7 @@ impl ModuleT for Dropout {
         let drops = train && self.probability > 0.0;
         let y = if drops {
             capturing::refuse("dropout draws its mask on the host")?;
-            let mut random = stream(self.seed, "dropout", &[self.calls.fetch_add(1, Ordering::Relaxed)]);
+            let mut random = self.stream();
             let kept = (1.0 / (1.0 - self.probability)) as f32;
             let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };
             let mask: Vec<f32> = (0..x.elem_count()).map(draw).collect();
@@ -78,6 +92,7 @@ impl ModuleT for Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::set_step;
     use candle_core::Var;
 
     #[test]
@@ -94,6 +109,25 @@ mod tests {
             let gradient = gradients.get(&x).expect("a gradient").t()?.to_dtype(DType::F64)?;
             assert_eq!(gradient.flatten_all()?.to_vec1::<f64>()?, values, "the sum's gradient is 1, as is x");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn masks_belong_to_their_step_whatever_was_drawn_before() -> Result<()> {
+        let x = Tensor::ones(64, DType::F32, &Device::Cpu)?;
+        let mask = |dropout: &Dropout, step| {
+            set_step(step);
+            dropout.forward_t(&x, true)?.to_vec1::<f32>()
+        };
+        let dropout = Dropout::new(0.5, 7)?;
+        // A layer that is used twice in one step draws two masks.
+        let undisturbed = [3, 3, 4].map(|step| mask(&dropout, Some(step)).unwrap());
+        assert!(undisturbed[0] != undisturbed[1] && undisturbed[0] != undisturbed[2]);
+        let resumed = Dropout::new(0.5, 7)?;
+        let outside = [mask(&resumed, None)?, mask(&resumed, None)?];
+        assert_ne!(outside[0], outside[1]);
+        assert_eq!([3, 3, 4].map(|step| mask(&resumed, Some(step)).unwrap()), undisturbed);
+        set_step(None);
         Ok(())
     }
 

@@ -6,6 +6,37 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use std::cell::Cell;
+
+thread_local! {
+    static STEP: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Says which training step this thread is at, counted from 0 over all epochs; `None` outside a training.
+///
+/// [`Dropout`](crate::layers::Dropout) draws its masks by it, so a training that resumes at step 500 draws what an
+/// uninterrupted one draws there. No layer's `forward_t` has an argument for it.
+///
+/// ```
+/// use candle_cnn::{layers::Dropout, random::set_step};
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::ModuleT;
+/// let x = Tensor::ones(100, DType::F32, &Device::Cpu)?;
+/// let at = |step| {
+///     set_step(Some(step));
+///     Dropout::new(0.5, 7)?.forward_t(&x, true)?.to_vec1::<f32>()
+/// };
+/// assert_eq!(at(500)?, at(500)?);
+/// assert_ne!(at(500)?, at(501)?);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn set_step(step: Option<u64>) {
+    STEP.set(step);
+}
+
+pub(crate) fn step() -> Option<u64> {
+    STEP.get()
+}
 
 /// One round of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 fn split_mix(state: &mut u64) -> u64 {
