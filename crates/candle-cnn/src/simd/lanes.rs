@@ -1,7 +1,8 @@
 //! Buffers of sixteen-lane blocks, aligned to cache lines and kept between steps.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Lanes of a block: channels that are computed side by side.
 pub(crate) const LANES: usize = 16;
@@ -18,13 +19,33 @@ impl Lane {
 /// Bytes of returned buffers that are kept at most; what lies above is given back to the system.
 const KEPT_BYTES: usize = 256 << 20;
 
-#[derive(Default)]
-struct Pool {
-    free: Vec<Vec<Lane>>,
-    bytes: usize,
+/// Returned buffers. Each thread returns to and takes from a shard of its own, so that threads don't wait for one
+/// another; where that has none that fits, it looks at the others as far as they are free.
+static SHARDS: [Shard; SHARD_COUNT] = [const { Shard(Mutex::new(Vec::new())) }; SHARD_COUNT];
+
+/// In cache lines of its own: a processor fetches them in pairs.
+#[repr(align(128))]
+struct Shard(Mutex<Vec<Vec<Lane>>>);
+
+/// Bytes of the buffers in all shards.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// More threads than this share.
+const SHARD_COUNT: usize = 64;
+
+/// This thread's shard: rayon's threads are numbered, and others share the last one.
+fn own_shard() -> usize {
+    rayon::current_thread_index().map_or(SHARD_COUNT - 1, |index| index % (SHARD_COUNT - 1))
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), bytes: 0 });
+/// Takes the smallest buffer that fits `len`, but none so large that it would be missed elsewhere.
+fn take(free: &mut Vec<Vec<Lane>>, len: usize) -> Option<Vec<Lane>> {
+    let fits = |v: &Vec<Lane>| v.len() >= len && v.len() <= 2 * len;
+    let best = free.iter().enumerate().filter(|(_, v)| fits(v)).min_by_key(|(_, v)| v.len());
+    let found = best.map(|(i, _)| i).map(|i| free.swap_remove(i))?;
+    KEPT.fetch_sub(size_of_val(found.as_slice()), Ordering::Relaxed);
+    Some(found)
+}
 
 /// A buffer whose memory comes from earlier ones where one fits: fresh memory costs a page fault every 4 KiB, more
 /// than the arithmetic on it. Its content is whatever was there before.
@@ -37,21 +58,13 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` blocks of arbitrary content.
     pub(crate) fn new(len: usize) -> Self {
-        let mut pool = POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // The smallest that fits, but none so large that it would be missed elsewhere.
-        let fits = |v: &Vec<Lane>| v.len() >= len && v.len() <= 2 * len;
-        let best = pool.free.iter().enumerate().filter(|(_, v)| fits(v)).min_by_key(|(_, v)| v.len());
-        match best.map(|(i, _)| i) {
-            Some(i) => {
-                let found = pool.free.swap_remove(i);
-                pool.bytes -= size_of_val(found.as_slice());
-                Self { memory: found, len }
-            }
-            None => {
-                drop(pool);
-                Self { memory: vec![Lane::ZERO; len], len }
-            }
-        }
+        let own = own_shard();
+        let found = take(&mut SHARDS[own].0.lock().unwrap_or_else(PoisonError::into_inner), len);
+        let found = found.or_else(|| {
+            let others = (own + 1..own + SHARD_COUNT).map(|shard| &SHARDS[shard % SHARD_COUNT]);
+            others.into_iter().find_map(|shard| take(&mut *shard.0.try_lock().ok()?, len))
+        });
+        Self { memory: found.unwrap_or_else(|| vec![Lane::ZERO; len]), len }
     }
 }
 
@@ -59,10 +72,13 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
         let bytes = size_of_val(memory.as_slice());
-        let mut pool = POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if bytes > 0 && pool.bytes + bytes <= KEPT_BYTES {
-            pool.bytes += bytes;
-            pool.free.push(memory);
+        if bytes == 0 {
+            return;
+        }
+        if KEPT.fetch_add(bytes, Ordering::Relaxed) + bytes <= KEPT_BYTES {
+            SHARDS[own_shard()].0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        } else {
+            KEPT.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
