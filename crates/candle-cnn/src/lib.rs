@@ -50,6 +50,7 @@ mod simd;
 pub mod step_graph;
 mod sums;
 pub mod trace;
+mod turns;
 
 pub use autograd::graph::backward;
 pub use error::Error;

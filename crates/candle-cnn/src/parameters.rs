@@ -12,6 +12,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use crate::random::stream;
+use crate::turns::Turns;
+pub use crate::turns::Updating;
 
 /// The name of batch norm's running mean, one of its [buffers](Parameters::trainable).
 pub(crate) const RUNNING_MEAN: &str = "running_mean";
@@ -48,6 +50,7 @@ pub(crate) const NUM_BATCHES_TRACKED: &str = "num_batches_tracked";
 pub struct Parameters {
     seed: u64,
     entries: Arc<RwLock<Vec<(String, Var)>>>,
+    turns: Arc<Turns>,
 }
 
 /// Why a state dict does not match a network; lists every difference, not only the first.
@@ -102,7 +105,7 @@ fn prefix<'a>(longer: &'a [String], shorter: &[String]) -> Option<&'a str> {
 impl Parameters {
     /// An empty store whose initial values will be drawn from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { seed, entries: Arc::default() }
+        Self { seed, entries: Arc::default(), turns: Arc::default() }
     }
 
     /// The seed for initial values.
@@ -153,9 +156,53 @@ impl Parameters {
     /// A copy of every parameter and buffer by name, like PyTorch's `state_dict()`; later training does not change it.
     ///
     /// # Errors
-    /// If the device is out of memory.
+    /// As [`Self::snapshot`].
     pub fn state_dict(&self) -> Result<HashMap<String, Tensor>> {
-        self.read().iter().map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?))).collect()
+        Ok(self.snapshot()?.into_iter().collect())
+    }
+
+    /// A copy of every parameter and buffer, in order of creation. While a training [updates](Self::update) them, all
+    /// are of one moment, between two of its steps.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
+    pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
+        self.turns.read(|| {
+            let entries = self.read();
+            let copies = entries.iter().map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?)));
+            let copies = copies.collect::<Result<_>>()?;
+            // On a GPU each thread has its own stream: what is copied must be so before the training goes on.
+            entries.first().map_or(Ok(()), |(_, var)| var.device().synchronize())?;
+            Ok(copies)
+        })
+    }
+
+    /// Begins a training on this thread: until the returned guard is dropped, [snapshots](Self::snapshot) on other
+    /// threads wait for its [breaks](Updating::pause).
+    ///
+    /// ```
+    /// use candle_cnn::parameters::Parameters;
+    /// use candle_core::{Device, Tensor};
+    ///
+    /// let parameters = Parameters::new(0);
+    /// let weights = ["a", "b"].map(|name| parameters.var_builder(&Device::Cpu).get(1000, name).unwrap());
+    /// let reader = { let parameters = parameters.clone(); std::thread::spawn(move || parameters.state_dict()) };
+    /// let updating = parameters.update();
+    /// for step in 0..100 {
+    ///     for name in ["a", "b"] {
+    ///         parameters.get(name).unwrap().set(&Tensor::full(step as f32, 1000, &Device::Cpu)?)?;
+    ///     }
+    ///     if updating.is_awaited() {
+    ///         updating.pause(|| ());
+    ///     }
+    /// }
+    /// drop(updating);
+    /// let read = reader.join().unwrap()?;
+    /// assert_eq!(read["a"].to_vec1::<f32>()?, read["b"].to_vec1::<f32>()?);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn update(&self) -> Updating {
+        Updating::new(&self.turns)
     }
 
     /// Sets every parameter and buffer from `state_dict`, like PyTorch's `load_state_dict(strict=True)`. Values are

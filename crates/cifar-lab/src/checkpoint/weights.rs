@@ -42,8 +42,7 @@ use crate::error::Result;
 pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
     let path = path.as_ref();
     let mut state = StateDict::new();
-    for (name, var) in parameters.named() {
-        let tensor = var.as_detached_tensor();
+    for (name, tensor) in parameters.snapshot()? {
         let dtype = pth_dtype(tensor.dtype()).ok_or_else(|| {
             damaged(path, &format!("{name} has type {:?}, which PyTorch's state dicts don't support", tensor.dtype()))
         })?;

@@ -1,0 +1,105 @@
+//! Whose turn it is at a network's parameters: the training's, which changes them, or that of others, who read them
+//! between two of its steps.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The threads that change the parameters.
+    updating: Vec<ThreadId>,
+    waiting: usize,
+    reading: usize,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is consistent after every statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other thread is in the middle of a step, and keeps them from the next one meanwhile.
+    pub(crate) fn read<R>(&self, read: impl FnOnce() -> R) -> R {
+        struct Reading<'a>(&'a Turns);
+        impl Drop for Reading<'_> {
+            fn drop(&mut self) {
+                self.0.lock().reading -= 1;
+                self.0.changed.notify_all();
+            }
+        }
+        let me = thread::current().id();
+        let mut state = self.lock();
+        state.waiting += 1;
+        while state.updating.iter().any(|thread| *thread != me) {
+            state = self.wait(state);
+        }
+        state.waiting -= 1;
+        state.reading += 1;
+        drop(state);
+        let _reading = Reading(self);
+        read()
+    }
+}
+
+/// A training's hold on its [`Parameters`](crate::parameters::Parameters), from
+/// [`Parameters::update`](crate::parameters::Parameters::update): while it lives, others read them in its breaks only.
+#[derive(Debug)]
+pub struct Updating {
+    turns: Arc<Turns>,
+    thread: ThreadId,
+}
+
+impl Updating {
+    pub(crate) fn new(turns: &Arc<Turns>) -> Self {
+        let thread = thread::current().id();
+        let mut state = turns.lock();
+        while state.reading > 0 {
+            state = turns.wait(state);
+        }
+        state.updating.push(thread);
+        Self { turns: turns.clone(), thread }
+    }
+
+    /// Whether another thread waits for a [break](Self::pause).
+    pub fn is_awaited(&self) -> bool {
+        self.turns.lock().waiting > 0
+    }
+
+    /// Lets others read until `pause` has returned and nobody reads any more. On a GPU the training's work must be
+    /// finished before.
+    pub fn pause<R>(&self, pause: impl FnOnce() -> R) -> R {
+        self.release();
+        let result = pause();
+        let mut state = self.turns.lock();
+        while state.reading > 0 || state.waiting > 0 && state.updating.is_empty() {
+            state = self.turns.wait(state);
+        }
+        state.updating.push(self.thread);
+        result
+    }
+
+    fn release(&self) {
+        let mut state = self.turns.lock();
+        if let Some(place) = state.updating.iter().position(|thread| *thread == self.thread) {
+            state.updating.swap_remove(place);
+        }
+        drop(state);
+        self.turns.changed.notify_all();
+    }
+}
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
