@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-use super::file::{Format, read_metadata, weights_format};
-use crate::atomic_file::write_atomically;
+use super::file::{Format, read_metadata, weights_format, write};
 use crate::dataset::CIFAR10_CLASSES;
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
@@ -170,9 +169,7 @@ impl ModelCard {
 
     /// Writes the card beside the `.pth` at `path`.
     pub(super) fn write_beside(&self, path: &Path) -> Result<()> {
-        let at = Self::beside(path);
-        let json = self.to_json()? + "\n";
-        write_atomically(&at, json.as_bytes()).map_err(|source| Error::File { action: "writing", path: at, source })
+        write(&Self::beside(path), (self.to_json()? + "\n").as_bytes())
     }
 }
 
