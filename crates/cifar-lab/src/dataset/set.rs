@@ -13,6 +13,9 @@ use crate::device::{finish_work, free_memory};
 /// A data set stays on a GPU if it takes at most one part in this many of the free memory; training needs the rest.
 const SHARE_OF_FREE_MEMORY: usize = 4;
 
+/// The name of the generated images.
+pub(crate) const STAND_IN_NAME: &str = "stand-in (generated images, not CIFAR-10)";
+
 /// A part of a data set: for training or for testing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -253,7 +256,7 @@ impl Dataset {
     pub fn name(&self) -> &str {
         match &self.storage.source {
             Source::Cifar10(_) => "CIFAR-10",
-            Source::StandIn { .. } => "stand-in (generated images, not CIFAR-10)",
+            Source::StandIn { .. } => STAND_IN_NAME,
             Source::Named(name) => name,
         }
     }
