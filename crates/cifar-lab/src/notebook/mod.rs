@@ -8,7 +8,6 @@ pub mod display;
 pub mod download_link;
 mod evaluation;
 pub mod exercise;
-mod feature_maps;
 mod grad_cam;
 mod model;
 mod pictures;

@@ -1,4 +1,4 @@
-//! Charts, galleries and drawings of networks: what [`notebook_charts`] draws, and [`FeatureMaps`] of tensors.
+//! Charts, galleries and drawings of networks: what [`notebook_charts`] draws, also [from tensors](FromTensor).
 
 pub use notebook_charts::{
     Bars, Curves, Gallery, Graph, GraphNode, HeatMaps, Histogram, LayerGroup, LossAndAccuracy, PlotError,
@@ -6,5 +6,4 @@ pub use notebook_charts::{
     reliability_diagram,
 };
 
-pub use super::feature_maps::FeatureMaps;
 pub use super::pictures::FromTensor;
