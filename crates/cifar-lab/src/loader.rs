@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
+use crate::error::panic_message;
 use crate::transform::{Augment, Normalize, to_unit};
 
 /// The original's batch size.
@@ -434,9 +435,7 @@ fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Runn
         for batch in first..preparation.batches {
             // The training that waits for this batch must learn why it doesn't come.
             let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
-                let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
-                let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Err(DatasetError::Thread(format!("panicked at batch {batch}: {message}")))
+                Err(DatasetError::Thread(format!("panicked at batch {batch}: {}", panic_message(&*panic))))
             });
             let failed = raw.is_err();
             if sender.send(raw).is_err() || failed {

@@ -7,6 +7,7 @@ mod dataset;
 mod device;
 mod picture;
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::paths::show_path;
@@ -145,6 +146,12 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+}
+
+/// The message of a caught panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 impl std::fmt::Debug for Error {
