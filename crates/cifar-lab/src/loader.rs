@@ -210,41 +210,32 @@ impl DataLoader {
 
     /// The batches of one epoch from `first_batch` on, the same as in the whole epoch: to resume after a stop.
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
-        let batches = self.len();
-        let checked = self.check().and_then(|()| match first_batch > batches {
-            true => Err(DatasetError::FirstBatch { first: first_batch, batches }),
-            false => Ok(()),
-        });
+        let (remaining, state) = match self.begin(epoch, first_batch) {
+            Ok(state) => (self.len() - first_batch, state),
+            Err(error) => (1, State::Failed(Some(error))),
+        };
         let (device, shape) = (self.device.clone(), self.dataset.image_shape());
-        if let Err(error) = checked {
-            return Epoch { device, shape, normalize: None, remaining: 1, state: State::Failed(Some(error)) };
-        }
-        let preparation = Preparation::new(self, epoch);
-        let remaining = batches - first_batch;
-        let normalize = None;
-        if let Some(pictures) = self.pictures_on_the_device() {
-            return match Stored::new(self, preparation, pictures, first_batch) {
-                Ok(stored) => Epoch { device, shape, normalize, remaining, state: State::Stored(stored) },
-                Err(error) => Epoch { device, shape, normalize, remaining: 1, state: State::Failed(Some(error)) },
-            };
-        }
-        let normalize = preparation.tables.is_none().then(|| self.config.normalize.clone()).flatten();
-        let state = match self.config.prefetch {
-            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
-            prefetch => match start(preparation, first_batch, prefetch) {
-                Ok(running) => State::Thread(running),
-                Err(error) => State::Failed(Some(error)),
-            },
-        };
-        let remaining = match state {
-            State::Failed(_) => 1,
-            _ => remaining,
-        };
-        Epoch { device, shape, normalize, remaining, state }
+        Epoch { device, shape, normalize: self.config.normalize.clone(), remaining, state }
     }
 }
 
 impl DataLoader {
+    fn begin(&self, epoch: usize, first_batch: usize) -> Result<State> {
+        self.check()?;
+        let batches = self.len();
+        if first_batch > batches {
+            return Err(DatasetError::FirstBatch { first: first_batch, batches });
+        }
+        let preparation = Preparation::new(self, epoch);
+        if let Some(pictures) = self.pictures_on_the_device() {
+            return Ok(State::Stored(Stored::new(self, preparation, pictures, first_batch)?));
+        }
+        Ok(match self.config.prefetch {
+            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
+            prefetch => State::Thread(start(preparation, first_batch, prefetch)?),
+        })
+    }
+
     /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
     /// changes that [`Augment::place`] can't combine.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
@@ -471,7 +462,7 @@ pub struct Epoch {
     device: Device,
     /// An image's shape: (channels, height, width).
     shape: (usize, usize, usize),
-    /// The normalization, if the device still has to do it.
+    /// The normalization of a batch that comes as bytes.
     normalize: Option<Normalize>,
     remaining: usize,
     state: State,
