@@ -7,3 +7,14 @@ pub use notebook_charts::{
 };
 
 pub use super::pictures::FromTensor;
+use crate::training::EpochRecord;
+
+/// A chart's title, which names the data set if it is known.
+pub(super) fn titled(title: &str, data: &str) -> String {
+    if data.is_empty() { title.to_string() } else { format!("{title}: {data}") }
+}
+
+/// A curve's points: a value of each epoch that has one.
+pub(super) fn points(epochs: &[EpochRecord], value: impl Fn(&EpochRecord) -> Option<f64>) -> Vec<(f64, f64)> {
+    epochs.iter().filter_map(|row| Some((row.epoch as f64, value(row)?))).collect()
+}

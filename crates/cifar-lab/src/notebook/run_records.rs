@@ -3,6 +3,7 @@
 use notebook_charts::{Curves, Figure, Series, Table, View, numbers};
 use std::collections::BTreeSet;
 
+use super::plot::{points, titled};
 use super::show::Show;
 use crate::error::Result;
 use crate::paths::show_path;
@@ -56,10 +57,10 @@ impl RunRecords {
     /// If no run has evaluated an epoch yet.
     pub fn figure(&self) -> Result<Figure> {
         let data = self.data();
-        let of = data.filter(|data| !data.is_empty()).map_or(String::new(), |data| format!(": {data}"));
-        let curves = Curves::new(format!("Test accuracy of all runs{of}")).x_label("epoch").y_label("test accuracy");
+        let title = titled("Test accuracy of all runs", data.unwrap_or_default());
+        let curves = Curves::new(title).x_label("epoch").y_label("test accuracy");
         let curves = self.list().iter().fold(curves.y_percent(), |curves, run| {
-            let points = run.rows.iter().filter_map(|row| Some((row.epoch as f64, row.test_accuracy?)));
+            let points = points(&run.rows, |row| row.test_accuracy);
             let ended = match &run.state {
                 RunState::Finished => String::new(),
                 RunState::Failed(_) => " (failed)".into(),
