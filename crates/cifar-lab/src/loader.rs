@@ -155,6 +155,13 @@ impl DataLoader {
         &self.config
     }
 
+    /// The normalization; without one, mean 0 and standard deviation 1, which change nothing.
+    pub fn normalization(&self) -> Normalize {
+        let channels = self.dataset.image_shape().0;
+        let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        self.config.normalize.clone().unwrap_or_else(none)
+    }
+
     /// The number of batches in an epoch; 0 for batch size 0, which [`check`](Self::check) reports as an error.
     pub fn len(&self) -> usize {
         match (self.config.batch_size, self.config.drop_last) {
@@ -242,15 +249,6 @@ impl DataLoader {
         let serves = self.device.is_cuda() && self.config.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
     }
-
-    /// The value of each byte in each channel.
-    fn tables(&self) -> Vec<[f32; 256]> {
-        let channels = self.dataset.image_shape().0;
-        match &self.config.normalize {
-            Some(normalize) => normalize.tables(),
-            None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
-        }
-    }
 }
 
 impl fmt::Debug for DataLoader {
@@ -303,7 +301,7 @@ impl Preparation {
         if loader.config.shuffle {
             order.shuffle(&mut stream(loader.config.seed, "shuffle", &[epoch as u64]));
         }
-        let tables = loader.device.is_cpu().then(|| loader.tables());
+        let tables = loader.device.is_cpu().then(|| loader.normalization().tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
@@ -389,7 +387,7 @@ impl Stored {
         };
         let places = indices.iter().map(place).collect::<Result<Vec<_>>>()?;
         let labels = indices.iter().map(|&index| Ok(dataset.label(index)? as u32)).collect::<Result<Vec<_>>>()?;
-        let table = loader.tables();
+        let table = loader.normalization().tables();
         let device = &loader.device;
         Ok(Self {
             pictures,

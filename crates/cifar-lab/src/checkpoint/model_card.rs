@@ -82,13 +82,10 @@ impl ModelCard {
     /// data set.
     pub fn new(loader: &DataLoader) -> Self {
         let dataset = loader.dataset();
-        let channels = dataset.image_shape().0;
-        // Without normalization, a loader's values are in [0, 1].
-        let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
         Self {
             class_names: dataset.class_names().to_vec(),
             image_shape: dataset.image_shape(),
-            normalize: loader.config().normalize.clone().unwrap_or_else(none),
+            normalize: loader.normalization(),
             network: None,
             data: dataset.name().to_string(),
             ..Self::default()
