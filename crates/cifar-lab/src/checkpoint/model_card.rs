@@ -144,7 +144,7 @@ impl ModelCard {
                     || (net.image_size, net.image_size) != (height, width) =>
             {
                 Err(format!(
-                    "its network takes images of {0}×{1}×{1} and has {2} classes, and it names {classes} classes of \
+                    "its network takes images of {0}×{1}×{1} and has {2} classes, but it names {classes} classes of \
                      {channels}×{height}×{width}",
                     net.in_channels, net.image_size, net.classes
                 ))
