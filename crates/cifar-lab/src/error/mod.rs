@@ -58,12 +58,12 @@ pub enum Error {
         /// Why it is impossible.
         reason: String,
     },
-    /// A layer does not accept what the one before it gave.
+    /// A layer doesn't accept the previous layer's output.
     #[error("the network failed on images of shape {input:?} after {after}: {source}")]
     ForwardTrace {
         /// The images' shape `[N, C, H, W]`.
         input: Vec<usize>,
-        /// The last layer that ran and what it gave.
+        /// The last layer that ran, and its output's shape.
         after: String,
         /// The error of the layer after it.
         source: Box<Error>,
