@@ -318,7 +318,7 @@ impl Preparation {
         let begin = batch * self.batch_size;
         let end = (begin + self.batch_size).min(self.order.len());
         let indices = self.order[begin..end].to_vec();
-        let labels = indices.iter().map(|&index| Ok(self.dataset.label(index)? as u32)).collect::<Result<_>>()?;
+        let labels = self.dataset.subset(&indices)?.labels();
         let shape = self.dataset.image_shape();
         let length = self.dataset.image_length();
         let pixels = match &self.tables {
@@ -386,13 +386,12 @@ impl Stored {
             Ok(augment.iter().zip(keys).fold(stored, |placement, (augment, key)| augment.place(placement, seed, key)))
         };
         let places = indices.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let labels = indices.iter().map(|&index| Ok(dataset.label(index)? as u32)).collect::<Result<Vec<_>>>()?;
         let table = loader.normalization().tables();
         let device = &loader.device;
         Ok(Self {
             pictures,
             places: Placement::tensor(&places, device)?,
-            labels: Tensor::new(labels, device)?,
+            labels: Tensor::new(dataset.subset(&indices)?.labels(), device)?,
             table: Tensor::from_vec(table.concat(), (table.len(), 256), device)?,
             indices,
             batch_size,
