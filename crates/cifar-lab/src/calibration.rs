@@ -138,11 +138,11 @@ impl Display for Calibration {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} images: mean confidence {:.1} %, accuracy {:.1} %, expected calibration error {:.1} %",
+            "{} images: mean confidence {}, accuracy {}, expected calibration error {}",
             numbers::grouped(self.images() as u128),
-            100.0 * self.mean_confidence(),
-            100.0 * self.accuracy(),
-            100.0 * self.expected_error()
+            numbers::percent(self.mean_confidence()),
+            numbers::percent(self.accuracy()),
+            numbers::percent(self.expected_error())
         )
     }
 }

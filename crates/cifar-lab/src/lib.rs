@@ -7,35 +7,35 @@
 //! use cifar_lab::prelude::*;
 //! ```
 //!
-//! The modules form storeys, listed from the top; each imports only from its own and lower ones.
+//! ARCHITECTURE.md in the repository's root lists the modules in the order of their dependencies.
 //!
-//! | storey | module | what it holds |
-//! |---|---|---|
-//! | notebook | [`prelude`] | everything a notebook names, in one import |
-//! | | [`notebook`] | how values show themselves |
-//! | | [`plot`], [`display`] | charts and galleries; tables, figures and how a cell shows them |
-//! | | [`program`] | the runtime of notebooks exported as programs |
-//! | | [`exercise`] | checks for the notebooks' exercises |
-//! | | [`download_link`](mod@download_link) | a link to download a file from JupyterLab |
-//! | training | [`training`] | a loop on its own thread, to watch, pause, stop or wait for |
-//! | | [`predict`] | predictions for your own pictures |
-//! | keeping | [`checkpoint`] | weights and checkpoints on disk, with a model card; ONNX export |
-//! | | [`run_records`] | the records that trainings write |
-//! | | [`run_folder`](mod@run_folder) | where results go |
-//! | networks | [`grad_cam`](mod@grad_cam) | where the network looked |
-//! | | [`calibration`] | whether the network's confidence is justified |
-//! | | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
-//! | | [`model`] | the original's network; the recorded forward pass of any network |
-//! | data | [`loader`] | shuffled batches, prepared in the background |
-//! | | [`transform`] | normalization, random flip, random crop |
-//! | | [`dataset`] | CIFAR-10 from a folder, the cache or the Web; the generated stand-in; your own pictures |
-//! | | [`picture`] | pictures from files |
-//! | device | [`device`] | the device to compute on |
-//! | ground | [`error`] | what can go wrong |
+//! | module | what it holds |
+//! |---|---|
+//! | [`prelude`] | everything a notebook names, in one import |
+//! | [`notebook`] | how values show themselves |
+//! | [`plot`], [`display`] | charts and galleries; tables, figures and how a cell shows them |
+//! | [`program`] | the runtime of notebooks exported as programs |
+//! | [`exercise`] | checks for the notebooks' exercises |
+//! | [`download_link`](mod@download_link) | a link to download a file from JupyterLab |
+//! | [`training`] | a loop on its own thread, to watch, pause, stop or wait for |
+//! | [`predict`] | predictions for your own pictures |
+//! | [`checkpoint`] | weights and checkpoints on disk, with a model card; ONNX export |
+//! | [`run_records`] | the records that trainings write |
+//! | [`run_folder`](mod@run_folder) | where results go |
+//! | [`grad_cam`](mod@grad_cam) | where the network looked |
+//! | [`calibration`] | whether the network's confidence is justified |
+//! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
+//! | [`model`] | the original's network; the recorded forward pass of any network |
+//! | [`loader`] | shuffled batches, prepared in the background |
+//! | [`transform`] | normalization, random flip, random crop |
+//! | [`dataset`] | CIFAR-10 from a folder, the cache or the Web; the generated stand-in; your own pictures |
+//! | [`picture`] | pictures from files |
+//! | [`device`] | the device to compute on |
+//! | [`error`] | what can go wrong |
 //!
-//! Notebooks take candle, plotters and notebook-charts only from here. evcxr links every cell separately, and this crate is
-//! a dylib, so that all cells share one candle with one counter of tensor ids. A second candle would assign the same ids
-//! again, and gradients would silently be mixed up.
+//! Notebooks take candle, plotters and notebook-charts only from here. evcxr links every cell separately, and this
+//! crate is a dylib, so that all cells share one candle with one counter of tensor ids. A second candle would assign
+//! the same ids again, and gradients would silently be mixed up.
 
 pub use candle_cnn;
 pub use candle_core;

@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::dataset::{Dataset, DatasetError, Result};
+use crate::error::panic_message;
 use crate::transform::{Augment, Normalize, to_unit};
 
 /// The original's batch size.
@@ -154,6 +155,13 @@ impl DataLoader {
         &self.config
     }
 
+    /// The normalization; without one, mean 0 and standard deviation 1, which change nothing.
+    pub fn normalization(&self) -> Normalize {
+        let channels = self.dataset.image_shape().0;
+        let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        self.config.normalize.clone().unwrap_or_else(none)
+    }
+
     /// The number of batches in an epoch; 0 for batch size 0, which [`check`](Self::check) reports as an error.
     pub fn len(&self) -> usize {
         match (self.config.batch_size, self.config.drop_last) {
@@ -209,55 +217,37 @@ impl DataLoader {
 
     /// The batches of one epoch from `first_batch` on, the same as in the whole epoch: to resume after a stop.
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> Epoch {
-        let batches = self.len();
-        let checked = self.check().and_then(|()| match first_batch > batches {
-            true => Err(DatasetError::FirstBatch { first: first_batch, batches }),
-            false => Ok(()),
-        });
+        let (remaining, state) = match self.begin(epoch, first_batch) {
+            Ok(state) => (self.len() - first_batch, state),
+            Err(error) => (1, State::Failed(Some(error))),
+        };
         let (device, shape) = (self.device.clone(), self.dataset.image_shape());
-        if let Err(error) = checked {
-            return Epoch { device, shape, normalize: None, remaining: 1, state: State::Failed(Some(error)) };
-        }
-        let preparation = Preparation::new(self, epoch);
-        let remaining = batches - first_batch;
-        let normalize = None;
-        if let Some(pictures) = self.pictures_on_the_device() {
-            return match Stored::new(self, preparation, pictures, first_batch) {
-                Ok(stored) => Epoch { device, shape, normalize, remaining, state: State::Stored(stored) },
-                Err(error) => Epoch { device, shape, normalize, remaining: 1, state: State::Failed(Some(error)) },
-            };
-        }
-        let normalize = preparation.tables.is_none().then(|| self.config.normalize.clone()).flatten();
-        let state = match self.config.prefetch {
-            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
-            prefetch => match start(preparation, first_batch, prefetch) {
-                Ok(running) => State::Thread(running),
-                Err(error) => State::Failed(Some(error)),
-            },
-        };
-        let remaining = match state {
-            State::Failed(_) => 1,
-            _ => remaining,
-        };
-        Epoch { device, shape, normalize, remaining, state }
+        Epoch { device, shape, normalize: self.config.normalize.clone(), remaining, state }
     }
 }
 
 impl DataLoader {
+    fn begin(&self, epoch: usize, first_batch: usize) -> Result<State> {
+        self.check()?;
+        let batches = self.len();
+        if first_batch > batches {
+            return Err(DatasetError::FirstBatch { first: first_batch, batches });
+        }
+        let preparation = Preparation::new(self, epoch);
+        if let Some(pictures) = self.pictures_on_the_device() {
+            return Ok(State::Stored(Stored::new(self, preparation, pictures, first_batch)?));
+        }
+        Ok(match self.config.prefetch {
+            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
+            prefetch => State::Thread(start(preparation, first_batch, prefetch)?),
+        })
+    }
+
     /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
     /// changes that [`Augment::place`] can't combine.
     fn pictures_on_the_device(&self) -> Option<Tensor> {
         let serves = self.device.is_cuda() && self.config.augment.iter().filter(|augment| augment.moves()).count() <= 1;
         serves.then(|| self.dataset.stored_pictures(&self.device)).flatten()
-    }
-
-    /// The value of each byte in each channel.
-    fn tables(&self) -> Vec<[f32; 256]> {
-        let channels = self.dataset.image_shape().0;
-        match &self.config.normalize {
-            Some(normalize) => normalize.tables(),
-            None => Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] }.tables(),
-        }
     }
 }
 
@@ -311,7 +301,7 @@ impl Preparation {
         if loader.config.shuffle {
             order.shuffle(&mut stream(loader.config.seed, "shuffle", &[epoch as u64]));
         }
-        let tables = loader.device.is_cpu().then(|| loader.tables());
+        let tables = loader.device.is_cpu().then(|| loader.normalization().tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
@@ -328,7 +318,7 @@ impl Preparation {
         let begin = batch * self.batch_size;
         let end = (begin + self.batch_size).min(self.order.len());
         let indices = self.order[begin..end].to_vec();
-        let labels = indices.iter().map(|&index| Ok(self.dataset.label(index)? as u32)).collect::<Result<_>>()?;
+        let labels = self.dataset.subset(&indices)?.labels();
         let shape = self.dataset.image_shape();
         let length = self.dataset.image_length();
         let pixels = match &self.tables {
@@ -396,13 +386,12 @@ impl Stored {
             Ok(augment.iter().zip(keys).fold(stored, |placement, (augment, key)| augment.place(placement, seed, key)))
         };
         let places = indices.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let labels = indices.iter().map(|&index| Ok(dataset.label(index)? as u32)).collect::<Result<Vec<_>>>()?;
-        let table = loader.tables();
+        let table = loader.normalization().tables();
         let device = &loader.device;
         Ok(Self {
             pictures,
             places: Placement::tensor(&places, device)?,
-            labels: Tensor::new(labels, device)?,
+            labels: Tensor::new(dataset.subset(&indices)?.labels(), device)?,
             table: Tensor::from_vec(table.concat(), (table.len(), 256), device)?,
             indices,
             batch_size,
@@ -434,9 +423,7 @@ fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Runn
         for batch in first..preparation.batches {
             // The training that waits for this batch must learn why it doesn't come.
             let raw = catch_unwind(AssertUnwindSafe(|| preparation.prepare(batch))).unwrap_or_else(|panic| {
-                let message = panic.downcast_ref::<&str>().map(|text| text.to_string());
-                let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                Err(DatasetError::Thread(format!("panicked at batch {batch}: {message}")))
+                Err(DatasetError::Thread(format!("panicked at batch {batch}: {}", panic_message(&*panic))))
             });
             let failed = raw.is_err();
             if sender.send(raw).is_err() || failed {
@@ -472,7 +459,7 @@ pub struct Epoch {
     device: Device,
     /// An image's shape: (channels, height, width).
     shape: (usize, usize, usize),
-    /// The normalization, if the device still has to do it.
+    /// The normalization of a batch that comes as bytes.
     normalize: Option<Normalize>,
     remaining: usize,
     state: State,

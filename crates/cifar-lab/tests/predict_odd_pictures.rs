@@ -239,7 +239,7 @@ fn cards_and_weights_that_do_not_fit_are_refused() -> Result<()> {
             .contains("fc1.weight has shape [512, 1024], expected [99, 1024]")
     );
     // A card that would have 10¹⁸ parameters made.
-    assert!(refused(Some("{\"network\": {\"dense\": [1000000000, 1000000000]}}")).contains("parameters, and the file"));
+    assert!(refused(Some("{\"network\": {\"dense\": [1000000000, 1000000000]}}")).contains("parameters, but the file"));
     assert!(refused(None).contains("holds {}"));
     std::fs::write(path.with_extension("json"), "{}").unwrap();
     assert!(Predictor::from_file(&path, &Device::Cpu).is_ok());

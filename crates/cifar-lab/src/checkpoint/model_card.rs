@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-use super::file::{Format, read_metadata, weights_format};
-use crate::atomic_file::write_atomically;
+use super::file::{Format, read_metadata, weights_format, write};
 use crate::dataset::CIFAR10_CLASSES;
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
@@ -83,13 +82,10 @@ impl ModelCard {
     /// data set.
     pub fn new(loader: &DataLoader) -> Self {
         let dataset = loader.dataset();
-        let channels = dataset.image_shape().0;
-        // Without normalization, a loader's values are in [0, 1].
-        let none = || Normalize { mean: vec![0.0; channels], std: vec![1.0; channels] };
         Self {
             class_names: dataset.class_names().to_vec(),
             image_shape: dataset.image_shape(),
-            normalize: loader.config().normalize.clone().unwrap_or_else(none),
+            normalize: loader.normalization(),
             network: None,
             data: dataset.name().to_string(),
             ..Self::default()
@@ -148,7 +144,7 @@ impl ModelCard {
                     || (net.image_size, net.image_size) != (height, width) =>
             {
                 Err(format!(
-                    "its network takes images of {0}×{1}×{1} and has {2} classes, and it names {classes} classes of \
+                    "its network takes images of {0}×{1}×{1} and has {2} classes, but it names {classes} classes of \
                      {channels}×{height}×{width}",
                     net.in_channels, net.image_size, net.classes
                 ))
@@ -170,9 +166,7 @@ impl ModelCard {
 
     /// Writes the card beside the `.pth` at `path`.
     pub(super) fn write_beside(&self, path: &Path) -> Result<()> {
-        let at = Self::beside(path);
-        let json = self.to_json()? + "\n";
-        write_atomically(&at, json.as_bytes()).map_err(|source| Error::File { action: "writing", path: at, source })
+        write(&Self::beside(path), (self.to_json()? + "\n").as_bytes())
     }
 }
 

@@ -11,12 +11,12 @@ use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use super::file::write;
 use super::model_card::{METADATA_KEY, ModelCard};
 use super::onnx_format::{
     AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TensorType, TypeProto, ValueInfoProto, attribute_type, dimension,
 };
-use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 
 /// From 2021; it has all operators needed here, unchanged since, and is old enough for any program in use.
@@ -57,7 +57,6 @@ const MOST_BYTES: usize = i32::MAX as usize;
 /// [`Error::Onnx`] where the network is no chain of layers that ONNX has too, [`Error::File`] where the file cannot be
 /// written, candle's where the forward pass fails.
 pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCard, device: &Device) -> Result<()> {
-    let path = path.as_ref();
     let (channels, height, width) = card.image_shape;
     // A variable, so that what is computed from it can be told.
     let images = Var::zeros((1, channels, height, width), DType::F32, device)?;
@@ -77,11 +76,7 @@ pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCar
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
         metadata_props: vec![StringStringEntryProto { key: Some(METADATA_KEY.into()), value: Some(card.to_json()?) }],
     };
-    write_atomically(path, &model.encode_to_vec()).map_err(|source| Error::File {
-        action: "writing",
-        path: path.to_path_buf(),
-        source,
-    })
+    write(path.as_ref(), &model.encode_to_vec())
 }
 
 /// Assigns unique names.

@@ -13,6 +13,9 @@ use crate::device::{finish_work, free_memory};
 /// A data set stays on a GPU if it takes at most one part in this many of the free memory; training needs the rest.
 const SHARE_OF_FREE_MEMORY: usize = 4;
 
+/// The name of the generated images.
+pub(crate) const STAND_IN_NAME: &str = "stand-in (generated images, not CIFAR-10)";
+
 /// A part of a data set: for training or for testing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -253,7 +256,7 @@ impl Dataset {
     pub fn name(&self) -> &str {
         match &self.storage.source {
             Source::Cifar10(_) => "CIFAR-10",
-            Source::StandIn { .. } => "stand-in (generated images, not CIFAR-10)",
+            Source::StandIn { .. } => STAND_IN_NAME,
             Source::Named(name) => name,
         }
     }
@@ -301,14 +304,20 @@ impl Dataset {
         if n > length {
             return Err(DatasetError::Count { asked: n, length });
         }
-        let (head, tail) = match &self.selection {
-            Selection::Range(range) => {
-                let middle = range.start + n;
-                (Selection::Range(range.start..middle), Selection::Range(middle..range.end))
-            }
-            Selection::List(list) => (Selection::List(list[..n].into()), Selection::List(list[n..].into())),
+        Ok((self.slice(0..n)?, self.slice(n..length)?))
+    }
+
+    /// The images of a range.
+    fn slice(&self, range: Range<usize>) -> Result<Self> {
+        let length = self.len();
+        if range.start > range.end || range.end > length {
+            return Err(DatasetError::Range { range, length });
+        }
+        let selection = match &self.selection {
+            Selection::Range(all) => Selection::Range(all.start + range.start..all.start + range.end),
+            Selection::List(list) => Selection::List(list[range].into()),
         };
-        Ok((Self { selection: head, ..self.clone() }, Self { selection: tail, ..self.clone() }))
+        Ok(Self { selection, ..self.clone() })
     }
 
     /// The images with these indices, in this order; an index may repeat.
@@ -325,17 +334,13 @@ impl Dataset {
     /// # Errors
     /// If the range leaves the set, or the device fails.
     pub fn tensor(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
-        let length = self.len();
-        if range.start > range.end || range.end > length {
-            return Err(DatasetError::Range { range, length });
-        }
-        let count = range.len();
-        let mut values = Vec::with_capacity(count * self.image_length());
-        for index in range {
-            values.extend(self.pixels(index)?.iter().map(|&value| f32::from(value) / 255.0));
+        let part = self.slice(range)?;
+        let mut values = Vec::with_capacity(part.len() * self.image_length());
+        for index in 0..part.len() {
+            values.extend(part.pixels(index)?.iter().map(|&value| f32::from(value) / 255.0));
         }
         let (channels, height, width) = self.image_shape();
-        Ok(Tensor::from_vec(values, (count, channels, height, width), device)?)
+        Ok(Tensor::from_vec(values, (part.len(), channels, height, width), device)?)
     }
 
     /// The labels of a range of images as a tensor on `device`: u32 `[n]`.
@@ -343,13 +348,7 @@ impl Dataset {
     /// # Errors
     /// If the range leaves the set, or the device fails.
     pub fn label_tensor(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
-        let length = self.len();
-        if range.start > range.end || range.end > length {
-            return Err(DatasetError::Range { range, length });
-        }
-        let labels = range.map(|index| self.label(index).map(|label| label as u32)).collect::<Result<Vec<_>>>()?;
-        let count = labels.len();
-        Ok(Tensor::from_vec(labels, count, device)?)
+        Ok(Tensor::new(self.slice(range)?.labels(), device)?)
     }
 
     /// Mean and standard deviation of each channel's values in [0, 1] over all images, from exact sums; NaN without

@@ -17,11 +17,11 @@ use super::{Dataset, Source, Split};
 const STAND_IN_CLASSES: [&str; 10] =
     ["disc", "ring", "square", "frame", "triangle", "star", "cross", "crescent", "stripes", "checks"];
 /// The stand-in's default seed.
-pub const STAND_IN_SEED: u64 = 0;
+pub(super) const STAND_IN_SEED: u64 = 0;
 /// The stand-in's default number of training images: an epoch takes seconds without a GPU.
-pub const STAND_IN_TRAIN: usize = 4000;
+pub(super) const STAND_IN_TRAIN: usize = 4000;
 /// The stand-in's default number of test images.
-pub const STAND_IN_TEST: usize = 1000;
+pub(super) const STAND_IN_TEST: usize = 1000;
 
 const SIDE: usize = SHAPE.1;
 /// Samples along each side of a pixel: edges come out in four steps instead of two.

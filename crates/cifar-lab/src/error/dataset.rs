@@ -57,7 +57,7 @@ pub enum DatasetError {
 
     /// A record's label belongs to no class.
     #[error(
-        "record {record} of {} has the label {label}, and labels run from 0 to 9: the file is damaged, or has another \
+        "record {record} of {} has the label {label}, but labels run from 0 to 9: the file is damaged, or has another \
          format; get it again", show_path(.path)
     )]
     FileLabel {
@@ -139,7 +139,7 @@ pub enum DatasetError {
     UnknownChoice(String),
 
     /// CIFAR-10 is not available and `CIFAR_LAB_DATA=cifar-10` forbids the stand-in.
-    #[error("CIFAR_LAB_DATA=cifar-10 forbids the stand-in, and CIFAR-10 is not available: {0}")]
+    #[error("CIFAR_LAB_DATA=cifar-10 forbids the stand-in, but CIFAR-10 is not available: {0}")]
     StandInForbidden(Box<DatasetError>),
 
     /// The server could not be reached, or the connection broke too often.
@@ -177,7 +177,7 @@ pub enum DatasetError {
 
     /// The server offers a file of another length.
     #[error(
-        "{url}{route} offers {found} bytes, and the archive has {expected}: it is another file and was not downloaded"
+        "{url}{route} offers {found} bytes, but the archive has {expected}: it is another file and was not downloaded"
     )]
     ArchiveLength {
         /// The address.
@@ -192,7 +192,7 @@ pub enum DatasetError {
 
     /// What was downloaded is not the archive.
     #[error(
-        "the download from {url} has the MD5 sum {found}, and the archive has {expected}: it was deleted; load again, or \
+        "the download from {url} has the MD5 sum {found}, but the archive has {expected}: it was deleted; load again, or \
          set CIFAR10_URL to another address"
     )]
     Checksum {
@@ -213,7 +213,7 @@ pub enum DatasetError {
 
     /// An archive on the disk is not CIFAR-10's.
     #[error(
-        "{} is not CIFAR-10's archive, or is truncated: its MD5 sum is {found}, cifar-10-binary.tar.gz has {binary}, and \
+        "{} is not CIFAR-10's archive, or is truncated: its MD5 sum is {found}, but cifar-10-binary.tar.gz has {binary} and \
          cifar-10-python.tar.gz has {python}; get it again", show_path(.path)
     )]
     OtherArchive {
@@ -252,16 +252,16 @@ pub enum DatasetError {
 
     /// The parts of a data set don't fit together.
     #[error(
-        "a data set of {labels} pictures of {channels}×{height}×{width} needs {expected} bytes of pixels, not {found}"
+        "a data set of {labels} images of {channels}×{height}×{width} needs {expected} bytes of pixels, not {found}"
     )]
     PixelCount {
         /// The number of labels.
         labels: usize,
-        /// The pictures' channels.
+        /// The images' channels.
         channels: usize,
-        /// The pictures' height.
+        /// The images' height.
         height: usize,
-        /// The pictures' width.
+        /// The images' width.
         width: usize,
         /// The expected bytes.
         expected: usize,
@@ -269,12 +269,12 @@ pub enum DatasetError {
         found: usize,
     },
 
-    /// A picture without pixels.
-    #[error("pictures of {0}×{1}×{2} (channels, height, width) have no pixels: each must be at least 1")]
+    /// An image without pixels.
+    #[error("images of {0}×{1}×{2} (channels, height, width) have no pixels: each must be at least 1")]
     NoPixels(usize, usize, usize),
 
     /// A label has no class name.
-    #[error("sample {index} has the label {label}, and there are {classes} class names")]
+    #[error("sample {index} has the label {label}, but there are {classes} class names")]
     Label {
         /// The sample.
         index: usize,
@@ -294,7 +294,7 @@ pub enum DatasetError {
     },
 
     /// More samples were requested than there are.
-    #[error("{asked} samples were asked for, and the set has {length}")]
+    #[error("{asked} samples were asked for, but the set has {length}")]
     Count {
         /// The requested number.
         asked: usize,
@@ -303,7 +303,7 @@ pub enum DatasetError {
     },
 
     /// The range leaves the set.
-    #[error("samples {} to {} (exclusive) were asked for, and the set has {length}", .range.start, .range.end)]
+    #[error("samples {} to {} (exclusive) were asked for, but the set has {length}", .range.start, .range.end)]
     Range {
         /// The requested range.
         range: Range<usize>,
@@ -311,8 +311,8 @@ pub enum DatasetError {
         length: usize,
     },
 
-    /// Pictures that are neither grayscale nor RGB.
-    #[error("a picture has 1 channel (gray) or 3 (red, green, blue), and these have {0}")]
+    /// Images that are neither grayscale nor RGB.
+    #[error("an image has 1 channel (gray) or 3 (red, green, blue), but these have {0}")]
     Channels(usize),
 
     /// A batch without samples.
@@ -338,13 +338,13 @@ pub enum DatasetError {
     },
 
     /// Means and standard deviations for another number of channels.
-    #[error("got {means} means and {stds} standard deviations for pictures with {channels} channels")]
+    #[error("got {means} means and {stds} standard deviations for images with {channels} channels")]
     NormalizeChannels {
         /// The number of means.
         means: usize,
         /// The number of standard deviations.
         stds: usize,
-        /// The pictures' channels.
+        /// The images' channels.
         channels: usize,
     },
 
@@ -352,14 +352,14 @@ pub enum DatasetError {
     #[error("the probability of a flip is {0}: it must be from 0 to 1")]
     Probability(f64),
 
-    /// A padding so large that some crops would miss the picture.
-    #[error("a random crop pads by {padding}, and the pictures have {height}×{width} pixels: pad by less than a side")]
+    /// A padding so large that some crops would miss the image.
+    #[error("a random crop pads by {padding}, but the images have {height}×{width} pixels: pad by less than a side")]
     Padding {
         /// The requested padding.
         padding: usize,
-        /// The pictures' height.
+        /// The images' height.
         height: usize,
-        /// The pictures' width.
+        /// The images' width.
         width: usize,
     },
 

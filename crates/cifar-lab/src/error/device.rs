@@ -28,7 +28,7 @@ pub enum DeviceError {
     NoGpu,
     /// The driver is older than the toolkit that this was compiled with.
     #[error(
-        "the NVIDIA driver is too old: it supports CUDA {}.{}, and this was compiled with CUDA {}.{}; update the driver \
+        "the NVIDIA driver is too old: it supports CUDA {}.{}, but this was compiled with CUDA {}.{}; update the driver \
          (CUDA 12 needs 525 or later, CUDA 13 needs 580), or compile with an older toolkit",
         driver.0, driver.1, toolkit.0, toolkit.1
     )]
@@ -48,7 +48,7 @@ pub enum DeviceError {
     },
     /// The GPU is older than the kernels were compiled for.
     #[error(
-        "this GPU has compute capability {}.{}, and the kernels were compiled for {}.{} or later; compile again on its \
+        "this GPU has compute capability {}.{}, but the kernels were compiled for {}.{} or later; compile again on its \
          machine, or with CUDA_COMPUTE_CAP={}{}",
         found.0, found.1, compiled.0, compiled.1, found.0, found.1
     )]

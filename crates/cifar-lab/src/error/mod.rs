@@ -7,6 +7,7 @@ mod dataset;
 mod device;
 mod picture;
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::paths::show_path;
@@ -57,12 +58,12 @@ pub enum Error {
         /// Why it is impossible.
         reason: String,
     },
-    /// A layer does not accept what the one before it gave.
+    /// A layer doesn't accept the previous layer's output.
     #[error("the network failed on images of shape {input:?} after {after}: {source}")]
     ForwardTrace {
         /// The images' shape `[N, C, H, W]`.
         input: Vec<usize>,
-        /// The last layer that ran and what it gave.
+        /// The last layer that ran, and its output's shape.
         after: String,
         /// The error of the layer after it.
         source: Box<Error>,
@@ -145,6 +146,12 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+}
+
+/// The message of a caught panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 impl std::fmt::Debug for Error {

@@ -17,7 +17,7 @@ pub enum PictureError {
         source: std::io::Error,
     },
     /// The file has an unsupported format.
-    #[error("{} is {found}, and pictures must be JPEG or PNG: save it as one of these", show_path(path))]
+    #[error("{} is {found}, but pictures must be JPEG or PNG: save it as one of these", show_path(path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum PictureError {
     },
     /// The picture would need more memory than one picture may take.
     #[error(
-        "the picture {} of {width}×{height} pixels takes {} MiB in memory, and the limit is {}: make it smaller",
+        "the picture {} of {width}×{height} pixels takes {} MiB in memory, but the limit is {}: make it smaller",
         show_path(path), bytes.div_ceil(1 << 20), most >> 20
     )]
     TooLarge {

@@ -1,7 +1,7 @@
 //! A forward pass recorded layer by layer.
 //!
-//! Shape errors show here, right after a network was built, and not in the middle of a training. The summary and the
-//! drawing of a network are made from this record, so they cannot disagree with the code.
+//! Shape errors appear here, right after a network is built, rather than in the middle of a training. The summary and the
+//! drawing of a network are made from this record, so they can't disagree with the code.
 
 use candle_cnn::trace::{self, LayerCall};
 use candle_core::{Tensor, Var};
@@ -17,7 +17,7 @@ pub struct ForwardTrace {
     calls: Vec<LayerCall>,
 }
 
-/// Runs `network` in evaluation mode on `images` `[N, C, H, W]` and records what each layer makes of them.
+/// Runs `network` in evaluation mode on `images` `[N, C, H, W]` and records each layer's output.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -31,10 +31,9 @@ pub struct ForwardTrace {
 /// ```
 ///
 /// # Errors
-/// [`Error::ForwardTrace`], which names the last layer that ran, where a layer does not accept what the one before it
-/// gave.
+/// [`Error::ForwardTrace`], which names the last layer that ran, if a layer doesn't accept the previous one's output.
 pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<ForwardTrace> {
-    // A variable, so that candle keeps what operations that report nothing do with it.
+    // A variable, so that candle's graph also keeps operations that report nothing.
     let images = Var::from_tensor(&images.detach())?;
     let (output, calls) = trace::dissect(|| network.forward_t(&images, false));
     match output {
@@ -50,7 +49,7 @@ pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<ForwardT
     }
 }
 
-/// `conv1`, or the kind of a layer that has no parameters.
+/// A layer's name, such as `conv1`, or its kind if it has no parameters.
 pub(crate) fn title(call: &LayerCall) -> &str {
     if call.name.is_empty() { call.kind } else { &call.name }
 }
@@ -61,7 +60,7 @@ impl ForwardTrace {
         &self.calls
     }
 
-    /// The shape of what the network gave, `[N, classes]` for a classifier.
+    /// The shape of the network's output, `[N, classes]` for a classifier.
     pub fn output_shape(&self) -> &[usize] {
         self.output.dims()
     }

@@ -1,4 +1,4 @@
-//! The original's network, and dry runs of any network.
+//! The original's network, and the recorded forward pass of any network.
 
 mod forward_trace;
 mod net;

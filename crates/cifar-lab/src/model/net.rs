@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetConfig {
-    /// Channels of the pictures: 3 for RGB.
+    /// Channels of the images: 3 for RGB.
     pub in_channels: usize,
-    /// Height and width of the pictures, in pixels.
+    /// Height and width of the images, in pixels.
     pub image_size: usize,
-    /// Output channels of each block (convolution, batch norm, ReLU, 2×2 max-pool, which halves the picture).
+    /// Output channels of each block (convolution, batch norm, ReLU, 2×2 max-pool, which halves the image).
     pub channels: Vec<usize>,
     /// Output features of each hidden linear layer.
     pub dense: Vec<usize>,
@@ -41,8 +41,7 @@ impl Default for NetConfig {
 }
 
 impl NetConfig {
-    /// The number of trained values of a [`Net`] of these sizes, without building it. Invalid sizes
-    /// give a number, too.
+    /// The number of trained values of a [`Net`] of these sizes, without building it. Invalid sizes also give a number.
     pub fn parameter_count(&self) -> u128 {
         let mut count = 0u128;
         let mut features = self.in_channels as u128;
@@ -111,7 +110,7 @@ impl Net {
     /// Builds the network; its parameters come from `vb`.
     ///
     /// # Errors
-    /// [`Error::NetConfig`] for sizes of zero and for pictures that the pools would make smaller than one pixel.
+    /// [`Error::NetConfig`] for sizes of zero, and for images that pooling would shrink to less than one pixel.
     pub fn new(config: &NetConfig, vb: VarBuilder) -> Result<Self> {
         let impossible = |what: String, reason: &str| Error::NetConfig { what, reason: reason.to_string() };
         let sizes = config.channels.iter().chain(&config.dense);

@@ -1,4 +1,4 @@
-//! Asks a network twice, about the image and its mirror image.
+//! Averages a network's predictions for an image and its mirror image.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::ModuleT;
@@ -6,10 +6,10 @@ use candle_nn::ops::log_softmax;
 
 /// A network that averages another's predictions for an image and its mirror image (test-time augmentation: Krizhevsky,
 /// Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012, section 4.1). It is a
-/// network like any other: evaluate it, predict with it.
+/// network like any other, to evaluate and to predict with.
 ///
-/// In evaluation it takes pictures `[N, C, H, W]` and gives `[N, classes]`: the logarithms of the mean probabilities,
-/// of which softmax makes those probabilities again. In training it is the network itself.
+/// In evaluation it takes images `[N, C, H, W]` and returns `[N, classes]`: the logarithms of the mean probabilities,
+/// from which softmax recovers the probabilities. In training it behaves like the network itself.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -19,8 +19,8 @@ use candle_nn::ops::log_softmax;
 ///
 /// let net = Net::new(&Default::default(), Parameters::new(0).var_builder(&Device::Cpu))?;
 /// let both = TestTimeFlip::new(net);
-/// let picture = Tensor::rand(0f32, 1., (1, 3, 32, 32), &Device::Cpu)?;
-/// let (said, of_mirrored) = (both.forward_t(&picture, false)?, both.forward_t(&picture.flip(&[3])?, false)?);
+/// let image = Tensor::rand(0f32, 1., (1, 3, 32, 32), &Device::Cpu)?;
+/// let (said, of_mirrored) = (both.forward_t(&image, false)?, both.forward_t(&image.flip(&[3])?, false)?);
 /// assert!((said - of_mirrored)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5);
 /// # Ok::<(), cifar_lab::error::Error>(())
 /// ```
@@ -30,7 +30,7 @@ pub struct TestTimeFlip<N> {
 }
 
 impl<N: ModuleT> TestTimeFlip<N> {
-    /// Asks `network` twice.
+    /// Wraps `network`.
     pub fn new(network: N) -> Self {
         Self { network }
     }
@@ -45,7 +45,7 @@ impl<N: ModuleT> ModuleT for TestTimeFlip<N> {
         let mirrored = images.flip(&[width])?.contiguous()?;
         let log_of = |images: &Tensor| log_softmax(&self.network.forward_t(images, false)?, D::Minus1);
         let (first, second) = (log_of(images)?, log_of(&mirrored)?);
-        // ln((p + q) / 2) from ln p and ln q, around the larger, so that two tiny probabilities do not vanish.
+        // ln((p + q) / 2) from ln p and ln q, relative to the larger, so that two tiny probabilities don't vanish.
         let larger = first.maximum(&second)?;
         // Where both are −∞, the probability is 0 and not NaN.
         let larger = larger.eq(f64::NEG_INFINITY)?.where_cond(&larger.zeros_like()?, &larger)?;
@@ -60,7 +60,7 @@ mod tests {
     use candle_core::Device;
     use candle_nn::ops::softmax;
 
-    /// Says `.0` times the left column and `.0` times the right column of each picture, [N, 2].
+    /// Returns `.0` times the left and the right column of each image, [N, 2].
     struct Columns(f64);
 
     impl ModuleT for Columns {
@@ -73,7 +73,7 @@ mod tests {
     fn probabilities_are_the_mean_of_both() -> Result<()> {
         let images = Tensor::new(&[[[[1f64, 3.]]], [[[-2., 400.]]]], &Device::Cpu)?;
         let said = softmax(&TestTimeFlip::new(Columns(1.0)).forward_t(&images, false)?, D::Minus1)?.to_vec2::<f64>()?;
-        // A picture and its mirror image: what one gives to the first class, the other gives to the second.
+        // What an image gives to the first class, its mirror image gives to the second.
         for row in said {
             assert!((row[0] - 0.5).abs() < 1e-12 && (row[1] - 0.5).abs() < 1e-12, "{row:?}");
         }

@@ -4,6 +4,7 @@ use notebook_charts::{
     Figure, Gallery, ReliabilityBin, Table, View, confusion_matrix_with_unclassified, numbers, reliability_diagram,
 };
 
+use super::plot::titled;
 use super::show::Show;
 use crate::calibration::{Calibration, ConfidenceBin};
 use crate::dataset::Dataset;
@@ -66,8 +67,7 @@ impl ConfusionMatrix {
     /// # Errors
     /// If it can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
-        let title = format!("Confusion matrix{of}");
+        let title = titled("Confusion matrix", &self.data);
         Ok(confusion_matrix_with_unclassified(&title, self.counts(), self.unclassified(), &self.class_names)?)
     }
 }
@@ -78,7 +78,6 @@ impl Calibration {
     /// # Errors
     /// If it can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let bin = |&ConfidenceBin { from, to, images, confidence, accuracy }: &ConfidenceBin| ReliabilityBin {
             from,
             to,
@@ -87,7 +86,7 @@ impl Calibration {
             accuracy,
         };
         let bins: Vec<ReliabilityBin> = self.bins().iter().map(bin).collect();
-        Ok(reliability_diagram(&format!("Calibration{of}"), &bins, &[self.to_string()])?)
+        Ok(reliability_diagram(&titled("Calibration", &self.data), &bins, &[self.to_string()])?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::error::Result;
+use crate::error::{Result, panic_message};
 
 /// The checks of one exercise; made by [`check_exercise`].
 #[derive(Debug, Default)]
@@ -75,11 +75,7 @@ fn verdict(name: impl Display, checks: impl FnOnce(&mut Checks) -> Result<()>) -
     match catch_unwind(AssertUnwindSafe(|| checks(&mut done))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => done.wrong.push(format!("your code returned an error: {error}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            done.wrong.push(format!("your code panicked: {text}"));
-        }
+        Err(panic) => done.wrong.push(format!("your code panicked: {}", panic_message(&*panic))),
     }
     if done.wrong.is_empty() {
         return format!("{name}: right");

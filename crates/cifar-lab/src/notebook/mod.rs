@@ -1,6 +1,6 @@
-//! The notebook storey: how values show themselves, and everything that a notebook names.
+//! What a notebook sees: how values show themselves, and everything that a notebook names.
 //!
-//! Only this layer draws. What types of lower storeys show (`Dataset::gallery`, `History::figure`, …) is implemented
+//! Only this module draws. What types of other modules show (`Dataset::gallery`, `History::figure`, …) is implemented
 //! here, in a file named for the subject.
 
 mod dataset;
@@ -8,7 +8,6 @@ pub mod display;
 pub mod download_link;
 mod evaluation;
 pub mod exercise;
-mod feature_maps;
 mod grad_cam;
 mod model;
 mod pictures;

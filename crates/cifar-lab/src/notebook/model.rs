@@ -47,12 +47,7 @@ impl ForwardTrace {
             let own = if first_call { call.parameters as u64 } else { 0 };
             parameters += own;
             multiply_adds += call.multiply_adds;
-            let kind = if call.settings.is_empty() {
-                call.kind.to_string()
-            } else {
-                format!("{} {}", call.kind, call.settings)
-            };
-            let name = if call.name.is_empty() { String::new() } else { call.name.clone() };
+            let (name, kind) = (call.name.clone(), describe_kind(call));
             table = table.row([name, kind, shape_text(&call.output), number(own), number(call.multiply_adds)]);
         }
         let total = ["total".to_string(), String::new(), String::new(), number(parameters), number(multiply_adds)];
@@ -73,7 +68,7 @@ impl ForwardTrace {
 
     /// The graph of the forward pass, a node for each layer's call. Operations between layers that report nothing (such
     /// as an addition) are found in candle's graph and become a node `operation`.
-    pub fn graph(&self) -> Graph {
+    fn graph(&self) -> Graph {
         let mut builder = GraphBuilder::default();
         builder.produce(
             &self.input,

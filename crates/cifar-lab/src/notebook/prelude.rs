@@ -28,7 +28,7 @@ pub use super::download_link::{DownloadLink, download_link};
 pub use super::evaluation::prediction_gallery;
 pub use super::exercise::{Checks, check_exercise};
 pub use super::model::summary;
-pub use super::plot::{self, Bars, Curves, FeatureMaps, FromTensor, Gallery, Histogram, Scale, Series};
+pub use super::plot::{self, Bars, Curves, FromTensor, Gallery, HeatMaps, Histogram, Scale, Series};
 pub use super::training::overlay;
 pub use crate::calibration::Calibration;
 pub use crate::checkpoint::{

@@ -3,6 +3,7 @@
 use notebook_charts::{Curves, Figure, Series, Table, View, numbers};
 use std::collections::BTreeSet;
 
+use super::plot::{points, titled};
 use super::show::Show;
 use crate::error::Result;
 use crate::paths::show_path;
@@ -56,10 +57,10 @@ impl RunRecords {
     /// If no run has evaluated an epoch yet.
     pub fn figure(&self) -> Result<Figure> {
         let data = self.data();
-        let of = data.filter(|data| !data.is_empty()).map_or(String::new(), |data| format!(": {data}"));
-        let curves = Curves::new(format!("Test accuracy of all runs{of}")).x_label("epoch").y_label("test accuracy");
+        let title = titled("Test accuracy of all runs", data.unwrap_or_default());
+        let curves = Curves::new(title).x_label("epoch").y_label("test accuracy");
         let curves = self.list().iter().fold(curves.y_percent(), |curves, run| {
-            let points = run.rows.iter().filter_map(|row| Some((row.epoch as f64, row.test_accuracy?)));
+            let points = points(&run.rows, |row| row.test_accuracy);
             let ended = match &run.state {
                 RunState::Finished => String::new(),
                 RunState::Failed(_) => " (failed)".into(),
@@ -172,6 +173,19 @@ mod tests {
         assert!(runs.figure()?.svg().contains("b, the stand-in (died)"));
         let one = runs.only(|run| run.name == "a").table().to_string();
         assert!(one.starts_with("CIFAR-10\n") && !one.contains("learning_rate"), "{one}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_record_from_before_the_stand_in_s_present_name_is_of_the_same_data() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let present = Cifar10::stand_in(0, 1, 0).train.name().to_string();
+        for (name, data) in [("a", "stand-in (generated pictures, not CIFAR-10)"), ("b", &present)] {
+            record(&folder.path().join(name), json!({"name": name, "data": data, "started": name}), &row(1, 0.5));
+        }
+        let runs = RunRecords::read(folder.path())?;
+        assert!(runs.list().iter().all(|run| run.data == present && run.history().data == present), "{runs:?}");
+        assert!(runs.table().to_string().starts_with(&format!("{present}\n")), "{}", runs.table());
         Ok(())
     }
 

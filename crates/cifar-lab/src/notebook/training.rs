@@ -4,6 +4,7 @@ use notebook_charts::{
     Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, numbers,
 };
 
+use super::plot::{points, titled};
 use super::show::Show;
 use crate::error::Result;
 use crate::training::{EpochRecord, History, Progress, RangeTest, Training};
@@ -17,9 +18,6 @@ impl History {
     /// # Errors
     /// If nothing has been recorded yet.
     pub fn figure(&self) -> Result<Figure> {
-        let epoch = |pick: fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
-            self.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
-        };
         // During the first epoch there is no row for an epoch; the steps show that something happens.
         let (train_loss, train_accuracy) = if self.epochs.is_empty() {
             (
@@ -27,10 +25,10 @@ impl History {
                 self.steps.iter().map(|row| (row.epoch, row.accuracy)).collect(),
             )
         } else {
-            (epoch(|row| Some(row.train_loss)), epoch(|row| Some(row.train_accuracy)))
+            (points(&self.epochs, |row| Some(row.train_loss)), points(&self.epochs, |row| Some(row.train_accuracy)))
         };
-        let test_loss = epoch(|row| row.test_loss);
-        let test_accuracy = epoch(|row| row.test_accuracy);
+        let test_loss = points(&self.epochs, |row| row.test_loss);
+        let test_accuracy = points(&self.epochs, |row| row.test_accuracy);
         let data = self.data.clone();
         let curves = LossAndAccuracy { data, train_loss, test_loss, train_accuracy, test_accuracy };
         Ok(loss_and_accuracy(&curves)?)
@@ -54,12 +52,11 @@ impl RangeTest {
     /// # Errors
     /// If there was no batch.
     pub fn figure(&self) -> Result<Figure> {
-        let of = if self.data.is_empty() { String::new() } else { format!(": {}", self.data) };
         let first = self.batches.first().map_or(f64::NAN, |(_, loss)| *loss);
         // If the first loss is NaN, so are the others, and the curves show it.
         let fits = |(_, loss): &&(f64, f64)| first.is_nan() || *loss <= SHOWN_UP_TO * first;
         let shown = self.batches.iter().take_while(fits).count();
-        let curves = Curves::new(format!("Learning-rate range test{of}"))
+        let curves = Curves::new(titled("Learning-rate range test", &self.data))
             .x_label("learning rate")
             .x_scale(Scale::Log)
             .y_label("training loss (nats)")
@@ -129,28 +126,25 @@ type Pick = fn(&EpochRecord) -> Option<f64>;
 /// # Errors
 /// If no epoch has been recorded yet.
 pub fn overlay<S: AsRef<str>>(runs: &[(S, History)]) -> Result<Figure> {
-    let data = runs.iter().map(|(_, history)| history.data.as_str()).find(|data| !data.is_empty());
-    let of = data.map_or(String::new(), |data| format!(": {data}"));
+    let data = runs.iter().map(|(_, history)| history.data.as_str()).find(|data| !data.is_empty()).unwrap_or_default();
     let panels: [(&str, &str, Pick); 4] = [
         ("Training loss", "loss (nats)", |row| Some(row.train_loss)),
         ("Test loss", "loss (nats)", |row| row.test_loss),
         ("Training accuracy", "accuracy", |row| Some(row.train_accuracy)),
         ("Test accuracy", "accuracy", |row| row.test_accuracy),
     ];
-    let points = |history: &History, pick: Pick| -> Vec<(f64, f64)> {
-        history.epochs.iter().filter_map(|row| Some((row.epoch as f64, pick(row)?))).collect()
-    };
     let mut figures = Vec::new();
     for pair in panels.chunks(2) {
-        let values = || pair.iter().flat_map(|(_, _, pick)| runs.iter().flat_map(|(_, run)| points(run, *pick)));
+        let values =
+            || pair.iter().flat_map(|(_, _, pick)| runs.iter().flat_map(move |(_, run)| points(&run.epochs, pick)));
         for (title, label, pick) in pair {
-            let mut curves = Curves::new(format!("{title}{of}")).x_label("epoch").y_label(*label).size(SIZE.0, SIZE.1);
+            let mut curves = Curves::new(titled(title, data)).x_label("epoch").y_label(*label).size(SIZE.0, SIZE.1);
             curves = values().fold(curves, |curves, (_, value)| curves.y_reaches(value));
             if *label == "accuracy" {
                 curves = curves.y_percent();
             }
             for (name, history) in runs {
-                curves = curves.series(Series::new(name.as_ref(), points(history, *pick)));
+                curves = curves.series(Series::new(name.as_ref(), points(&history.epochs, pick)));
             }
             match curves.draw() {
                 Ok(figure) => figures.push(figure),

@@ -1,6 +1,7 @@
 //! A network's predictions for pictures.
 
 use image::{RgbImage, imageops};
+use notebook_charts::numbers;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct ClassProbability {
 
 impl Display for ClassProbability {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:.1} %", self.class, 100.0 * self.probability)
+        write!(f, "{} {}", self.class, numbers::percent(self.probability.into()))
     }
 }
 

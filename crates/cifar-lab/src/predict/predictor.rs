@@ -83,7 +83,7 @@ impl Predictor {
             (config.parameter_count(), tensors.values().map(|tensor| tensor.elem_count() as u128).sum());
         if asked > held {
             return Err(wrong(format!(
-                "the network it describes has {asked} parameters, and the file has {held} numbers"
+                "the network it describes has {asked} parameters, but the file has {held} numbers"
             )));
         }
         let parameters = Parameters::new(0);
@@ -106,7 +106,7 @@ impl Predictor {
         if outputs != [1, card.class_names.len()] {
             let names = card.class_names.len();
             return Err(Wrong::Card(format!(
-                "it names {names} classes, and for one picture the network outputs {outputs:?}"
+                "it names {names} classes, but for one picture the network outputs {outputs:?}"
             )));
         }
         Ok(Self { network, card, device: device.clone() })

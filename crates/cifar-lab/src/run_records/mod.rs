@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
+use crate::dataset::STAND_IN_NAME;
 use crate::error::{Error, Result};
 
 pub(crate) use files::{EPOCHS_FILE, RecordWriter, TRAINING_FILE, TrainingFile};
@@ -14,6 +15,9 @@ pub use history::{EpochRecord, History, StepRecord};
 
 /// How deep a record may be below the folder: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
 const DEPTH: usize = 3;
+
+/// What older records call the stand-in.
+const FORMER_STAND_IN_NAME: &str = "stand-in (generated pictures, not CIFAR-10)";
 
 /// How a training ended, if it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +107,7 @@ impl RunRecord {
         Ok(Self {
             folder: folder.to_path_buf(),
             name: file.name,
-            data: file.data,
+            data: if file.data == FORMER_STAND_IN_NAME { STAND_IN_NAME.to_string() } else { file.data },
             settings: file.settings,
             epochs: file.epochs,
             started: file.started,

@@ -102,7 +102,7 @@ fn epochs_are(epochs: usize) -> String {
 pub(super) struct Shared {
     pub(super) plan: Plan,
     state: Mutex<State>,
-    /// Signalled whenever the state changes.
+    /// Signaled whenever the state changes.
     changed: Condvar,
     /// Until the training has ended.
     record: Mutex<Option<RecordWriter>>,
