@@ -205,14 +205,11 @@ impl Parameters {
         Updating::new(&self.turns)
     }
 
-    /// Sets every parameter and buffer from `state_dict`, like PyTorch's `load_state_dict(strict=True)`. Values are
-    /// converted to each variable's type and device. As there, batch norm's `num_batches_tracked` may be missing (old
-    /// files lack it) and then keeps its value; and a scalar variable takes the first value of a one-dimensional
-    /// tensor.
+    /// Whether [`Self::load_state_dict`] would take `state_dict`.
     ///
     /// # Errors
-    /// [`StateDictMismatch`] (wrapped) if names or shapes differ; then nothing is changed.
-    pub fn load_state_dict(&self, state_dict: &HashMap<String, Tensor>) -> Result<()> {
+    /// [`StateDictMismatch`] (wrapped) if names or shapes differ.
+    pub fn check_state_dict(&self, state_dict: &HashMap<String, Tensor>) -> Result<()> {
         let entries = self.named();
         let known: HashSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
         let mut mismatch = StateDictMismatch { missing: vec![], unexpected: vec![], wrong_shape: vec![] };
@@ -234,6 +231,19 @@ impl Parameters {
         if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.wrong_shape.is_empty()) {
             return Err(Error::wrap(mismatch));
         }
+        Ok(())
+    }
+
+    /// Sets every parameter and buffer from `state_dict`, like PyTorch's `load_state_dict(strict=True)`. Values are
+    /// converted to each variable's type and device. As there, batch norm's `num_batches_tracked` may be missing (old
+    /// files lack it) and then keeps its value; and a scalar variable takes the first value of a one-dimensional
+    /// tensor.
+    ///
+    /// # Errors
+    /// [`StateDictMismatch`] (wrapped) if names or shapes differ; then nothing is changed.
+    pub fn load_state_dict(&self, state_dict: &HashMap<String, Tensor>) -> Result<()> {
+        self.check_state_dict(state_dict)?;
+        let entries = self.named();
         // Converted first and set last, so that a failed conversion changes nothing.
         let mut converted = Vec::with_capacity(entries.len());
         for (name, var) in &entries {

@@ -4,13 +4,15 @@
 use candle_cnn::optim::{AdamW, SGD};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::{StepGraph, StepResult};
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use candle_nn::Optimizer;
-use std::collections::HashMap;
+use md5::{Digest, Md5};
+use safetensors::{SafeTensors, View};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::file::{damaged, read_metadata, read_safetensors, save_tensors};
-use crate::error::Result;
+use super::file::{Format, damaged, read_as, save_tensors};
+use crate::error::{Error, Result};
 
 /// An optimizer whose state can be saved and restored.
 pub trait ResumableOptimizer: Optimizer {
@@ -71,6 +73,9 @@ const PARTS: [&str; 2] = ["model.", "optimizer."];
 /// The metadata's key for the number of finished epochs.
 const EPOCHS_DONE: &str = "epochs_done";
 
+/// The metadata's key for the [`checksum`].
+const CHECKSUM: &str = "checksum";
+
 /// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of finished epochs. The file is
 /// either written completely, or the old one stays.
 ///
@@ -90,7 +95,8 @@ const EPOCHS_DONE: &str = "epochs_done";
 /// ```
 ///
 /// # Errors
-/// [`Error::File`](crate::error::Error::File) if the file can't be written.
+/// [`Error::File`] if the file can't be written, [`Error::NotFinite`] if a value is NaN or infinite: a training can't go
+/// on from there.
 pub fn save_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -100,51 +106,143 @@ pub fn save_checkpoint(
 ) -> Result<()> {
     let mut tensors = HashMap::new();
     for (part, state) in PARTS.into_iter().zip([parameters.state_dict()?, optimizer.state()?]) {
-        tensors.extend(state.into_iter().map(|(name, tensor)| (format!("{part}{name}"), tensor)));
+        for (name, tensor) in state {
+            let tensor = tensor.to_device(&Device::Cpu)?;
+            check_finite(&name, &tensor)?;
+            tensors.insert(format!("{part}{name}"), tensor);
+        }
     }
     let epochs_done = epochs_done.to_string();
-    let notes: Vec<(&str, &str)> = notes.iter().copied().chain([(EPOCHS_DONE, epochs_done.as_str())]).collect();
-    save_tensors(tensors, path.as_ref(), &notes)
+    let notes = notes.iter().copied().chain([(EPOCHS_DONE, epochs_done.as_str())]);
+    let mut notes: BTreeMap<&str, &str> = notes.collect();
+    let checksum = checksum(tensors.iter(), &notes);
+    notes.insert(CHECKSUM, &checksum);
+    save_tensors(tensors, path.as_ref(), &notes.into_iter().collect::<Vec<_>>())
+}
+
+fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
+    if tensor.dtype().is_float() {
+        let values = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { what: name.to_string(), value });
+        }
+    }
+    Ok(())
+}
+
+/// A sum over all that a checkpoint says, whatever the order in the file. It finds damage, not malice.
+fn checksum<V: View>(tensors: impl Iterator<Item = (impl AsRef<str>, V)>, notes: &BTreeMap<&str, &str>) -> String {
+    let mut sum = Md5::new();
+    // The lengths keep ("ab", "c") and ("a", "bc") apart.
+    let mut add = |bytes: &[u8]| {
+        sum.update(bytes.len().to_le_bytes());
+        sum.update(bytes);
+    };
+    for (name, text) in notes {
+        add(name.as_bytes());
+        add(text.as_bytes());
+    }
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+    for (name, tensor) in &tensors {
+        add(name.as_ref().as_bytes());
+        add(format!("{:?} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
+        add(&tensor.data());
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a checkpoint holds, checked and in memory.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    model: HashMap<String, Tensor>,
+    optimizer: HashMap<String, Tensor>,
+    epochs_done: usize,
+    notes: HashMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint at `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or no checkpoint.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = read_as(path, Format::Safetensors)?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
+        let notes = metadata.metadata().clone().unwrap_or_default();
+        let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
+        let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it has weights, but is not a checkpoint"))?;
+        // Checkpoints had none before version 0.2.
+        if let Some(wanted) = notes.get(CHECKSUM) {
+            let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
+            let signed = notes.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+            let signed = signed.filter(|(name, _)| *name != CHECKSUM).collect();
+            if checksum(tensors.iter(), &signed) != *wanted {
+                return Err(damaged(path, &"it is damaged: its checksum is another one"));
+            }
+        }
+        let [mut model, mut optimizer] = [HashMap::new(), HashMap::new()];
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        for (name, tensor) in tensors.map_err(|error| damaged(path, &Error::from(error)))? {
+            match PARTS.map(|part| name.strip_prefix(part).map(str::to_string)) {
+                [Some(name), _] => model.insert(name, tensor),
+                [_, Some(name)] => optimizer.insert(name, tensor),
+                _ => return Err(damaged(path, &format!("{name} belongs to neither the model nor the optimizer"))),
+            };
+        }
+        Ok(Self { model, optimizer, epochs_done, notes })
+    }
+
+    /// The note called `name`.
+    pub(crate) fn note(&self, name: &str) -> Option<&str> {
+        self.notes.get(name).map(String::as_str)
+    }
+
+    /// Whether the network has the parameters of the checkpoint's.
+    ///
+    /// # Errors
+    /// All differences in names and shapes.
+    pub(crate) fn check(&self, parameters: &Parameters) -> Result<()> {
+        Ok(parameters.check_state_dict(&self.model)?)
+    }
+
+    /// Sets parameters, buffers and the optimizer's state.
+    ///
+    /// # Errors
+    /// candle's, if they don't fit. Then nothing is changed.
+    pub(crate) fn restore(&self, parameters: &Parameters, optimizer: &mut impl ResumableOptimizer) -> Result<()> {
+        // Each changes nothing if it fails, and neither must both together.
+        let before = optimizer.state()?;
+        optimizer.load_state(&self.optimizer)?;
+        if let Err(error) = parameters.load_state_dict(&self.model) {
+            optimizer.load_state(&before)?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
 }
 
 /// Sets parameters, buffers and the optimizer's state from a checkpoint, and returns the number of finished epochs, which is
 /// the next epoch's number, from 0.
 ///
 /// # Errors
-/// Those of [`load_safetensors`](super::load_safetensors), [`Error::Weights`](crate::error::Error::Weights) for a file
-/// without an optimizer's state, and candle's error if the state is another optimizer's. Then nothing is changed.
+/// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or no checkpoint, and candle's error if it is
+/// another network's or optimizer's. Then nothing is changed.
 pub fn load_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
     optimizer: &mut impl ResumableOptimizer,
 ) -> Result<usize> {
-    let path = path.as_ref();
-    let notes = read_metadata(path)?;
-    let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
-    let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it has weights, but is not a checkpoint"))?;
-    let [mut model, mut state] = [HashMap::new(), HashMap::new()];
-    for (name, tensor) in read_safetensors(path)? {
-        match PARTS.map(|part| name.strip_prefix(part).map(str::to_string)) {
-            [Some(name), _] => model.insert(name, tensor),
-            [_, Some(name)] => state.insert(name, tensor),
-            _ => return Err(damaged(path, &format!("{name} belongs to neither the model nor the optimizer"))),
-        };
-    }
-    // Each changes nothing if it fails, and neither must both together.
-    let before = optimizer.state()?;
-    optimizer.load_state(&state)?;
-    if let Err(error) = parameters.load_state_dict(&model) {
-        optimizer.load_state(&before)?;
-        return Err(error.into());
-    }
-    Ok(epochs_done)
+    let checkpoint = Checkpoint::read(path.as_ref())?;
+    checkpoint.restore(parameters, optimizer)?;
+    Ok(checkpoint.epochs_done)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_cnn::optim::{AdamWConfig, SgdConfig};
-    use candle_core::{Device, Tensor, Var};
+    use candle_core::Var;
 
     fn layer(outputs: usize, seed: u64) -> Result<Parameters> {
         let parameters = Parameters::new(seed);
