@@ -7,11 +7,12 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::tally::Tally;
-use crate::error::{ASK_THE_DOCTOR, Error, INSTALL_RUST, Result};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::kernel::settings;
 use crate::machine::output;
 use crate::programs::{self, cargo};
 use crate::repository::Repository;
+use crate::steps;
 
 /// cargo's arguments for the lints of all crates. Unchanged ones take no time.
 pub const LINTS: [&str; 7] = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -93,12 +94,9 @@ fn changed_files(repository: &Repository) -> Option<(Vec<String>, String)> {
 /// The workspace's crates.
 fn packages(repository: &Repository) -> Result<Vec<Package>> {
     let mut command = cargo(repository, &["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-    let output = command.output().map_err(Error::start("cargo", INSTALL_RUST))?;
-    let failed = |reason: &str| Error::step("listing the crates", reason, ASK_THE_DOCTOR);
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error.to_string()))?;
+    let step = "listing the crates";
+    let metadata: Value = serde_json::from_str(&steps::output(step, &mut command, ASK_THE_DOCTOR)?)
+        .map_err(|error| Error::step(step, error.to_string(), ASK_THE_DOCTOR))?;
     Ok(metadata["packages"]
         .as_array()
         .into_iter()
