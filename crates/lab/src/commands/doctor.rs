@@ -254,13 +254,10 @@ fn gpu(places: &Places) -> Finding {
 }
 
 fn cuda_toolkit(places: &Places) -> Finding {
-    match cuda::find_toolkit(places) {
+    match cuda::find_toolkit(places).map(cuda::Toolkit::complete) {
         None => optional("CUDA toolkit", format!("{}; only needed to compile for a GPU", Reason::NoToolkit)),
-        Some(toolkit) if !toolkit.missing.is_empty() => {
-            let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
-            optional("CUDA toolkit", Reason::Incomplete { root, libraries }.to_string())
-        }
-        Some(toolkit) => {
+        Some(Err(incomplete)) => optional("CUDA toolkit", incomplete.to_string()),
+        Some(Ok(toolkit)) => {
             let (major, minor) = toolkit.version;
             let cudnn =
                 if toolkit.cudnn { "with cuDNN" } else { "without cuDNN (package cudnn), so convolutions are slower" };
