@@ -151,6 +151,12 @@ impl Figure {
     /// [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] if a side of the
     /// grid would be longer than 100,000 pixels.
     pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
+        let title = figures.iter().map(|figure| figure.borrow().title()).collect::<Vec<_>>().join("; ");
+        Self::titled_grid(&title, figures, columns)
+    }
+
+    /// As [`Figure::grid`], with a title of its own.
+    pub(crate) fn titled_grid(title: &str, figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
         let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
         if figures.is_empty() {
             return Err(PlotError::Empty { what: "a grid needs at least one figure".to_string() });
@@ -175,13 +181,12 @@ impl Figure {
             y = u32::saturating_add(y, row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP);
         }
         let height = y - GRID_GAP;
-        let title = figures.iter().map(|figure| figure.title()).collect::<Vec<_>>().join("; ");
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n{inside}</svg>"
         );
         let texts = figures.iter().map(|figure| figure.text()).collect::<Vec<_>>().join("\n\n");
-        Ok(Self::from_svg(&title, &svg)?.with_text(texts))
+        Ok(Self::from_svg(title, &svg)?.with_text(texts))
     }
 
     /// The same figure with another plain-text twin, for terminals and readers who see no pictures.
