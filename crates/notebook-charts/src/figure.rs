@@ -1,5 +1,6 @@
 //! Figures: [`Figure`].
 
+use crate::atomic_file::write_atomically;
 use crate::error::PlotError;
 use crate::png;
 use crate::text;
@@ -9,7 +10,6 @@ use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
 use std::borrow::Borrow;
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -273,23 +273,6 @@ impl fmt::Debug for Figure {
         let (width, height) = self.size;
         write!(f, "Figure({:?}, {width}×{height}, {})", self.title, self.mime_type())
     }
-}
-
-/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even if
-/// the process is killed or the power fails. Missing folders are created.
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is readable by its owner only; the result is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    // Without this a power cut could leave the new name with old bytes or none.
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

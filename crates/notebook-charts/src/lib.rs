@@ -24,6 +24,7 @@
 pub use image;
 pub use plotters;
 
+mod atomic_file;
 mod axis;
 mod bars;
 mod chain;
