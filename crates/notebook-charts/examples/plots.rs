@@ -295,20 +295,15 @@ fn residual() -> Graph {
         let before = graph.nodes.len() - 1;
         let name = |part: &str| format!("layer{block}.{part}");
         let kinds = [
-            ("conv1", "Conv2d 64→64, 3×3"),
-            ("bn1", "BatchNorm2d 64"),
-            ("relu", "ReLU"),
-            ("conv2", "Conv2d 64→64, 3×3"),
-            ("bn2", "BatchNorm2d 64"),
+            ("conv1", "Conv2d 64→64, 3×3", 36_864),
+            ("bn1", "BatchNorm2d 64", 128),
+            ("relu", "ReLU", 0),
+            ("conv2", "Conv2d 64→64, 3×3", 36_864),
+            ("bn2", "BatchNorm2d 64", 128),
         ];
-        for (part, kind) in kinds {
+        for (part, kind, parameters) in kinds {
             let count = graph.nodes.len();
-            graph.nodes.push(node(
-                &name(part),
-                kind,
-                "[1, 64, 32, 32]",
-                if kind.starts_with("Conv") { 36_864 } else { 128 },
-            ));
+            graph.nodes.push(node(&name(part), kind, "[1, 64, 32, 32]", parameters));
             graph.edges.push((if part == "conv1" { before } else { count - 1 }, count));
         }
         let last = graph.nodes.len() - 1;
