@@ -91,22 +91,13 @@ impl Bars {
     /// [`PlotError::Setting`] for more than 500 or for a width out of range.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let (names, values) = (self.names.len(), self.values.len());
-        if names != values {
-            return Err(PlotError::Length { what: "values", found: values, of: "names", expected: names });
-        }
+        PlotError::check_length("values", values, "names", names)?;
         if names == 0 {
             return Err(PlotError::Empty {
                 what: format!("{:?} has no bars: give a name and a value each", self.title),
             });
         }
-        if names > MOST_BARS {
-            let wanted = "at most 500";
-            return Err(PlotError::Setting {
-                name: "the number of bars",
-                value: numbers::grouped(names as u128),
-                wanted,
-            });
-        }
+        PlotError::check_number("the number of bars", names, MOST_BARS, "at most 500")?;
         // Names take less than half of a narrow card.
         let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
         // The reference's value, if there is one, comes last.

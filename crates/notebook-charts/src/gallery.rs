@@ -218,12 +218,10 @@ impl Gallery {
         if self.columns == 0 {
             return Err(PlotError::Setting { name: "columns", value: "0".to_string(), wanted: "at least 1" });
         }
-        let length = |what, found: Option<usize>| match found {
-            Some(found) if found != count => Err(PlotError::Length { what, found, of: "pictures", expected: count }),
-            _ => Ok(()),
-        };
-        length("labels", self.labels.as_ref().map(Vec::len))?;
-        length("entries of `correct`", self.correct.as_ref().map(Vec::len))
+        let labels = self.labels.as_ref().map_or(count, Vec::len);
+        let correct = self.correct.as_ref().map_or(count, Vec::len);
+        PlotError::check_length("labels", labels, "pictures", count)?;
+        PlotError::check_length("entries of `correct`", correct, "pictures", count)
     }
 
     fn label(&self, index: usize) -> Vec<String> {

@@ -44,9 +44,7 @@ pub fn picture_with_bars(
     names: &[&str],
     shares: &[f64],
 ) -> Result<Figure, PlotError> {
-    if names.len() != shares.len() {
-        return Err(PlotError::Length { what: "shares", found: shares.len(), of: "names", expected: names.len() });
-    }
+    PlotError::check_length("shares", shares.len(), "names", names.len())?;
     let side = pictures.iter().map(|(picture, _)| picture.width().max(picture.height())).max();
     let side = f64::from(side.ok_or_else(|| PlotError::Empty { what: "there is no picture".into() })?);
     let rows = ROW * names.len() as f64;
