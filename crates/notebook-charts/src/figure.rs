@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// The longest side of a drawing, in pixels: more than can be shown, and sums of a few don't overflow.
 const LARGEST_DRAWING: f64 = 100_000.0;
+/// The longest side of a chart or of pixels: some browsers refuse or scale down larger ones.
+pub(crate) const LONGEST_SIDE: u32 = 8192;
 /// The space between the figures of a grid, in pixels.
 const GRID_GAP: u32 = 12;
 
@@ -118,8 +120,6 @@ impl Figure {
     /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side
     /// longer than 8,192 pixels.
     pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
-        /// Some browsers refuse or scale down larger pictures.
-        const LONGEST_SIDE: u32 = 8192;
         let (width, height) = pixels.dimensions();
         if width == 0 || height == 0 {
             return Err(PlotError::Empty { what: format!("the picture has {width}×{height} pixels") });
