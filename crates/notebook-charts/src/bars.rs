@@ -119,7 +119,7 @@ impl Bars {
             .collect();
         let short: Vec<String> =
             self.names.iter().map(|name| text::shorten(name, chart::LABEL_SIZE, longest_name)).collect();
-        let y = Axis::categories("", &short);
+        let y = Axis::categories(&short);
         let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
         let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
         // A tick label is about as wide as the widest value, and needs some space around it.
