@@ -1,5 +1,5 @@
 //! `cargo lab doctor`: what is installed, what is missing, how to get it. It is quick, changes nothing, and works without
-//! Python, linker or set-up.
+//! Python, linker or setup.
 
 use std::path::{Path, PathBuf};
 
@@ -172,7 +172,7 @@ fn disk(repository: &Repository) -> Finding {
         Some((free, path)) => {
             let made = KernelFolders::of_user().is_ok_and(|folders| folders.root().is_dir());
             let found = format!("{free:.1} GB free at {}, {DISK_GB:.0} GB needed for everything", path.display());
-            // After set-up, less is enough.
+            // After setup, less is enough.
             if made { optional("disk space", found) } else { missing("disk space", found) }
         }
     }
