@@ -43,6 +43,7 @@ pub use candle_nn;
 pub use image;
 pub use notebook_charts::{self, plotters};
 
+#[path = "../../notebook-charts/src/atomic_file.rs"]
 mod atomic_file;
 pub mod calibration;
 pub mod checkpoint;

@@ -122,7 +122,7 @@ fn folders_are_classes_in_the_order_of_their_names() {
     assert_eq!(labels_and_reds(&data.test), [(0, 0), (1, 20)]);
     assert_eq!(data.test.pixels(1).unwrap()[1024], 200);
     assert_eq!(data.train.name(), folder.path().file_name().unwrap().to_str().unwrap());
-    // As CIFAR-10 it is refused: nobody shall take its numbers for CIFAR-10's.
+    // As CIFAR-10 it is refused: nobody should take its numbers for CIFAR-10's.
     let error = Cifar10::from_folder(folder.path()).unwrap_err();
     assert!(matches!(error, DatasetError::OtherClasses { .. }) && error.to_string().contains("ape, bee, cow"));
 }

@@ -98,6 +98,14 @@ impl Toolkit {
     pub fn root(&self) -> &Path {
         self.nvcc.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"))
     }
+
+    /// It, unless it lacks a library.
+    pub fn complete(self) -> Result<Self, Reason> {
+        if self.missing.is_empty() {
+            return Ok(self);
+        }
+        Err(Reason::Incomplete { root: self.root().to_path_buf(), libraries: self.missing })
+    }
 }
 
 /// NVIDIA's driver.
@@ -191,11 +199,7 @@ impl CudaBuild {
     }
 
     fn of_toolkit_in(places: &Places, otherwise: impl FnOnce() -> Option<String>) -> Result<Self, Reason> {
-        let toolkit = find_toolkit(places).ok_or(Reason::NoToolkit)?;
-        if !toolkit.missing.is_empty() {
-            let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
-            return Err(Reason::Incomplete { root, libraries });
-        }
+        let toolkit = find_toolkit(places).ok_or(Reason::NoToolkit)?.complete()?;
         let capability = asked_capability(places).or_else(otherwise).ok_or(Reason::NoCapability)?;
         Ok(Self { toolkit: Some(toolkit), capability: Some(capability) })
     }
@@ -262,11 +266,10 @@ impl Build {
         }
         // The quickest check first.
         let Some(driver) = find_driver(places) else { return Self::Cpu(Reason::NoDriver) };
-        let Some(toolkit) = find_toolkit(places) else { return Self::Cpu(Reason::NoToolkit) };
-        if !toolkit.missing.is_empty() {
-            let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
-            return Self::Cpu(Reason::Incomplete { root, libraries });
-        }
+        let toolkit = match find_toolkit(places).ok_or(Reason::NoToolkit).and_then(Toolkit::complete) {
+            Ok(toolkit) => toolkit,
+            Err(reason) => return Self::Cpu(reason),
+        };
         let gpus = find_gpus(places);
         let Some(gpu) = gpus.first() else { return Self::Cpu(Reason::NoGpu) };
         // The driver may be of an older minor version; other mismatches are reported when kernels are loaded.

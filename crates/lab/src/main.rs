@@ -19,7 +19,7 @@
 //! - [`fingerprint`]: the hash in names of prepared folders.
 //! - [`listing`]: numbers printed by programs and notebooks.
 
-#[path = "../../cifar-lab/src/atomic_file.rs"]
+#[path = "../../notebook-charts/src/atomic_file.rs"]
 mod atomic_file;
 mod cli;
 mod commands;

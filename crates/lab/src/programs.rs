@@ -16,13 +16,33 @@ use crate::repository::Repository;
 use crate::steps;
 
 /// The target folder for programs for a GPU, whose libcifar_lab.so has the same name as the CPU's.
-pub const CUDA_TARGET: &str = "target/cuda";
+const CUDA_TARGET: &str = "target/cuda";
+
+/// The tests that compute on a GPU.
+pub const CUDA_TESTS: [&str; 5] = ["cuda", "cuda_precision", "pytorch", "cuda_training", "cuda_errors"];
 
 /// cargo, in the repository's folder.
 pub fn cargo(repository: &Repository, arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(repository.root());
     settings::forget_cargo_run(&mut command, repository);
+    command
+}
+
+/// cargo for both crates that have CUDA code, with their `feature` (`cuda` or `cudnn`). Its arguments are `before`, what
+/// selects crates and feature, and `after`. One command for both, since cargo would otherwise compile shared crates twice.
+pub fn cargo_with_cuda(
+    repository: &Repository,
+    cuda: &CudaBuild,
+    feature: &str,
+    before: &[&str],
+    after: &[&str],
+) -> Command {
+    let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
+    let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
+    let mut command = cargo(repository, &[before, &crates, after].concat());
+    cuda.apply(&mut command);
+    command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
     command
 }
 

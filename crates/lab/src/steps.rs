@@ -45,6 +45,20 @@ pub fn run(step: &str, command: &mut Command, advice: &'static str) -> Result<()
     Err(Error::step(step, telling_line(&said, &output.status.to_string()), advice))
 }
 
+/// Runs a program and returns what it prints. If it fails, the error has all of its standard error, or how it ended if
+/// there is none (because it goes to the terminal, for example), and `advice`.
+pub fn output(step: &str, command: &mut Command, advice: &'static str) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(Error::start(name(command), advice))?;
+    if output.status.success() {
+        return String::from_utf8(output.stdout).map_err(|error| Error::step(step, error.to_string(), advice));
+    }
+    let reason = match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => format!("the program ended with {}", output.status),
+        said => said.to_string(),
+    };
+    Err(Error::step(step, reason, advice))
+}
+
 /// Runs a program whose output goes to the terminal.
 pub fn show(step: &str, command: &mut Command, advice: &'static str) -> Result<()> {
     let status = command.status().map_err(Error::start(name(command), advice))?;
@@ -80,5 +94,19 @@ mod tests {
         let error = run("installing", &mut command, "Try again.").unwrap_err().to_string();
         assert_eq!(error, "installing failed: ERROR: no matching distribution\nTry again.");
         assert!(run("sleeping", &mut Command::new("no-such-program"), "").is_err());
+    }
+
+    #[test]
+    fn what_a_program_prints_is_returned_or_why_it_failed() {
+        let shell = |script: &str, stderr: Stdio| {
+            output("asking", Command::new("sh").args(["-c", script]).stderr(stderr), "Try again.")
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(shell("echo a; echo noise >&2; echo b", Stdio::piped()).unwrap(), "a\nb\n");
+        let error = shell("echo a; echo one >&2; echo two >&2; exit 3", Stdio::piped()).unwrap_err();
+        assert_eq!(error, "asking failed: one\ntwo\nTry again.");
+        let error = shell("echo a; echo one >&2; exit 3", Stdio::null()).unwrap_err();
+        assert_eq!(error, "asking failed: the program ended with exit status: 3\nTry again.");
+        assert!(shell("printf '\\377'", Stdio::piped()).unwrap_err().contains("utf-8"));
     }
 }

@@ -54,7 +54,7 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<(String, Vec<
         UseTree::Rename(name) => {
             found.push((name.rename.to_string(), [path.as_slice(), &[name.ident.to_string()]].concat()));
         }
-        UseTree::Glob(_) => found.push(("*".to_string(), path.clone())),
+        UseTree::Glob(_) => found.push(("*".to_string(), [path.as_slice(), &["*".to_string()]].concat())),
     }
 }
 
@@ -84,10 +84,9 @@ fn paths(tokens: TokenStream, found: &mut Vec<Vec<String>>) {
     found.push(path);
 }
 
-/// Whether only tests see the item.
+/// Whether only tests see the item. Modules of tests aren't read in any case.
 fn is_test(item: &Item) -> bool {
     let attributes = match item {
-        Item::Mod(item) => &item.attrs,
         Item::Use(item) => &item.attrs,
         Item::Fn(item) => &item.attrs,
         Item::Impl(item) => &item.attrs,
@@ -110,7 +109,7 @@ impl Crate {
                 let path = entry.unwrap().path();
                 let name = path.file_stem().unwrap().to_str().unwrap().to_string();
                 let inner = [module.as_slice(), std::slice::from_ref(&name)].concat();
-                if path.is_dir() && name != "bin" {
+                if path.is_dir() {
                     folders.push((path, inner));
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     let module = if ["lib", "main", "mod"].contains(&name.as_str()) { module.clone() } else { inner };
@@ -122,7 +121,7 @@ impl Crate {
         Self { modules }
     }
 
-    /// The module that defines what `path` names, seen from `user`; `None` for what other crates define.
+    /// The module that defines what `path` names; `None` if that is a module. Follows re-exports, at most `hops` of them.
     fn definition(&self, path: &[String], hops: usize) -> Option<Module> {
         let mut module = Module::new();
         for (i, name) in path.iter().enumerate() {
@@ -137,7 +136,7 @@ impl Crate {
                 _ => Some(module),
             };
         }
-        // A module by itself is no use of what is in it.
+        // Naming a module uses nothing that is in it.
         None
     }
 
@@ -170,11 +169,7 @@ impl Scope {
             for (name, path) in found {
                 let Some(path) = scope.rooted(module, &path) else { continue };
                 if matches!(item.vis, syn::Visibility::Inherited) {
-                    if name == "*" {
-                        written.push([path.as_slice(), &["*".to_string()]].concat());
-                    } else {
-                        written.push(path.clone());
-                    }
+                    written.push(path.clone());
                 } else {
                     scope.exported.insert(name.clone(), path.clone());
                 }
@@ -246,28 +241,27 @@ fn check(name: &str) -> Vec<String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let plan = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let levels = levels(&plan, name);
-    let house = Crate::read(&root.join("crates").join(name).join("src"));
+    let source = Crate::read(&root.join("crates").join(name).join("src"));
     let mut faults = Vec::new();
-    let rooms: BTreeSet<&String> = house.modules.keys().filter_map(|module| module.first()).collect();
-    for room in &rooms {
-        if !levels.contains_key(*room) {
-            faults.push(format!("{name}: {room} is in no level"));
-        }
+    let modules: BTreeSet<&String> = source.modules.keys().filter_map(|module| module.first()).collect();
+    for module in modules.iter().filter(|module| !levels.contains_key(**module)) {
+        faults.push(format!("{name}: {module} is in no level"));
     }
-    for room in levels.keys().filter(|room| !rooms.contains(room)) {
-        faults.push(format!("{name}: there is no module {room}"));
+    for module in levels.keys().filter(|module| !modules.contains(module)) {
+        faults.push(format!("{name}: there is no module {module}"));
     }
     // The crate's root only says what there is.
     let arrows: BTreeSet<(Module, Module)> =
-        house.arrows().into_iter().filter(|(from, to)| !from.is_empty() && !to.is_empty()).collect();
+        source.arrows().into_iter().filter(|(from, to)| !from.is_empty() && !to.is_empty()).collect();
     for (from, to) in &arrows {
         if levels.get(&from[0]) > levels.get(&to[0]) {
             faults.push(format!("{name}: {} imports {}, which is above it", shown(from), shown(to)));
         }
     }
-    let between_rooms = arrows.iter().map(|(from, to)| (vec![from[0].clone()], vec![to[0].clone()]));
-    let between_rooms = between_rooms.filter(|(from, to)| from != to).collect();
-    for circle in circles(&arrows).into_iter().chain(circles(&between_rooms)) {
+    // Also between modules with all that is in them.
+    let between_modules = arrows.iter().map(|(from, to)| (vec![from[0].clone()], vec![to[0].clone()]));
+    let between_modules = between_modules.filter(|(from, to)| from != to).collect();
+    for circle in circles(&arrows).into_iter().chain(circles(&between_modules)) {
         let modules: Vec<String> = circle.iter().map(shown).collect();
         faults.push(format!("{name}: {} import each other", modules.join(", ")));
     }

@@ -200,7 +200,7 @@ fn cargo_without_a_network() {
     let scratch = Scratch::new();
     scratch.link("cc", &find("cc"));
     scratch.link("cargo", Path::new(env!("CARGO")));
-    // A set-up with its packages installed.
+    // A setup with its packages installed.
     let venv = scratch.root().join(".venv");
     fs::create_dir_all(venv.join("bin")).unwrap();
     symlink(python(), venv.join("bin/python")).unwrap();

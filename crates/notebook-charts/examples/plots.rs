@@ -4,8 +4,8 @@
 
 use image::{Rgb, RgbImage};
 use notebook_charts::{
-    self as charts, Bars, Curves, Figure, Gallery, Graph, GraphNode, Histogram, LayerGroup, LossAndAccuracy, PlotError,
-    Scale, Series, Table,
+    self as charts, Bars, Curves, Figure, Gallery, Graph, GraphNode, HeatMaps, Histogram, LayerGroup, LossAndAccuracy,
+    PlotError, ReliabilityBin, Scale, Series, Table,
 };
 use std::path::PathBuf;
 
@@ -81,6 +81,17 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
     let hundred_names: Vec<String> = (0..100).map(|i| format!("class {i}")).collect();
     let weights = || (0..864).map(|i| ((f64::from(i) * 12.9898).sin() * 43758.5453).fract() * 0.192);
     let histogram = |name: &str| Histogram::new(weights()).title(name.to_string()).x_label("weight");
+    // Surer than right, as trained networks are; no image has a confidence below 20 %.
+    let bins: Vec<ReliabilityBin> = (0..10)
+        .map(|i| {
+            let (from, images) = (f64::from(i) / 10.0, if i < 2 { 0 } else { 40 * i * i } as usize);
+            let (confidence, accuracy) =
+                if images > 0 { (from + 0.06, 0.8 * from + 0.05) } else { (f64::NAN, f64::NAN) };
+            ReliabilityBin { from, to: from + 0.1, images, confidence, accuracy }
+        })
+        .collect();
+    let large = image::imageops::resize(&images[0], 128, 128, image::imageops::FilterType::Triangle);
+    let waves = |map: i32| (0..15 * 15).map(move |i| f64::from((i % 15 - 7) * map + i / 15).sin() * f64::from(map));
     let accuracies: Vec<f64> = (0..10).map(|t| (880 - 40 * (t % 7)) as f64 / 1000.0).collect();
     let range_test = (0..600).map(|i| {
         let rate = 1e-5 * 10f64.powf(f64::from(i) / 120.0);
@@ -153,6 +164,10 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
             "confusion_2",
             charts::confusion_matrix("Confusion matrix", &[vec![90, 10], vec![30, 12_345]], &["a cat", "no cat"])?,
         ),
+        (
+            "confusion_unclassified",
+            charts::confusion_matrix_with_unclassified("Confusion matrix", &counts, &[7; 10], &CLASSES)?,
+        ),
         ("confusion_100", charts::confusion_matrix("Confusion matrix", &hundred, &hundred_names)?),
         (
             "bars",
@@ -173,6 +188,32 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
             .draw()?,
         ),
         ("histogram", histogram("conv1.weight").draw()?),
+        (
+            "histogram_overlaid",
+            Histogram::overlaid(
+                [("before", 1.0), ("after", 1.6)].map(|(name, factor)| (name, weights().map(move |w| factor * w))),
+            )
+            .title("conv1.weight before and after training")
+            .x_label("weight")
+            .draw()?,
+        ),
+        ("reliability", charts::reliability_diagram("Calibration", &bins, &["All numbers are made up.".to_string()])?),
+        (
+            "heat_maps",
+            HeatMaps::new((15, 15), (1..=12).flat_map(waves).collect())
+                .title("Twelve feature maps")
+                .columns(6)
+                .draw()?,
+        ),
+        (
+            "picture_with_bars",
+            charts::picture_with_bars(
+                "What the network says",
+                &[(&large, "the picture".to_string()), (&images[0], "as it sees it".to_string())],
+                &CLASSES[..4],
+                &[0.81, 0.12, 0.05, 0.02],
+            )?,
+        ),
         (
             "side_by_side",
             Figure::grid(
@@ -254,20 +295,15 @@ fn residual() -> Graph {
         let before = graph.nodes.len() - 1;
         let name = |part: &str| format!("layer{block}.{part}");
         let kinds = [
-            ("conv1", "Conv2d 64→64, 3×3"),
-            ("bn1", "BatchNorm2d 64"),
-            ("relu", "ReLU"),
-            ("conv2", "Conv2d 64→64, 3×3"),
-            ("bn2", "BatchNorm2d 64"),
+            ("conv1", "Conv2d 64→64, 3×3", 36_864),
+            ("bn1", "BatchNorm2d 64", 128),
+            ("relu", "ReLU", 0),
+            ("conv2", "Conv2d 64→64, 3×3", 36_864),
+            ("bn2", "BatchNorm2d 64", 128),
         ];
-        for (part, kind) in kinds {
+        for (part, kind, parameters) in kinds {
             let count = graph.nodes.len();
-            graph.nodes.push(node(
-                &name(part),
-                kind,
-                "[1, 64, 32, 32]",
-                if kind.starts_with("Conv") { 36_864 } else { 128 },
-            ));
+            graph.nodes.push(node(&name(part), kind, "[1, 64, 32, 32]", parameters));
             graph.edges.push((if part == "conv1" { before } else { count - 1 }, count));
         }
         let last = graph.nodes.len() - 1;

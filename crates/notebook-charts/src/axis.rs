@@ -98,11 +98,12 @@ impl Axis {
         Self { label: text::one_line(request.label), start, end, ticks, grid: true }
     }
 
-    /// An axis of categories, each one unit long, the first at the end of the axis (the top of a vertical one).
-    pub(crate) fn categories(label: &str, names: &[String]) -> Self {
+    /// An axis of categories without a label, each one unit long, the first at the end of the axis (the top of a vertical
+    /// one).
+    pub(crate) fn categories(names: &[String]) -> Self {
         let count = names.len();
         let ticks = names.iter().enumerate().map(|(index, name)| ((count - index) as f64 - 0.5, name.clone()));
-        Self { label: text::one_line(label), start: 0.0, end: count as f64, ticks: ticks.collect(), grid: false }
+        Self { label: String::new(), start: 0.0, end: count as f64, ticks: ticks.collect(), grid: false }
     }
 }
 

@@ -91,22 +91,13 @@ impl Bars {
     /// [`PlotError::Setting`] for more than 500 or for a width out of range.
     pub fn draw(&self) -> Result<Figure, PlotError> {
         let (names, values) = (self.names.len(), self.values.len());
-        if names != values {
-            return Err(PlotError::Length { what: "values", found: values, of: "names", expected: names });
-        }
+        PlotError::check_length("values", values, "names", names)?;
         if names == 0 {
             return Err(PlotError::Empty {
                 what: format!("{:?} has no bars: give a name and a value each", self.title),
             });
         }
-        if names > MOST_BARS {
-            let wanted = "at most 500";
-            return Err(PlotError::Setting {
-                name: "the number of bars",
-                value: numbers::grouped(names as u128),
-                wanted,
-            });
-        }
+        PlotError::check_number("the number of bars", names, MOST_BARS, "at most 500")?;
         // Names take less than half of a narrow card.
         let longest_name = LONGEST_NAME.min(0.4 * f64::from(self.width));
         // The reference's value, if there is one, comes last.
@@ -128,7 +119,7 @@ impl Bars {
             .collect();
         let short: Vec<String> =
             self.names.iter().map(|name| text::shorten(name, chart::LABEL_SIZE, longest_name)).collect();
-        let y = Axis::categories("", &short);
+        let y = Axis::categories(&short);
         let values = self.values.iter().map(|value| Scale::Linear.place(*value).unwrap_or(0.0));
         let reference = self.reference.as_ref().and_then(|(value, _)| Scale::Linear.place(*value));
         // A tick label is about as wide as the widest value, and needs some space around it.

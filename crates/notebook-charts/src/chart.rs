@@ -2,7 +2,7 @@
 
 use crate::axis::Axis;
 use crate::error::PlotError;
-use crate::figure::DrawError;
+use crate::figure::{DrawError, LONGEST_SIDE};
 use crate::text;
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
@@ -53,8 +53,8 @@ const MOST_NOTES: usize = 3;
 /// The length of a tick, in pixels; plotters puts the label at twice that distance.
 const TICK: i32 = 4;
 
-/// The sides of a chart, in pixels: smaller ones have no room for axes, larger ones fail in some browsers.
-const SIDES: std::ops::RangeInclusive<u32> = 160..=8192;
+/// The sides of a chart, in pixels: smaller ones have no room for axes.
+const SIDES: std::ops::RangeInclusive<u32> = 160..=LONGEST_SIDE;
 
 /// `size`, if it is one that a chart can have.
 pub(crate) fn size(size: (u32, u32)) -> Result<(u32, u32), PlotError> {

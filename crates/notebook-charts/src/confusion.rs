@@ -53,6 +53,9 @@ pub fn confusion_matrix(
 
 /// As [`confusion_matrix`], where `unclassified[t]` images of true class `t` were assigned to no class; they count as
 /// errors.
+///
+/// # Errors
+/// As [`confusion_matrix`], and [`PlotError::Length`] if there isn't one number in `unclassified` for each row.
 pub fn confusion_matrix_with_unclassified(
     title: &str,
     counts: &[Vec<u64>],
@@ -66,23 +69,11 @@ pub fn confusion_matrix_with_unclassified(
     if let Some((row, found)) = counts.iter().map(Vec::len).enumerate().find(|(_, found)| *found != classes) {
         return Err(PlotError::RowLength { row, found, expected: classes });
     }
-    if class_names.len() != classes {
-        let found = class_names.len();
-        return Err(PlotError::Length {
-            what: "class names",
-            found,
-            of: "rows of the confusion matrix",
-            expected: classes,
-        });
-    }
-    if classes > MOST_CLASSES {
-        let wanted = "at most 200: draw the classes of interest";
-        return Err(PlotError::Setting {
-            name: "the number of classes",
-            value: numbers::grouped(classes as u128),
-            wanted,
-        });
-    }
+    let rows = "rows of the confusion matrix";
+    PlotError::check_length("class names", class_names.len(), rows, classes)?;
+    PlotError::check_length("numbers of unclassified images", unclassified.len(), rows, classes)?;
+    let wanted = "at most 200: draw the classes of interest";
+    PlotError::check_number("the number of classes", classes, MOST_CLASSES, wanted)?;
     let names: Vec<String> = class_names.iter().map(|name| text::one_line(name.as_ref())).collect();
     let all_of = |(row, other): (&Vec<u64>, &u64)| row.iter().chain([other]).map(|count| u128::from(*count)).sum();
     let totals: Vec<u128> = counts.iter().zip(unclassified).map(all_of).collect();
@@ -371,6 +362,8 @@ mod tests {
     fn what_does_not_fit_together_is_refused() {
         assert!(matches!(confusion_matrix("t", &[], &["a"; 0]), Err(PlotError::Empty { .. })));
         assert!(matches!(confusion_matrix("t", &[vec![1, 2]], &["a"]), Err(PlotError::RowLength { found: 2, .. })));
+        let short = confusion_matrix_with_unclassified("t", &[vec![1]], &[], &["a"]);
+        assert!(matches!(short, Err(PlotError::Length { found: 0, expected: 1, .. })));
         let error = confusion_matrix("t", &[vec![1]], &["a", "b"]).unwrap_err();
         assert_eq!(error.to_string(), "2 class names for 1 rows of the confusion matrix: give one for each");
     }

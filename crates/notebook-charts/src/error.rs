@@ -1,5 +1,6 @@
 //! Errors from drawing and saving figures.
 
+use crate::numbers;
 use std::path::{Path, PathBuf};
 
 /// Why a figure was not drawn or not saved.
@@ -87,6 +88,32 @@ pub enum PlotError {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+impl PlotError {
+    /// Fails if the list `what` isn't as long as the list `of`.
+    pub(crate) fn check_length(
+        what: &'static str,
+        found: usize,
+        of: &'static str,
+        expected: usize,
+    ) -> Result<(), Self> {
+        if found == expected { Ok(()) } else { Err(Self::Length { what, found, of, expected }) }
+    }
+
+    /// Fails if there are more than `most`; `wanted` says so.
+    pub(crate) fn check_number(
+        name: &'static str,
+        number: usize,
+        most: usize,
+        wanted: &'static str,
+    ) -> Result<(), Self> {
+        if number <= most {
+            Ok(())
+        } else {
+            Err(Self::Setting { name, value: numbers::grouped(number as u128), wanted })
+        }
+    }
 }
 
 /// `path` with `~` for the home folder, so that a saved notebook doesn't reveal a user name.

@@ -1,5 +1,6 @@
 //! Figures: [`Figure`].
 
+use crate::atomic_file::write_atomically;
 use crate::error::PlotError;
 use crate::png;
 use crate::text;
@@ -9,12 +10,13 @@ use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
 use std::borrow::Borrow;
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The longest side of a drawing, in pixels: more than can be shown, and sums of a few don't overflow.
 const LARGEST_DRAWING: f64 = 100_000.0;
+/// The longest side of a chart or of pixels: some browsers refuse or scale down larger ones.
+pub(crate) const LONGEST_SIDE: u32 = 8192;
 /// The space between the figures of a grid, in pixels.
 const GRID_GAP: u32 = 12;
 
@@ -118,8 +120,6 @@ impl Figure {
     /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side
     /// longer than 8,192 pixels.
     pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
-        /// Some browsers refuse or scale down larger pictures.
-        const LONGEST_SIDE: u32 = 8192;
         let (width, height) = pixels.dimensions();
         if width == 0 || height == 0 {
             return Err(PlotError::Empty { what: format!("the picture has {width}×{height} pixels") });
@@ -151,6 +151,12 @@ impl Figure {
     /// [`PlotError::Empty`] for no figure, [`PlotError::Setting`] for 0 columns, [`PlotError::Svg`] if a side of the
     /// grid would be longer than 100,000 pixels.
     pub fn grid(figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
+        let title = figures.iter().map(|figure| figure.borrow().title()).collect::<Vec<_>>().join("; ");
+        Self::titled_grid(&title, figures, columns)
+    }
+
+    /// As [`Figure::grid`], with a title of its own.
+    pub(crate) fn titled_grid(title: &str, figures: &[impl Borrow<Figure>], columns: usize) -> Result<Self, PlotError> {
         let figures: Vec<&Figure> = figures.iter().map(Borrow::borrow).collect();
         if figures.is_empty() {
             return Err(PlotError::Empty { what: "a grid needs at least one figure".to_string() });
@@ -175,13 +181,12 @@ impl Figure {
             y = u32::saturating_add(y, row.iter().map(|figure| figure.size.1).max().unwrap_or(0) + GRID_GAP);
         }
         let height = y - GRID_GAP;
-        let title = figures.iter().map(|figure| figure.title()).collect::<Vec<_>>().join("; ");
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n{inside}</svg>"
         );
         let texts = figures.iter().map(|figure| figure.text()).collect::<Vec<_>>().join("\n\n");
-        Ok(Self::from_svg(&title, &svg)?.with_text(texts))
+        Ok(Self::from_svg(title, &svg)?.with_text(texts))
     }
 
     /// The same figure with another plain-text twin, for terminals and readers who see no pictures.
@@ -268,23 +273,6 @@ impl fmt::Debug for Figure {
         let (width, height) = self.size;
         write!(f, "Figure({:?}, {width}×{height}, {})", self.title, self.mime_type())
     }
-}
-
-/// Writes beside `path`, then renames, so that a reader sees the old bytes or the new ones, never half of them, even if
-/// the process is killed or the power fails. Missing folders are created.
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is readable by its owner only; the result is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    // Without this a power cut could leave the new name with old bytes or none.
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

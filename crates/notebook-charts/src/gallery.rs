@@ -1,7 +1,7 @@
 //! Images in rows, with labels.
 
 use crate::error::PlotError;
-use crate::figure::Figure;
+use crate::figure::{Figure, LONGEST_SIDE};
 use crate::png;
 use crate::svg::{Anchor, Document, Type};
 use crate::text;
@@ -13,8 +13,6 @@ const SIDE: u32 = 96;
 /// Keeps filters of a few pixels from being enlarged to the full size.
 const LARGEST_SCALE: u32 = 24;
 const LABEL_SIZE: f64 = 11.5;
-/// Some browsers refuse or scale down longer sides, in pixels.
-const LARGEST_SIDE: u64 = 8192;
 /// The height of a line of text, in pixels.
 const LINE: u32 = 15;
 /// The widest label shown in full, in pixels.
@@ -132,7 +130,7 @@ impl Gallery {
         let rows = count.div_ceil(columns);
         let side = |pixels: u32, count: usize| u64::from(pixels) * u64::from(scale) * count as u64;
         let (wide, high) = (side(column, columns), side(row, rows));
-        if wide.max(high) > LARGEST_SIDE {
+        if wide.max(high) > u64::from(LONGEST_SIDE) {
             let wanted = "at most 8,192 pixels wide and high: show fewer pictures, or smaller ones";
             return Err(PlotError::Setting { name: "the gallery's size", value: format!("{wide}×{high}"), wanted });
         }
@@ -218,12 +216,10 @@ impl Gallery {
         if self.columns == 0 {
             return Err(PlotError::Setting { name: "columns", value: "0".to_string(), wanted: "at least 1" });
         }
-        let length = |what, found: Option<usize>| match found {
-            Some(found) if found != count => Err(PlotError::Length { what, found, of: "pictures", expected: count }),
-            _ => Ok(()),
-        };
-        length("labels", self.labels.as_ref().map(Vec::len))?;
-        length("entries of `correct`", self.correct.as_ref().map(Vec::len))
+        let labels = self.labels.as_ref().map_or(count, Vec::len);
+        let correct = self.correct.as_ref().map_or(count, Vec::len);
+        PlotError::check_length("labels", labels, "pictures", count)?;
+        PlotError::check_length("entries of `correct`", correct, "pictures", count)
     }
 
     fn label(&self, index: usize) -> Vec<String> {

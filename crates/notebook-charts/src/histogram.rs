@@ -112,7 +112,7 @@ impl Histogram {
             whole,
             from_zero,
             padding,
-            // A label with its space takes about 70 pixels.
+            // A label with its space takes about 80 pixels.
             ticks: (size.0 / 80).clamp(2, 8) as usize,
         };
         let x = Axis::over([low, high], &request(&self.x_label, false, false, 0.02));

@@ -9,12 +9,12 @@
 //! | true against predicted classes | [`confusion_matrix`] |
 //! | confidence against accuracy | [`reliability_diagram`] |
 //! | pictures with labels | [`gallery`], [`Gallery`] |
-//! | signed values as pictures | [`HeatMaps`] |
-//! | pictures and what a classifier says of them | [`picture_with_bars`] |
+//! | signed values as heat maps | [`HeatMaps`] |
+//! | pictures with a classifier's predictions | [`picture_with_bars`] |
 //! | the layers of a network | [`network_graph`], [`Graph`] |
 //! | a table | [`Table`] |
 //!
-//! Each returns a [`Figure`] with a plain-text twin that holds the numbers it shows. Figures stand on a white card, so
+//! Each but the table is drawn as a [`Figure`], and all have a plain-text twin that holds the numbers. Figures stand on a white card, so
 //! they read in light and dark themes; their colors can be told apart with any kind of color blindness.
 //!
 //! evcxr calls `evcxr_display` on a cell's last expression and reads what that prints between two marker lines
@@ -24,6 +24,7 @@
 pub use image;
 pub use plotters;
 
+mod atomic_file;
 mod axis;
 mod bars;
 mod chain;

@@ -58,10 +58,7 @@ pub fn network_graph(graph: &Graph) -> Result<Figure, PlotError> {
     if nodes == 0 {
         return Err(PlotError::Empty { what: "the network's graph has no layers".to_string() });
     }
-    if nodes > MOST_NODES {
-        let wanted = "at most 2,000: draw a part of the network";
-        return Err(PlotError::Setting { name: "the number of nodes", value: numbers::grouped(nodes as u128), wanted });
-    }
+    PlotError::check_number("the number of nodes", nodes, MOST_NODES, "at most 2,000: draw a part of the network")?;
     let mut edges = graph.edges.clone();
     if let Some(&(from, to)) = edges.iter().find(|(from, to)| from >= to || *to >= nodes) {
         return Err(PlotError::Edge { from, to, nodes });

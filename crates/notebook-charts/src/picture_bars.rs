@@ -5,6 +5,7 @@ use crate::figure::Figure;
 use crate::numbers;
 use crate::png;
 use crate::svg::{Anchor, Document, Type};
+use crate::table::Table;
 use crate::text;
 use image::RgbImage;
 
@@ -43,9 +44,7 @@ pub fn picture_with_bars(
     names: &[&str],
     shares: &[f64],
 ) -> Result<Figure, PlotError> {
-    if names.len() != shares.len() {
-        return Err(PlotError::Length { what: "shares", found: shares.len(), of: "names", expected: names.len() });
-    }
+    PlotError::check_length("shares", shares.len(), "names", names.len())?;
     let side = pictures.iter().map(|(picture, _)| picture.width().max(picture.height())).max();
     let side = f64::from(side.ok_or_else(|| PlotError::Empty { what: "there is no picture".into() })?);
     let rows = ROW * names.len() as f64;
@@ -66,6 +65,8 @@ pub fn picture_with_bars(
         svg.text(&caption, x + side / 2.0, TOP + side + 15.0, CAPTION);
         x += side + GAP;
     }
+    let lines = names.iter().zip(shares).map(|(name, share)| [text::one_line(name), numbers::percent(*share)]);
+    let table = lines.fold(Table::new(["", "share"]).caption(title), Table::row);
     let names: Vec<String> =
         names.iter().map(|name| text::shorten(&text::one_line(name), LABEL.size, LONGEST_NAME)).collect();
     let column = text::widest(names.iter().map(String::as_str), LABEL.size);
@@ -87,7 +88,7 @@ pub fn picture_with_bars(
         }
         svg.text(&numbers::percent(share), f64::from(WIDTH) - EDGE, baseline, Type { anchor: Anchor::End, ..LABEL });
     }
-    Figure::from_svg(title, &svg.finish())
+    Ok(Figure::from_svg(title, &svg.finish())?.with_text(table.to_string()))
 }
 
 #[cfg(test)]
@@ -112,8 +113,9 @@ mod tests {
             let figure = picture_with_bars(title, &pictures, &names, &shares).unwrap();
             inside(&figure.svg());
         }
-        let svg = picture_with_bars("cat.jpg", &pictures, &["cat"], &[0.912]).unwrap().svg();
-        assert!(texts(&svg).contains(&"91.2 %".to_string()), "{:?}", texts(&svg));
+        let figure = picture_with_bars("cat.jpg", &pictures, &["cat"], &[0.912]).unwrap();
+        assert!(texts(&figure.svg()).contains(&"91.2 %".to_string()), "{:?}", texts(&figure.svg()));
+        assert!(figure.text().ends_with("cat  91.2 %"), "{}", figure.text());
         assert!(matches!(picture_with_bars("", &pictures, &["cat"], &[]), Err(PlotError::Length { .. })));
         assert!(matches!(picture_with_bars("", &[], &[], &[]), Err(PlotError::Empty { .. })));
     }

@@ -1,5 +1,5 @@
 //! `cargo lab doctor`: what is installed, what is missing, how to get it. It is quick, changes nothing, and works without
-//! Python, linker or set-up.
+//! Python, linker or setup.
 
 use std::path::{Path, PathBuf};
 
@@ -172,7 +172,7 @@ fn disk(repository: &Repository) -> Finding {
         Some((free, path)) => {
             let made = KernelFolders::of_user().is_ok_and(|folders| folders.root().is_dir());
             let found = format!("{free:.1} GB free at {}, {DISK_GB:.0} GB needed for everything", path.display());
-            // After set-up, less is enough.
+            // After setup, less is enough.
             if made { optional("disk space", found) } else { missing("disk space", found) }
         }
     }
@@ -254,13 +254,10 @@ fn gpu(places: &Places) -> Finding {
 }
 
 fn cuda_toolkit(places: &Places) -> Finding {
-    match cuda::find_toolkit(places) {
+    match cuda::find_toolkit(places).map(cuda::Toolkit::complete) {
         None => optional("CUDA toolkit", format!("{}; only needed to compile for a GPU", Reason::NoToolkit)),
-        Some(toolkit) if !toolkit.missing.is_empty() => {
-            let (root, libraries) = (toolkit.root().to_path_buf(), toolkit.missing);
-            optional("CUDA toolkit", Reason::Incomplete { root, libraries }.to_string())
-        }
-        Some(toolkit) => {
+        Some(Err(incomplete)) => optional("CUDA toolkit", incomplete.to_string()),
+        Some(Ok(toolkit)) => {
             let (major, minor) = toolkit.version;
             let cudnn =
                 if toolkit.cudnn { "with cuDNN" } else { "without cuDNN (package cudnn), so convolutions are slower" };

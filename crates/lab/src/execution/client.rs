@@ -14,7 +14,7 @@ use crate::error::{DELETE_VENV, Error, Result};
 use crate::kernel::settings;
 use crate::repository::Repository;
 
-/// The Python program, which set-up installs.
+/// The Python program, which setup installs.
 pub const SCRIPT: &str = include_str!("client.py");
 
 /// What the client is to execute.

@@ -3,7 +3,7 @@
 //! ```text
 //! <cache>/cifar-lab/kernels/
 //!   lock                    held while folders are created, swept or published
-//!   prepared-R-T-S/         from set-up; R, T and S are hashes of repository path, toolchain and sources
+//!   prepared-R-T-S/         from setup; R, T and S are hashes of repository path, toolchain and sources
 //!   kernel-ID/              of a running kernel, whose launcher and guard hold the .lock in it
 //! ```
 //! A kernel's folder whose lock nobody holds is dead; the next sweep removes it.

@@ -1,10 +1,10 @@
-//! Where set-up installs things in an environment.
+//! Where setup installs things in an environment.
 
 use std::path::{Path, PathBuf};
 
 use super::folder::KernelFolders;
 
-/// The result of a set-up.
+/// The result of a setup.
 #[derive(Clone, Debug)]
 pub struct Installation {
     /// `.venv`, or the conda environment.

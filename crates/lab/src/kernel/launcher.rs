@@ -31,7 +31,7 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     let id = std::env::var(KERNEL_ID).unwrap_or_else(|_| format!("process-{}", std::process::id()));
     let live = folders.create(&id)?;
     let mut guard = start_guard(live.path())?;
-    // A kernel compiled with CUDA doesn't start without the driver, which may have gone since set-up.
+    // A kernel compiled with CUDA doesn't start without the driver, which may have gone since setup.
     let build = Build::of_machine();
     if let Build::Cpu(reason) = &build
         && *reason != Reason::NoDriver

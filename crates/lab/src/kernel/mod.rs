@@ -2,7 +2,7 @@
 //!
 //! evcxr keeps a Cargo package, `ctx`, in the folder that `EVCXR_TMPDIR` names, and rewrites it for every cell, so two
 //! kernels can't share a folder. In an empty folder evcxr would compile candle again, which takes minutes. Therefore
-//! set-up prepares one folder by running a few cells in it, and each kernel works in a copy.
+//! setup prepares one folder by running a few cells in it, and each kernel works in a copy.
 //!
 //! - [`settings`]: the profile, flags and environment that cells are compiled with.
 //! - [`folder`]: prepared folders and the kernels' own: keys, copying, sweeping.

@@ -11,7 +11,7 @@ use crate::repository::Repository;
 /// The series of evcxr_jupyter whose source this module follows.
 pub const EVCXR_SERIES: &str = "0.22";
 
-/// The version that set-up compiles.
+/// The version that setup compiles.
 pub const EVCXR_VERSION: &str = "0.22.0";
 
 /// The workspace around evcxr's package `ctx`.

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::report::{Report, failed};
+use super::report::{MEASURING, Report, failed};
 use crate::environment;
-use crate::error::{Error, Result};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::execution::{self, Interrupts, Outcome, Request};
 use crate::kernel::settings;
 use crate::listing;
 use crate::notebook::Notebook;
 use crate::programs::Example;
 use crate::repository::Repository;
+use crate::steps;
 
 /// The program, an example of cifar-lab, that is also cut into cells.
 const PROGRAM: &str = "speed";
@@ -83,11 +84,7 @@ fn cells(program: &str) -> Vec<String> {
 fn output_of(program: &Path, repository: &Repository) -> Result<String> {
     let mut command = Command::new(program);
     settings::forget_cargo_run(&mut command, repository);
-    let output = command.stderr(Stdio::inherit()).output().map_err(Error::file("start", program))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(failed(format!("the program ended with {}", output.status))),
-    }
+    steps::output(MEASURING, command.stderr(Stdio::inherit()), ASK_THE_DOCTOR)
 }
 
 fn note(rates: &mut Rates, printed: &str) {

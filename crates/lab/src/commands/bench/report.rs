@@ -41,7 +41,10 @@ impl Report {
     }
 }
 
-/// The error if a program or a cell that measures failed.
+/// The step that a program or a cell that measures is part of.
+pub const MEASURING: &str = "measuring";
+
+/// The error if it failed.
 pub fn failed(reason: impl Into<String>) -> Error {
-    Error::step("measuring", reason, ASK_THE_DOCTOR)
+    Error::step(MEASURING, reason, ASK_THE_DOCTOR)
 }

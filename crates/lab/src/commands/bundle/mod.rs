@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::commands::export;
 use crate::cuda::CudaBuild;
 use crate::error::{ASK_THE_DOCTOR, Error, Result};
-use crate::programs::{self, CUDA_TARGET, cargo};
+use crate::programs::{self, CUDA_TESTS, cargo_with_cuda};
 use crate::repository::Repository;
 use crate::steps;
 
@@ -20,9 +20,6 @@ const RUN: &str = include_str!("run.sh");
 
 /// The folder to write.
 const FOLDER: &str = "target/gpu-bundle";
-
-/// The tests that compute on a GPU.
-const TESTS: [&str; 5] = ["cuda", "pytorch", "cuda_precision", "cuda_training", "cuda_errors"];
 
 /// The unit tests, of which `run.sh` runs those of `device`.
 const UNIT_TESTS: &str = "cifar_lab";
@@ -36,13 +33,13 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     let started = Instant::now();
     let cuda = CudaBuild::for_many_gpus().map_err(Error::NoCuda)?;
     let mut programs = BTreeMap::new();
-    let tests = TESTS.iter().flat_map(|name| ["--test", name]);
+    let tests = CUDA_TESTS.iter().flat_map(|name| ["--test", name]);
     let step = steps::begin("Compiling tests and benchmark with CUDA", "15 minutes on 2 cores, once");
     let tests_and_benchmark: Vec<&str> = ["build", "--example", "bench"].into_iter().chain(tests).collect();
     programs.extend(build(repository, &cuda, &tests_and_benchmark)?);
     programs.extend(build(repository, &cuda, &["test", "--lib", "--no-run"])?);
     step.end();
-    programs.retain(|name, _| TESTS.contains(&name.as_str()) || [UNIT_TESTS, "bench"].contains(&name.as_str()));
+    programs.retain(|name, _| CUDA_TESTS.contains(&name.as_str()) || [UNIT_TESTS, "bench"].contains(&name.as_str()));
     let notebook = export::Options { notebook: "00".to_string(), ..Default::default() };
     let folder = export::export(repository, &notebook, Some(&cuda))?.folder;
     if let Some(name) = folder.file_name().map(|name| name.to_string_lossy().into_owned()) {
@@ -66,15 +63,9 @@ pub fn bundle(repository: &Repository) -> Result<()> {
     list(&target)
 }
 
-/// Compiles the `selection` from both crates with CUDA, in one go, since otherwise cargo would compile shared crates
-/// twice.
+/// Compiles the `selection` from both crates with CUDA.
 fn build(repository: &Repository, cuda: &CudaBuild, selection: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let feature = cuda.feature();
-    let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
-    let mut command = cargo(repository, selection);
-    command.args(["--release", "--package", "candle-cnn", "--package", "cifar-lab", "--features", &features]);
-    cuda.apply(&mut command);
-    command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET));
+    let mut command = cargo_with_cuda(repository, cuda, cuda.feature(), selection, &["--release"]);
     programs::build(&mut command, "the bundle", ASK_THE_DOCTOR)
 }
 
@@ -123,7 +114,8 @@ fn list(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
+// On Linux only, like the machines with a GPU: run.sh needs GNU's `timeout`, which macOS lacks.
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

@@ -3,14 +3,11 @@
 
 use super::tally::Tally;
 use crate::cuda::{self, CudaBuild, Places};
-use crate::programs::CUDA_TARGET;
+use crate::programs::{CUDA_TESTS, cargo_with_cuda};
 use crate::repository::Repository;
 
 /// Runs a program compiled with CUDA on a simulated GPU.
 const SIMULATED_GPU: &str = "crates/candle-cnn/tests/simulated_gpu/run.sh";
-
-/// The tests that compute on a GPU.
-const TESTS: [&str; 5] = ["cuda", "cuda_precision", "pytorch", "cuda_training", "cuda_errors"];
 
 /// Runs the checks up to the first failure; returns whether all passed.
 pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
@@ -23,20 +20,16 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> bool {
         println!("skipped: no GPU; the simulated one checks results and errors, but not the compiled GPU code");
     }
     let mut cargo = |feature: &str, before: &[&str], after: &[&str], configuration: &[&str]| {
-        let features = format!("candle-cnn/{feature},cifar-lab/{feature}");
-        let crates = ["--package", "candle-cnn", "--package", "cifar-lab", "--features", &features];
-        tally.cargo(repository, &[before, &crates, after].concat(), |command| {
-            build.apply(command);
-            // Without CUDA, libcifar_lab.so has the same name.
-            command.env("CARGO_TARGET_DIR", repository.root().join(CUDA_TARGET)).args(configuration);
-        })
+        let mut command = cargo_with_cuda(repository, &build, feature, before, after);
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        tally.run(&format!("cargo {}", arguments.join(" ")), command.args(configuration))
     };
     let mut features = vec!["cuda", build.feature()];
     features.dedup();
     let runner = format!("target.'cfg(all())'.runner = {:?}", repository.root().join(SIMULATED_GPU));
     let runner: &[&str] = if simulated { &["--config", &runner] } else { &[] };
     let computing: Vec<&str> =
-        ["test", "--lib"].into_iter().chain(TESTS.iter().flat_map(|name| ["--test", name])).collect();
+        ["test", "--lib"].into_iter().chain(CUDA_TESTS.iter().flat_map(|name| ["--test", name])).collect();
     features.into_iter().all(|feature| cargo(feature, &["clippy", "--all-targets"], &["--", "-D", "warnings"], &[]))
         && cargo(build.feature(), &["test", "--no-run"], &[], &[])
         && cargo(build.feature(), &computing, &[], runner)

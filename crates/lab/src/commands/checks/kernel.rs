@@ -14,7 +14,7 @@ use crate::listing;
 use crate::notebook::{Notebook, RAISES};
 use crate::programs;
 use crate::repository::Repository;
-use crate::steps::seconds;
+use crate::steps::{self, seconds};
 
 /// The longest start allowed, up to the end of the first cell (`:dep` and `use`).
 const LONGEST_START: Duration = Duration::from_secs(12);
@@ -112,18 +112,10 @@ fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -
 fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
     // `cargo build --example` would choose other features than the tests, and compile everything again.
     let mut command = programs::cargo(repository, &["test", "--no-run", "--workspace"]);
-    let programs = programs::build(&mut command, name, ASK_THE_DOCTOR).map_err(|error| error.to_string())?;
-    output_of(&mut Command::new(programs.get(name).ok_or(format!("cargo built no example {name}"))?))
-}
-
-fn output_of(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        String::from_utf8(output.stdout).map_err(|error| error.to_string())
-    } else {
-        let program = command.get_program().to_string_lossy().into_owned();
-        Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr)))
-    }
+    let said = |error: Error| error.to_string();
+    let programs = programs::build(&mut command, name, ASK_THE_DOCTOR).map_err(said)?;
+    let program = programs.get(name).ok_or(format!("cargo built no example {name}"))?;
+    steps::output(&program.to_string_lossy(), &mut Command::new(program), ASK_THE_DOCTOR).map_err(said)
 }
 
 /// Executes two good cells and a bad one, which must be reported at its second line.

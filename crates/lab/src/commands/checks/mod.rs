@@ -87,7 +87,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
         println!("\n== {name} ==");
         let mut cargo = |arguments: &[&str]| tally.cargo(repository, arguments, |_| {});
         let good = match stage {
-            Stage::Format => cargo(&["fmt", "--all", "--check"]),
+            Stage::Format => cargo(&quick::FORMAT),
             Stage::Lints => cargo(&quick::LINTS),
             Stage::Tests => cargo(&["test", "--workspace"]),
             Stage::Cuda => cuda::check(repository, &mut tally),

@@ -7,11 +7,15 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::tally::Tally;
-use crate::error::{ASK_THE_DOCTOR, Error, INSTALL_RUST, Result};
+use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::kernel::settings;
 use crate::machine::output;
 use crate::programs::{self, cargo};
 use crate::repository::Repository;
+use crate::steps;
+
+/// cargo's arguments for the format of all crates.
+pub const FORMAT: [&str; 3] = ["fmt", "--all", "--check"];
 
 /// cargo's arguments for the lints of all crates. Unchanged ones take no time.
 pub const LINTS: [&str; 7] = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -34,8 +38,8 @@ struct Package {
     units: Vec<String>,
 }
 
-/// Runs the checks up to the first failure; returns whether all passed.
-pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
+/// Runs the checks up to the first failure.
+pub fn check(repository: &Repository, tally: &mut Tally) -> Result<()> {
     let packages = packages(repository)?;
     let (files, since) = match changed_files(repository) {
         Some((files, base)) => (files, format!("since {base}")),
@@ -51,15 +55,15 @@ pub fn check(repository: &Repository, tally: &mut Tally) -> Result<bool> {
     println!("crates affected by changes {since}: {}", list(&affected));
     println!("skipped: other crates ({}), integration tests, doctests, notebooks, kernel", list(&others));
     let mut cargo = |arguments: &[&str]| tally.cargo(repository, arguments, |_| {});
-    if !cargo(&["fmt", "--all", "--check"]) || !affected.is_empty() && !cargo(&LINTS) {
-        return Ok(false);
+    if cargo(&FORMAT) && !affected.is_empty() && cargo(&LINTS) {
+        unit_tests(repository, &affected, tally);
     }
-    Ok(affected.is_empty() || unit_tests(repository, &affected, tally))
+    Ok(())
 }
 
-/// Runs the unit tests of `packages`. They are built as part of the workspace: for a few packages alone, cargo may
-/// choose different features, and compile candle once more with those.
-fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally) -> bool {
+/// Runs the unit tests of `packages` up to the first failure. They are built as part of the workspace: for a few packages
+/// alone, cargo may choose different features, and compile candle once more with those.
+fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally) {
     let mut programs = BTreeMap::new();
     let built = tally.check("compiling unit tests", || {
         let mut command = cargo(repository, &["test", "--workspace", "--lib", "--bins", "--no-run"]);
@@ -67,14 +71,18 @@ fn unit_tests(repository: &Repository, packages: &[&Package], tally: &mut Tally)
             .map_err(|error| error.to_string().trim_end().to_string())?;
         Ok(String::new())
     });
+    if !built {
+        return;
+    }
     let units = packages.iter().flat_map(|package| package.units.iter().map(move |unit| (package, unit)));
-    built
-        && units.filter_map(|(package, unit)| Some((package, programs.get(unit)?))).all(|(package, program)| {
-            let mut command = Command::new(program);
-            command.arg("--quiet").current_dir(repository.root().join(&package.folder));
-            settings::forget_cargo_run(&mut command, repository);
-            tally.run(&format!("unit tests of {}", package.name), &mut command)
-        })
+    for (package, program) in units.filter_map(|(package, unit)| Some((package, programs.get(unit)?))) {
+        let mut command = Command::new(program);
+        command.arg("--quiet").current_dir(repository.root().join(&package.folder));
+        settings::forget_cargo_run(&mut command, repository);
+        if !tally.run(&format!("unit tests of {}", package.name), &mut command) {
+            return;
+        }
+    }
 }
 
 /// The files that have changed since the branch started, committed or not, relative to the repository's folder; and the
@@ -93,12 +101,9 @@ fn changed_files(repository: &Repository) -> Option<(Vec<String>, String)> {
 /// The workspace's crates.
 fn packages(repository: &Repository) -> Result<Vec<Package>> {
     let mut command = cargo(repository, &["metadata", "--no-deps", "--offline", "--format-version", "1"]);
-    let output = command.output().map_err(Error::start("cargo", INSTALL_RUST))?;
-    let failed = |reason: &str| Error::step("listing the crates", reason, ASK_THE_DOCTOR);
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim()));
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error.to_string()))?;
+    let step = "listing the crates";
+    let metadata: Value = serde_json::from_str(&steps::output(step, &mut command, ASK_THE_DOCTOR)?)
+        .map_err(|error| Error::step(step, error.to_string(), ASK_THE_DOCTOR))?;
     Ok(metadata["packages"]
         .as_array()
         .into_iter()

@@ -1,4 +1,5 @@
-//! Files that are written completely or not at all. `lab`, which doesn't depend on this crate, compiles this file too.
+//! Files that are written completely or not at all. `cifar-lab` and `lab` compile this file too: it is no part of what
+//! this crate offers.
 
 use std::fs;
 use std::io::Write;
