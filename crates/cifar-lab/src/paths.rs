@@ -16,6 +16,22 @@ pub fn runs_folder() -> PathBuf {
     repository().join("runs")
 }
 
+/// The folders that trainings called `name` may have made with `run_folder`.
+pub(crate) fn training_folders(name: &str) -> Vec<PathBuf> {
+    let (parent, with_time) = match folder_of_the_run() {
+        Some(run) => (run, false),
+        None => (runs_folder(), true),
+    };
+    let folders = std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());
+    let made_for = |path: &PathBuf| {
+        let found = path.file_name().and_then(|found| found.to_str()).unwrap_or_default();
+        // `20261124-101500-name`, and `-2` where the name was taken.
+        let found = if with_time { found.splitn(3, '-').nth(2) } else { Some(found) };
+        found.and_then(|found| found.strip_prefix(name)).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    folders.filter(made_for).collect()
+}
+
 /// The notebook's folder: the process's current one, or that of the copy that `cargo lab run` executes.
 pub(crate) fn notebook_folder() -> PathBuf {
     folder_of_the_run().unwrap_or_else(|| PathBuf::from("."))

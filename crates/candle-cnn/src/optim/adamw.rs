@@ -103,6 +103,12 @@ impl AdamW {
         Ok(Self { parameters, moments, configs, initial_rates })
     }
 
+    /// Each group's settings as it was made, before any change of its learning rate.
+    pub fn initial_configs(&self) -> Vec<AdamWConfig> {
+        let groups = self.configs.iter().zip(&self.initial_rates);
+        groups.map(|(config, &learning_rate)| AdamWConfig { learning_rate, ..*config }).collect()
+    }
+
     /// Each group's learning rate.
     pub fn learning_rates(&self) -> Vec<f64> {
         self.configs.iter().map(|config| config.learning_rate).collect()

@@ -96,6 +96,12 @@ impl SGD {
         Ok(Self { momentum: vec![None; parameters.len()], parameters, configs, initial_rates })
     }
 
+    /// Each group's settings as it was made, before any change of its learning rate.
+    pub fn initial_configs(&self) -> Vec<SgdConfig> {
+        let groups = self.configs.iter().zip(&self.initial_rates);
+        groups.map(|(config, &learning_rate)| SgdConfig { learning_rate, ..*config }).collect()
+    }
+
     /// Each group's learning rate.
     pub fn learning_rates(&self) -> Vec<f64> {
         self.configs.iter().map(|config| config.learning_rate).collect()

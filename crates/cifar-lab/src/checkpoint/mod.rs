@@ -8,10 +8,12 @@
 //! | `model_card.rs` | [`ModelCard`]: classes, normalization, data set, accuracy, settings |
 //! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs in any language |
 //! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: to resume a training |
+//! | `folder.rs` | a training's last checkpoints |
 //!
 //! A file is either written completely, or the old one stays.
 
 mod file;
+mod folder;
 mod model_card;
 mod onnx;
 mod onnx_format;
@@ -19,8 +21,10 @@ mod resume;
 mod weights;
 
 pub(crate) use file::save_tensors;
+pub(crate) use folder::CheckpointFolder;
 pub use model_card::ModelCard;
 pub use onnx::save_onnx;
+pub(crate) use resume::Checkpoint;
 pub use resume::{ResumableOptimizer, load_checkpoint, save_checkpoint};
 pub(crate) use weights::load_tensors;
 pub use weights::{load_pth, load_safetensors, read_pth, save_pth, save_safetensors};

@@ -28,6 +28,9 @@ pub trait ResumableOptimizer: Optimizer {
     /// If it doesn't fit the optimizer's parameters; then nothing is changed.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()>;
 
+    /// Its settings at the beginning, in words: a training with other ones is another training.
+    fn settings(&self) -> String;
+
     /// A training step by a graph; `None` if the optimizer doesn't support graphs.
     ///
     /// # Errors
@@ -51,6 +54,10 @@ macro_rules! resumable {
 
             fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()> {
                 $optimizer::load_state(self, state)
+            }
+
+            fn settings(&self) -> String {
+                format!("{:?}", self.initial_configs())
             }
 
             fn step_by_graph(

@@ -3,13 +3,15 @@
 use candle_nn::ModuleT;
 use notebook_charts::numbers::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::progress::{Progress, Status, epochs_text};
+use super::resumption::register;
 use super::run::{Plan, Run, Shared};
 use crate::device::finish_work;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_message};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::DataLoader;
 use crate::run_records::History;
@@ -49,6 +51,7 @@ impl Training {
     pub(super) fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
         let record = plan.start()?;
         let shared = Arc::new(Shared::new(plan, record));
+        register(&shared);
         let training = Self { shared: shared.clone() };
         // The body works with what this thread has made: the network's parameters for one.
         finish_work();
@@ -65,14 +68,11 @@ impl Training {
                 Ok(Ok(())) => Status::Finished,
                 Ok(Err(Error::Stopped)) => Status::Stopped,
                 Ok(Err(error)) => Status::Failed(error.to_string()),
-                Err(panic) => {
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                    Status::Failed(format!("panicked: {}", text.unwrap_or("no message")))
-                }
+                Err(panic) => Status::Failed(format!("panicked: {}", panic_message(&*panic))),
             };
             // Others read the parameters now.
             finish_work();
+            drop(run);
             shared.end(status, failed_at);
         };
         let thread = std::thread::Builder::new().name("training".into());
@@ -97,13 +97,13 @@ impl Training {
     /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learned.
     /// A training that has ended already stays as it is.
     pub fn stop(&self) -> Progress {
-        let mut state = self.shared.lock();
-        state.stop = true;
-        self.shared.changed();
-        while matches!(state.status, Status::Running | Status::Paused) {
-            state = self.shared.wait(state, Duration::from_secs(1));
-        }
-        self.shared.progress(&state)
+        while !self.shared.stop(Instant::now() + Duration::from_secs(1)) {}
+        self.progress()
+    }
+
+    /// The folder with its records and checkpoints, if it has one.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.shared.plan.folder.clone()
     }
 
     /// Prints progress and a line per epoch until the training ends.
@@ -132,6 +132,7 @@ impl Training {
         let mut epochs_told = state.history.epochs.len();
         let mut last_line = Instant::now();
         let mut estimated = epochs_told > 0;
+        let mut warning = None;
         loop {
             let progress = self.shared.progress(&state);
             let ended = !matches!(progress.status, Status::Running | Status::Paused);
@@ -153,6 +154,10 @@ impl Training {
             // The last epoch's line comes before the end's, also where both are met at once.
             if epoch_ended && ended {
                 println!("{}", Progress { status: Status::Running, left: None, ..progress.clone() });
+            }
+            if progress.warning != warning {
+                warning = progress.warning.clone();
+                warning.iter().for_each(|warning| println!("warning: {warning}"));
             }
             if ended || epoch_ended || over || last_line.elapsed() >= LINE_INTERVAL {
                 println!("{progress}");
@@ -238,6 +243,7 @@ impl Drop for Paused {
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::Place;
     use super::*;
     use candle_core::{Device, Tensor};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -346,6 +352,11 @@ mod tests {
         Ok(())
     }
 
+    /// The place of a training that is resumed after so many epochs.
+    fn after(epoch: usize) -> Place {
+        Place { epoch, ..Place::default() }
+    }
+
     /// A body's failure as the one who waits sees it: the epoch and the step.
     fn failed_at(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<(usize, usize)> {
         match Training::start(plan, body)?.wait() {
@@ -363,7 +374,7 @@ mod tests {
     fn a_failure_names_its_epoch_and_step_counted_from_1() -> Result<()> {
         // The step with this number, counted from 0 over all epochs, fails: before it is reported, and by its loss.
         let failing = |number: usize, first_epoch: usize, in_loss: bool| {
-            failed_at(Plan { first_epoch, ..Plan::new("failing", 5, 3) }, move |run| {
+            failed_at(Plan { from: after(first_epoch), ..Plan::new("failing", 5, 3) }, move |run| {
                 let mut steps = 0..;
                 for _ in run.epochs() {
                     for _ in 0..3 {
@@ -398,17 +409,6 @@ mod tests {
             broken()
         };
         assert_eq!(failed_at(Plan::new("evaluation", 3, 2), evaluation)?, (1, 2));
-        // The weights can't be written: a folder lies in their place.
-        let folder = tempfile::tempdir().unwrap();
-        let weights = folder.path().join("last.safetensors");
-        std::fs::create_dir_all(weights.join("in the way")).unwrap();
-        let parameters = candle_cnn::parameters::Parameters::new(0);
-        let plan = Plan { folder: Some(folder.path().into()), weights: Some(parameters), ..Plan::new("full", 3, 1) };
-        let recording = |run: &mut Run| {
-            report(run, 0.5)?;
-            run.end_epoch(None)
-        };
-        assert_eq!(failed_at(plan, recording)?, (1, 1));
         let after_all = |run: &mut Run| {
             report(run, 0.5)?;
             run.end_epoch(None)?;
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_resumed_training_counts_its_own_epochs() -> Result<()> {
-        let training = Training::start(Plan { first_epoch: 3, ..Plan::new("resumed", 5, 1) }, |run| {
+        let training = Training::start(Plan { from: after(3), ..Plan::new("resumed", 5, 1) }, |run| {
             for _ in run.epochs() {
                 report(run, 0.5)?;
                 run.end_epoch(None)?;
@@ -445,11 +445,6 @@ mod tests {
         assert_eq!(training.progress().to_string(), "finished: 5 epochs, the last 2 in 0 s");
         let rows: Vec<usize> = training.history().epochs.iter().map(|row| row.epoch).collect();
         assert_eq!(rows, [4, 5]);
-        let refused =
-            |epochs, first| Training::start(Plan { first_epoch: first, ..Plan::new("none", epochs, 1) }, |_| Ok(()));
-        assert_eq!(refused(0, 0).unwrap_err().to_string(), "epochs = 0 is not possible: a training needs at least 1");
-        let message = refused(5, 5).unwrap_err().to_string();
-        assert_eq!(message, "epochs = 5 is not possible: 5 epochs are already done, so resuming needs more");
         Ok(())
     }
 
@@ -471,10 +466,8 @@ mod tests {
 
     #[test]
     fn plans_that_cannot_be_are_errors() {
-        for plan in
-            [Plan::new("none", 0, 5), Plan::new("none", 5, 0), Plan { first_epoch: 5, ..Plan::new("over", 5, 5) }]
-        {
-            assert!(matches!(Training::start(plan, |_| Ok(())), Err(Error::Setting { .. })));
-        }
+        let refused = |epochs, steps| Training::start(Plan::new("none", epochs, steps), |_| Ok(())).unwrap_err();
+        assert_eq!(refused(0, 5).to_string(), "epochs = 0 is not possible: a training needs at least 1");
+        assert!(refused(5, 0).to_string().starts_with("steps = 0 is not possible"));
     }
 }

@@ -6,13 +6,17 @@
 //! finds a suitable learning rate.
 
 mod handle;
+mod keeper;
+mod place;
 mod progress;
 mod range_test;
+mod resumption;
 mod run;
 mod trainer;
 
 pub use crate::run_records::{EpochRecord, History, StepRecord};
 pub use handle::{Paused, Training};
+pub use keeper::Checkpointed;
 pub use progress::{Progress, Status};
 pub use range_test::{RangeTest, RangeTestConfig, range_test};
 pub use run::Run;

@@ -28,7 +28,7 @@ pub struct Progress {
     pub epoch: usize,
     /// The planned number of epochs.
     pub epochs: usize,
-    /// How many of them were done before it resumed.
+    /// How many of them were finished before it was resumed.
     pub first_epoch: usize,
     /// Steps done in this epoch.
     pub step: usize,
@@ -44,6 +44,8 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Time since the start, excluding pauses.
     pub elapsed: Duration,
+    /// Why the last record or checkpoint could not be written, if it couldn't.
+    pub warning: Option<String>,
     /// The estimated time left, once known.
     pub left: Option<Duration>,
 }

@@ -1,7 +1,8 @@
 //! The training as seen by its loop.
 
 use candle_cnn::ops::count_correct;
-use candle_cnn::parameters::Parameters;
+use candle_cnn::parameters::{Parameters, Updating};
+use candle_cnn::random::set_step;
 use candle_core::{DType, Tensor};
 use serde_json::Value;
 use std::ops::Range;
@@ -9,10 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::progress::{Progress, Status, epochs_text};
+use super::keeper::{Checkpointed, Keep, Keeper, OPTIMIZER};
+use super::place::{Place, Sums};
+use super::progress::{Progress, Status};
+use crate::checkpoint::{Checkpoint, CheckpointFolder, ResumableOptimizer, save_tensors};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
+use crate::loader::{DataLoader, Epoch};
 use crate::run_records::{EpochRecord, History, RecordWriter, StepRecord, TrainingFile};
 
 /// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
@@ -30,6 +35,12 @@ const WARM_UP_STEPS: usize = 10;
 /// The least time that an estimate is based on, so that one busy moment does not dominate it.
 const ESTIMATE_FROM: Duration = Duration::from_secs(3);
 
+/// The work that a kill can cost at most.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
+
+/// The weights after the best epoch so far, in the training's folder.
+const BEST_WEIGHTS: &str = "best.safetensors";
+
 /// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
 
@@ -38,12 +49,18 @@ const READ_EVERY_ON_A_GPU: usize = 50;
 pub(super) struct Plan {
     pub name: String,
     pub epochs: usize,
-    pub first_epoch: usize,
     pub steps: usize,
     pub data: String,
     pub settings: Value,
     pub folder: Option<PathBuf>,
-    pub weights: Option<Parameters>,
+    /// Those of a training that can be resumed.
+    pub parameters: Option<Parameters>,
+    /// Whether to begin anew, whatever there is to go on from.
+    pub fresh: bool,
+    /// Where it begins; the default is the beginning.
+    pub from: Place,
+    /// What it goes on from.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 impl Plan {
@@ -52,23 +69,22 @@ impl Plan {
         Self {
             name: name.to_string(),
             epochs,
-            first_epoch: 0,
             steps,
             data: String::new(),
             settings: Value::Null,
             folder: None,
-            weights: None,
+            parameters: None,
+            fresh: false,
+            from: Place::default(),
+            checkpoint: None,
         }
     }
 
-    /// Checks the plan and begins its record, if it has a folder.
-    pub fn start(&self) -> Result<Option<RecordWriter>> {
-        if self.epochs <= self.first_epoch {
-            let reason = match self.first_epoch {
-                0 => "a training needs at least 1".to_string(),
-                done => format!("{} already done, so resuming needs more", epochs_are(done)),
-            };
-            return Err(Error::Setting { name: "epochs", value: self.epochs.to_string(), reason });
+    /// Rejects impossible numbers.
+    pub fn check(&self) -> Result<()> {
+        if self.epochs == 0 {
+            let reason = "a training needs at least 1".to_string();
+            return Err(Error::Setting { name: "epochs", value: "0".into(), reason });
         }
         if self.steps == 0 {
             return Err(Error::Setting {
@@ -77,24 +93,35 @@ impl Plan {
                 reason: "the loader has no batches: fewer images than one batch, and drop_last?".into(),
             });
         }
+        Ok(())
+    }
+
+    /// Checks the plan and begins its record, if it has a folder.
+    pub fn start(&self) -> Result<Option<RecordWriter>> {
+        self.check()?;
         let Some(folder) = &self.folder else { return Ok(None) };
         // A stop file left from before would end this training at its first step.
         let _ = std::fs::remove_file(folder.join(STOP_FILE));
-        let file = TrainingFile {
+        let goes_on = self.checkpoint.is_some();
+        let record = RecordWriter::begin(folder, self.file(), goes_on)?;
+        if !goes_on {
+            let checkpoints = CheckpointFolder::of(folder);
+            checkpoints.clear().map_err(|source| Error::File { action: "clearing", path: folder.clone(), source })?;
+        }
+        Ok(Some(record))
+    }
+
+    /// What its record says of it.
+    pub fn file(&self) -> TrainingFile {
+        TrainingFile {
             name: self.name.clone(),
             epochs: self.epochs,
             steps_per_epoch: self.steps,
             data: self.data.clone(),
             settings: self.settings.clone(),
             ..TrainingFile::default()
-        };
-        RecordWriter::begin(folder, file, self.first_epoch > 0).map(Some)
+        }
     }
-}
-
-/// `1 epoch is`, `3 epochs are`.
-fn epochs_are(epochs: usize) -> String {
-    format!("{} {}", epochs_text(epochs), if epochs == 1 { "is" } else { "are" })
 }
 
 /// What the thread and the handles share.
@@ -119,12 +146,16 @@ pub(super) struct State {
     pub(super) history: History,
     /// The epoch and the step that failed, counted from 1.
     pub(super) failed_at: Option<(usize, usize)>,
+    /// What could not be written last, and why.
+    warning: Option<String>,
     started: Instant,
     /// Time spent paused.
     paused: Duration,
     /// End of the time that counts, once the thread has ended.
     ended: Option<Instant>,
     epoch_started: Instant,
+    /// The epoch's time before it was resumed.
+    epoch_time_before: Duration,
     /// `paused` when the epoch started.
     paused_before_epoch: Duration,
     /// Steps' time in this epoch, without evaluation and pauses.
@@ -136,47 +167,30 @@ pub(super) struct State {
     epoch_sums: Sums,
 }
 
-/// Sums over steps, for means.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    loss: f64,
-    correct: f64,
-    images: f64,
-}
-
-impl Sums {
-    fn add(&mut self, loss: f64, correct: f64, images: usize) {
-        self.loss += loss * images as f64;
-        self.correct += correct;
-        self.images += images as f64;
-    }
-
-    fn means(&self) -> (f64, f64) {
-        (self.loss / self.images, self.correct / self.images)
-    }
-}
-
 impl Shared {
     pub(super) fn new(plan: Plan, record: Option<RecordWriter>) -> Self {
         let now = Instant::now();
+        let from = plan.from.clone();
         let state = State {
             status: Status::Running,
             stop: false,
             pauses: 0,
-            epoch: plan.first_epoch,
-            step: 0,
-            history: History { data: plan.data.clone(), ..History::default() },
+            epoch: from.epoch,
+            step: from.step,
+            history: History { data: plan.data.clone(), ..from.history },
             failed_at: None,
+            warning: None,
             started: now,
             paused: Duration::ZERO,
             ended: None,
             epoch_started: now,
+            epoch_time_before: from.in_epoch,
             paused_before_epoch: Duration::ZERO,
-            stepping: Duration::ZERO,
+            stepping: from.stepping,
             warm_up: Duration::ZERO,
-            images: 0,
-            sums: Sums::default(),
-            epoch_sums: Sums::default(),
+            images: from.images,
+            sums: from.sums,
+            epoch_sums: from.epoch_sums,
         };
         Self { plan, state: Mutex::new(state), changed: Condvar::new(), record: Mutex::new(record) }
     }
@@ -196,6 +210,53 @@ impl Shared {
             Ok((state, _)) => state,
             Err(poisoned) => poisoned.into_inner().0,
         }
+    }
+
+    /// Waits while the training is paused.
+    fn hold(&self, arrived: Instant) {
+        let mut state = self.lock();
+        if state.pauses > 0 && !state.stop {
+            state.status = Status::Paused;
+            self.changed();
+            while state.pauses > 0 && !state.stop {
+                state = self.wait(state, Duration::from_secs(1));
+            }
+            state.status = Status::Running;
+            state.paused += arrived.elapsed();
+        }
+    }
+
+    /// Where the training stands, for a checkpoint.
+    fn place(&self, learning_rate: f64) -> Place {
+        let state = self.lock();
+        let paused = state.paused.saturating_sub(state.paused_before_epoch);
+        Place {
+            epoch: state.epoch,
+            step: state.step,
+            steps: self.plan.steps,
+            learning_rate,
+            images: state.images,
+            sums: state.sums,
+            epoch_sums: state.epoch_sums,
+            stepping: state.stepping,
+            in_epoch: state.epoch_started.elapsed().saturating_sub(paused) + state.epoch_time_before,
+            history: state.history.clone(),
+        }
+    }
+
+    /// Asks the training to stop after the step it is in, and waits until it has; `false` if it hasn't until `deadline`.
+    pub(super) fn stop(&self, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        state.stop = true;
+        self.changed();
+        while matches!(state.status, Status::Running | Status::Paused) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.wait(state, left.min(Duration::from_secs(1)));
+        }
+        true
     }
 
     fn record(&self) -> MutexGuard<'_, Option<RecordWriter>> {
@@ -241,7 +302,7 @@ impl Shared {
         let done = state.epoch.min(plan.epochs);
         // Between two epochs the finished one is shown, not the next one's step 0; but where that one failed, it is.
         let failed_in = state.failed_at.map_or(done, |(epoch, _)| epoch);
-        let between = state.step == 0 && done > plan.first_epoch && failed_in <= done;
+        let between = state.step == 0 && !state.history.epochs.is_empty() && failed_in <= done;
         let (epoch, step) = if between { (done, plan.steps) } else { (done + 1, state.step) };
         let last = match (between, state.history.epochs.last()) {
             (true, Some(row)) => (row.train_loss, row.train_accuracy, row.images_per_second),
@@ -258,7 +319,8 @@ impl Shared {
             status: state.status.clone(),
             epoch: epoch.min(plan.epochs),
             epochs: plan.epochs,
-            first_epoch: plan.first_epoch,
+            first_epoch: plan.from.epoch,
+            warning: state.warning.clone(),
             step,
             steps: plan.steps,
             loss: last.0,
@@ -290,51 +352,115 @@ impl Shared {
     }
 }
 
-/// A training as seen by its loop, which gets the epochs from it, reports each step and epoch to it, and is stopped or
-/// paused through it between two steps.
+/// A training as seen by its loop, which gets the epochs and their batches from it, reports each step and epoch to it,
+/// and is stopped or paused through it between two steps.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
 ///
 /// let loader = DataLoader::new(&Cifar10::stand_in(0, 64, 10).train, &Device::Cpu);
+/// let parameters = Parameters::new(0);
+/// let head = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("head"))?;
+/// let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
 /// let batches = loader.clone();
 /// let training = Trainer::with_loop(&loader, move |run| {
+///     let mut sgd = run.resume(sgd)?;
 ///     for epoch in run.epochs() {
-///         for batch in batches.epoch(epoch) {
+///         for batch in run.batches(&batches, epoch) {
 ///             let Batch { images, labels, .. } = batch?;
-///             // Forward, loss, backward and step would stand here.
-///             let logits = images.flatten_from(1)?.narrow(1, 0, 10)?;
-///             run.step(&cross_entropy(&logits, &labels)?, &logits, &labels)?;
+///             let logits = head.forward(&flatten(&images)?)?;
+///             let loss = cross_entropy(&logits, &labels)?;
+///             sgd.step(&backward(&loss)?)?;
+///             run.step(&loss, &logits, &labels)?;
 ///         }
-///         run.log_learning_rate(1e-3);
 ///         run.end_epoch(None)?;
 ///     }
 ///     Ok(())
 /// });
-/// let training = training.name("a loop of my own").epochs(3).first_epoch(1).start()?;
+/// let training = training.name("a loop of my own").epochs(3).start()?;
 /// training.wait()?;
-/// let epochs: Vec<usize> = training.history().epochs.iter().map(|row| row.epoch).collect();
-/// assert_eq!(epochs, [2, 3]);
+/// assert_eq!(training.history().epochs.len(), 3);
+/// assert_eq!(training.history().epochs[2].learning_rate, Some(1e-3));
 /// # Ok::<(), Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Run {
     pub(super) shared: Arc<Shared>,
     last_step: Instant,
     last_look: Instant,
+    last_checkpoint: Instant,
     pending: Vec<(Tensor, Tensor, usize)>,
-    learning_rate: Option<f64>,
+    keeper: Option<Box<dyn Keep>>,
+    /// Keeps others from reading the parameters in the middle of a step.
+    updating: Option<Updating>,
+    /// Whether the batches were taken from here, so that those of a resumed epoch that were done are left out.
+    batches_taken: bool,
 }
 
 impl Run {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let now = Instant::now();
-        Self { shared, last_step: now, last_look: now, pending: Vec::new(), learning_rate: None }
+        let updating = shared.plan.parameters.as_ref().map(Parameters::update);
+        let run = Self {
+            shared,
+            last_step: now,
+            last_look: now,
+            last_checkpoint: now,
+            pending: Vec::new(),
+            keeper: None,
+            updating,
+            batches_taken: false,
+        };
+        run.tell_step();
+        run
     }
 
-    /// The epochs to run, counted from 0.
+    /// Begins the loop, with the optimizer that it steps with from here on. If the training
+    /// [resumes](super::Trainer::resumable), parameters, buffers and the optimizer's state are set from the last
+    /// checkpoint; its state is in every checkpoint from now on, and its learning rate in the records.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the checkpoint was made with another optimizer, or with other settings of it.
+    pub fn resume<O: ResumableOptimizer + 'static>(&mut self, mut optimizer: O) -> Result<Checkpointed<O>> {
+        let plan = &self.shared.plan;
+        let settings = optimizer.settings();
+        let target = plan.folder.as_deref().zip(plan.parameters.as_ref());
+        if let Some((checkpoint, parameters)) = plan.checkpoint.as_ref().zip(plan.parameters.as_ref()) {
+            let refused = |reason: String| Error::Setting { name: "optimizer", value: settings.clone(), reason };
+            let advice = "add .fresh() to the training to begin anew";
+            let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
+            if before != settings {
+                return Err(refused(format!("the checkpoint was made with {before}; {advice}")));
+            }
+            checkpoint.restore(parameters, &mut optimizer).map_err(|error| refused(format!("{error}; {advice}")))?;
+            optimizer.set_learning_rate(plan.from.learning_rate);
+        }
+        let optimizer = Checkpointed::new(optimizer);
+        self.keeper = Some(Box::new(Keeper {
+            optimizer: optimizer.share(),
+            settings,
+            data: plan.data.clone(),
+            target: target.map(|(folder, parameters)| (parameters.clone(), CheckpointFolder::of(folder))),
+        }));
+        Ok(optimizer)
+    }
+
+    /// The epochs to run, counted from 0: those that were finished before the training was resumed are left out.
     pub fn epochs(&self) -> Range<usize> {
-        self.shared.plan.first_epoch..self.shared.plan.epochs
+        self.shared.plan.from.epoch..self.shared.plan.epochs
+    }
+
+    /// The epoch's batches, as [`DataLoader::epoch`] gives them: those that were done before the training was resumed are
+    /// left out.
+    pub fn batches(&mut self, loader: &DataLoader, epoch: usize) -> Epoch {
+        self.batches_taken = true;
+        let from = &self.shared.plan.from;
+        loader.epoch_from(epoch, if epoch == from.epoch { from.step } else { 0 })
+    }
+
+    /// The numbers of the steps of [`batches`](Self::batches), counted from 0 over all epochs.
+    pub(super) fn step_numbers(&self, epoch: usize) -> std::ops::RangeFrom<usize> {
+        let from = &self.shared.plan.from;
+        epoch * self.shared.plan.steps + if epoch == from.epoch { from.step } else { 0 }..
     }
 
     /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while
@@ -342,7 +468,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Stopped`] if the training was asked to stop (`?` then ends the loop),
-    /// [`Error::LossNotFinite`] where the loss is NaN or infinite.
+    /// [`Error::LossNotFinite`] where the loss is NaN or infinite, [`Error::Setting`] for a loop of a
+    /// [resumable](super::Trainer::resumable) training without [`resume`](Self::resume) or [`batches`](Self::batches).
     pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
         self.counted_step(loss, count_correct(logits, labels)?, labels.elem_count())
     }
@@ -350,6 +477,7 @@ impl Run {
     /// As [`step`](Self::step), where the right answers of `images` images are counted already (a scalar of type
     /// `u32`).
     pub(super) fn counted_step(&mut self, loss: &Tensor, correct: Tensor, images: usize) -> Result<()> {
+        self.check_loop()?;
         // Detached, so that the step's graph is freed now and not when the figures are read.
         self.pending.push((loss.detach(), correct, images));
         let read_every = if loss.device().is_cpu() { 1 } else { READ_EVERY_ON_A_GPU };
@@ -375,23 +503,33 @@ impl Run {
             state.sums = Sums::default();
         }
         drop(state);
-        self.gate()
+        self.gate(false)
+    }
+
+    /// A loop that would not go on where it was, or whose checkpoints would lack the optimizer's state.
+    fn check_loop(&self) -> Result<()> {
+        let plan = &self.shared.plan;
+        let refused = |value: &str, reason: &str| Error::Setting {
+            name: "loop",
+            value: value.to_string(),
+            reason: format!("a training that can be resumed {reason}"),
+        };
+        if plan.parameters.is_some() && self.keeper.is_none() {
+            return Err(refused("without run.resume", "begins with `let mut optimizer = run.resume(optimizer)?;`"));
+        }
+        if plan.from.step > 0 && !self.batches_taken {
+            let reason =
+                "takes its batches from `run.batches(&loader, epoch)`, so that those that are done are left out";
+            return Err(refused("without run.batches", reason));
+        }
+        Ok(())
     }
 
     /// Reports the end of an epoch, with the evaluation on the test images if there was one.
     ///
     /// # Errors
-    /// As [`Run::step`]; and [`Error::File`] where the record cannot be written.
+    /// As [`Run::step`].
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
-        self.end_epoch_with(evaluation, || Ok(()))
-    }
-
-    /// The same, with what is to be saved of the epoch after its row is written: a kill in between costs neither.
-    pub(super) fn end_epoch_with(
-        &mut self,
-        evaluation: Option<&Evaluation>,
-        save: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
         // A loop may end an epoch early.
         let last_step = self.shared.lock().step;
         self.read_pending(last_step)?;
@@ -405,16 +543,24 @@ impl Run {
             train_accuracy,
             test_loss: evaluation.map(Evaluation::loss),
             test_accuracy: evaluation.map(Evaluation::accuracy),
-            learning_rate: self.learning_rate,
-            seconds: now.duration_since(state.epoch_started).saturating_sub(paused).as_secs_f64(),
+            learning_rate: self.keeper.as_ref().map(|keeper| keeper.learning_rate()),
+            seconds: (now.duration_since(state.epoch_started).saturating_sub(paused) + state.epoch_time_before)
+                .as_secs_f64(),
             images_per_second: state.images as f64 / state.stepping.as_secs_f64(),
         };
+        let best = state.history.epochs.iter().filter_map(|row| row.test_accuracy).fold(f64::NEG_INFINITY, f64::max);
         drop(state);
-        let recorded = self.record_epoch(&row).and_then(|()| save());
+        // Before the checkpoint, so that a kill in between costs neither.
+        let mut written = match self.shared.record().as_mut() {
+            Some(record) => record.add_row(&row),
+            None => Ok(()),
+        };
+        if row.test_accuracy.is_some_and(|accuracy| accuracy > best) {
+            written = written.and(self.save_best(&row));
+        }
+        self.warn(written);
         let mut state = self.shared.lock();
         state.history.epochs.push(row);
-        // Where it can't be recorded, it is this epoch that failed.
-        recorded?;
         state.epoch += 1;
         state.step = 0;
         state.images = 0;
@@ -422,29 +568,47 @@ impl Run {
         state.sums = Sums::default();
         state.epoch_sums = Sums::default();
         state.epoch_started = now;
+        state.epoch_time_before = Duration::ZERO;
         state.paused_before_epoch = state.paused;
         drop(state);
         self.shared.changed();
-        self.gate()
+        self.gate(true)
     }
 
-    /// Writes the epoch's row and the weights after it, where that was asked for.
-    fn record_epoch(&self, row: &EpochRecord) -> Result<()> {
-        if let Some(record) = self.shared.record().as_mut() {
-            record.add_row(row)?;
+    /// Writes the weights after the best epoch so far.
+    fn save_best(&self, row: &EpochRecord) -> Result<()> {
+        let plan = &self.shared.plan;
+        let Some((folder, parameters)) = plan.folder.as_ref().zip(plan.parameters.as_ref()) else { return Ok(()) };
+        let after = format!("epoch {} of {}", row.epoch, plan.epochs);
+        let notes = [("training", plan.name.as_str()), ("after", &after), ("data", &plan.data)];
+        save_tensors(parameters.state_dict()?, &folder.join(BEST_WEIGHTS), &notes)
+    }
+
+    /// A training goes on where something can't be written; [`Training::wait`](super::Training::wait) says so.
+    fn warn(&self, written: Result<()>) {
+        let mut state = self.shared.lock();
+        match written {
+            Err(error) => state.warning = Some(error.to_string()),
+            Ok(()) => state.warning = None,
         }
-        if let Some((folder, parameters)) = self.shared.plan.folder.as_ref().zip(self.shared.plan.weights.as_ref()) {
-            let after = format!("epoch {} of {}", row.epoch, self.shared.plan.epochs);
-            let notes =
-                [("training", self.shared.plan.name.as_str()), ("after", &after), ("data", &self.shared.plan.data)];
-            crate::checkpoint::save_tensors(parameters.state_dict()?, &folder.join("last.safetensors"), &notes)?;
-        }
+    }
+
+    /// Writes a checkpoint of this moment.
+    fn save_checkpoint(&mut self) -> Result<()> {
+        self.last_checkpoint = Instant::now();
+        let step = self.shared.lock().step;
+        // Its sums must have them, and a loss that is not finite must not be saved.
+        self.read_pending(step)?;
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let place = self.shared.place(keeper.learning_rate());
+        self.warn(keeper.save(&place));
         Ok(())
     }
 
-    /// Notes the learning rate for the epoch's record.
-    pub fn log_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = Some(learning_rate);
+    /// Tells layers that draw random numbers which step comes next.
+    fn tell_step(&self) {
+        let state = self.shared.lock();
+        set_step(Some((state.epoch * self.shared.plan.steps + state.step) as u64));
     }
 
     /// Adds the figures of the steps up to number `last` of this epoch, counted from 1, that weren't read yet.
@@ -465,7 +629,8 @@ impl Run {
     }
 
     /// Where a training can be held or stopped: between two steps, when the parameters belong together.
-    fn gate(&mut self) -> Result<()> {
+    fn gate(&mut self, epoch_ended: bool) -> Result<()> {
+        self.tell_step();
         let arrived = Instant::now();
         let mut state = self.shared.lock();
         if arrived.duration_since(self.last_look) >= STOP_FILE_INTERVAL {
@@ -473,22 +638,23 @@ impl Run {
             let folder = self.shared.plan.folder.as_ref();
             state.stop |= folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
         }
-        if state.pauses > 0 && !state.stop {
+        let (stop, held) = (state.stop, state.pauses > 0);
+        drop(state);
+        if stop || epoch_ended || arrived.duration_since(self.last_checkpoint) >= CHECKPOINT_INTERVAL {
+            self.save_checkpoint()?;
+        }
+        let awaited = self.updating.as_ref().is_some_and(Updating::is_awaited);
+        if !stop && (held || awaited) {
             // Others read the parameters meanwhile.
             finish_work();
-            state.status = Status::Paused;
-            self.shared.changed();
-            while state.pauses > 0 && !state.stop {
-                state = self.shared.wait(state, Duration::from_secs(1));
+            match &self.updating {
+                Some(updating) => updating.pause(|| self.shared.hold(arrived)),
+                None => self.shared.hold(arrived),
             }
-            state.status = Status::Running;
-            state.paused += arrived.elapsed();
         }
-        let stop = state.stop;
-        drop(state);
         self.shared.changed();
         self.last_step = Instant::now();
-        if stop { Err(Error::Stopped) } else { Ok(()) }
+        if stop || self.shared.lock().stop { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 
@@ -499,7 +665,8 @@ mod tests {
 
     #[test]
     fn losses_that_are_read_together_name_the_step_that_failed() -> Result<()> {
-        let shared = Arc::new(Shared::new(Plan { first_epoch: 1, ..Plan::new("on a GPU", 3, 9) }, None));
+        let from = Place { epoch: 1, ..Place::default() };
+        let shared = Arc::new(Shared::new(Plan { from, ..Plan::new("on a GPU", 3, 9) }, None));
         let mut run = Run::new(shared.clone());
         // As on a GPU: steps 3 to 5 wait to be read, and the second of them failed.
         for loss in [0.5, f32::NAN, 0.5] {

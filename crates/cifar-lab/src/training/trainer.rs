@@ -7,12 +7,13 @@ use candle_cnn::step_graph::{StepGraph, StepResult, plain_step};
 use candle_core::Tensor;
 use candle_nn::{ModuleT, Optimizer};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use super::handle::Training;
+use super::resumption::choose;
 use super::run::{Plan, Run};
-use crate::checkpoint::{ResumableOptimizer, load_checkpoint, save_checkpoint};
+use crate::checkpoint::ResumableOptimizer;
 use crate::device::describe;
 use crate::error::Result;
 use crate::evaluate::evaluate;
@@ -41,8 +42,7 @@ use crate::transform::Augment;
 ///     .schedule(Schedule::one_cycle(0.1, 2 * train.len())?)
 ///     .settings(json!({ "momentum": 0.9 }))
 ///     .folder(folder)
-///     .save_weights(&parameters)
-///     .checkpoint(&parameters, folder.join("checkpoint.safetensors"))
+///     .resumable(&parameters)
 ///     .start()?;
 /// training.wait()?;
 /// assert_eq!(training.history().epochs.len(), 2);
@@ -76,12 +76,6 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Starts with this epoch, counted from 0, for a training that goes on: the ones before it count as done.
-    pub fn first_epoch(mut self, epoch: usize) -> Self {
-        self.plan.first_epoch = epoch;
-        self
-    }
-
     /// Adds settings to the record, a JSON object, for information only. Recorded automatically: images, batch
     /// size, random changes, seed, device, and the optimizer's first learning rate where the loop is not your own.
     pub fn settings(mut self, settings: Value) -> Self {
@@ -97,11 +91,44 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Saves these weights into the folder after each epoch (`last.safetensors`), so that a dead kernel loses at most
-    /// one epoch.
-    pub fn save_weights(mut self, parameters: &Parameters) -> Self {
-        self.plan.weights = Some(parameters.clone());
+    /// Makes the training resumable: whatever ends it before its last epoch (an interrupt, a panic, a restarted kernel, a
+    /// power cut), the same code goes on from its last checkpoint, with the results of an undisturbed training to the bit.
+    /// `parameters` are the network's.
+    ///
+    /// Checkpoints are written after each epoch, every two minutes, and when it is stopped; the last three are kept, and
+    /// the weights after the best epoch (`best.safetensors`). They are in [`folder`](Self::folder); where none is given,
+    /// in a new folder of `runs/` called after the training. `start` looks there for the last training of this
+    /// name and says what it found: one that is finished, or that has other settings, is left as it is, and a new one
+    /// begins. One that is still running in this notebook is taken over. Changes in a loop, a loss or a schedule of your
+    /// own can't be seen: note them in [`settings`](Self::settings), or begin anew with [`fresh`](Self::fresh).
+    pub fn resumable(mut self, parameters: &Parameters) -> Self {
+        self.plan.parameters = Some(parameters.clone());
         self
+    }
+
+    /// Begins anew, whatever there is to go on from.
+    pub fn fresh(mut self) -> Self {
+        self.plan.fresh = true;
+        self
+    }
+
+    /// Chooses where it begins, says so, and starts it.
+    fn start_with(
+        mut self,
+        optimizer: Option<(f64, String)>,
+        body: impl FnOnce(L, DataLoader, &mut Run) -> Result<()> + Send + 'static,
+    ) -> Result<Training>
+    where
+        L: Send + 'static,
+    {
+        self.note_settings(optimizer.as_ref().map(|(learning_rate, _)| *learning_rate));
+        let Self { mut plan, loader, training_loop } = self;
+        if plan.parameters.is_some() {
+            plan.check()?;
+            let settings = optimizer.as_ref().map(|(_, settings)| settings.as_str());
+            choose(&mut plan, settings)?.iter().for_each(|words| println!("{words}"));
+        }
+        Training::start(plan, move |run| body(training_loop, loader, run))
     }
 
     /// What is known of the training, and over it what was noted.
@@ -154,9 +181,8 @@ impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
     /// # Errors
     /// [`Error::Setting`](crate::error::Error::Setting) for no epochs, a loader without batches, or a folder that
     /// another training writes into; [`Error::File`](crate::error::Error::File) where the folder cannot be written.
-    pub fn start(mut self) -> Result<Training> {
-        self.note_settings(None);
-        Training::start(self.plan, self.training_loop.0)
+    pub fn start(self) -> Result<Training> {
+        self.start_with(None, |body, _, run| body.0(run))
     }
 }
 
@@ -207,7 +233,6 @@ pub struct StandardLoop<N, O> {
     loss: Box<Loss>,
     schedule: Option<Box<dyn LearningRateSchedule>>,
     step: for<'a> fn(Forward<'a>) -> Step<'a, O>,
-    checkpoint: Option<(Parameters, PathBuf)>,
 }
 
 impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<StandardLoop<N, O>> {
@@ -215,8 +240,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
     /// rate unless said otherwise.
     pub fn new(network: N, optimizer: O, loader: &DataLoader) -> Self {
         let loss = Box::new(candle_cnn::ops::cross_entropy);
-        let (test, schedule, checkpoint) = (None, None, None);
-        Self::with(loader, StandardLoop { network, optimizer, test, loss, schedule, step: captured, checkpoint })
+        Self::with(loader, StandardLoop { network, optimizer, test: None, loss, schedule: None, step: captured })
     }
 
     /// Evaluates on these images after each epoch.
@@ -251,58 +275,38 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Writes a checkpoint to `path` after each epoch. If one already exists, the training resumes from it, with the
-    /// same results as an uninterrupted one. `parameters` are the network's.
-    pub fn checkpoint(mut self, parameters: &Parameters, path: impl AsRef<Path>) -> Self {
-        self.training_loop.checkpoint = Some((parameters.clone(), path.as_ref().to_path_buf()));
-        self
-    }
-
     /// Starts the training on its own thread and returns at once.
     ///
     /// # Errors
-    /// Those of [`with_loop`](Trainer::with_loop)'s `start`, those of [`load_checkpoint`] where there is a checkpoint
-    /// to go on from, and candle's for a schedule that gives no rate.
-    pub fn start(mut self) -> Result<Training> {
-        let standard = &mut self.training_loop;
+    /// Those of [`with_loop`](Trainer::with_loop)'s `start`, and candle's for a schedule that gives no rate.
+    pub fn start(self) -> Result<Training> {
+        let standard = &self.training_loop;
         if let Some(schedule) = &standard.schedule {
             schedule.check()?;
         }
-        if let Some((parameters, path)) = standard.checkpoint.as_ref().filter(|(_, path)| path.exists()) {
-            self.plan.first_epoch = load_checkpoint(parameters, path, &mut standard.optimizer)?;
-        }
-        let learning_rate = standard.optimizer.learning_rate();
-        self.note_settings(Some(learning_rate));
-        let Self { plan, loader, training_loop } = self;
-        Training::start(plan, move |run| training_loop.train(&loader, run))
+        let optimizer = (standard.optimizer.learning_rate(), standard.optimizer.settings());
+        self.start_with(Some(optimizer), |standard, loader, run| standard.train(&loader, run))
     }
 }
 
-impl<N: ModuleT, O: ResumableOptimizer> StandardLoop<N, O> {
+impl<N: ModuleT, O: ResumableOptimizer + 'static> StandardLoop<N, O> {
     fn train(self, loader: &DataLoader, run: &mut Run) -> Result<()> {
-        let Self { network, mut optimizer, test, loss, schedule, step, checkpoint } = self;
+        let Self { network, optimizer, test, loss, schedule, step } = self;
+        let mut optimizer = run.resume(optimizer)?;
         let mut step = step(Box::new(|images, labels| {
             let logits = network.forward_t(images, true)?;
             Ok((loss(&logits, labels)?, logits))
         }));
         for epoch in run.epochs() {
-            for (index, batch) in loader.epoch(epoch).enumerate() {
+            for (batch, number) in run.batches(loader, epoch).zip(run.step_numbers(epoch)) {
                 let batch = batch?;
                 if let Some(schedule) = &schedule {
-                    optimizer.set_learning_rate(schedule.learning_rate(epoch * loader.len() + index));
+                    optimizer.set_learning_rate(schedule.learning_rate(number));
                 }
-                let StepResult { loss, correct } = step(&mut optimizer, &batch.images, &batch.labels)?;
+                let StepResult { loss, correct } = step(&mut optimizer.inner(), &batch.images, &batch.labels)?;
                 run.counted_step(&loss, correct, batch.indices.len())?;
             }
-            run.log_learning_rate(optimizer.learning_rate());
-            let evaluation = test.as_ref().map(|loader| evaluate(&network, loader)).transpose()?;
-            run.end_epoch_with(evaluation.as_ref(), || match &checkpoint {
-                Some((parameters, path)) => {
-                    let notes = [("data", loader.dataset().name())];
-                    save_checkpoint(parameters, path, &optimizer, epoch + 1, &notes)
-                }
-                None => Ok(()),
-            })?;
+            run.end_epoch(test.as_ref().map(|loader| evaluate(&network, loader)).transpose()?.as_ref())?;
         }
         Ok(())
     }
@@ -344,8 +348,8 @@ mod tests {
     use candle_core::Device;
     use candle_nn::Optimizer;
 
-    /// Trains for `epochs` epochs, from the checkpoint if there is one; returns losses and the last bias.
-    fn train(epochs: usize, checkpoint: Option<&Path>, by_graph: bool) -> Result<(Vec<f64>, Vec<f32>)> {
+    /// Trains for two epochs; returns losses and the last bias.
+    fn train(by_graph: bool) -> Result<(Vec<f64>, Vec<f32>)> {
         let data = Cifar10::stand_in(3, 50, 10);
         let parameters = Parameters::new(3);
         let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
@@ -356,12 +360,8 @@ mod tests {
             .shuffle(3)
             .augment(RandomHorizontalFlip { p: 0.5 })
             .augment(RandomCrop { padding: 2 });
-        let mut trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(epochs);
-        if let Some(path) = checkpoint {
-            trainer = trainer.checkpoint(&parameters, path);
-        }
-        trainer = trainer.step_graph(by_graph);
-        let training = trainer.start()?;
+        let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(2);
+        let training = trainer.step_graph(by_graph).start()?;
         training.wait()?;
         assert_eq!(training.progress().status, Status::Finished);
         let losses = training.history().epochs.iter().map(|row| row.train_loss).collect();
@@ -377,9 +377,9 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_bits() -> Result<()> {
-        assert_eq!(train(2, None, false)?, train(2, None, false)?);
+        assert_eq!(train(false)?, train(false)?);
         // On the CPU a step by a graph is the plain one.
-        assert_eq!(train(2, None, true)?, train(2, None, false)?);
+        assert_eq!(train(true)?, train(false)?);
         Ok(())
     }
 
@@ -402,40 +402,6 @@ mod tests {
         assert_eq!((by_schedule, by_closure), (vec![0.5, 0.25, 0.125], vec![0.5, 0.25, 0.125]));
         let refused: Error = rates(&|trainer| trainer.schedule(halved(0))).unwrap_err();
         assert!(refused.to_string().contains("every"), "{refused}");
-        Ok(())
-    }
-
-    #[test]
-    fn an_epoch_s_row_is_there_before_its_checkpoint() -> Result<()> {
-        let folder = tempfile::tempdir().unwrap();
-        let data = Cifar10::stand_in(0, 8, 8);
-        let parameters = Parameters::new(0);
-        let config = NetConfig { channels: vec![4], dense: vec![], ..NetConfig::default() };
-        let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
-        let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
-        // No checkpoint can be written inside a file: as if the process ended just there.
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let training = Trainer::new(net, sgd, &DataLoader::new(&data.train, &Device::Cpu))
-            .epochs(2)
-            .folder(folder.path())
-            .checkpoint(&parameters, file.join("checkpoint"))
-            .start()?;
-        let error = training.wait().unwrap_err().to_string();
-        assert!(error.contains("failed at epoch 1"), "{error}");
-        assert_eq!(crate::run_records::RunRecord::read(folder.path())?.rows.len(), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn a_resumed_training_gives_the_bits_of_an_uninterrupted_one() -> Result<()> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.safetensors");
-        let whole = train(4, None, false)?;
-        let first = train(2, Some(&path), false)?;
-        let rest = train(4, Some(&path), false)?;
-        assert_eq!([first.0, rest.0].concat(), whole.0);
-        assert_eq!(rest.1, whole.1);
         Ok(())
     }
 }

@@ -1,0 +1,96 @@
+//! What a training's checkpoints are made from: its parameters, its optimizer, and its folder.
+
+use candle_cnn::parameters::Parameters;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+use candle_nn::Optimizer;
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+
+use super::place::Place;
+use crate::checkpoint::{CheckpointFolder, ResumableOptimizer};
+use crate::error::Result;
+
+/// A checkpoint's note with the [`Place`], as JSON.
+pub(super) const PLACE: &str = "place";
+
+/// A checkpoint's note with the optimizer's settings.
+pub(super) const OPTIMIZER: &str = "optimizer";
+
+/// An optimizer whose state is in the training's checkpoints, from [`Run::resume`](super::Run::resume). It is used like
+/// the one that it was made from.
+#[derive(Debug)]
+pub struct Checkpointed<O>(Rc<RefCell<O>>);
+
+impl<O> Checkpointed<O> {
+    pub(super) fn new(optimizer: O) -> Self {
+        Self(Rc::new(RefCell::new(optimizer)))
+    }
+
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// The optimizer itself. No one else borrows it but [`Run`](super::Run), within its own methods.
+    pub(super) fn inner(&self) -> RefMut<'_, O> {
+        self.0.borrow_mut()
+    }
+}
+
+impl<O: Optimizer> Optimizer for Checkpointed<O> {
+    type Config = O::Config;
+
+    fn new(vars: Vec<Var>, config: O::Config) -> candle_core::Result<Self> {
+        Ok(Self::new(O::new(vars, config)?))
+    }
+
+    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
+        self.inner().step(gradients)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.inner().learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.inner().set_learning_rate(learning_rate);
+    }
+
+    fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
+        self.inner().backward_step(loss)
+    }
+}
+
+/// What a [`Run`](super::Run) needs of an optimizer of any type.
+pub(super) trait Keep {
+    fn learning_rate(&self) -> f64;
+    /// Writes a checkpoint, if the training can be resumed.
+    fn save(&self, place: &Place) -> Result<()>;
+}
+
+pub(super) struct Keeper<O> {
+    pub optimizer: Checkpointed<O>,
+    /// The optimizer's settings at the beginning.
+    pub settings: String,
+    pub data: String,
+    pub target: Option<(Parameters, CheckpointFolder)>,
+}
+
+impl<O: ResumableOptimizer> Keep for Keeper<O> {
+    fn learning_rate(&self) -> f64 {
+        self.optimizer.learning_rate()
+    }
+
+    fn save(&self, place: &Place) -> Result<()> {
+        let Some((parameters, folder)) = &self.target else { return Ok(()) };
+        let text = serde_json::to_string(place).map_err(std::io::Error::from);
+        let text = text.map_err(|source| crate::error::Error::File {
+            action: "writing",
+            path: "a checkpoint".into(),
+            source,
+        })?;
+        let notes = [(PLACE, text.as_str()), (OPTIMIZER, self.settings.as_str()), ("data", self.data.as_str())];
+        let steps = place.epoch * place.steps + place.step;
+        folder.save(steps, parameters, &*self.optimizer.inner(), place.epoch, &notes)
+    }
+}

@@ -1,0 +1,169 @@
+//! Where a training goes on: finds the folder of the last one of its name, and in it the last checkpoint.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::keeper::{OPTIMIZER, PLACE};
+use super::place::Place;
+use super::run::{Plan, Shared};
+use crate::checkpoint::CheckpointFolder;
+use crate::error::{Error, Result};
+use crate::paths::{show_path, training_folders};
+use crate::run_folder::run_folder;
+use crate::run_records::{RunRecord, RunState};
+
+/// How long a training of this process may take for the step in which it is stopped.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The trainings of this process, by folder, so that a cell that starts one again can take it over.
+static TRAININGS: Mutex<Vec<(PathBuf, Weak<Shared>)>> = Mutex::new(Vec::new());
+
+/// Notes that `shared` trains in its folder.
+pub(super) fn register(shared: &Arc<Shared>) {
+    let Some(folder) = &shared.plan.folder else { return };
+    let mut trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
+    trainings.retain(|(known, training)| known != folder && training.strong_count() > 0);
+    trainings.push((folder.clone(), Arc::downgrade(shared)));
+}
+
+/// Chooses the folder of a training that can be resumed, and the checkpoint to go on from if there is one. Returns what
+/// there is to say about it.
+///
+/// `optimizer` are the optimizer's settings, where they are known already.
+pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    if !plan.fresh
+        && let Some(record) = last_record(plan)
+        && record.state != RunState::Finished
+    {
+        let folder = record.folder.clone();
+        let shown = show_path(&folder);
+        match go_on(plan, &record, optimizer)? {
+            Found::GoesOn(mut damaged) => {
+                words.append(&mut damaged);
+                let Place { epoch, step, .. } = plan.from;
+                words.push(format!("going on with {shown} from epoch {}, step {step}", epoch + 1));
+                plan.folder = Some(folder);
+                return Ok(words);
+            }
+            Found::Differs(differences) => {
+                if plan.folder.is_some() {
+                    return Err(Error::Setting {
+                        name: "folder",
+                        value: shown,
+                        reason: format!(
+                            "an unfinished training there is another one ({differences}): choose another folder, or \
+                             add .fresh() to give it up"
+                        ),
+                    });
+                }
+                words.push(format!("beginning a new training, since {shown} is another one: {differences}"));
+            }
+            Found::Nothing(mut damaged) => words.append(&mut damaged),
+        }
+    }
+    if plan.folder.is_none() {
+        plan.folder = Some(run_folder(&plan.name)?);
+    }
+    Ok(words)
+}
+
+/// The record of the last training of this name, or of the one in the plan's folder.
+fn last_record(plan: &Plan) -> Option<RunRecord> {
+    match &plan.folder {
+        Some(folder) => RunRecord::read(folder).ok(),
+        None => {
+            let records = training_folders(&plan.name).into_iter().filter_map(|folder| RunRecord::read(folder).ok());
+            records.filter(|record| record.name == plan.name).max_by(|a, b| {
+                let key = |record: &RunRecord| (record.started.clone(), record.folder.clone());
+                key(a).cmp(&key(b))
+            })
+        }
+    }
+}
+
+enum Found {
+    /// The plan has been set to go on; with the checkpoints that were passed over.
+    GoesOn(Vec<String>),
+    /// In what it is another training.
+    Differs(String),
+    /// There is no checkpoint to go on from, and why not.
+    Nothing(Vec<String>),
+}
+
+fn go_on(plan: &mut Plan, record: &RunRecord, optimizer: Option<&str>) -> Result<Found> {
+    let differences = differences(plan, record);
+    if !differences.is_empty() {
+        return Ok(Found::Differs(differences.join("; ")));
+    }
+    if record.state == RunState::Running && !take_over(&record.folder)? {
+        return Ok(Found::Differs("it is running in another notebook or program".into()));
+    }
+    let (checkpoint, passed_over) = CheckpointFolder::of(&record.folder).newest();
+    let passed_over: Vec<String> = passed_over.into_iter().map(|reason| format!("passed over: {reason}")).collect();
+    let Some(checkpoint) = checkpoint else { return Ok(Found::Nothing(passed_over)) };
+    let place = checkpoint.note(PLACE).and_then(|text| serde_json::from_str::<Place>(text).ok());
+    let Some(place) = place else {
+        return Ok(Found::Differs("its checkpoints were written by another version of cifar-lab".into()));
+    };
+    if place.steps != plan.steps {
+        return Ok(Found::Differs(changed("steps in an epoch", &place.steps, &plan.steps)));
+    }
+    let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
+    if let Some(now) = optimizer.filter(|now| *now != before) {
+        return Ok(Found::Differs(changed("the optimizer", &before, &now)));
+    }
+    if let Some(Err(error)) = plan.parameters.as_ref().map(|parameters| checkpoint.check(parameters)) {
+        return Ok(Found::Differs(format!("it trains another network: {error}")));
+    }
+    (plan.from, plan.checkpoint) = (place, Some(checkpoint));
+    Ok(Found::GoesOn(passed_over))
+}
+
+/// Stops the training in `folder` if it is this process's, so that it goes on here; `false` if it is another's.
+fn take_over(folder: &Path) -> Result<bool> {
+    let training = {
+        let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
+        trainings.iter().find(|(known, _)| known == folder).and_then(|(_, training)| training.upgrade())
+    };
+    let Some(training) = training else { return Ok(false) };
+    if training.stop(Instant::now() + PATIENCE) {
+        return Ok(true);
+    }
+    Err(Error::Setting {
+        name: "folder",
+        value: show_path(folder),
+        reason: format!("the training there has been in one step for {} s; restart the kernel", PATIENCE.as_secs()),
+    })
+}
+
+/// In what the plan is another training than the recorded one.
+fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
+    let mut differences = Vec::new();
+    if record.epochs != plan.epochs {
+        differences.push(changed("epochs", &record.epochs, &plan.epochs));
+    }
+    if record.data != plan.data {
+        differences.push(changed("the data", &record.data, &plan.data));
+    }
+    // As it reads from a file: numbers may change in their last digit.
+    let settings = serde_json::from_str(&plan.settings.to_string()).unwrap_or(Value::Null);
+    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+    let mut names: Vec<String> = keys(&record.settings);
+    let new: Vec<String> = keys(&settings);
+    names.extend(new.into_iter().filter(|name| record.settings.get(name).is_none()));
+    for name in names {
+        let (before, now) = (record.settings.get(&name), settings.get(&name));
+        if before != now {
+            let text = |value: Option<&Value>| value.map_or("not set".to_string(), Value::to_string);
+            differences.push(changed(&name, &text(before), &text(now)));
+        }
+    }
+    differences
+}
+
+fn changed(what: &str, before: &impl std::fmt::Display, now: &impl std::fmt::Display) -> String {
+    format!("{what} was {before} and is {now}")
+}

@@ -1,0 +1,283 @@
+//! A training that is stopped, fails or is started again goes on where it was, to the bit; and what can't be resumed
+//! begins anew and says why.
+
+use std::hash::{Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use candle_cnn::layers::{Dropout, Flatten, Relu, Sequential, batch_norm2d, conv2d, linear};
+use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup};
+use cifar_lab::prelude::*;
+use cifar_lab::training::Status;
+
+const EPOCHS: usize = 4;
+const IMAGES: usize = 72;
+const BATCH_SIZE: usize = 16;
+/// Steps of an epoch; the last one has fewer images.
+const STEPS: usize = 5;
+
+/// Fails or panics at the step with this number, counted over the steps of this process's loss.
+#[derive(Clone, Copy, Default)]
+struct Fault {
+    fails_at: Option<usize>,
+    panics_at: Option<usize>,
+}
+
+/// Everything that a resumed training could get wrong: batch norm, dropout, augmentation, shuffling, a schedule, AdamW
+/// with its counts of steps, and two groups of parameters.
+fn start(folder: &Path, fault: Fault, change: impl FnOnce(Setup) -> Setup) -> Result<(Training, Parameters)> {
+    let Setup { fresh, learning_rate, beta1, channels } =
+        change(Setup { fresh: false, learning_rate: 0.01, beta1: 0.9, channels: 4 });
+    let data = Cifar10::stand_in(3, IMAGES, 16);
+    let parameters = Parameters::new(3);
+    let vb = parameters.var_builder(&Device::Cpu);
+    let convolution = Conv2dConfig { padding: 1, stride: 4, ..Conv2dConfig::default() };
+    let net = Sequential::new()
+        .add(conv2d(3, channels, 3, convolution, vb.pp("conv"))?)
+        .add(batch_norm2d(channels, BatchNormConfig::default(), vb.pp("bn"))?)
+        .add(Relu)
+        .add(Flatten)
+        .add(Dropout::new(0.3, 1)?)
+        .add(linear(channels * 64, 16, vb.pp("fc1"))?)
+        .add(Dropout::new(0.5, 2)?)
+        .add(linear(16, 10, vb.pp("fc2"))?);
+    let config = AdamWConfig { learning_rate, weight_decay: 0.01, beta1, ..AdamWConfig::default() };
+    let (decayed, others): (Vec<Var>, Vec<Var>) = parameters.trainable().into_iter().partition(|var| var.rank() > 1);
+    let adamw = AdamW::with_groups(vec![
+        ParameterGroup { vars: decayed, config },
+        ParameterGroup {
+            vars: others,
+            config: AdamWConfig { learning_rate: 2.0 * learning_rate, weight_decay: 0.0, ..config },
+        },
+    ])?;
+    let loader = DataLoader::new(&data.train, &Device::Cpu)
+        .batch_size(BATCH_SIZE)
+        .shuffle(5)
+        .augment(RandomHorizontalFlip { p: 0.5 })
+        .augment(RandomCrop { padding: 4 });
+    let steps = Arc::new(AtomicUsize::new(0));
+    let loss = move |logits: &Tensor, labels: &Tensor| {
+        let step = steps.fetch_add(1, Ordering::Relaxed) + 1;
+        if fault.fails_at == Some(step) {
+            candle_core::bail!("the loss is broken");
+        }
+        assert_ne!(fault.panics_at, Some(step), "a bug in the loss");
+        // Slow enough to be stopped in the middle.
+        std::thread::sleep(Duration::from_millis(2));
+        cross_entropy(logits, labels)
+    };
+    let mut trainer = Trainer::new(net, adamw, &loader)
+        .name("resumed")
+        .epochs(EPOCHS)
+        .test(&DataLoader::new(&data.test, &Device::Cpu))
+        .loss(loss)
+        .schedule(Schedule::one_cycle(0.02, EPOCHS * STEPS)?)
+        .folder(folder)
+        .resumable(&parameters);
+    if fresh {
+        trainer = trainer.fresh();
+    }
+    Ok((trainer.start()?, parameters))
+}
+
+struct Setup {
+    fresh: bool,
+    learning_rate: f64,
+    beta1: f64,
+    channels: usize,
+}
+
+/// What must not depend on interruptions: the values' bits, and the records without their times.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    /// The sum of each tensor's values, which shows where a difference is, and a hash of their bits.
+    values: Vec<(String, f64, u64)>,
+    rows: Vec<[f64; 4]>,
+    step_rows: usize,
+}
+
+fn outcome(training: &Training, parameters: &Parameters) -> Result<Outcome> {
+    assert_eq!(training.progress().status, Status::Finished);
+    let mut values = Vec::new();
+    for (name, tensor) in parameters.snapshot()? {
+        let numbers = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let mut hash = std::hash::DefaultHasher::new();
+        numbers.iter().for_each(|number| number.to_bits().hash(&mut hash));
+        values.push((name, numbers.iter().sum(), hash.finish()));
+    }
+    let history = training.history();
+    let numbers = |option: Option<f64>| option.expect("a number");
+    let rows = history.epochs.iter();
+    let rows = rows.map(|row| [row.train_loss, row.train_accuracy, numbers(row.test_loss), numbers(row.learning_rate)]);
+    Ok(Outcome { values, rows: rows.collect(), step_rows: history.steps.len() })
+}
+
+fn undisturbed() -> Result<Outcome> {
+    let folder = tempfile::tempdir().unwrap();
+    let (training, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+    training.wait()?;
+    outcome(&training, &parameters)
+}
+
+#[test]
+fn stops_failures_and_panics_change_no_bit() -> Result<()> {
+    let wanted = undisturbed()?;
+    assert_eq!(wanted.rows.len(), EPOCHS);
+    let folder = tempfile::tempdir().unwrap();
+    let faults = [
+        Fault { fails_at: Some(1), ..Fault::default() },
+        Fault { fails_at: Some(STEPS + 3), ..Fault::default() },
+        Fault { panics_at: Some(4), ..Fault::default() },
+    ];
+    for fault in faults {
+        let (training, _) = start(folder.path(), fault, |setup| setup)?;
+        let error = training.wait().unwrap_err().to_string();
+        assert!(error.contains("broken") || error.contains("a bug in the loss"), "{error}");
+    }
+    // Stopped in the middle of an epoch, wherever that is, until it is done.
+    let mut places = Vec::new();
+    let (last, parameters) = loop {
+        let (training, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+        training.watch(0.005)?;
+        if training.stop().status == Status::Finished {
+            break (training, parameters);
+        }
+        places.push((training.progress().epoch, training.progress().step));
+    };
+    assert!(places.len() > 2, "it was never stopped: {places:?}");
+    assert_eq!(outcome(&last, &parameters)?, wanted, "stopped at {places:?}");
+    // The records on disk are whole too.
+    let record = RunRecord::read(folder.path())?;
+    let losses: Vec<f64> = record.rows.iter().map(|row| row.train_loss).collect();
+    assert_eq!(losses, wanted.rows.iter().map(|row| row[0]).collect::<Vec<_>>());
+    assert!(folder.path().join("best.safetensors").is_file());
+    Ok(())
+}
+
+#[test]
+fn one_that_still_runs_is_taken_over() -> Result<()> {
+    let wanted = undisturbed()?;
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), Fault::default(), |setup| setup)?;
+    first.watch(0.02)?;
+    let (second, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+    assert_eq!(first.progress().status, Status::Stopped);
+    second.wait()?;
+    assert_eq!(outcome(&second, &parameters)?, wanted);
+    Ok(())
+}
+
+#[test]
+fn another_training_does_not_go_on_from_it() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = Fault { fails_at: Some(STEPS + 2), ..Fault::default() };
+    let (training, _) = start(folder.path(), stopped, |setup| setup)?;
+    training.wait().unwrap_err();
+    let refused = |change: fn(Setup) -> Setup| {
+        let error = start(folder.path(), Fault::default(), change).map(drop).unwrap_err();
+        error.to_string()
+    };
+    let error = refused(|setup| Setup { learning_rate: 0.02, ..setup });
+    assert!(error.contains("learning_rate was 0.01 and is 0.02") && error.contains(".fresh()"), "{error}");
+    let error = refused(|setup| Setup { beta1: 0.8, ..setup });
+    assert!(error.contains("beta1: 0.9") && error.contains("beta1: 0.8"), "{error}");
+    let error = refused(|setup| Setup { channels: 5, ..setup });
+    assert!(error.contains("another network") && error.contains("conv.weight"), "{error}");
+    // What was refused is still there to go on from; what begins anew has done nothing yet.
+    let (training, _) = start(folder.path(), Fault::default(), |setup| setup)?;
+    assert_eq!(training.progress().first_epoch, 1);
+    training.stop();
+    let (training, parameters) = start(folder.path(), Fault::default(), |setup| Setup { fresh: true, ..setup })?;
+    assert_eq!(training.progress().first_epoch, 0);
+    training.wait()?;
+    assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
+    // Finished, so the next one is new.
+    let (training, _) = start(folder.path(), Fault::default(), |setup| setup)?;
+    assert_eq!(training.progress().first_epoch, 0);
+    training.stop();
+    Ok(())
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = Fault { fails_at: Some(3 * STEPS + 1), ..Fault::default() };
+    let (training, _) = start(folder.path(), stopped, |setup| setup)?;
+    training.wait().unwrap_err();
+    let checkpoints = folder.path().join("checkpoints");
+    let mut files: Vec<_> = std::fs::read_dir(&checkpoints).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 3);
+    // The newest is damaged in one bit, the one before it is cut.
+    let mut bytes = std::fs::read(&files[2]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&files[2], bytes).unwrap();
+    std::fs::write(&files[1], &std::fs::read(&files[1]).unwrap()[..middle]).unwrap();
+    let (training, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+    assert_eq!(training.progress().first_epoch, 1);
+    training.wait()?;
+    assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
+    Ok(())
+}
+
+/// A loop of one's own, which must say what it steps with.
+#[test]
+fn a_loop_that_could_not_be_resumed_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &Device::Cpu).batch_size(8);
+    let parameters = Parameters::new(0);
+    let weight = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+    let start = |resumes: bool, batches_of_run: bool, stops_after: usize| {
+        let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        let (batches, weight, stop) = (loader.clone(), weight.clone(), folder.path().join("stop"));
+        let body = move |run: &mut Run| {
+            let mut sgd = if resumes { Some(run.resume(sgd)?) } else { None };
+            let mut steps = 0;
+            for epoch in run.epochs() {
+                let epoch = if batches_of_run { run.batches(&batches, epoch) } else { batches.epoch(epoch) };
+                for batch in epoch {
+                    let Batch { images, labels, .. } = batch?;
+                    let logits = weight.forward(&flatten(&images)?)?;
+                    let loss = cross_entropy(&logits, &labels)?;
+                    if let Some(sgd) = &mut sgd {
+                        sgd.step(&backward(&loss)?)?;
+                    }
+                    steps += 1;
+                    if steps == stops_after {
+                        // As if it were stopped in the middle of the epoch.
+                        std::fs::write(&stop, "").unwrap();
+                        std::thread::sleep(Duration::from_millis(1_100));
+                    }
+                    run.step(&loss, &logits, &labels)?;
+                }
+                run.end_epoch(None)?;
+            }
+            Ok(())
+        };
+        Trainer::with_loop(&loader, body).epochs(2).folder(folder.path()).resumable(&parameters).start()?.wait()
+    };
+    let error = start(false, false, 0).unwrap_err().to_string();
+    assert!(error.contains("run.resume"), "{error}");
+    start(true, true, 2)?;
+    let error = start(true, false, 0).unwrap_err().to_string();
+    assert!(error.contains("run.batches"), "{error}");
+    start(true, true, 0)?;
+    assert_eq!(RunRecord::read(folder.path())?.rows.len(), 2);
+    Ok(())
+}
+
+/// A full disk, or a folder that can't be written, ends no training.
+#[test]
+fn a_training_goes_on_where_nothing_can_be_written() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("checkpoints"), "a file where the folder should be").unwrap();
+    let (training, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+    training.wait()?;
+    let warning = training.progress().warning.expect("a warning");
+    assert!(warning.contains("writing") && warning.contains("checkpoints"), "{warning}");
+    assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
+    Ok(())
+}
