@@ -6,11 +6,12 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
-use candle_cnn::layers::{Dropout, Flatten, Sequential, linear};
+use candle_cnn::layers::{Dropout, Flatten, Linear, Sequential, linear};
+use candle_cnn::ops::flatten;
 use candle_cnn::optim::{SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_core::{Device, Tensor, Var};
-use candle_nn::Optimizer;
+use candle_nn::{Module, ModuleT, Optimizer};
 use cifar_lab::dataset::Cifar10;
 use cifar_lab::error::Result;
 use cifar_lab::loader::{Batch, DataLoader};
@@ -90,6 +91,83 @@ fn a_network_that_can_t_be_captured_trains_without_a_graph() -> Result<()> {
         Ok(parameters.state_dict()?["fc2.bias"].to_vec1()?)
     };
     assert_eq!(train(true)?, train(false)?);
+    Ok(())
+}
+
+#[test]
+fn a_stopped_training_goes_on_with_the_bits_of_an_undisturbed_one() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let data = Cifar10::stand_in(3, 96, 10);
+    let start = |folder: &std::path::Path| -> Result<_> {
+        let parameters = Parameters::new(3);
+        let config = NetConfig { channels: vec![4, 8], dense: vec![16], ..NetConfig::default() };
+        let net = Net::new(&config, parameters.var_builder(&gpu))?;
+        let settings = SgdConfig { learning_rate: 0.05, momentum: 0.9, ..SgdConfig::default() };
+        let loader =
+            DataLoader::new(&data.train, &gpu).batch_size(16).shuffle(3).augment(RandomHorizontalFlip::default());
+        let trainer = Trainer::new(net, SGD::new(parameters.trainable(), settings)?, &loader).epochs(20);
+        let trainer = trainer.test(&DataLoader::new(&data.test, &gpu));
+        Ok((trainer.folder(folder).resumable(&parameters).start()?, parameters))
+    };
+    let bias = |parameters: &Parameters| parameters.state_dict()?["fc2.bias"].to_vec1::<f32>();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (undisturbed, parameters) = start(folder.path())?;
+    undisturbed.wait()?;
+    let wanted = (undisturbed.history().epochs[19].train_loss, bias(&parameters)?);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut stops = 0;
+    let (last, parameters) = loop {
+        let (training, parameters) = start(folder.path())?;
+        training.watch(0.02)?;
+        if training.stop().status == Status::Finished {
+            break (training, parameters);
+        }
+        stops += 1;
+    };
+    println!("stopped {stops} times");
+    assert_eq!((last.history().epochs[19].train_loss, bias(&parameters)?), wanted);
+    Ok(())
+}
+
+/// Two layers that begin the same, get the same and are added: after each step they are the same.
+struct Twins(Linear, Linear);
+
+impl ModuleT for Twins {
+    fn forward_t(&self, x: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        let x = flatten(x)?;
+        self.0.forward(&x)? + self.1.forward(&x)?
+    }
+}
+
+#[test]
+fn a_snapshot_taken_while_a_training_runs_is_of_one_moment() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 64, 0).train, &gpu).batch_size(16);
+    for by_graph in [true, false] {
+        let parameters = Parameters::new(0);
+        let layer = |name| linear(3 * 32 * 32, 10, parameters.var_builder(&gpu).pp(name));
+        let twins = Twins(layer("a")?, layer("b")?);
+        let weight = |name: &str| parameters.get(name).expect("a parameter");
+        for part in ["weight", "bias"] {
+            weight(&format!("b.{part}")).set(&weight(&format!("a.{part}")).as_detached_tensor())?;
+        }
+        let settings = SgdConfig { learning_rate: 1e-3, momentum: 0.9, ..SgdConfig::default() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let trainer = Trainer::new(twins, SGD::new(parameters.trainable(), settings)?, &loader).epochs(1_000_000);
+        let training = trainer.step_graph(by_graph).folder(folder.path()).resumable(&parameters).start()?;
+        let mut before = vec![0.0];
+        for _ in 0..20 {
+            let state = parameters.state_dict()?;
+            let values = |name: &str| state[name].flatten_all()?.to_vec1::<f32>();
+            assert!(values("a.weight")? == values("b.weight")?, "of two moments; by graph: {by_graph}");
+            let now = values("a.bias")?;
+            assert_ne!(now, before, "the training goes on");
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        training.stop();
+        training.wait()?;
+    }
     Ok(())
 }
 
