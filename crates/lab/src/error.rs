@@ -45,6 +45,9 @@ pub enum Error {
     /// More than one notebook matches what was asked for.
     #[error("{asked} matches more than one notebook: {}; type more of the name", fitting.join(", "))]
     AmbiguousNotebook { asked: String, fitting: Vec<String> },
+    /// `--resume` with a folder that holds no run of the notebook.
+    #[error("there is no run of {notebook} in {}: name a folder in runs/, such as 20261124-101500-{notebook}", run.display())]
+    NoSuchRun { run: PathBuf, notebook: String },
     /// A file is no Rust notebook.
     #[error("can't run {}: {reason}", path.display())]
     BadNotebook { path: PathBuf, reason: String },

@@ -23,18 +23,62 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
+    #[cfg(test)]
+    fault::write(&mut file, bytes)?;
     file.write_all(bytes)?;
     if let Ok(old) = fs::metadata(path) {
         file.as_file().set_permissions(old.permissions())?;
     }
+    #[cfg(test)]
+    fault::at(fault::Fault::Sync)?;
     // Without it, a power cut could leave the new name with the old bytes, or with none.
     file.as_file().sync_all()?;
+    #[cfg(test)]
+    fault::at(fault::Fault::Rename)?;
     // Closed first: Linux refuses to start a program that is open for writing.
-    Ok(file.into_temp_path().persist(path)?)
+    file.into_temp_path().persist(path)?;
+    // Without it, a power cut could undo the renaming. The file itself is complete.
+    #[cfg(unix)]
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// What a test makes fail on its thread.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::cell::Cell;
+    use std::io::{Error, ErrorKind, Result, Write};
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub(crate) enum Fault {
+        /// The disk is full after so many bytes.
+        Write(usize),
+        Sync,
+        Rename,
+    }
+
+    thread_local! {
+        pub(crate) static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn at(place: Fault) -> Result<()> {
+        if FAULT.get() == Some(place) { Err(Error::other("made to fail")) } else { Ok(()) }
+    }
+
+    pub(super) fn write(file: &mut impl Write, bytes: &[u8]) -> Result<()> {
+        match FAULT.get() {
+            Some(Fault::Write(most)) if most < bytes.len() => {
+                file.write_all(&bytes[..most])?;
+                Err(ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(all(test, unix))]
 mod tests {
+    use super::fault::{FAULT, Fault};
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -55,5 +99,21 @@ mod tests {
         fs::create_dir(&other).unwrap();
         assert!(write_atomically(&other, b"three").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn where_a_step_fails_the_old_file_stays_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomically(&path, b"old").unwrap();
+        for fault in [Fault::Write(0), Fault::Write(2), Fault::Sync, Fault::Rename] {
+            FAULT.set(Some(fault));
+            assert!(write_atomically(&path, b"new").is_err(), "{fault:?}");
+            FAULT.set(None);
+            assert_eq!(fs::read(&path).unwrap(), b"old", "{fault:?}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{fault:?}");
+        }
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }

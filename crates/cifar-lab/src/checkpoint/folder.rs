@@ -1,10 +1,11 @@
 //! The checkpoints of one training, in a folder of their own: the last few of them.
 
 use candle_cnn::parameters::Parameters;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::resume::{Checkpoint, ResumableOptimizer, save_checkpoint};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many are kept: if the newest is damaged, there are two before it.
 const KEPT: usize = 3;
@@ -22,7 +23,8 @@ impl CheckpointFolder {
         Self(folder.join(FOLDER))
     }
 
-    /// Adds the checkpoint after `steps` steps of the training, and removes those that are too many.
+    /// Adds the checkpoint after `steps` steps of the training, and removes those that are too many. On a full disk the
+    /// oldest makes room for it, if there is another one left.
     ///
     /// # Errors
     /// As [`save_checkpoint`]; the earlier ones are still there.
@@ -35,7 +37,14 @@ impl CheckpointFolder {
         notes: &[(&str, &str)],
     ) -> Result<()> {
         let path = self.0.join(format!("step-{steps:08}.safetensors"));
-        save_checkpoint(parameters, path, optimizer, epochs_done, notes)?;
+        let save = || save_checkpoint(parameters, &path, optimizer, epochs_done, notes);
+        let saved = match (save(), self.newest_first().as_slice()) {
+            (Err(Error::File { source, .. }), [_, .., oldest]) if is_full(&source) => {
+                std::fs::remove_file(oldest).map_or(Err(failed(&path, source)), |()| save())
+            }
+            (saved, _) => saved,
+        };
+        saved?;
         // What can't be removed takes room, but does no harm.
         self.newest_first().into_iter().skip(KEPT).for_each(|path| drop(std::fs::remove_file(path)));
         Ok(())
@@ -69,7 +78,117 @@ impl CheckpointFolder {
     }
 }
 
+/// Whether a write failed because there is no room.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+fn failed(path: &Path, source: std::io::Error) -> Error {
+    Error::File { action: "writing", path: path.to_path_buf(), source }
+}
+
 /// The number of steps in a checkpoint's name.
 fn steps(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atomic_file::fault::{FAULT, Fault};
+    use candle_cnn::optim::{SGD, SgdConfig};
+    use candle_core::{Device, Tensor};
+    use candle_nn::Optimizer;
+    use rand::Rng;
+
+    /// A small network whose values are all `value`, and an optimizer with a momentum.
+    fn network(value: f32) -> Result<(Parameters, SGD)> {
+        let parameters = Parameters::new(0);
+        candle_nn::linear(3, 2, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+        let mut sgd = SGD::new(parameters.trainable(), SgdConfig { momentum: 0.9, ..SgdConfig::default() })?;
+        let weight = parameters.get("fc.weight").expect("a weight");
+        sgd.backward_step(&weight.sqr()?.sum_all()?)?;
+        for (_, var) in parameters.named() {
+            var.set(&Tensor::full(value, var.shape(), &Device::Cpu)?)?;
+        }
+        Ok((parameters, sgd))
+    }
+
+    fn save(folder: &CheckpointFolder, steps: usize) -> Result<()> {
+        let (parameters, sgd) = network(steps as f32)?;
+        folder.save(steps, &parameters, &sgd, steps / 10, &[("place", "here")])
+    }
+
+    /// The value that all of the newest checkpoint's weights have, after restoring it.
+    fn newest(folder: &CheckpointFolder) -> Result<Option<f32>> {
+        let Some(checkpoint) = folder.newest().0 else { return Ok(None) };
+        assert_eq!(checkpoint.note("place"), Some("here"));
+        let (parameters, mut sgd) = network(-1.0)?;
+        checkpoint.restore(&parameters, &mut sgd)?;
+        let values = parameters.state_dict()?["fc.weight"].flatten_all()?.to_vec1::<f32>()?;
+        assert!(values.iter().all(|&value| value == values[0]), "{values:?}");
+        assert_eq!(sgd.state()?.len(), 1);
+        Ok(Some(values[0]))
+    }
+
+    #[test]
+    fn the_last_three_are_kept() -> Result<()> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::of(root.path());
+        assert_eq!(newest(&folder)?, None);
+        [1, 2, 30, 200, 1000].into_iter().try_for_each(|steps| save(&folder, steps))?;
+        assert_eq!((newest(&folder)?, folder.newest_first().len()), (Some(1000.), 3));
+        folder.clear().unwrap();
+        assert_eq!(newest(&folder)?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_save_that_fails_anywhere_leaves_the_one_before() -> Result<()> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::of(root.path());
+        save(&folder, 1)?;
+        let bytes = std::fs::metadata(&folder.newest_first()[0]).unwrap().len() as usize;
+        for fault in (0..bytes).map(Fault::Write).chain([Fault::Sync, Fault::Rename]) {
+            FAULT.set(Some(fault));
+            assert!(save(&folder, 2).is_err(), "{fault:?}");
+            FAULT.set(None);
+            assert_eq!((newest(&folder)?, folder.newest_first().len()), (Some(1.), 1), "{fault:?}");
+        }
+        save(&folder, 2)?;
+        assert_eq!(newest(&folder)?, Some(2.));
+        // On a full disk the oldest gives way, but never the last.
+        FAULT.set(Some(Fault::Write(100)));
+        assert!(save(&folder, 3).is_err());
+        assert!(save(&folder, 3).is_err());
+        FAULT.set(None);
+        assert_eq!((newest(&folder)?, folder.newest_first().len()), (Some(2.), 1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_found() -> Result<()> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::of(root.path());
+        save(&folder, 1)?;
+        save(&folder, 2)?;
+        let path = &folder.newest_first()[0];
+        let whole = std::fs::read(path).unwrap();
+        let mut random = candle_cnn::random::stream(0, "flipped bits", &[]);
+        let mut passed_over = 0;
+        for _ in 0..1_000 {
+            let (byte, bit) = (random.random_range(0..whole.len()), random.random_range(0..8));
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 1 << bit;
+            std::fs::write(path, damaged).unwrap();
+            // The one before it, or, where the bit means nothing, the same values.
+            match newest(&folder)? {
+                Some(1.) => passed_over += 1,
+                found => assert_eq!(found, Some(2.), "byte {byte}, bit {bit}"),
+            }
+        }
+        // Of a header with spaces at its end, a few bits mean nothing.
+        assert!(passed_over > 950, "{passed_over}");
+        Ok(())
+    }
 }

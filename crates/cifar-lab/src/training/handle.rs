@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::plan::Plan;
 use super::progress::{Progress, Status, epochs_text};
 use super::resumption::register;
-use super::run::{Plan, Run, Shared};
+use super::run::Run;
+use super::shared::Shared;
 use crate::device::finish_work;
 use crate::error::{Error, Result, panic_message};
 use crate::evaluate::{Evaluation, evaluate};
@@ -101,9 +103,16 @@ impl Training {
         self.progress()
     }
 
-    /// The folder with its records and checkpoints, if it has one.
-    pub fn folder(&self) -> Option<PathBuf> {
-        self.shared.plan.folder.clone()
+    /// The folder with its records and checkpoints.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if it has none.
+    pub fn folder(&self) -> Result<PathBuf> {
+        self.shared.plan.folder.clone().ok_or_else(|| Error::Setting {
+            name: "folder",
+            value: "none".into(),
+            reason: "this training keeps no records; add .folder(…) or .resumable(…) before it starts".into(),
+        })
     }
 
     /// Prints progress and a line per epoch until the training ends.

@@ -8,10 +8,12 @@
 mod handle;
 mod keeper;
 mod place;
+mod plan;
 mod progress;
 mod range_test;
 mod resumption;
 mod run;
+mod shared;
 mod trainer;
 
 pub use crate::run_records::{EpochRecord, History, StepRecord};

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::keeper::{OPTIMIZER, PLACE};
 use super::place::Place;
-use super::run::{Plan, Shared};
+use super::plan::Plan;
+use super::shared::Shared;
 use crate::checkpoint::CheckpointFolder;
 use crate::error::{Error, Result};
 use crate::paths::{show_path, training_folders};

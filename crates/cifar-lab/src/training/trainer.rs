@@ -11,8 +11,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::handle::Training;
+use super::plan::Plan;
 use super::resumption::choose;
-use super::run::{Plan, Run};
+use super::run::Run;
 use crate::checkpoint::ResumableOptimizer;
 use crate::device::describe;
 use crate::error::Result;

@@ -27,6 +27,10 @@ pub struct Options {
     /// Execute each cell twice in a row, as learners do
     #[arg(long, conflicts_with = "write_back")]
     twice: bool,
+    /// Execute the notebook again in the folder of an earlier run in `runs/`, with that run's settings: a training that was
+    /// not finished goes on
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["settings", "write_back"])]
+    resume: Option<PathBuf>,
     /// If all cells pass, write the outputs into the notebook itself; for authors
     #[arg(long, conflicts_with = "settings")]
     write_back: bool,
@@ -34,14 +38,21 @@ pub struct Options {
 
 /// Executes notebooks one after another; returns whether all passed. Mistakes in the options show before anything is executed.
 pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
-    let Options { notebooks, settings, twice, write_back } = options;
+    let Options { notebooks, settings, twice, resume, write_back } = options;
     let mut requests = Vec::new();
     for asked in notebooks {
         let path = repository.find_notebook(asked)?;
         let name = stem(&path);
         let mut notebook = Notebook::read(&path)?;
         parameters::set(&mut notebook, &name, settings)?;
-        let folder = run_folder(repository, &name);
+        let folder = match resume {
+            Some(run) => {
+                let (folder, earlier) = earlier_run(repository, run, &name)?;
+                parameters::set_as_in(&mut notebook, &earlier);
+                folder
+            }
+            None => run_folder(repository, &name),
+        };
         let twice_below = twice.then_some(Duration::MAX);
         let request = Request { shown: Shown::Cells, twice_below, ..Request::new(notebook, &name, folder) };
         requests.push((path, request));
@@ -86,6 +97,17 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
         println!("{} was not executed", request.name);
     }
     Ok(all_passed && summary.len() == requests.len())
+}
+
+/// The folder of an earlier run of the notebook `name`, a path or a name in `runs/`, and the copy in it.
+fn earlier_run(repository: &Repository, run: &Path, name: &str) -> Result<(PathBuf, Notebook)> {
+    let folders = [run.to_path_buf(), repository.root().join("runs").join(run)];
+    let copies = folders.map(|folder| (folder.join(format!("{name}.ipynb")), folder));
+    match copies.into_iter().find(|(copy, _)| copy.is_file()) {
+        // The kernel's current folder is another one.
+        Some((copy, folder)) => Ok((folder.canonicalize().unwrap_or(folder), Notebook::read(&copy)?)),
+        None => Err(Error::NoSuchRun { run: run.to_path_buf(), notebook: name.to_string() }),
+    }
 }
 
 /// A new folder in `runs/`, named after the time and the notebook.

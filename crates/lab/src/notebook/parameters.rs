@@ -89,6 +89,15 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
     Ok(())
 }
 
+/// Gives `notebook` the settings of an earlier copy of it.
+pub fn set_as_in(notebook: &mut Notebook, earlier: &Notebook) {
+    let injected = earlier.code_cells().into_iter().find(|(index, _)| earlier.is_tagged(*index, INJECTED));
+    let declaring = notebook.code_cells().into_iter().find(|(index, _)| notebook.is_tagged(*index, PARAMETERS));
+    if let Some(((_, settings), (index, _))) = injected.zip(declaring) {
+        notebook.insert(index + 1, Kind::Code, INJECTED, &settings);
+    }
+}
+
 /// `value` as a Rust literal of type `kind`, or what that type takes.
 fn literal(kind: &str, value: &str) -> Result<String, String> {
     fn integer<T: std::str::FromStr + std::fmt::Display>(value: &str, least: T, most: T) -> Result<String, String> {
@@ -162,6 +171,16 @@ mod tests {
                 "let flip: bool = false;",
             ]
         );
+    }
+
+    #[test]
+    fn settings_are_taken_from_an_earlier_copy() {
+        let (mut earlier, mut again) = (notebook(), notebook());
+        set_as_in(&mut again, &earlier);
+        assert_eq!(again, notebook());
+        set(&mut earlier, "nb", &[Setting::parse("epochs=2").unwrap()]).unwrap();
+        set_as_in(&mut again, &earlier);
+        assert_eq!(again, earlier);
     }
 
     #[test]
