@@ -3,14 +3,17 @@
 
 use std::hash::{Hash, Hasher};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use candle_cnn::layers::{Dropout, Flatten, Relu, Sequential, batch_norm2d, conv2d, linear};
 use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup};
+use candle_cnn::random::stream;
 use cifar_lab::prelude::*;
 use cifar_lab::training::Status;
+use rand::Rng;
 
 const EPOCHS: usize = 4;
 const IMAGES: usize = 72;
@@ -28,8 +31,8 @@ struct Fault {
 /// Everything that a resumed training could get wrong: batch norm, dropout, augmentation, shuffling, a schedule, AdamW
 /// with its counts of steps, and two groups of parameters.
 fn start(folder: &Path, fault: Fault, change: impl FnOnce(Setup) -> Setup) -> Result<(Training, Parameters)> {
-    let Setup { fresh, learning_rate, beta1, channels } =
-        change(Setup { fresh: false, learning_rate: 0.01, beta1: 0.9, channels: 4 });
+    let Setup { fresh, epochs, learning_rate, beta1, channels } =
+        change(Setup { fresh: false, epochs: EPOCHS, learning_rate: 0.01, beta1: 0.9, channels: 4 });
     let data = Cifar10::stand_in(3, IMAGES, 16);
     let parameters = Parameters::new(3);
     let vb = parameters.var_builder(&Device::Cpu);
@@ -70,10 +73,10 @@ fn start(folder: &Path, fault: Fault, change: impl FnOnce(Setup) -> Setup) -> Re
     };
     let mut trainer = Trainer::new(net, adamw, &loader)
         .name("resumed")
-        .epochs(EPOCHS)
+        .epochs(epochs)
         .test(&DataLoader::new(&data.test, &Device::Cpu))
         .loss(loss)
-        .schedule(Schedule::one_cycle(0.02, EPOCHS * STEPS)?)
+        .schedule(Schedule::one_cycle(0.02, epochs * STEPS)?)
         .folder(folder)
         .resumable(&parameters);
     if fresh {
@@ -84,6 +87,7 @@ fn start(folder: &Path, fault: Fault, change: impl FnOnce(Setup) -> Setup) -> Re
 
 struct Setup {
     fresh: bool,
+    epochs: usize,
     learning_rate: f64,
     beta1: f64,
     channels: usize,
@@ -279,5 +283,55 @@ fn a_training_goes_on_where_nothing_can_be_written() -> Result<()> {
     let warning = training.progress().warning.expect("a warning");
     assert!(warning.contains("writing") && warning.contains("checkpoints"), "{warning}");
     assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
+    Ok(())
+}
+
+/// Where the child process trains; only that process has it.
+const FOLDER: &str = "CIFAR_LAB_TEST_TRAINS_IN";
+/// How often it is killed.
+const KILLS: usize = 25;
+/// So many that it is not done before the last kill.
+const MANY_EPOCHS: usize = 200;
+
+/// Not a test but the child's program; it leaves its outcome in its folder.
+#[test]
+#[ignore = "the child process of the test below"]
+fn child() -> Result<()> {
+    let Some(folder) = std::env::var_os(FOLDER) else { return Ok(()) };
+    let (training, parameters) =
+        start(Path::new(&folder), Fault::default(), |setup| Setup { epochs: MANY_EPOCHS, ..setup })?;
+    training.wait()?;
+    let text = format!("{:?}", outcome(&training, &parameters)?);
+    std::fs::write(Path::new(&folder).join("outcome"), text).unwrap();
+    Ok(())
+}
+
+#[test]
+fn a_training_that_is_killed_at_random_moments_ends_with_the_bits_of_an_undisturbed_one() -> Result<()> {
+    let run = |folder: &Path, killed_after: Option<Duration>| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--ignored"]).env(FOLDER, folder);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if let Some(time) = killed_after {
+            std::thread::sleep(time);
+            child.kill().unwrap(); // SIGKILL
+        }
+        child.wait().unwrap();
+        std::fs::read_to_string(folder.join("outcome")).ok()
+    };
+    let (undisturbed, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = run(undisturbed.path(), None).expect("an outcome");
+    let mut random = stream(1, "kills", &[]);
+    let mut epochs = Vec::new();
+    for _ in 0..KILLS {
+        let time = Duration::from_millis(random.random_range(0..300));
+        assert_eq!(run(killed.path(), Some(time)), None, "it was done before the last kill");
+        // Before its first moment there is no record yet.
+        epochs.push(RunRecord::read(killed.path()).map_or(0, |record| record.rows.len()));
+    }
+    println!("epochs done after each kill: {epochs:?}");
+    assert!(epochs.iter().collect::<std::collections::HashSet<_>>().len() > KILLS / 2, "{epochs:?}");
+    assert_eq!(run(killed.path(), None), Some(wanted));
+    assert_eq!(RunRecord::read(killed.path())?.rows.len(), MANY_EPOCHS);
     Ok(())
 }

@@ -45,7 +45,8 @@ pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<Str
             Found::GoesOn(mut damaged) => {
                 words.append(&mut damaged);
                 let Place { epoch, step, .. } = plan.from;
-                words.push(format!("going on with {shown} from epoch {}, step {step}", epoch + 1));
+                let step = if step == 0 { String::new() } else { format!(", step {step}") };
+                words.push(format!("going on with {shown} from epoch {}{step}", epoch + 1));
                 plan.folder = Some(folder);
                 return Ok(words);
             }
