@@ -84,7 +84,11 @@ pub enum Error {
     #[error("the training was asked to stop")]
     Stopped,
     /// The loss is NaN or infinite.
-    #[error("the loss became {loss} at epoch {epoch}, step {step}; a smaller learning rate usually helps")]
+    #[error(
+        "the loss became {loss} at epoch {epoch}, step {step}{}; a tenth of the learning rate usually helps, or gradients \
+         clipped with clip_gradients_by_norm",
+        .learning_rate.map(|rate| format!(", with learning rate {rate}")).unwrap_or_default()
+    )]
     LossNotFinite {
         /// The loss found (NaN or infinite).
         loss: f32,
@@ -92,6 +96,8 @@ pub enum Error {
         epoch: usize,
         /// The step within the epoch, counted from 1.
         step: usize,
+        /// The optimizer's learning rate, where it is known.
+        learning_rate: Option<f64>,
     },
     /// A network's output is NaN or infinite, so it says nothing.
     #[error("{what} is {value}: the weights or the images contain NaN or ∞, usually because training diverged")]

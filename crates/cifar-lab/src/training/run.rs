@@ -225,7 +225,7 @@ impl Run {
             train_accuracy,
             test_loss: evaluation.map(Evaluation::loss),
             test_accuracy: evaluation.map(Evaluation::accuracy),
-            learning_rate: self.keeper.as_ref().map(|keeper| keeper.learning_rate()),
+            learning_rate: self.learning_rate(),
             seconds: (now.duration_since(state.epoch_started).saturating_sub(paused) + state.epoch_time_before)
                 .as_secs_f64(),
             images_per_second: state.images as f64 / state.stepping.as_secs_f64(),
@@ -287,6 +287,10 @@ impl Run {
         Ok(())
     }
 
+    fn learning_rate(&self) -> Option<f64> {
+        self.keeper.as_ref().map(|keeper| keeper.learning_rate())
+    }
+
     /// Tells layers that draw random numbers which step comes next.
     fn tell_step(&self) {
         let state = self.shared.lock();
@@ -296,13 +300,14 @@ impl Run {
     /// Adds the figures of the steps up to number `last` of this epoch, counted from 1, that weren't read yet.
     fn read_pending(&mut self, last: usize) -> Result<()> {
         let first = last + 1 - self.pending.len();
+        let learning_rate = self.learning_rate();
         for (step, (loss, correct, images)) in (first..).zip(self.pending.drain(..)) {
             // Read without the lock: on a GPU that waits.
             let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
             let correct = f64::from(correct.to_scalar::<u32>()?);
             let mut state = self.shared.lock();
             if !loss.is_finite() {
-                return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step });
+                return Err(Error::LossNotFinite { loss, epoch: state.epoch + 1, step, learning_rate });
             }
             state.sums.add(f64::from(loss), correct, images);
             state.epoch_sums.add(f64::from(loss), correct, images);
