@@ -29,6 +29,9 @@ const LOCK_FILE: &str = "cifar-10.lock";
 /// How the names of temporary folders begin.
 const UNPACK_PREFIX: &str = "unpacking-";
 
+/// An archive that unpacks to so many times its own length is no data set: CIFAR-10 unpacks to 1.08 times.
+const MOST_EXPANSION: u64 = 10;
+
 /// Without a network, loading must give up within about 10 s: these two follow one another.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -381,7 +384,10 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
         .tempdir_in(cache)
         .map_err(DatasetError::io("creating a folder in", cache))?;
     let file = File::open(archive).map_err(DatasetError::io("reading", archive))?;
-    let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(std::io::BufReader::new(file)));
+    let most = MOST_EXPANSION * length(archive)?;
+    let content = flate2::read::GzDecoder::new(std::io::BufReader::new(file)).take(most + 1);
+    let mut written = 0;
+    let mut entries = tar::Archive::new(content);
     for entry in entries.entries().map_err(|error| unusable(error.to_string()))? {
         let mut entry = entry.map_err(|error| unusable(error.to_string()))?;
         let name = entry.path().map_err(|error| unusable(error.to_string()))?.into_owned();
@@ -400,7 +406,12 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
                 let mut buffer = vec![0; 1 << 16];
                 loop {
                     // Separate reads and writes tell a damaged archive from a full disk.
-                    match entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))? {
+                    let count = entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))?;
+                    written += count as u64;
+                    if written > most {
+                        return Err(unusable(format!("it unpacks to more than {MOST_EXPANSION} times its length")));
+                    }
+                    match count {
                         0 => break,
                         count => file.write_all(&buffer[..count]).map_err(DatasetError::io("writing", &target))?,
                     }

@@ -405,4 +405,16 @@ mod tests {
         assert!(refused.to_string().contains("every"), "{refused}");
         Ok(())
     }
+
+    #[test]
+    fn a_training_that_diverges_says_where_and_with_which_learning_rate() -> Result<()> {
+        let loader = DataLoader::new(&Cifar10::stand_in(0, 64, 0).train, &Device::Cpu).batch_size(16);
+        let parameters = Parameters::new(0);
+        let head = candle_cnn::layers::linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("head"))?;
+        let network = candle_cnn::layers::Sequential::new().add(candle_cnn::layers::Flatten).add(head);
+        let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 1e37, ..SgdConfig::default() })?;
+        let error = Trainer::new(network, sgd, &loader).start()?.wait().unwrap_err().to_string();
+        assert!(error.contains("epoch 1, step 2, with learning rate 10000000"), "{error}");
+        Ok(())
+    }
 }

@@ -301,11 +301,18 @@ fn nothing_of_an_archive_that_does_not_unpack_stays() {
     header.set_size(0);
     empty.append_data(&mut header, "readme.html", b"".as_slice()).unwrap();
     let empty = empty.into_inner().unwrap().finish().unwrap();
+    let bomb = archive_with(|archive| {
+        let zeros = vec![0; 20 << 20];
+        let mut header = tar::Header::new_gnu();
+        header.set_size(zeros.len() as u64);
+        archive.append_data(&mut header, format!("{FOLDER}/zeros"), zeros.as_slice()).unwrap();
+    });
     let absolute = outside.path().join("evil").display().to_string();
     for (what, bytes) in [
         ("a truncated archive", plain[..plain.len() / 2].to_vec()),
         ("no archive", b"not gzip at all".to_vec()),
         ("an archive without the files", empty),
+        ("a bomb", bomb),
         ("a path upwards", file("../evil")),
         ("a path up and down", file("cifar-10-batches-bin/../../evil")),
         ("an absolute path", file(&absolute)),
