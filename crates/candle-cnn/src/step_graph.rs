@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use crate::autograd::graph::backward;
 #[cfg(feature = "cuda")]
 use crate::capturing::Capturing;
+pub use crate::capturing::outside_captures;
 use crate::cross_entropy::count_correct::count_correct;
 use crate::optim::capturable::Capturable;
 

@@ -45,7 +45,7 @@ fn a_training_that_does_not_fit_ends_with_what_to_do() -> Result<()> {
     };
     let large = train(NetConfig { channels: vec![channels, 1], dense: vec![1], ..NetConfig::default() }, pictures)?;
     let error = large.wait().expect_err("no GPU has that much").to_string();
-    assert!(error.contains("no room") && error.contains("a smaller batch"), "{error}");
+    assert!(error.contains("no memory") && error.contains("a smaller batch"), "{error}");
     assert!(matches!(large.progress().status, Status::Failed(_)), "{:?}", large.progress().status);
     let small = train(NetConfig { channels: vec![2], dense: vec![2], ..NetConfig::default() }, 16)?;
     small.wait()

@@ -129,6 +129,31 @@ fn a_stopped_training_goes_on_with_the_bits_of_an_undisturbed_one() -> Result<()
     Ok(())
 }
 
+/// A training begins and ends with a wait for the whole GPU, which CUDA forbids while a step is captured.
+#[test]
+fn captures_are_not_disturbed_by_other_trainings() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let wanted = train(&gpu, false)?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| -> Result<usize> {
+            let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &gpu);
+            let mut count = 0;
+            while !done.load(Ordering::Acquire) {
+                Trainer::with_loop(&loader, |_| Ok(())).start()?.wait()?;
+                count += 1;
+            }
+            Ok(count)
+        });
+        for _ in 0..10 {
+            assert!(train(&gpu, true)? == wanted);
+        }
+        done.store(true, Ordering::Release);
+        println!("{} other trainings", others.join().expect("no panic")?);
+        Ok(())
+    })
+}
+
 /// Two layers that begin the same, get the same and are added: after each step they are the same.
 struct Twins(Linear, Linear);
 

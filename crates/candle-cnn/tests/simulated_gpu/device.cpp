@@ -91,7 +91,8 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 CUresult cuCtxSynchronize() {
     Turn turn(gpu);
     if (!current) return CUDA_ERROR_INVALID_CONTEXT;
-    if (forbidden_everywhere()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    // Whatever the captures' modes: the context has their streams.
+    if (any_capture()) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     finish_all_streams();
     return CUDA_SUCCESS;
 }

@@ -139,6 +139,14 @@ bool forbidden_everywhere() {
     return found;
 }
 
+bool any_capture() {
+    bool found = false;
+    for (CUstream stream : streams()) {
+        if (stream->capture) stream->spoilt = found = true;
+    }
+    return found;
+}
+
 // A line for each piece of work, where somebody wants them.
 static void log(const char *name, bool captured) {
     static const char *path = std::getenv("SIMULATED_GPU_LOG");

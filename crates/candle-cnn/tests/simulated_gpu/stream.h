@@ -28,6 +28,9 @@ bool is_captured(CUstream stream);
 bool forbidden(CUstream stream);
 bool forbidden_everywhere();
 
+// Whether any thread captures, which does not allow to wait for the whole context; spoils all captures if so.
+bool any_capture();
+
 // Memory that a graph takes and gives back, each time that it runs.
 void keep_for_graph(CUstream stream, CUdeviceptr begin);
 bool is_of_capture(CUstream stream, CUdeviceptr begin);

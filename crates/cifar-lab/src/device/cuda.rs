@@ -1,5 +1,6 @@
 //! NVIDIA's driver, in builds with CUDA. Asking it creates no context, so it takes milliseconds and no GPU memory.
 
+use candle_cnn::step_graph::outside_captures;
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
 use candle_core::cuda_backend::kernels;
 use candle_core::{DType, Device, Tensor};
@@ -104,7 +105,7 @@ pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
 pub(crate) fn finish_work() {
     // SAFETY: the call takes no arguments. Without a started driver or a context it returns an error, and there is nothing
     // to wait for; an error of the work itself shows where its results are read.
-    let _ = unsafe { sys::cuCtxSynchronize() };
+    let _ = outside_captures(|| unsafe { sys::cuCtxSynchronize() });
 }
 
 /// The free memory of a GPU in bytes, including what its pool keeps of dropped tensors; `None` if `device` is no GPU.
