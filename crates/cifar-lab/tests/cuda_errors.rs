@@ -94,8 +94,11 @@ fn each_fault_of_driver_and_gpu_is_told_apart() {
     }
     refused(("SIMULATED_GPU_START", "803"), &DeviceError::NoDriver { code: 803 }.to_string());
     refused(("SIMULATED_GPU_START", "999"), &DeviceError::NoDriver { code: 999 }.to_string());
-    refused(("SIMULATED_GPU_DRIVER", "11080"), "driver is too old: it knows CUDA 11.8, this was compiled with CUDA 1");
-    refused(("SIMULATED_GPU_CAPABILITY", "30"), "this GPU has compute capability 3.0, the kernels were compiled for ");
+    refused(("SIMULATED_GPU_DRIVER", "11080"), "too old: it supports CUDA 11.8, but this was compiled with CUDA 1");
+    refused(
+        ("SIMULATED_GPU_CAPABILITY", "30"),
+        "this GPU has compute capability 3.0, but the kernels were compiled for ",
+    );
     refused(("SIMULATED_GPU_LOAD", "209"), &DeviceError::Unloadable { code: 209 }.to_string());
     refused(("SIMULATED_GPU_LOAD", "222"), &DeviceError::Unloadable { code: 222 }.to_string());
     let (asked, best) = told(&[]);

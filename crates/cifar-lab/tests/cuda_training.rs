@@ -180,18 +180,18 @@ fn a_snapshot_taken_while_a_training_runs_is_of_one_moment() -> Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
         let trainer = Trainer::new(twins, SGD::new(parameters.trainable(), settings)?, &loader).epochs(1_000_000);
         let training = trainer.step_graph(by_graph).folder(folder.path()).resumable(&parameters).start()?;
-        let mut before = vec![0.0];
+        let mut seen = Vec::new();
         for _ in 0..20 {
             let state = parameters.state_dict()?;
             let values = |name: &str| state[name].flatten_all()?.to_vec1::<f32>();
             assert!(values("a.weight")? == values("b.weight")?, "of two moments; by graph: {by_graph}");
-            let now = values("a.bias")?;
-            assert_ne!(now, before, "the training goes on");
-            before = now;
+            seen.push(values("a.bias")?);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         training.stop();
         training.wait()?;
+        seen.dedup();
+        assert!(seen.len() > 5, "the training went on: {}", seen.len());
     }
     Ok(())
 }
