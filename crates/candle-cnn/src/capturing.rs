@@ -21,6 +21,7 @@ pub(crate) fn refuse(reason: &'static str) -> Result<()> {
 
 /// Runs `work`, which waits for the whole GPU, while no thread captures a step: CUDA would give up the capture ("Stream
 /// Capture", CUDA C++ Programming Guide: a context must not be synchronized while one of its streams is captured).
+/// Opening and closing a device waits too, as does making or dropping a handle of cuBLAS or cuDNN.
 ///
 /// ```
 /// assert_eq!(candle_cnn::step_graph::outside_captures(|| "waited"), "waited");

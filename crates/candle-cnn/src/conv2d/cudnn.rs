@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 
 use super::geometry::Geometry;
+use crate::capturing::outside_captures;
 use crate::cuda::launch::{self, Address};
 use crate::cuda::{Gpu, Memory};
 use crate::precision::Precision;
@@ -70,7 +71,11 @@ impl Handle {
     fn new(gpu: &Gpu) -> Result<Self> {
         let stream = gpu.device.cuda_stream();
         stream.context().bind_to_thread().map_err(Error::wrap)?;
-        let handle = Owned(lib::create_handle().map_err(failed)?, lib::destroy_handle as unsafe fn(_) -> _);
+        // Both wait for the whole GPU.
+        let handle = outside_captures(lib::create_handle).map_err(failed)?;
+        // SAFETY: as `destroy_handle`, which is called once.
+        let destroy = |handle| outside_captures(|| unsafe { lib::destroy_handle(handle) });
+        let handle = Owned(handle, destroy as unsafe fn(_) -> _);
         // SAFETY: both are alive, and the device keeps its stream as long as it lives.
         unsafe { lib::set_stream(handle.0, stream.cu_stream() as *mut _) }.map_err(failed)?;
         Ok(Self { plans: HashMap::new(), handle })

@@ -38,11 +38,15 @@ static bool is_transposed(cublasOperation_t operation) {
 extern "C" {
 
 cublasStatus_t cublasCreate(cublasHandle_t *handle) {
+    Turn turn(gpu);
+    any_capture();
     *handle = new cublasContext;
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasDestroy(cublasHandle_t handle) {
+    Turn turn(gpu);
+    any_capture();
     delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -164,8 +164,16 @@ using Convolution = const cudnnConvolutionDescriptor_t;
 
 extern "C" {
 
-cudnnStatus_t cudnnCreate(cudnnHandle_t *handle) { return create(handle); }
-cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { return destroy(handle); }
+cudnnStatus_t cudnnCreate(cudnnHandle_t *handle) {
+    Turn turn(gpu);
+    any_capture();
+    return create(handle);
+}
+cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+    Turn turn(gpu);
+    any_capture();
+    return destroy(handle);
+}
 cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t *made) { return create(made); }
 cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t made) { return destroy(made); }
 cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t *made) { return create(made); }

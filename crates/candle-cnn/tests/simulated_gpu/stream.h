@@ -28,7 +28,8 @@ bool is_captured(CUstream stream);
 bool forbidden(CUstream stream);
 bool forbidden_everywhere();
 
-// Whether any thread captures, which does not allow to wait for the whole context; spoils all captures if so.
+// Whether any thread captures, which does not allow to wait for the whole context; spoils all captures if so. Libraries
+// wait so where their handles are made and destroyed.
 bool any_capture();
 
 // Memory that a graph takes and gives back, each time that it runs.

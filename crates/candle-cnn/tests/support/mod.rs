@@ -30,17 +30,15 @@ impl Numbers {
     }
 }
 
-/// The first GPU; where there is none, a line says that the test is skipped.
+/// The first GPU, the same for all tests, since opening and closing it would spoil their captures; where there is none, a
+/// line says that the test is skipped.
 #[cfg(feature = "cuda")]
 pub fn gpu() -> Option<Device> {
-    match Device::new_cuda(0) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            // A backtrace may follow.
-            eprintln!("skipped: no GPU ({})", error.to_string().lines().next().unwrap_or_default());
-            None
-        }
-    }
+    static GPU: std::sync::LazyLock<Result<Device, String>> = std::sync::LazyLock::new(|| {
+        // A backtrace may follow the first line.
+        Device::new_cuda(0).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())
+    });
+    GPU.as_ref().map_err(|reason| eprintln!("skipped: no GPU ({reason})")).ok().cloned()
 }
 
 pub fn flat(x: &Tensor) -> Result<Vec<f64>> {

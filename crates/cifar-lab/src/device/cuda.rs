@@ -5,6 +5,8 @@ use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
 use candle_core::cuda_backend::kernels;
 use candle_core::{DType, Device, Tensor};
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::error::{DeviceError, Version, explain, without_backtrace};
 
 /// A GPU as the driver describes it.
@@ -82,10 +84,23 @@ pub(super) fn look(ordinal: usize) -> Result<Gpu, DeviceError> {
     Ok(Gpu { name, capability, memory })
 }
 
-/// The GPU with this number, after it has run a kernel, so that a driver that can't load the kernels fails here and not
-/// during a training.
+/// The GPU with this number, the same in all of the process: tensors of two devices would not be accepted together, and
+/// closing one waits for the whole GPU, which spoils captures.
+///
+/// It has run a kernel, so that a driver that can't load the kernels fails here and not during a training.
 pub(super) fn open(ordinal: usize) -> Result<Device, DeviceError> {
+    static GPUS: Mutex<Vec<(usize, Device)>> = Mutex::new(Vec::new());
     look(ordinal)?;
+    let mut gpus = GPUS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, device)) = gpus.iter().find(|(known, _)| *known == ordinal) {
+        return Ok(device.clone());
+    }
+    let device = outside_captures(|| open_anew(ordinal))?;
+    gpus.push((ordinal, device.clone()));
+    Ok(device)
+}
+
+fn open_anew(ordinal: usize) -> Result<Device, DeviceError> {
     let open = || {
         let device = Device::new_cuda(ordinal)?;
         // SAFETY: the events (two for each tensor) order the streams that cudarc makes, and no stream is made here: each
