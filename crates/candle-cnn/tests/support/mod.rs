@@ -34,7 +34,7 @@ impl Numbers {
 /// line says that the test is skipped.
 #[cfg(feature = "cuda")]
 pub fn gpu() -> Option<Device> {
-    static GPU: std::sync::LazyLock<Result<Device, String>> = std::sync::LazyLock::new(|| {
+    static GPU: std::sync::LazyLock<std::result::Result<Device, String>> = std::sync::LazyLock::new(|| {
         // A backtrace may follow the first line.
         Device::new_cuda(0).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())
     });
