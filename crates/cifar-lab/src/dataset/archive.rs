@@ -31,6 +31,8 @@ const UNPACK_PREFIX: &str = "unpacking-";
 
 /// An archive that unpacks to so many times its own length is no data set: CIFAR-10 unpacks to 1.08 times.
 const MOST_EXPANSION: u64 = 10;
+/// What any archive may unpack to, in bytes: small ones may be nothing but zeros.
+const LEAST_LIMIT: u64 = 10 << 20;
 
 /// Without a network, loading must give up within about 10 s: these two follow one another.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -384,7 +386,7 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
         .tempdir_in(cache)
         .map_err(DatasetError::io("creating a folder in", cache))?;
     let file = File::open(archive).map_err(DatasetError::io("reading", archive))?;
-    let most = MOST_EXPANSION * length(archive)?;
+    let most = (MOST_EXPANSION * length(archive)?).max(LEAST_LIMIT);
     let content = flate2::read::GzDecoder::new(std::io::BufReader::new(file)).take(most + 1);
     let mut written = 0;
     let mut entries = tar::Archive::new(content);
@@ -409,7 +411,7 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
                     let count = entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))?;
                     written += count as u64;
                     if written > most {
-                        return Err(unusable(format!("it unpacks to more than {MOST_EXPANSION} times its length")));
+                        return Err(unusable(format!("it unpacks to more than {}", numbers::bytes(most))));
                     }
                     match count {
                         0 => break,
