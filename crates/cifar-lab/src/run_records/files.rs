@@ -59,6 +59,8 @@ pub(crate) struct RecordWriter {
     rows: File,
     /// The length of its complete lines in bytes.
     whole: u64,
+    /// Rows that could not be written yet.
+    unwritten: String,
 }
 
 impl RecordWriter {
@@ -84,20 +86,22 @@ impl RecordWriter {
         let command = std::env::var(COMMAND_VARIABLE).unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION").to_string();
         let file = TrainingFile { version, commit: commit(), command, started: now(), ..file };
-        let writer = Self { folder: folder.to_path_buf(), file, rows, whole };
+        let writer = Self { folder: folder.to_path_buf(), file, rows, whole, unwritten: String::new() };
         writer.write()?;
         Ok(writer)
     }
 
+    /// Adds a row, after those that could not be written before.
     pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
         let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
-        let row = serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n";
-        if let Err(error) = self.rows.write_all(row.as_bytes()) {
+        self.unwritten += &(serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n");
+        if let Err(error) = self.rows.write_all(self.unwritten.as_bytes()) {
             // Half a row would spoil the next one. If this fails too, the reader skips both.
             let _ = self.rows.set_len(self.whole);
             return Err(failed(error));
         }
-        self.whole += row.len() as u64;
+        self.whole += self.unwritten.len() as u64;
+        self.unwritten.clear();
         Ok(())
     }
 
@@ -232,6 +236,21 @@ mod tests {
             drop(writer);
             assert_eq!(epochs(folder.path()), (vec![1, 2, 3, 4], 0), "cut at {length}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_row_that_found_no_room_is_written_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = begin(folder.path(), false);
+        writer.add_row(&row(1)).unwrap();
+        // The disk is full for a while.
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let rows = std::mem::replace(&mut writer.rows, full);
+        assert!(writer.add_row(&row(2)).unwrap_err().to_string().contains("writing"));
+        writer.rows = rows;
+        writer.add_row(&row(3)).unwrap();
+        assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));
     }
 
     #[test]

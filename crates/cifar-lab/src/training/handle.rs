@@ -50,15 +50,16 @@ pub struct Training {
 
 impl Training {
     /// Runs `body`, the training's loop, on a thread of its own and returns at once.
-    pub(super) fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+    pub(super) fn start(mut plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
         let record = plan.start()?;
+        let checkpoint = plan.checkpoint.take();
         let shared = Arc::new(Shared::new(plan, record));
         register(&shared);
         let training = Self { shared: shared.clone() };
         // The body works with what this thread has made: the network's parameters for one.
         finish_work();
         let on_thread = move || {
-            let mut run = Run::new(shared.clone());
+            let mut run = Run::new(shared.clone(), checkpoint);
             // Otherwise a panic on this thread would leave every handle waiting forever.
             let ended = catch_unwind(AssertUnwindSafe(|| body(&mut run)));
             // On a GPU losses are read some steps later, so the error's step is the right one.

@@ -12,7 +12,7 @@ use super::keeper::{Checkpointed, Keep, Keeper, OPTIMIZER};
 use super::place::Sums;
 use super::plan::STOP_FILE;
 use super::shared::{Shared, WARM_UP_STEPS};
-use crate::checkpoint::{CheckpointFolder, ResumableOptimizer, save_tensors};
+use crate::checkpoint::{Checkpoint, CheckpointFolder, ResumableOptimizer, save_tensors};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
@@ -30,6 +30,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
 
 /// The weights after the best epoch so far, in the training's folder.
 const BEST_WEIGHTS: &str = "best.safetensors";
+
+/// The places in [`State::unwritten`](super::shared::State).
+const RECORD: usize = 0;
+const CHECKPOINT: usize = 1;
 
 /// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
@@ -72,6 +76,8 @@ pub struct Run {
     last_checkpoint: Instant,
     pending: Vec<(Tensor, Tensor, usize)>,
     keeper: Option<Box<dyn Keep>>,
+    /// What it goes on from, until [`resume`](Self::resume).
+    checkpoint: Option<Checkpoint>,
     /// Keeps others from reading the parameters in the middle of a step.
     updating: Option<Updating>,
     /// Whether the batches were taken from here, so that those of a resumed epoch that were done are left out.
@@ -79,7 +85,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, checkpoint: Option<Checkpoint>) -> Self {
         let now = Instant::now();
         let updating = shared.plan.parameters.as_ref().map(Parameters::update);
         let run = Self {
@@ -89,6 +95,7 @@ impl Run {
             last_checkpoint: now,
             pending: Vec::new(),
             keeper: None,
+            checkpoint,
             updating,
             batches_taken: false,
         };
@@ -106,7 +113,7 @@ impl Run {
         let plan = &self.shared.plan;
         let settings = optimizer.settings();
         let target = plan.folder.as_deref().zip(plan.parameters.as_ref());
-        if let Some((checkpoint, parameters)) = plan.checkpoint.as_ref().zip(plan.parameters.as_ref()) {
+        if let Some((checkpoint, parameters)) = self.checkpoint.take().zip(plan.parameters.as_ref()) {
             let refused = |reason: String| Error::Setting { name: "optimizer", value: settings.clone(), reason };
             let advice = "add .fresh() to the training to begin anew";
             let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
@@ -240,7 +247,7 @@ impl Run {
         if row.test_accuracy.is_some_and(|accuracy| accuracy > best) {
             written = written.and(self.save_best(&row));
         }
-        self.warn(written);
+        self.warn(RECORD, written);
         let mut state = self.shared.lock();
         state.history.epochs.push(row);
         state.epoch += 1;
@@ -267,12 +274,8 @@ impl Run {
     }
 
     /// A training goes on where something can't be written; [`Training::wait`](super::Training::wait) says so.
-    fn warn(&self, written: Result<()>) {
-        let mut state = self.shared.lock();
-        match written {
-            Err(error) => state.warning = Some(error.to_string()),
-            Ok(()) => state.warning = None,
-        }
+    fn warn(&self, what: usize, written: Result<()>) {
+        self.shared.lock().unwritten[what] = written.err().map(|error| error.to_string());
     }
 
     /// Writes a checkpoint of this moment.
@@ -283,7 +286,7 @@ impl Run {
         self.read_pending(step)?;
         let Some(keeper) = &self.keeper else { return Ok(()) };
         let place = self.shared.place(keeper.learning_rate());
-        self.warn(keeper.save(&place));
+        self.warn(CHECKPOINT, keeper.save(&place));
         Ok(())
     }
 
@@ -356,7 +359,7 @@ mod tests {
     fn losses_that_are_read_together_name_the_step_that_failed() -> Result<()> {
         let from = Place { epoch: 1, ..Place::default() };
         let shared = Arc::new(Shared::new(Plan { from, ..Plan::new("on a GPU", 3, 9) }, None));
-        let mut run = Run::new(shared.clone());
+        let mut run = Run::new(shared.clone(), None);
         // As on a GPU: steps 3 to 5 wait to be read, and the second of them failed.
         for loss in [0.5, f32::NAN, 0.5] {
             run.pending.push((Tensor::new(loss, &Device::Cpu)?, Tensor::new(1u32, &Device::Cpu)?, 1));

@@ -36,8 +36,8 @@ pub(super) struct State {
     pub(super) history: History,
     /// The epoch and the step that failed, counted from 1.
     pub(super) failed_at: Option<(usize, usize)>,
-    /// What could not be written last, and why.
-    pub(super) warning: Option<String>,
+    /// Why the last record could not be written, and the last checkpoint.
+    pub(super) unwritten: [Option<String>; 2],
     pub(super) started: Instant,
     /// Time spent paused.
     pub(super) paused: Duration,
@@ -69,7 +69,7 @@ impl Shared {
             step: from.step,
             history: History { data: plan.data.clone(), ..from.history },
             failed_at: None,
-            warning: None,
+            unwritten: [None, None],
             started: now,
             paused: Duration::ZERO,
             ended: None,
@@ -210,7 +210,7 @@ impl Shared {
             epoch: epoch.min(plan.epochs),
             epochs: plan.epochs,
             first_epoch: plan.from.epoch,
-            warning: state.warning.clone(),
+            warning: state.unwritten.iter().flatten().next().cloned(),
             step,
             steps: plan.steps,
             loss: last.0,
