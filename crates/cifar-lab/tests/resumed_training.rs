@@ -286,6 +286,51 @@ fn a_training_goes_on_where_nothing_can_be_written() -> Result<()> {
     Ok(())
 }
 
+/// A file system of so many bytes in memory; `None` where it can't be mounted.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(bytes: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder.path());
+        let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn on_a_full_disk_the_newest_checkpoint_that_fits_stays() -> Result<()> {
+    // Weights and two moments of 64 · 64 · 16 values and some more: 0.8 MB for a checkpoint.
+    let large = |setup| Setup { channels: 64, ..setup };
+    let stopped = Fault { fails_at: Some(3 * STEPS + 1), ..Fault::default() };
+    // Three checkpoints don't fit, then not even two.
+    for (bytes, resumed_at) in [(2_500_000, 3), (1_200_000, 1)] {
+        let Some(disk) = SmallDisk::mount(bytes) else {
+            eprintln!("skipped: no file system can be mounted here");
+            return Ok(());
+        };
+        let (training, _) = start(disk.0.path(), stopped, large)?;
+        training.wait().unwrap_err();
+        assert_eq!(training.progress().warning.is_some(), resumed_at == 1);
+        let (training, _) = start(disk.0.path(), Fault::default(), large)?;
+        assert_eq!(training.progress().first_epoch, resumed_at, "{bytes} bytes");
+        training.wait()?;
+        assert_eq!(RunRecord::read(disk.0.path())?.rows.len(), EPOCHS);
+    }
+    Ok(())
+}
+
 /// Where the child process trains; only that process has it.
 const FOLDER: &str = "CIFAR_LAB_TEST_TRAINS_IN";
 /// How often it is killed.
