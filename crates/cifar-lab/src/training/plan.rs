@@ -1,4 +1,4 @@
-//! The plan of a training: what is known before it starts.
+//! The plan of a training run: what is known before it starts.
 
 use candle_cnn::parameters::Parameters;
 use serde_json::Value;
@@ -9,10 +9,10 @@ use crate::checkpoint::{Checkpoint, CheckpointFolder};
 use crate::error::{Error, Result};
 use crate::run_records::{RecordWriter, TrainingFile};
 
-/// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
+/// A file of this name in the run's folder stops training: the only way to stop it while a cell waits for it.
 pub(super) const STOP_FILE: &str = "stop";
 
-/// The plan of a training: its name, its length, where its records go. [`Trainer`](super::Trainer) makes it.
+/// The plan of a training run: its name, its length, where its records go. [`Trainer`](super::Trainer) builds it.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub name: String,
@@ -21,18 +21,18 @@ pub(super) struct Plan {
     pub data: String,
     pub settings: Value,
     pub folder: Option<PathBuf>,
-    /// Those of a training that can be resumed.
+    /// The network's parameters, if the run is resumable.
     pub parameters: Option<Parameters>,
-    /// Whether to begin anew, whatever there is to go on from.
+    /// Whether to start over even if there is a run to resume.
     pub fresh: bool,
-    /// Where it begins; the default is the beginning.
+    /// Where to start; by default, at the beginning.
     pub from: Place,
-    /// What it goes on from.
+    /// The checkpoint to resume from.
     pub checkpoint: Option<Checkpoint>,
 }
 
 impl Plan {
-    /// A training called `name` of `epochs` epochs with `steps` steps each.
+    /// A run called `name` of `epochs` epochs with `steps` steps each.
     pub fn new(name: &str, epochs: usize, steps: usize) -> Self {
         Self {
             name: name.to_string(),
@@ -64,11 +64,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Checks the plan and begins its record, if it has a folder.
+    /// Checks the plan and starts its record, if it has a folder.
     pub fn start(&self) -> Result<Option<RecordWriter>> {
         self.check()?;
         let Some(folder) = &self.folder else { return Ok(None) };
-        // A stop file left from before would end this training at its first step.
+        // A leftover stop file would end training at its first step.
         let _ = std::fs::remove_file(folder.join(STOP_FILE));
         let goes_on = self.checkpoint.is_some();
         let record = RecordWriter::begin(folder, self.file(), goes_on)?;
@@ -79,7 +79,7 @@ impl Plan {
         Ok(Some(record))
     }
 
-    /// What its record says of it.
+    /// The plan as the record stores it.
     pub fn file(&self) -> TrainingFile {
         TrainingFile {
             name: self.name.clone(),

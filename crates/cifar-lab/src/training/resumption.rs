@@ -1,4 +1,4 @@
-//! Where a training goes on: finds the folder of the last one of its name, and in it the last checkpoint.
+//! Finds where to resume: the folder of the last run with the same name, and the newest checkpoint in it.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::paths::{show_path, training_folders};
 use crate::run_folder::run_folder;
 use crate::run_records::{RunRecord, RunState};
 
-/// How long a training of this process may take for the step in which it is stopped.
+/// How long to wait for a run in this process to finish its current step and stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The trainings of this process, by folder, so that a cell that starts one again can take it over.
+/// The runs in this process, by folder, so that a cell executed again can take over its earlier run.
 static TRAININGS: Mutex<Vec<(PathBuf, Weak<Shared>)>> = Mutex::new(Vec::new());
 
-/// Notes that `shared` trains in its folder.
+/// Registers `shared` under its folder.
 pub(super) fn register(shared: &Arc<Shared>) {
     let Some(folder) = &shared.plan.folder else { return };
     let mut trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,10 +29,10 @@ pub(super) fn register(shared: &Arc<Shared>) {
     trainings.push((folder.clone(), Arc::downgrade(shared)));
 }
 
-/// Chooses the folder of a training that can be resumed, and the checkpoint to go on from if there is one. Returns what
-/// there is to say about it.
+/// Chooses the folder of a resumable run, and the checkpoint to resume from if there is one. Returns messages for the
+/// user.
 ///
-/// `optimizer` are the optimizer's settings, where they are known already.
+/// `optimizer` is the optimizer's settings, if already known.
 pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<String>> {
     let mut words = Vec::new();
     if !plan.fresh
@@ -46,7 +46,7 @@ pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<Str
                 words.append(&mut damaged);
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
-                words.push(format!("going on with {shown} from epoch {}{step}", epoch + 1));
+                words.push(format!("resuming {shown} from epoch {}{step}", epoch + 1));
                 plan.folder = Some(folder);
                 return Ok(words);
             }
@@ -56,12 +56,12 @@ pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<Str
                         name: "folder",
                         value: shown,
                         reason: format!(
-                            "an unfinished training there is another one ({differences}): choose another folder, or \
-                             add .fresh() to give it up"
+                            "the unfinished training there can't be resumed ({differences}): choose another folder, or \
+                             add .fresh() to discard it"
                         ),
                     });
                 }
-                words.push(format!("beginning a new training, since {shown} is another one: {differences}"));
+                words.push(format!("starting a new training run, because {shown} can't be resumed: {differences}"));
             }
             Found::Nothing(mut damaged) => words.append(&mut damaged),
         }
@@ -72,7 +72,7 @@ pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<Str
     Ok(words)
 }
 
-/// The record of the last training of this name, or of the one in the plan's folder.
+/// The record in the plan's folder; without a folder, that of the last run with this name.
 fn last_record(plan: &Plan) -> Option<RunRecord> {
     match &plan.folder {
         Some(folder) => RunRecord::read(folder).ok(),
@@ -87,11 +87,11 @@ fn last_record(plan: &Plan) -> Option<RunRecord> {
 }
 
 enum Found {
-    /// The plan has been set to go on; with the checkpoints that were passed over.
+    /// The plan is set up to resume; with messages about skipped checkpoints.
     GoesOn(Vec<String>),
-    /// In what it is another training.
+    /// Why the recorded run can't be resumed.
     Differs(String),
-    /// There is no checkpoint to go on from, and why not.
+    /// There is no usable checkpoint; with messages about skipped ones.
     Nothing(Vec<String>),
 }
 
@@ -104,7 +104,7 @@ fn go_on(plan: &mut Plan, record: &RunRecord, optimizer: Option<&str>) -> Result
         return Ok(Found::Differs("it is running in another notebook or program".into()));
     }
     let (checkpoint, passed_over) = CheckpointFolder::of(&record.folder).newest();
-    let passed_over: Vec<String> = passed_over.into_iter().map(|reason| format!("passed over: {reason}")).collect();
+    let passed_over: Vec<String> = passed_over.into_iter().map(|reason| format!("skipped: {reason}")).collect();
     let Some(checkpoint) = checkpoint else { return Ok(Found::Nothing(passed_over)) };
     let place = checkpoint.note(PLACE).and_then(|text| serde_json::from_str::<Place>(text).ok());
     let Some(place) = place else {
@@ -124,7 +124,7 @@ fn go_on(plan: &mut Plan, record: &RunRecord, optimizer: Option<&str>) -> Result
     Ok(Found::GoesOn(passed_over))
 }
 
-/// Stops the training in `folder` if it is this process's, so that it goes on here; `false` if it is another's.
+/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if it doesn't.
 fn take_over(folder: &Path) -> Result<bool> {
     let training = {
         let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,11 +137,11 @@ fn take_over(folder: &Path) -> Result<bool> {
     Err(Error::Setting {
         name: "folder",
         value: show_path(folder),
-        reason: format!("the training there has been in one step for {} s; restart the kernel", PATIENCE.as_secs()),
+        reason: format!("the training there did not stop within {} s; restart the kernel", PATIENCE.as_secs()),
     })
 }
 
-/// In what the plan is another training than the recorded one.
+/// How the plan differs from the recorded run.
 fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     let mut differences = Vec::new();
     if record.epochs != plan.epochs {
@@ -150,7 +150,7 @@ fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     if record.data != plan.data {
         differences.push(changed("the data", &record.data, &plan.data));
     }
-    // As it reads from a file: numbers may change in their last digit.
+    // As read back from JSON: numbers may change in their last digit.
     let settings = serde_json::from_str(&plan.settings.to_string()).unwrap_or(Value::Null);
     let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     let mut names: Vec<String> = keys(&record.settings);
