@@ -1,11 +1,11 @@
-//! The files of a record: `training.json` (the plan, and how the training ended) and `epochs.jsonl` (a row for each epoch).
+//! The files of a record: `training.json` (the plan, and how training ended) and `epochs.jsonl` (a row for each epoch).
 //!
 //! Rows are only appended. A kill, a full disk or a bad disk damages one row at most: a writer starts after the last
-//! complete line, and a reader skips lines that are not rows. A row is written before the epoch's checkpoint; a training
-//! that resumes from an older one repeats an epoch, and the later row counts.
+//! complete line, and a reader skips lines that are not rows. A row is written before the epoch's checkpoint; a run
+//! that resumes from an older checkpoint repeats an epoch, and the later row counts.
 //!
-//! A running training holds a lock on `epochs.jsonl`, which the system releases when the process ends for any reason. So
-//! a record without an end and without a lock belongs to a training whose process died.
+//! A run in progress holds a lock on `epochs.jsonl`, which the system releases however the process ends. So a record
+//! without an end and without a lock belongs to a run whose process died.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,14 +19,14 @@ use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::paths::repository;
 
-/// The plan, and how the training ended.
+/// The plan, and how training ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
 /// A row for each epoch.
 pub(crate) const EPOCHS_FILE: &str = "epochs.jsonl";
 /// Set by `cargo lab run` to the command that repeats the run.
 const COMMAND_VARIABLE: &str = "CIFAR_LAB_COMMAND";
 
-/// The contents of `training.json`. A field that an older record lacks is empty.
+/// The contents of `training.json`. Fields missing from older records are empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct TrainingFile {
@@ -37,7 +37,7 @@ pub(crate) struct TrainingFile {
     pub settings: Value,
     /// This crate's version.
     pub version: String,
-    /// The commit that was checked out, with `-dirty` if files differ from it; empty without git.
+    /// The commit that was checked out, with `-dirty` if there were changes; empty without git.
     pub commit: String,
     /// The command that repeats it; empty if it was started in JupyterLab.
     pub command: String,
@@ -51,20 +51,20 @@ pub(crate) struct TrainingFile {
     pub message: String,
 }
 
-/// Writes a record, and holds the lock until it is dropped.
+/// Writes a record; holds the lock until dropped.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
     folder: PathBuf,
     file: TrainingFile,
     rows: File,
-    /// The length of its complete lines in bytes.
+    /// The length of the complete lines in bytes.
     whole: u64,
     /// Rows that could not be written yet.
     unwritten: String,
 }
 
 impl RecordWriter {
-    /// Makes the folder and begins the record; keeps existing rows if `goes_on`.
+    /// Creates the folder and starts the record; keeps existing rows if `goes_on`.
     pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -73,7 +73,7 @@ impl RecordWriter {
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(EPOCHS_FILE);
         let rows = File::options().append(true).create(true).open(&path).map_err(failed(&path))?;
-        // Only another training's lock matters, not a file system without locks.
+        // Only another run's lock matters; a file system without locks is fine.
         if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
             return Err(Error::Setting {
                 name: "folder",
@@ -96,7 +96,7 @@ impl RecordWriter {
         let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
         self.unwritten += &(serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n");
         if let Err(error) = self.rows.write_all(self.unwritten.as_bytes()) {
-            // Half a row would spoil the next one. If this fails too, the reader skips both.
+            // Half a row would corrupt the next one. If this fails too, the reader skips both.
             let _ = self.rows.set_len(self.whole);
             return Err(failed(error));
         }
@@ -105,7 +105,7 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Records how it ended: `finished`, `stopped` or `failed`, and why.
+    /// Records how training ended: `finished`, `stopped` or `failed`, and why.
     pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()
@@ -121,7 +121,7 @@ impl RecordWriter {
 
 impl Drop for RecordWriter {
     fn drop(&mut self) {
-        // Closing may be too late: a process that is just being started holds the file open until it runs.
+        // Closing may not be enough: a child process being spawned keeps the file open until it executes.
         let _ = self.rows.unlock();
     }
 }
@@ -132,16 +132,16 @@ fn whole_lines(path: &Path) -> std::io::Result<u64> {
     Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1))
 }
 
-/// The record of a training.
+/// The record of a training run.
 pub(crate) struct Record {
     pub file: TrainingFile,
     /// The last row of each epoch, in order.
     pub rows: Vec<EpochRecord>,
-    /// The number of lines that are not rows, except an unfinished last line: it is being written, or the process died.
+    /// The number of lines that are not rows, except an unfinished last one: it is being written, or the process died.
     pub damaged: usize,
 }
 
-/// The record of the training in `folder`.
+/// Reads the record of the run in `folder`.
 pub(crate) fn read(folder: &Path) -> Result<Record> {
     let path = folder.join(TRAINING_FILE);
     let failed = |path: &Path| {
@@ -159,7 +159,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         match serde_json::from_slice::<EpochRecord>(line) {
             Ok(row) => {
-                // A training that resumed from an older checkpoint repeated these.
+                // A run that resumed from an older checkpoint repeated these epochs.
                 record.rows.retain(|earlier| earlier.epoch < row.epoch);
                 record.rows.push(row);
             }
@@ -169,7 +169,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
     Ok(record)
 }
 
-/// Whether a training holds its lock on the rows in `folder`.
+/// Whether a run holds the lock on the rows in `folder`.
 pub(crate) fn is_running(folder: &Path) -> bool {
     // A shared lock, so that readers don't block each other.
     let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
