@@ -11,10 +11,10 @@ use crate::element::{Element, tensor, values};
 use crate::random::{step, stream};
 use crate::trace::{self, LayerCall, Operation};
 
-/// Dropout (Srivastava et al., 2014): in training sets each value to 0 with a given probability and scales the others
-/// so that the mean stays the same; in inference it does nothing. As `torch.nn.Dropout`, but seeded: a mask depends on
-/// the seed and the step of the training ([`set_step`](crate::random::set_step)); outside a training, on the number of
-/// masks before it. Layers with different seeds draw different masks.
+/// Dropout (Srivastava et al., 2014): in training, sets each value to 0 with a given probability and scales the others
+/// to keep the mean; in inference, does nothing. Like `torch.nn.Dropout`, but seeded: a mask depends on the seed and
+/// the training step ([`set_step`](crate::random::set_step)), or outside training, on the seed and the number of masks
+/// drawn before. Layers with different seeds draw different masks.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -34,7 +34,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops with `probability` (0 up to, not including, 1); `seed` determines the masks.
+    /// Drops values with `probability`, in [0, 1); `seed` determines the masks.
     ///
     /// # Errors
     /// If `probability` is out of range.
@@ -46,7 +46,7 @@ impl Dropout {
     /// The random numbers of the next mask.
     fn stream(&self) -> ChaCha8Rng {
         let step = step();
-        // Two numbers are consistent after every statement.
+        // The pair is consistent after every statement.
         let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *last = if last.0 == step { (step, last.1.wrapping_add(1)) } else { (step, 0) };
         match step {
@@ -56,7 +56,7 @@ impl Dropout {
     }
 }
 
-/// x · mask, value by value, as a node that [`crate::backward`] knows.
+/// x · mask, elementwise, as a graph node for [`crate::backward`].
 fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
     let x = x.contiguous()?;
     let mask: Vec<T> = mask.into_iter().map(|factor| T::from_f64(factor.into())).collect();
