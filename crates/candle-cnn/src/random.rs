@@ -7,9 +7,11 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
-    static STEP: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The step, and a number that no other call of [`set_step`] gave.
+    static STEP: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
 /// Sets the training step that this thread is at, counted from 0 over all epochs; `None` outside training.
@@ -31,10 +33,12 @@ thread_local! {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn set_step(step: Option<u64>) {
-    STEP.set(step);
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    STEP.set(step.map(|step| (step, CALLS.fetch_add(1, Ordering::Relaxed))));
 }
 
-pub(crate) fn step() -> Option<u64> {
+/// The step that was set last, and the number of that call.
+pub(crate) fn step() -> Option<(u64, u64)> {
     STEP.get()
 }
 

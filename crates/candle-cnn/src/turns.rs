@@ -30,23 +30,36 @@ impl Turns {
 
     /// Runs `read` once no other thread is in the middle of a step, and holds off the next step meanwhile.
     pub(crate) fn read<R>(&self, read: impl FnOnce() -> R) -> R {
-        struct Reading<'a>(&'a Turns);
+        /// The reading, and how many updates of this thread it interrupts.
+        struct Reading<'a>(&'a Turns, usize);
         impl Drop for Reading<'_> {
             fn drop(&mut self) {
-                self.0.lock().reading -= 1;
+                let mut state = self.0.lock();
+                state.reading -= 1;
+                self.0.changed.notify_all();
+                while self.1 > 0 && state.reading > 0 {
+                    state = self.0.wait(state);
+                }
+                state.updating.extend(std::iter::repeat_n(thread::current().id(), self.1));
+                drop(state);
                 self.0.changed.notify_all();
             }
         }
         let me = thread::current().id();
         let mut state = self.lock();
+        // A training that reads, to save a checkpoint, is in no step; else two would wait for each other.
+        let updates = state.updating.len();
+        state.updating.retain(|thread| *thread != me);
+        let own = updates - state.updating.len();
+        self.changed.notify_all();
         state.waiting += 1;
-        while state.updating.iter().any(|thread| *thread != me) {
+        while !state.updating.is_empty() {
             state = self.wait(state);
         }
         state.waiting -= 1;
         state.reading += 1;
         drop(state);
-        let _reading = Reading(self);
+        let _reading = Reading(self, own);
         read()
     }
 }

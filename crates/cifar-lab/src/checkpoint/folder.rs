@@ -23,8 +23,8 @@ impl CheckpointFolder {
         Self(folder.join(FOLDER))
     }
 
-    /// Saves the checkpoint after `steps` training steps and deletes surplus old ones. On a full disk, the oldest is
-    /// deleted to make room, unless it is the only one.
+    /// Saves the checkpoint after `steps` training steps and deletes surplus old ones. On a full disk, old ones are
+    /// deleted to make room, except the newest.
     ///
     /// # Errors
     /// As [`save_checkpoint`]; the newest earlier checkpoint is kept.
@@ -38,28 +38,37 @@ impl CheckpointFolder {
     ) -> Result<()> {
         let path = self.0.join(format!("step-{steps:08}.safetensors"));
         let save = || save_checkpoint(parameters, &path, optimizer, epochs_done, notes);
-        let saved = match (save(), self.newest_first().as_slice()) {
-            (Err(Error::File { source, .. }), [_, .., oldest]) if is_full(&source) => {
-                std::fs::remove_file(oldest).map_or(Err(failed(&path, source)), |()| save())
+        loop {
+            match (save(), self.newest_first().as_slice()) {
+                (Err(Error::File { source, .. }), [_, .., oldest])
+                    if is_full(&source) && std::fs::remove_file(oldest).is_ok() => {}
+                (saved, _) => break saved?,
             }
-            (saved, _) => saved,
-        };
-        saved?;
+        }
         // One that can't be deleted takes up space, but does no harm.
         self.newest_first().into_iter().skip(KEPT).for_each(|path| drop(std::fs::remove_file(path)));
         Ok(())
     }
 
-    /// The newest checkpoint that can be read, and why any newer ones can't.
-    pub(crate) fn newest(&self) -> (Option<Checkpoint>, Vec<String>) {
+    /// The newest checkpoint that is not damaged, and the damaged ones after it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one can't be read, which says nothing about what it holds.
+    pub(crate) fn newest(&self) -> Result<(Option<Checkpoint>, Vec<(PathBuf, Error)>)> {
         let mut damaged = Vec::new();
         for path in self.newest_first() {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) => return (Some(checkpoint), damaged),
-                Err(error) => damaged.push(error.to_string()),
+                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
+                Err(error @ Error::Weights { .. }) => damaged.push((path, error)),
+                Err(error) => return Err(error),
             }
         }
-        (None, damaged)
+        Ok((None, damaged))
+    }
+
+    /// Whether there are no checkpoints.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest_first().is_empty()
     }
 
     /// Deletes all checkpoints.
@@ -68,6 +77,13 @@ impl CheckpointFolder {
     /// Those of the file system.
     pub(crate) fn clear(&self) -> std::io::Result<()> {
         self.newest_first().into_iter().try_for_each(std::fs::remove_file)
+    }
+
+    /// Deletes what killed processes left behind of unfinished saves. Only for the one who holds the run's lock.
+    pub(crate) fn remove_unfinished(&self) {
+        let files = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let unfinished = files.filter(|file| file.file_name().to_string_lossy().starts_with(".tmp"));
+        unfinished.for_each(|file| drop(std::fs::remove_file(file.path())));
     }
 
     fn newest_first(&self) -> Vec<PathBuf> {
@@ -81,10 +97,6 @@ impl CheckpointFolder {
 /// Whether a write failed for lack of disk space.
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
-fn failed(path: &Path, source: std::io::Error) -> Error {
-    Error::File { action: "writing", path: path.to_path_buf(), source }
 }
 
 /// The number of steps in a checkpoint's file name.
@@ -121,7 +133,7 @@ mod tests {
 
     /// The value that all weights have after restoring the newest checkpoint.
     fn newest(folder: &CheckpointFolder) -> Result<Option<f32>> {
-        let Some(checkpoint) = folder.newest().0 else { return Ok(None) };
+        let Some(checkpoint) = folder.newest()?.0 else { return Ok(None) };
         assert_eq!(checkpoint.note("place"), Some("here"));
         let (parameters, mut sgd) = network(-1.0)?;
         checkpoint.restore(&parameters, &mut sgd)?;

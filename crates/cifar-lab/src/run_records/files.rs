@@ -35,6 +35,8 @@ pub(crate) struct TrainingFile {
     pub steps_per_epoch: usize,
     pub data: String,
     pub settings: Value,
+    /// What else must be the same for the run to be resumed.
+    pub identity: Value,
     /// This crate's version.
     pub version: String,
     /// The commit that was checked out, with `-dirty` if there were changes; empty without git.
@@ -51,12 +53,44 @@ pub(crate) struct TrainingFile {
     pub message: String,
 }
 
-/// Writes a record; holds the lock until dropped.
+/// The lock on a record, which its training run holds until it ends.
+#[derive(Debug)]
+pub(crate) struct RecordLock {
+    folder: PathBuf,
+    rows: File,
+}
+
+impl RecordLock {
+    /// Creates the folder and locks its record; `None` if another run holds the lock.
+    pub(crate) fn take(folder: &Path) -> Result<Option<Self>> {
+        std::fs::create_dir_all(folder).map_err(writing(folder))?;
+        let path = folder.join(EPOCHS_FILE);
+        let rows = File::options().append(true).create(true).open(&path).map_err(writing(&path))?;
+        // Only another run's lock matters; a file system without locks is fine.
+        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        Ok(Some(Self { folder: folder.to_path_buf(), rows }))
+    }
+}
+
+impl Drop for RecordLock {
+    fn drop(&mut self) {
+        // Closing may not be enough: a child process being spawned keeps the file open until it executes.
+        let _ = self.rows.unlock();
+    }
+}
+
+fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::File { action: "writing", path, source }
+}
+
+/// Writes a record.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
-    folder: PathBuf,
+    lock: RecordLock,
     file: TrainingFile,
-    rows: File,
     /// The length of the complete lines in bytes.
     whole: u64,
     /// Rows that could not be written yet.
@@ -64,42 +98,30 @@ pub(crate) struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Creates the folder and starts the record; keeps existing rows if `goes_on`.
-    pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
-        let failed = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| Error::File { action: "writing", path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let path = folder.join(EPOCHS_FILE);
-        let rows = File::options().append(true).create(true).open(&path).map_err(failed(&path))?;
-        // Only another run's lock matters; a file system without locks is fine.
-        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
-            return Err(Error::Setting {
-                name: "folder",
-                value: folder.display().to_string(),
-                reason: "another training is writing its record there; stop it, or use another folder".into(),
-            });
-        }
-        let whole = if goes_on { whole_lines(&path).map_err(failed(&path))? } else { 0 };
-        rows.set_len(whole).map_err(failed(&path))?;
+    /// Starts the record in the locked folder; keeps existing rows if `goes_on`.
+    pub(crate) fn begin(lock: RecordLock, file: TrainingFile, goes_on: bool) -> Result<Self> {
+        let path = lock.folder.join(EPOCHS_FILE);
+        let whole = if goes_on { whole_lines(&path).map_err(writing(&path))? } else { 0 };
+        lock.rows.set_len(whole).map_err(writing(&path))?;
         let command = std::env::var(COMMAND_VARIABLE).unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION").to_string();
         let file = TrainingFile { version, commit: commit(), command, started: now(), ..file };
-        let writer = Self { folder: folder.to_path_buf(), file, rows, whole, unwritten: String::new() };
+        let writer = Self { lock, file, whole, unwritten: String::new() };
         writer.write()?;
         Ok(writer)
     }
 
     /// Adds a row, after those that could not be written before.
     pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
-        let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
+        let failed = |source| writing(&self.lock.folder.join(EPOCHS_FILE))(source);
         self.unwritten += &(serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n");
-        if let Err(error) = self.rows.write_all(self.unwritten.as_bytes()) {
+        if let Err(error) = self.lock.rows.write_all(self.unwritten.as_bytes()) {
             // Half a row would corrupt the next one. If this fails too, the reader skips both.
-            let _ = self.rows.set_len(self.whole);
+            let _ = self.lock.rows.set_len(self.whole);
             return Err(failed(error));
         }
+        // So that a power cut doesn't cost it. An error has nothing to add: the row is in the file.
+        let _ = self.lock.rows.sync_data();
         self.whole += self.unwritten.len() as u64;
         self.unwritten.clear();
         Ok(())
@@ -112,17 +134,10 @@ impl RecordWriter {
     }
 
     fn write(&self) -> Result<()> {
-        let path = self.folder.join(TRAINING_FILE);
-        let failed = |source| Error::File { action: "writing", path: path.clone(), source };
+        let path = self.lock.folder.join(TRAINING_FILE);
+        let failed = |source| writing(&path)(source);
         let text = serde_json::to_string_pretty(&self.file).map_err(|error| failed(error.into()))?;
         write_atomically(&path, format!("{text}\n").as_bytes()).map_err(failed)
-    }
-}
-
-impl Drop for RecordWriter {
-    fn drop(&mut self) {
-        // Closing may not be enough: a child process being spawned keeps the file open until it executes.
-        let _ = self.rows.unlock();
     }
 }
 
@@ -208,7 +223,8 @@ mod tests {
     }
 
     fn begin(folder: &Path, goes_on: bool) -> RecordWriter {
-        RecordWriter::begin(folder, TrainingFile::default(), goes_on).unwrap()
+        let lock = RecordLock::take(folder).unwrap().expect("no other run");
+        RecordWriter::begin(lock, TrainingFile::default(), goes_on).unwrap()
     }
 
     fn epochs(folder: &Path) -> (Vec<usize>, usize) {
@@ -246,9 +262,9 @@ mod tests {
         writer.add_row(&row(1)).unwrap();
         // The disk is full for a while.
         let full = File::options().append(true).open("/dev/full").unwrap();
-        let rows = std::mem::replace(&mut writer.rows, full);
+        let rows = std::mem::replace(&mut writer.lock.rows, full);
         assert!(writer.add_row(&row(2)).unwrap_err().to_string().contains("writing"));
-        writer.rows = rows;
+        writer.lock.rows = rows;
         writer.add_row(&row(3)).unwrap();
         assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::dataset::STAND_IN_NAME;
 use crate::error::{Error, Result};
 
-pub(crate) use files::{EPOCHS_FILE, RecordWriter, TRAINING_FILE, TrainingFile};
+pub(crate) use files::{EPOCHS_FILE, RecordLock, RecordWriter, TRAINING_FILE, TrainingFile};
 pub use history::{EpochRecord, History, StepRecord};
 
 /// How deep a record may be below the folder: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
@@ -71,6 +71,8 @@ pub struct RunRecord {
     pub data: String,
     /// Its settings: a JSON object.
     pub settings: Value,
+    /// What else must be the same for the run to be resumed.
+    pub(crate) identity: Value,
     /// The planned number of epochs.
     pub epochs: usize,
     /// When it started, in UTC (`2026-11-24T10:15:00Z`).
@@ -109,6 +111,7 @@ impl RunRecord {
             name: file.name,
             data: if file.data == FORMER_STAND_IN_NAME { STAND_IN_NAME.to_string() } else { file.data },
             settings: file.settings,
+            identity: file.identity,
             epochs: file.epochs,
             started: file.started,
             commit: file.commit,

@@ -158,7 +158,7 @@ impl Training {
                 println!(
                     "about {} for {} on this machine",
                     duration(left),
-                    epochs_text(progress.epochs - progress.first_epoch)
+                    epochs_text(progress.epochs.saturating_sub(progress.first_epoch))
                 );
             }
             // The last epoch's line comes before the final one, even if both are due at once.
@@ -246,6 +246,8 @@ impl Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
+        // On a GPU, what was read of the parameters must have been read before they change.
+        finish_work();
         self.shared.lock().pauses -= 1;
         self.shared.changed();
     }

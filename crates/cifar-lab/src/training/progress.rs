@@ -59,7 +59,7 @@ impl Display for Progress {
                 let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
-                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs - first),
+                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs.saturating_sub(first)),
                 };
             }
             Status::Stopped => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::keeper::{Checkpointed, Keep, Keeper, OPTIMIZER};
 use super::place::Sums;
-use super::plan::STOP_FILE;
+use super::plan::{BEST_WEIGHTS, STOP_FILE};
 use super::shared::{Shared, WARM_UP_STEPS};
 use crate::checkpoint::{Checkpoint, CheckpointFolder, ResumableOptimizer, save_tensors};
 use crate::device::finish_work;
@@ -28,12 +28,10 @@ const RECORDS_PER_EPOCH: usize = 50;
 /// The time between checkpoints, which is the most work a kill can cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
 
-/// The file in the run's folder with the weights after the best epoch so far.
-const BEST_WEIGHTS: &str = "best.safetensors";
-
 /// Indices into [`State::unwritten`](super::shared::State).
 const RECORD: usize = 0;
 const CHECKPOINT: usize = 1;
+const BEST: usize = 2;
 
 /// How many steps' losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
@@ -80,8 +78,8 @@ pub struct Run {
     checkpoint: Option<Checkpoint>,
     /// Keeps other threads from reading the parameters in the middle of a step.
     updating: Option<Updating>,
-    /// Whether the loop uses [`batches`](Self::batches), which skips those of a resumed epoch that are already done.
-    batches_taken: bool,
+    /// The last epoch that the loop took its [`batches`](Self::batches) of, which skip those that are already done.
+    batches_of: Option<usize>,
 }
 
 impl Run {
@@ -97,7 +95,7 @@ impl Run {
             keeper: None,
             checkpoint,
             updating,
-            batches_taken: false,
+            batches_of: None,
         };
         run.tell_step();
         run
@@ -110,9 +108,17 @@ impl Run {
     /// # Errors
     /// [`Error::Setting`] if the checkpoint was made with another optimizer or other optimizer settings.
     pub fn resume<O: ResumableOptimizer + 'static>(&mut self, mut optimizer: O) -> Result<Checkpointed<O>> {
+        if self.keeper.is_some() {
+            return Err(Error::Setting {
+                name: "run.resume",
+                value: "called twice".into(),
+                reason: "a checkpoint holds one optimizer; give it the parameters as groups (SGD::with_groups)".into(),
+            });
+        }
         let plan = &self.shared.plan;
         let settings = optimizer.settings();
         let target = plan.folder.as_deref().zip(plan.parameters.as_ref());
+        let begins = self.checkpoint.is_none() && target.is_some();
         if let Some((checkpoint, parameters)) = self.checkpoint.take().zip(plan.parameters.as_ref()) {
             let refused = |reason: String| Error::Setting { name: "optimizer", value: settings.clone(), reason };
             let advice = "add .fresh() to the trainer to start over";
@@ -130,6 +136,10 @@ impl Run {
             data: plan.data.clone(),
             target: target.map(|(folder, parameters)| (parameters.clone(), CheckpointFolder::of(folder))),
         }));
+        if begins {
+            // So that a failure in the first epoch costs no more than its steps, and not the initial weights.
+            self.save_checkpoint()?;
+        }
         Ok(optimizer)
     }
 
@@ -140,15 +150,16 @@ impl Run {
 
     /// The epoch's batches, as from [`DataLoader::epoch`], without those done before the run was resumed.
     pub fn batches(&mut self, loader: &DataLoader, epoch: usize) -> Epoch {
-        self.batches_taken = true;
+        self.batches_of = Some(epoch);
         let from = &self.shared.plan.from;
         loader.epoch_from(epoch, if epoch == from.epoch { from.step } else { 0 })
     }
 
-    /// The step numbers of the epoch's [`batches`](Self::batches), counted from 0 over all epochs.
-    pub(super) fn step_numbers(&self, epoch: usize) -> std::ops::RangeFrom<usize> {
-        let from = &self.shared.plan.from;
-        epoch * self.shared.plan.steps + if epoch == from.epoch { from.step } else { 0 }..
+    /// The number of steps done, over all epochs, for a learning rate that changes from step to step: a counter of the
+    /// loop's own would start again when the run is resumed.
+    pub fn steps_done(&self) -> usize {
+        let state = self.shared.lock();
+        state.epoch * self.shared.plan.steps + state.step
     }
 
     /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Blocks while
@@ -157,7 +168,7 @@ impl Run {
     /// # Errors
     /// [`Error::Stopped`] if training was asked to stop (`?` then ends the loop), [`Error::LossNotFinite`] if the loss
     /// is NaN or infinite, [`Error::Setting`] if the loop of a [resumable](super::Trainer::resumable) run doesn't call
-    /// [`resume`](Self::resume) or, when resumed within an epoch, [`batches`](Self::batches).
+    /// [`resume`](Self::resume) and, for each epoch, [`batches`](Self::batches).
     pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
         self.counted_step(loss, count_correct(logits, labels)?, labels.elem_count())
     }
@@ -205,9 +216,18 @@ impl Run {
         if plan.parameters.is_some() && self.keeper.is_none() {
             return Err(refused("without run.resume", "begins with `let mut optimizer = run.resume(optimizer)?;`"));
         }
-        if plan.from.step > 0 && !self.batches_taken {
-            let reason = "takes its batches from `run.batches(&loader, epoch)`, which skips those already done";
+        let (epoch, step) = {
+            let state = self.shared.lock();
+            (state.epoch, state.step)
+        };
+        if plan.parameters.is_some() && self.batches_of != Some(epoch) {
+            let reason = "takes the batches of each of `run.epochs()` from `run.batches(&loader, epoch)`, which skips \
+                          those already done";
             return Err(refused("without run.batches", reason));
+        }
+        if plan.parameters.is_some() && step >= plan.steps {
+            let found = format!("of more than {} steps an epoch", plan.steps);
+            return Err(refused(&found, "needs the loader that the training was started with"));
         }
         Ok(())
     }
@@ -217,6 +237,17 @@ impl Run {
     /// # Errors
     /// As [`Run::step`].
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
+        let (done, planned) = (self.shared.lock().step, self.shared.plan.steps);
+        if self.shared.plan.parameters.is_some() && done != planned {
+            return Err(Error::Setting {
+                name: "loop",
+                value: format!("of {done} of {planned} steps in an epoch"),
+                reason:
+                    "a resumable training run takes all batches of an epoch; for a shorter one, give the loader fewer \
+                         images (`data.first(n)`)"
+                        .into(),
+            });
+        }
         // A loop may end an epoch early.
         let last_step = self.shared.lock().step;
         self.read_pending(last_step)?;
@@ -238,12 +269,12 @@ impl Run {
         let best = state.history.epochs.iter().filter_map(|row| row.test_accuracy).fold(f64::NEG_INFINITY, f64::max);
         drop(state);
         // Before the checkpoint, so that a kill in between loses neither.
-        let mut written = match self.shared.record().as_mut() {
+        let written = match self.shared.record().as_mut() {
             Some(record) => record.add_row(&row),
             None => Ok(()),
         };
         if row.test_accuracy.is_some_and(|accuracy| accuracy > best) {
-            written = written.and(self.save_best(&row));
+            self.warn(BEST, self.save_best(&row));
         }
         self.warn(RECORD, written);
         let mut state = self.shared.lock();
@@ -320,12 +351,14 @@ impl Run {
     fn gate(&mut self, epoch_ended: bool) -> Result<()> {
         self.tell_step();
         let arrived = Instant::now();
-        let mut state = self.shared.lock();
+        let mut asked = false;
         if arrived.duration_since(self.last_look) >= STOP_FILE_INTERVAL {
             self.last_look = arrived;
             let folder = self.shared.plan.folder.as_ref();
-            state.stop |= folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
+            asked = folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
         }
+        let mut state = self.shared.lock();
+        state.stop |= asked;
         let (stop, held) = (state.stop, state.pauses > 0);
         drop(state);
         if stop || epoch_ended || arrived.duration_since(self.last_checkpoint) >= CHECKPOINT_INTERVAL {
@@ -342,6 +375,11 @@ impl Run {
         }
         self.shared.changed();
         self.last_step = Instant::now();
+        if !stop && self.shared.lock().stop {
+            // Asked to stop while it was paused.
+            self.save_checkpoint()?;
+            return Err(Error::Stopped);
+        }
         if stop || self.shared.lock().stop { Err(Error::Stopped) } else { Ok(()) }
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct State {
     /// The epoch and the step that failed, counted from 1.
     pub(super) failed_at: Option<(usize, usize)>,
     /// Why the last record and the last checkpoint could not be written.
-    pub(super) unwritten: [Option<String>; 2],
+    pub(super) unwritten: [Option<String>; 3],
     pub(super) started: Instant,
     /// Time spent paused.
     pub(super) paused: Duration,
@@ -69,7 +69,7 @@ impl Shared {
             step: from.step,
             history: History { data: plan.data.clone(), ..from.history },
             failed_at: None,
-            unwritten: [None, None],
+            unwritten: [None, None, None],
             started: now,
             paused: Duration::ZERO,
             ended: None,
@@ -100,6 +100,11 @@ impl Shared {
             Ok((state, _)) => state,
             Err(poisoned) => poisoned.into_inner().0,
         }
+    }
+
+    /// Whether its thread still runs.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.lock().status, Status::Running | Status::Paused)
     }
 
     /// Blocks while training is paused.

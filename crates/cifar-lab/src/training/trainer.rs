@@ -77,7 +77,7 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Adds settings, a JSON object, to the record, for information only. Recorded automatically: number of images,
+    /// Adds settings, a JSON object, to the record; a run with other ones is not resumed. Recorded automatically: number of images,
     /// batch size, augmentation, seed, device, and with the built-in loop the optimizer's initial learning rate.
     pub fn settings(mut self, settings: Value) -> Self {
         self.plan.settings = settings;
@@ -100,8 +100,8 @@ impl<L> Trainer<L> {
     /// kept, as are the weights after the best epoch (`best.safetensors`). They go to [`folder`](Self::folder), or if
     /// none is given, to a new folder in `runs/` named after the run. `start` looks there for the last run with this
     /// name and prints what it finds: a run that has finished or has other settings is left alone, and a new one is
-    /// started; a run still in progress in this notebook is taken over. Changes to a loop, loss or schedule of your own
-    /// can't be detected: record them in [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
+    /// started; a run still in progress in this notebook is taken over. Changes to a loop, a loss or a schedule of your own,
+    /// or to a network that keep its parameters' names and shapes, can't be detected: record them in [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
     pub fn resumable(mut self, parameters: &Parameters) -> Self {
         self.plan.parameters = Some(parameters.clone());
         self
@@ -113,21 +113,31 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Chooses where to start, prints that, and starts training.
+    /// Chooses where to start, prints that, and starts training. `identity` is what must be the same to resume, besides
+    /// what every run has.
     fn start_with(
         mut self,
-        optimizer: Option<(f64, String)>,
+        learning_rate: Option<f64>,
+        identity: Value,
         body: impl FnOnce(L, DataLoader, &mut Run) -> Result<()> + Send + 'static,
     ) -> Result<Training>
     where
         L: Send + 'static,
     {
-        self.note_settings(optimizer.as_ref().map(|(learning_rate, _)| *learning_rate));
+        self.note_settings(learning_rate);
         let Self { mut plan, loader, training_loop } = self;
-        if plan.parameters.is_some() {
+        if let Some(parameters) = &plan.parameters {
             plan.check()?;
-            let settings = optimizer.as_ref().map(|(_, settings)| settings.as_str());
-            choose(&mut plan, settings)?.iter().for_each(|words| println!("{words}"));
+            plan.identity = json!({
+                "the order": if loader.config().shuffle { "shuffled" } else { "as stored" },
+                "the normalization": loader.config().normalize.as_ref().map(|normalize| format!("{normalize:?}")),
+                "the images' checksum": loader.dataset().checksum(),
+                "the parameters' seed": parameters.seed(),
+            });
+            if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
+                known.extend(more);
+            }
+            choose(&mut plan)?.iter().for_each(|words| println!("{words}"));
         }
         Training::start(plan, move |run| body(training_loop, loader, run))
     }
@@ -183,7 +193,7 @@ impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
     /// [`Error::Setting`](crate::error::Error::Setting) for zero epochs, a loader without batches, or a folder that
     /// another run is writing to; [`Error::File`](crate::error::Error::File) if the folder can't be written to.
     pub fn start(self) -> Result<Training> {
-        self.start_with(None, |body, _, run| body.0(run))
+        self.start_with(None, json!({}), |body, _, run| body.0(run))
     }
 }
 
@@ -201,6 +211,11 @@ pub trait LearningRateSchedule: Send + 'static {
     /// The learning rate of step `step`, counted from 0 over all epochs.
     fn learning_rate(&self, step: usize) -> f64;
 
+    /// In words, so that a run with another schedule is not resumed.
+    fn describe(&self) -> String {
+        "a schedule of one's own".into()
+    }
+
     /// Rejects invalid settings.
     ///
     /// # Errors
@@ -213,6 +228,10 @@ pub trait LearningRateSchedule: Send + 'static {
 impl LearningRateSchedule for Schedule {
     fn learning_rate(&self, step: usize) -> f64 {
         Schedule::learning_rate(self, step)
+    }
+
+    fn describe(&self) -> String {
+        format!("{self:?}")
     }
 
     fn check(&self) -> candle_core::Result<()> {
@@ -285,8 +304,12 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         if let Some(schedule) = &standard.schedule {
             schedule.check()?;
         }
-        let optimizer = (standard.optimizer.learning_rate(), standard.optimizer.settings());
-        self.start_with(Some(optimizer), |standard, loader, run| standard.train(&loader, run))
+        let learning_rate = standard.optimizer.learning_rate();
+        let identity = json!({
+            "the optimizer": standard.optimizer.settings(),
+            "the schedule": standard.schedule.as_ref().map(|schedule| schedule.describe()),
+        });
+        self.start_with(Some(learning_rate), identity, |standard, loader, run| standard.train(&loader, run))
     }
 }
 
@@ -299,10 +322,10 @@ impl<N: ModuleT, O: ResumableOptimizer + 'static> StandardLoop<N, O> {
             Ok((loss(&logits, labels)?, logits))
         }));
         for epoch in run.epochs() {
-            for (batch, number) in run.batches(loader, epoch).zip(run.step_numbers(epoch)) {
+            for batch in run.batches(loader, epoch) {
                 let batch = batch?;
                 if let Some(schedule) = &schedule {
-                    optimizer.set_learning_rate(schedule.learning_rate(number));
+                    optimizer.set_learning_rate(schedule.learning_rate(run.steps_done()));
                 }
                 let StepResult { loss, correct } = step(&mut optimizer.inner(), &batch.images, &batch.labels)?;
                 run.counted_step(&loss, correct, batch.indices.len())?;
