@@ -13,6 +13,14 @@ const KEPT: usize = 3;
 /// The name of the folder within the run's folder.
 const FOLDER: &str = "checkpoints";
 
+/// What [`CheckpointFolder::newest`] finds.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    pub checkpoint: Option<Checkpoint>,
+    /// The damaged ones after it.
+    pub damaged: Vec<(PathBuf, Error)>,
+}
+
 /// The folder with one run's checkpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckpointFolder(PathBuf);
@@ -54,16 +62,16 @@ impl CheckpointFolder {
     ///
     /// # Errors
     /// [`Error::File`] if one can't be read, which says nothing about what it holds.
-    pub(crate) fn newest(&self) -> Result<(Option<Checkpoint>, Vec<(PathBuf, Error)>)> {
+    pub(crate) fn newest(&self) -> Result<Newest> {
         let mut damaged = Vec::new();
         for path in self.newest_first() {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
+                Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), damaged }),
                 Err(error @ Error::Weights { .. }) => damaged.push((path, error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok((None, damaged))
+        Ok(Newest { checkpoint: None, damaged })
     }
 
     /// Whether there are no checkpoints.
@@ -133,7 +141,7 @@ mod tests {
 
     /// The value that all weights have after restoring the newest checkpoint.
     fn newest(folder: &CheckpointFolder) -> Result<Option<f32>> {
-        let Some(checkpoint) = folder.newest()?.0 else { return Ok(None) };
+        let Some(checkpoint) = folder.newest()?.checkpoint else { return Ok(None) };
         assert_eq!(checkpoint.note("place"), Some("here"));
         let (parameters, mut sgd) = network(-1.0)?;
         checkpoint.restore(&parameters, &mut sgd)?;

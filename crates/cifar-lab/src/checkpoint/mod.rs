@@ -21,7 +21,7 @@ mod resume;
 mod weights;
 
 pub(crate) use file::save_tensors;
-pub(crate) use folder::CheckpointFolder;
+pub(crate) use folder::{CheckpointFolder, Newest};
 pub use model_card::ModelCard;
 pub use onnx::save_onnx;
 pub(crate) use resume::Checkpoint;

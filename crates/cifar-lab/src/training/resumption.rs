@@ -9,7 +9,7 @@ use super::keeper::PLACE;
 use super::place::Place;
 use super::plan::Plan;
 use super::shared::Shared;
-use crate::checkpoint::CheckpointFolder;
+use crate::checkpoint::{CheckpointFolder, Newest};
 use crate::error::{Error, Result};
 use crate::paths::{show_path, training_folders};
 use crate::run_folder::run_folder;
@@ -124,7 +124,7 @@ fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, Str
     let Some(lock) = RecordLock::take(&record.folder)? else {
         return Ok(Err("it is running in another notebook or program".into()));
     };
-    let (checkpoint, damaged) = CheckpointFolder::of(&record.folder).newest()?;
+    let Newest { checkpoint, damaged } = CheckpointFolder::of(&record.folder).newest()?;
     let messages = damaged.iter().map(|(_, error)| format!("skipped: {error}")).collect::<Vec<_>>();
     let Some(checkpoint) = checkpoint else {
         return Ok(Err(match messages.is_empty() {
