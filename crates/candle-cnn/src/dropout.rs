@@ -11,10 +11,10 @@ use crate::element::{Element, tensor, values};
 use crate::random::{step, stream};
 use crate::trace::{self, LayerCall, Operation};
 
-/// Dropout (Srivastava et al., 2014): in training sets each value to 0 with a given probability and scales the others
-/// so that the mean stays the same; in inference it does nothing. As `torch.nn.Dropout`, but seeded: a mask depends on
-/// the seed and the step of the training ([`set_step`](crate::random::set_step)); outside a training, on the number of
-/// masks before it. Layers with different seeds draw different masks.
+/// Dropout (Srivastava et al., 2014): in training, sets each value to 0 with a given probability and scales the others
+/// to keep the mean; in inference, does nothing. Like `torch.nn.Dropout`, but seeded: a mask depends on the seed and
+/// the training step ([`set_step`](crate::random::set_step)), or outside training, on the seed and the number of masks
+/// drawn before. Layers with different seeds draw different masks.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -29,12 +29,12 @@ use crate::trace::{self, LayerCall, Operation};
 pub struct Dropout {
     probability: f64,
     seed: u64,
-    /// The step of the last mask, and how many masks that step had before it. Shared by clones.
+    /// For the last mask, the call that set its step, and how many masks came before it in that step. Shared by clones.
     last: Arc<Mutex<(Option<u64>, u64)>>,
 }
 
 impl Dropout {
-    /// Drops with `probability` (0 up to, not including, 1); `seed` determines the masks.
+    /// Drops values with `probability`, in [0, 1); `seed` determines the masks.
     ///
     /// # Errors
     /// If `probability` is out of range.
@@ -46,17 +46,18 @@ impl Dropout {
     /// The random numbers of the next mask.
     fn stream(&self) -> ChaCha8Rng {
         let step = step();
-        // Two numbers are consistent after every statement.
+        // The pair is consistent after every statement.
         let mut last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *last = if last.0 == step { (step, last.1.wrapping_add(1)) } else { (step, 0) };
+        let call = step.map(|(_, call)| call);
+        *last = if last.0 == call { (call, last.1.wrapping_add(1)) } else { (call, 0) };
         match step {
-            Some(step) => stream(self.seed, "dropout", &[step, last.1]),
+            Some((step, _)) => stream(self.seed, "dropout", &[step, last.1]),
             None => stream(self.seed, "dropout", &[last.1]),
         }
     }
 }
 
-/// x · mask, value by value, as a node that [`crate::backward`] knows.
+/// x · mask, elementwise, as a graph node for [`crate::backward`].
 fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
     let x = x.contiguous()?;
     let mask: Vec<T> = mask.into_iter().map(|factor| T::from_f64(factor.into())).collect();
@@ -115,18 +116,23 @@ mod tests {
     #[test]
     fn masks_belong_to_their_step_whatever_was_drawn_before() -> Result<()> {
         let x = Tensor::ones(64, DType::F32, &Device::Cpu)?;
-        let mask = |dropout: &Dropout, step| {
-            set_step(step);
-            dropout.forward_t(&x, true)?.to_vec1::<f32>()
+        let mask = |dropout: &Dropout| dropout.forward_t(&x, true)?.to_vec1::<f32>();
+        let steps = |dropout: &Dropout| {
+            set_step(Some(3));
+            let first = [mask(dropout)?, mask(dropout)?];
+            set_step(Some(4));
+            Ok::<_, candle_core::Error>([first[0].clone(), first[1].clone(), mask(dropout)?])
         };
         let dropout = Dropout::new(0.5, 7)?;
         // A layer that is used twice in one step draws two masks.
-        let undisturbed = [3, 3, 4].map(|step| mask(&dropout, Some(step)).unwrap());
+        let undisturbed = steps(&dropout)?;
         assert!(undisturbed[0] != undisturbed[1] && undisturbed[0] != undisturbed[2]);
         let resumed = Dropout::new(0.5, 7)?;
-        let outside = [mask(&resumed, None)?, mask(&resumed, None)?];
-        assert_ne!(outside[0], outside[1]);
-        assert_eq!([3, 3, 4].map(|step| mask(&resumed, Some(step)).unwrap()), undisturbed);
+        set_step(None);
+        assert_ne!(mask(&resumed)?, mask(&resumed)?);
+        assert_eq!(steps(&resumed)?, undisturbed);
+        // The same layer at the same steps again, as after a step that failed.
+        assert_eq!(steps(&resumed)?, undisturbed);
         set_step(None);
         Ok(())
     }

@@ -113,6 +113,11 @@ impl Parameters {
         self.seed
     }
 
+    /// Whether `other` is a clone of this, with the same variables.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.entries, &other.entries)
+    }
+
     /// A `VarBuilder` for f32 parameters on `device`; the same name always gives the same variable.
     pub fn var_builder(&self, device: &Device) -> VarBuilder<'static> {
         self.var_builder_with_dtype(DType::F32, device)

@@ -1,21 +1,23 @@
 //! Named random streams.
 //!
-//! Every random number of a training comes from a stream keyed by (seed, purpose, indices), for example
+//! Every random number in training comes from a stream keyed by (seed, purpose, indices), for example
 //! `(7, "shuffle", [epoch])` or `(7, "crop", [epoch, sample])`. So no number depends on the order of calls, the number
-//! of threads, or other draws: resuming at epoch 3 draws what an uninterrupted run draws at epoch 3.
+//! of threads, or other draws: a run resumed at epoch 3 draws the same numbers there as an uninterrupted one.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
-    static STEP: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The step, and a number that no other call of [`set_step`] gave.
+    static STEP: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
-/// Says which training step this thread is at, counted from 0 over all epochs; `None` outside a training.
+/// Sets the training step that this thread is at, counted from 0 over all epochs; `None` outside training.
 ///
-/// [`Dropout`](crate::layers::Dropout) draws its masks by it, so a training that resumes at step 500 draws what an
-/// uninterrupted one draws there. No layer's `forward_t` has an argument for it.
+/// [`Dropout`](crate::layers::Dropout) draws its masks from it, so a run resumed at step 500 draws the same masks there
+/// as an uninterrupted one. It is set per thread because `forward_t` has no argument for it.
 ///
 /// ```
 /// use candle_cnn::{layers::Dropout, random::set_step};
@@ -31,10 +33,12 @@ thread_local! {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn set_step(step: Option<u64>) {
-    STEP.set(step);
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    STEP.set(step.map(|step| (step, CALLS.fetch_add(1, Ordering::Relaxed))));
 }
 
-pub(crate) fn step() -> Option<u64> {
+/// The step that was set last, and the number of that call.
+pub(crate) fn step() -> Option<(u64, u64)> {
     STEP.get()
 }
 
@@ -110,10 +114,10 @@ mod tests {
     fn neighboring_streams_are_not_correlated() {
         let draws: Vec<f64> = (0..10_000).map(|index| stream(0, "flip", &[0, index]).random()).collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;
-        // The standard deviation of the mean of 10,000 uniform numbers is 0.0029; five of them.
+        // Five standard deviations: that of the mean of 10,000 uniform numbers is 0.0029.
         assert!((mean - 0.5).abs() < 0.0145, "mean {mean}");
         let lag: f64 = draws.windows(2).map(|w| (w[0] - 0.5) * (w[1] - 0.5)).sum::<f64>() * 12.0 / draws.len() as f64;
-        // An autocorrelation of 10,000 independent numbers has standard deviation 0.01; five of them.
+        // Five standard deviations: that of the autocorrelation of 10,000 independent numbers is 0.01.
         assert!(lag.abs() < 0.05, "autocorrelation {lag}");
     }
 }

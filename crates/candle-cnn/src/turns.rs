@@ -1,5 +1,5 @@
-//! Whose turn it is at a network's parameters: the training's, which changes them, or that of others, who read them
-//! between two of its steps.
+//! Coordinates access to a network's parameters: training updates them, and other threads read them between two of its
+//! steps.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -12,7 +12,7 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The threads that change the parameters.
+    /// The threads that are updating the parameters.
     updating: Vec<ThreadId>,
     waiting: usize,
     reading: usize,
@@ -28,31 +28,45 @@ impl Turns {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no other thread is in the middle of a step, and keeps them from the next one meanwhile.
+    /// Runs `read` once no other thread is in the middle of a step, and holds off the next step meanwhile.
     pub(crate) fn read<R>(&self, read: impl FnOnce() -> R) -> R {
-        struct Reading<'a>(&'a Turns);
+        /// The reading, and how many updates of this thread it interrupts.
+        struct Reading<'a>(&'a Turns, usize);
         impl Drop for Reading<'_> {
             fn drop(&mut self) {
-                self.0.lock().reading -= 1;
+                let mut state = self.0.lock();
+                state.reading -= 1;
+                self.0.changed.notify_all();
+                while self.1 > 0 && state.reading > 0 {
+                    state = self.0.wait(state);
+                }
+                state.updating.extend(std::iter::repeat_n(thread::current().id(), self.1));
+                drop(state);
                 self.0.changed.notify_all();
             }
         }
         let me = thread::current().id();
         let mut state = self.lock();
+        // A training that reads, to save a checkpoint, is in no step; else two would wait for each other.
+        let updates = state.updating.len();
+        state.updating.retain(|thread| *thread != me);
+        let own = updates - state.updating.len();
+        self.changed.notify_all();
         state.waiting += 1;
-        while state.updating.iter().any(|thread| *thread != me) {
+        while !state.updating.is_empty() {
             state = self.wait(state);
         }
         state.waiting -= 1;
         state.reading += 1;
         drop(state);
-        let _reading = Reading(self);
+        let _reading = Reading(self, own);
         read()
     }
 }
 
-/// A training's hold on its [`Parameters`](crate::parameters::Parameters), from
-/// [`Parameters::update`](crate::parameters::Parameters::update): while it lives, others read them in its breaks only.
+/// A training loop's hold on its [`Parameters`](crate::parameters::Parameters), from
+/// [`Parameters::update`](crate::parameters::Parameters::update): while it exists, other threads can read them only in
+/// a [pause](Self::pause).
 #[derive(Debug)]
 pub struct Updating {
     turns: Arc<Turns>,
@@ -70,13 +84,13 @@ impl Updating {
         Self { turns: turns.clone(), thread }
     }
 
-    /// Whether another thread waits for a [break](Self::pause).
+    /// Whether another thread is waiting for a [pause](Self::pause).
     pub fn is_awaited(&self) -> bool {
         self.turns.lock().waiting > 0
     }
 
-    /// Lets others read until `pause` has returned and nobody reads any more. On a GPU the training's work must be
-    /// finished before.
+    /// Lets other threads read while `pause` runs, then waits until they are done. On a GPU, finish all training work
+    /// first.
     pub fn pause<R>(&self, pause: impl FnOnce() -> R) -> R {
         self.release();
         let result = pause();

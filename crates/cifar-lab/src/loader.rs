@@ -233,6 +233,9 @@ impl DataLoader {
         if first_batch > batches {
             return Err(DatasetError::FirstBatch { first: first_batch, batches });
         }
+        if first_batch == batches {
+            return Ok(State::Failed(None));
+        }
         let preparation = Preparation::new(self, epoch);
         if let Some(pictures) = self.pictures_on_the_device() {
             return Ok(State::Stored(Stored::new(self, preparation, pictures, first_batch)?));
@@ -449,8 +452,12 @@ impl Drop for Running {
 
 enum State {
     Thread(Running),
-    Here { preparation: Box<Preparation>, next: usize },
+    Here {
+        preparation: Box<Preparation>,
+        next: usize,
+    },
     Stored(Stored),
+    /// Has its error to tell, if any, and nothing else.
     Failed(Option<DatasetError>),
 }
 

@@ -7,9 +7,9 @@ use crate::paths::folder_of_the_run;
 
 pub use crate::paths::{runs_folder, show_path};
 
-/// Makes a new folder for a training called `name`: `runs/20261124-101500-name` in the repository (the time is UTC), or
-/// under `cargo lab run` the folder `name` beside the executed copy of the notebook. If the name is taken, a number is
-/// added, so no two trainings write into one folder.
+/// Creates a new folder for a training run called `name`: `runs/20261124-101500-name` in the repository (the time is
+/// UTC), or, under `cargo lab run`, the folder `name` beside the executed copy of the notebook. If the name is taken, a
+/// number is appended, so that no two runs share a folder.
 ///
 /// ```
 /// # let temporary = tempfile::tempdir().unwrap();
@@ -20,14 +20,14 @@ pub use crate::paths::{runs_folder, show_path};
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] if `name` is not a plain file name, [`Error::File`] if the folder can't be made.
+/// [`Error::Setting`] if `name` is not a plain file name, [`Error::File`] if the folder can't be created.
 pub fn run_folder(name: &str) -> Result<PathBuf> {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
     if !plain {
         return Err(Error::Setting {
             name: "name",
             value: format!("{name:?}"),
-            reason: "a folder's name consists of letters, digits, spaces, - and _".into(),
+            reason: "a folder name may only contain letters, digits, spaces, - and _".into(),
         });
     }
     match folder_of_the_run() {
@@ -39,11 +39,11 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Makes a folder that did not exist before: `name`, or `name-2` and so on.
+/// Creates a new folder: `name`, or if that exists, `name-2` and so on.
 fn new_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
-        move |source| Error::File { action: "making the folder", path, source }
+        move |source| Error::File { action: "creating the folder", path, source }
     };
     std::fs::create_dir_all(parent).map_err(failed(parent))?;
     let mut folder = parent.join(name);

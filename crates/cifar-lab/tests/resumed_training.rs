@@ -197,10 +197,13 @@ fn another_training_does_not_go_on_from_it() -> Result<()> {
     assert_eq!(training.progress().first_epoch, 0);
     training.wait()?;
     assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
-    // Finished, so the next one is new.
-    let (training, _) = start(folder.path(), Fault::default(), |setup| setup)?;
-    assert_eq!(training.progress().first_epoch, 0);
-    training.stop();
+    // What is finished is not begun again by surprise, nor replaced by a training that keeps no checkpoints.
+    let error = refused(|setup| setup);
+    assert!(error.contains("another training's checkpoints") && error.contains(".fresh()"), "{error}");
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 0).train, &Device::Cpu);
+    let error = Trainer::with_loop(&loader, |_| Ok(())).folder(folder.path()).start().unwrap_err().to_string();
+    assert!(error.contains("another training's checkpoints"), "{error}");
+    assert_eq!(RunRecord::read(folder.path())?.rows.len(), EPOCHS);
     Ok(())
 }
 
@@ -273,6 +276,67 @@ fn a_loop_that_could_not_be_resumed_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// The settings that no one has to note: each makes it another training.
+#[test]
+fn whatever_decides_the_result_is_compared() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Cifar10::stand_in(0, 64, 0).train;
+    let start = |loader: &DataLoader, seed: u64, rate: f64, fails: bool| {
+        let parameters = Parameters::new(seed);
+        let net =
+            Sequential::new().add(Flatten).add(linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?);
+        let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        let loss = move |logits: &Tensor, labels: &Tensor| {
+            if fails {
+                candle_core::bail!("the loss is broken");
+            }
+            cross_entropy(logits, labels)
+        };
+        let trainer = Trainer::new(net, sgd, loader).loss(loss).schedule(Schedule::one_cycle(rate, 20)?);
+        trainer.folder(folder.path()).resumable(&parameters).start()
+    };
+    let loader = DataLoader::new(&data, &Device::Cpu).batch_size(16).shuffle(1);
+    start(&loader, 0, 0.1, true)?.wait().unwrap_err();
+    let refused = |loader: &DataLoader, seed, rate, words: &str| {
+        let error = start(loader, seed, rate, false).map(drop).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    };
+    refused(&loader, 1, 0.1, "the parameters' seed was 0 and is 1");
+    refused(&loader, 0, 0.2, "the schedule was");
+    refused(&loader.normalize(&Normalize::default()), 0, 0.1, "the normalization was");
+    refused(&DataLoader::new(&data, &Device::Cpu).batch_size(16).seed(1), 0, 0.1, "the order was");
+    let others: Vec<usize> = (0..64).rev().collect();
+    let other = DataLoader::new(&data.subset(&others)?, &Device::Cpu).batch_size(16).shuffle(1);
+    refused(&other, 0, 0.1, "the images' checksum was");
+    start(&loader, 0, 0.1, false)?.wait()
+}
+
+#[test]
+fn parameters_that_are_being_trained_are_refused() -> Result<()> {
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &Device::Cpu).batch_size(8);
+    let parameters = Parameters::new(0);
+    let layer = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+    let start = |name: &str| {
+        let net = Sequential::new().add(Flatten).add(layer.clone());
+        let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        let folder = tempfile::tempdir().unwrap().keep();
+        Trainer::new(net, sgd, &loader).name(name).epochs(1_000_000).folder(folder).resumable(&parameters).start()
+    };
+    let first = start("first")?;
+    let error = start("second").map(drop).unwrap_err().to_string();
+    assert!(error.contains("still training them"), "{error}");
+    // A snapshot and a stop within a pause leave a checkpoint of that moment.
+    let paused = first.pause();
+    let step = (paused.progress().epoch, paused.progress().step);
+    parameters.state_dict()?;
+    first.stop();
+    drop(paused);
+    let folder = first.folder()?;
+    assert!(std::fs::read_dir(folder.join("checkpoints")).unwrap().count() > 0, "{step:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+    Ok(())
+}
+
 /// A full disk, or a folder that can't be written, ends no training.
 #[test]
 fn a_training_goes_on_where_nothing_can_be_written() -> Result<()> {
@@ -283,6 +347,51 @@ fn a_training_goes_on_where_nothing_can_be_written() -> Result<()> {
     let warning = training.progress().warning.expect("a warning");
     assert!(warning.contains("writing") && warning.contains("checkpoints"), "{warning}");
     assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
+    Ok(())
+}
+
+/// A file system of so many bytes in memory; `None` where it can't be mounted.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(bytes: usize) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder.path());
+        let mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn on_a_full_disk_the_newest_checkpoint_that_fits_stays() -> Result<()> {
+    // Weights and two moments of 64 · 64 · 16 values and some more: 0.8 MB for a checkpoint.
+    let large = |setup| Setup { channels: 64, ..setup };
+    let stopped = Fault { fails_at: Some(3 * STEPS + 1), ..Fault::default() };
+    // Three checkpoints don't fit; then not even one, but for the first, which has no moments yet.
+    for (bytes, resumed_at) in [(2_500_000, 3), (1_200_000, 0)] {
+        let Some(disk) = SmallDisk::mount(bytes) else {
+            eprintln!("skipped: no file system can be mounted here");
+            return Ok(());
+        };
+        let (training, _) = start(disk.0.path(), stopped, large)?;
+        training.wait().unwrap_err();
+        assert_eq!(training.progress().warning.is_some(), resumed_at == 0);
+        let (training, _) = start(disk.0.path(), Fault::default(), large)?;
+        assert_eq!(training.progress().first_epoch, resumed_at, "{bytes} bytes");
+        training.wait()?;
+        assert_eq!(RunRecord::read(disk.0.path())?.rows.len(), EPOCHS);
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Weights files: recognizes the format, reads and writes the bytes.
+//! Reads and writes weights files, and detects their format.
 
 use candle_core::{Device, Tensor};
 use pth::StateDict;
@@ -17,12 +17,12 @@ pub(super) enum Format {
     Safetensors,
 }
 
-/// The format of the file at `path`, from its first bytes; its name doesn't matter.
+/// The format of the file at `path`, detected from its first bytes; its name doesn't matter.
 ///
 /// # Errors
-/// [`Error::Weights`], which says what it is instead.
+/// [`Error::Weights`], which says what the file is instead.
 pub(super) fn weights_format(path: &Path) -> Result<Format> {
-    /// Enough for both: safetensors begins with its header's length in 8 bytes, then JSON.
+    /// Enough for both: safetensors starts with the length of its header in 8 bytes, then JSON.
     const START: u64 = 512;
     let failed = |source| Error::File { action: "reading", path: path.to_path_buf(), source };
     let mut start = Vec::new();

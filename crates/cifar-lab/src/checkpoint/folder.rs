@@ -1,4 +1,4 @@
-//! The checkpoints of one training, in a folder of their own: the last few of them.
+//! The last few checkpoints of one training run, in their own folder.
 
 use candle_cnn::parameters::Parameters;
 use std::io::ErrorKind;
@@ -7,27 +7,35 @@ use std::path::{Path, PathBuf};
 use super::resume::{Checkpoint, ResumableOptimizer, save_checkpoint};
 use crate::error::{Error, Result};
 
-/// How many are kept: if the newest is damaged, there are two before it.
+/// How many to keep: if the newest is damaged, there are two older ones.
 const KEPT: usize = 3;
 
-/// The folder's name in a training's folder.
+/// The name of the folder within the run's folder.
 const FOLDER: &str = "checkpoints";
 
-/// The checkpoints of the training whose folder this is made from.
+/// What [`CheckpointFolder::newest`] finds.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    pub checkpoint: Option<Checkpoint>,
+    /// The damaged ones after it.
+    pub damaged: Vec<(PathBuf, Error)>,
+}
+
+/// The folder with one run's checkpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckpointFolder(PathBuf);
 
 impl CheckpointFolder {
-    /// Those of the training in `folder`.
+    /// The checkpoints of the run in `folder`.
     pub(crate) fn of(folder: &Path) -> Self {
         Self(folder.join(FOLDER))
     }
 
-    /// Adds the checkpoint after `steps` steps of the training, and removes those that are too many. On a full disk the
-    /// oldest makes room for it, if there is another one left.
+    /// Saves the checkpoint after `steps` training steps and deletes surplus old ones. On a full disk, old ones are
+    /// deleted to make room, except the newest.
     ///
     /// # Errors
-    /// As [`save_checkpoint`]; the earlier ones are still there.
+    /// As [`save_checkpoint`]; the newest earlier checkpoint is kept.
     pub(crate) fn save(
         &self,
         steps: usize,
@@ -38,36 +46,52 @@ impl CheckpointFolder {
     ) -> Result<()> {
         let path = self.0.join(format!("step-{steps:08}.safetensors"));
         let save = || save_checkpoint(parameters, &path, optimizer, epochs_done, notes);
-        let saved = match (save(), self.newest_first().as_slice()) {
-            (Err(Error::File { source, .. }), [_, .., oldest]) if is_full(&source) => {
-                std::fs::remove_file(oldest).map_or(Err(failed(&path, source)), |()| save())
+        loop {
+            match (save(), self.newest_first().as_slice()) {
+                (Err(Error::File { source, .. }), [_, .., oldest])
+                    if is_full(&source) && std::fs::remove_file(oldest).is_ok() => {}
+                (saved, _) => break saved?,
             }
-            (saved, _) => saved,
-        };
-        saved?;
-        // What can't be removed takes room, but does no harm.
+        }
+        // One that can't be deleted takes up space, but does no harm.
         self.newest_first().into_iter().skip(KEPT).for_each(|path| drop(std::fs::remove_file(path)));
         Ok(())
     }
 
-    /// The newest checkpoint that can be read, and why those after it can't.
-    pub(crate) fn newest(&self) -> (Option<Checkpoint>, Vec<String>) {
+    /// The newest checkpoint that is not damaged, and the damaged ones after it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one can't be read, which says nothing about what it holds.
+    pub(crate) fn newest(&self) -> Result<Newest> {
         let mut damaged = Vec::new();
         for path in self.newest_first() {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) => return (Some(checkpoint), damaged),
-                Err(error) => damaged.push(error.to_string()),
+                Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), damaged }),
+                Err(error @ Error::Weights { .. }) => damaged.push((path, error)),
+                Err(error) => return Err(error),
             }
         }
-        (None, damaged)
+        Ok(Newest { checkpoint: None, damaged })
     }
 
-    /// Removes all.
+    /// Whether there are no checkpoints.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest_first().is_empty()
+    }
+
+    /// Deletes all checkpoints.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the file system.
     pub(crate) fn clear(&self) -> std::io::Result<()> {
         self.newest_first().into_iter().try_for_each(std::fs::remove_file)
+    }
+
+    /// Deletes what killed processes left behind of unfinished saves. Only for the one who holds the run's lock.
+    pub(crate) fn remove_unfinished(&self) {
+        let files = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let unfinished = files.filter(|file| file.file_name().to_string_lossy().starts_with(".tmp"));
+        unfinished.for_each(|file| drop(std::fs::remove_file(file.path())));
     }
 
     fn newest_first(&self) -> Vec<PathBuf> {
@@ -78,16 +102,12 @@ impl CheckpointFolder {
     }
 }
 
-/// Whether a write failed because there is no room.
+/// Whether a write failed for lack of disk space.
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-fn failed(path: &Path, source: std::io::Error) -> Error {
-    Error::File { action: "writing", path: path.to_path_buf(), source }
-}
-
-/// The number of steps in a checkpoint's name.
+/// The number of steps in a checkpoint's file name.
 fn steps(path: &Path) -> Option<usize> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
@@ -101,7 +121,7 @@ mod tests {
     use candle_nn::Optimizer;
     use rand::Rng;
 
-    /// A small network whose values are all `value`, and an optimizer with a momentum.
+    /// A small network whose parameters are all `value`, and an optimizer with momentum.
     fn network(value: f32) -> Result<(Parameters, SGD)> {
         let parameters = Parameters::new(0);
         candle_nn::linear(3, 2, parameters.var_builder(&Device::Cpu).pp("fc"))?;
@@ -119,9 +139,9 @@ mod tests {
         folder.save(steps, &parameters, &sgd, steps / 10, &[("place", "here")])
     }
 
-    /// The value that all of the newest checkpoint's weights have, after restoring it.
+    /// The value that all weights have after restoring the newest checkpoint.
     fn newest(folder: &CheckpointFolder) -> Result<Option<f32>> {
-        let Some(checkpoint) = folder.newest().0 else { return Ok(None) };
+        let Some(checkpoint) = folder.newest()?.checkpoint else { return Ok(None) };
         assert_eq!(checkpoint.note("place"), Some("here"));
         let (parameters, mut sgd) = network(-1.0)?;
         checkpoint.restore(&parameters, &mut sgd)?;
@@ -157,7 +177,7 @@ mod tests {
         }
         save(&folder, 2)?;
         assert_eq!(newest(&folder)?, Some(2.));
-        // On a full disk the oldest gives way, but never the last.
+        // On a full disk the oldest is deleted, but never the last one left.
         FAULT.set(Some(Fault::Write(100)));
         assert!(save(&folder, 3).is_err());
         assert!(save(&folder, 3).is_err());
@@ -181,13 +201,13 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[byte] ^= 1 << bit;
             std::fs::write(path, damaged).unwrap();
-            // The one before it, or, where the bit means nothing, the same values.
+            // The checkpoint before it, or if the bit has no meaning, the same values.
             match newest(&folder)? {
                 Some(1.) => passed_over += 1,
                 found => assert_eq!(found, Some(2.), "byte {byte}, bit {bit}"),
             }
         }
-        // Of a header with spaces at its end, a few bits mean nothing.
+        // A few bits have no meaning, in the spaces at the end of the header.
         assert!(passed_over > 950, "{passed_over}");
         Ok(())
     }

@@ -7,10 +7,10 @@
 //! | `weights.rs` | [`save_pth`], [`load_pth`], [`read_pth`], [`save_safetensors`], [`load_safetensors`] |
 //! | `model_card.rs` | [`ModelCard`]: classes, normalization, data set, accuracy, settings |
 //! | `onnx.rs`, `onnx_format.rs` | [`save_onnx`]: a network for programs in any language |
-//! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: to resume a training |
-//! | `folder.rs` | a training's last checkpoints |
+//! | `resume.rs` | [`save_checkpoint`], [`load_checkpoint`]: to resume training |
+//! | `folder.rs` | a run's last checkpoints |
 //!
-//! A file is either written completely, or the old one stays.
+//! Files are written atomically: if a write fails, the old file stays.
 
 mod file;
 mod folder;
@@ -21,7 +21,7 @@ mod resume;
 mod weights;
 
 pub(crate) use file::save_tensors;
-pub(crate) use folder::CheckpointFolder;
+pub(crate) use folder::{CheckpointFolder, Newest};
 pub use model_card::ModelCard;
 pub use onnx::save_onnx;
 pub(crate) use resume::Checkpoint;

@@ -19,7 +19,7 @@ pub(super) const METADATA_KEY: &str = "model_card";
 ///
 /// [`save_safetensors`](super::save_safetensors) writes it into the file's metadata, as JSON under `model_card`;
 /// [`save_pth`](super::save_pth) writes it into a JSON file beside the weights, `redneuronal.json` for
-/// `redneuronal.pth`. Omitted fields of the JSON have the values of [`Default`], the original notebook's.
+/// `redneuronal.pth`. Fields omitted from the JSON have the values of [`Default`], those of the original notebook.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -48,21 +48,21 @@ pub struct ModelCard {
     pub image_shape: (usize, usize, usize),
     /// The images' normalization, from values in [0, 1].
     pub normalize: Normalize,
-    /// The sizes to rebuild the network from, if it is a [`Net`](crate::model::Net) or has the same layers under the
-    /// same names.
+    /// The sizes from which to rebuild the network, if it is a [`Net`](crate::model::Net) or has the same layers under
+    /// the same names.
     pub network: Option<NetConfig>,
     /// The [name](crate::dataset::Dataset::name) of the data set trained on.
     pub data: String,
     /// The accuracy on its test images, in [0, 1].
     pub accuracy: Option<f64>,
-    /// The training's settings; any JSON.
+    /// The training settings; any JSON.
     pub settings: Value,
     /// The version of this crate that wrote it.
     pub version: String,
 }
 
 impl Default for ModelCard {
-    /// The original's: CIFAR-10's classes, mean and standard deviation 0.5, and its network.
+    /// The original notebook's: CIFAR-10's classes, mean and standard deviation 0.5, and its network.
     fn default() -> Self {
         Self {
             class_names: CIFAR10_CLASSES.map(String::from).to_vec(),

@@ -1,4 +1,4 @@
-//! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that a training resumes as if
+//! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that training resumes as if
 //! it had never stopped.
 
 use candle_cnn::optim::{AdamW, SGD};
@@ -19,19 +19,19 @@ pub trait ResumableOptimizer: Optimizer {
     /// A copy of the state as named tensors, for example momentum buffers.
     ///
     /// # Errors
-    /// If the device has no memory for the copy.
+    /// If the device runs out of memory.
     fn state(&self) -> candle_core::Result<HashMap<String, Tensor>>;
 
     /// Restores a state from [`Self::state`].
     ///
     /// # Errors
-    /// If it doesn't fit the optimizer's parameters; then nothing is changed.
+    /// If it doesn't match the optimizer's parameters; then nothing is changed.
     fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()>;
 
-    /// Its settings at the beginning, in words: a training with other ones is another training.
+    /// The initial settings as text: a run with other settings can't be resumed.
     fn settings(&self) -> String;
 
-    /// A training step by a graph; `None` if the optimizer doesn't support graphs.
+    /// Runs a training step as a CUDA graph; `None` if the optimizer doesn't support graphs.
     ///
     /// # Errors
     /// Those of [`StepGraph::run`].
@@ -74,17 +74,17 @@ macro_rules! resumable {
 
 resumable!(SGD, AdamW);
 
-/// The prefixes of a checkpoint's two parts, before each tensor's name.
+/// The prefixes of tensor names in a checkpoint's two parts.
 const PARTS: [&str; 2] = ["model.", "optimizer."];
 
-/// The metadata's key for the number of finished epochs.
+/// The metadata key for the number of finished epochs.
 const EPOCHS_DONE: &str = "epochs_done";
 
-/// The metadata's key for the [`checksum`].
+/// The metadata key for the [`checksum`].
 const CHECKSUM: &str = "checksum";
 
-/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of finished epochs. The file is
-/// either written completely, or the old one stays.
+/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of finished epochs. If the
+/// write fails, the old file stays.
 ///
 /// ```
 /// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
@@ -102,8 +102,8 @@ const CHECKSUM: &str = "checksum";
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] if the file can't be written, [`Error::NotFinite`] if a value is NaN or infinite: a training can't go
-/// on from there.
+/// [`Error::File`] if the file can't be written, [`Error::NotFinite`] if a value is NaN or infinite: training can't
+/// resume from there.
 pub fn save_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -137,7 +137,7 @@ fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// A sum over all that a checkpoint says, whatever the order in the file. It finds damage, not malice.
+/// A checksum over a checkpoint's contents, whatever their order in the file. It detects damage, not tampering.
 fn checksum<V: View>(tensors: impl Iterator<Item = (impl AsRef<str>, V)>, notes: &BTreeMap<&str, &str>) -> String {
     let mut sum = Md5::new();
     // The lengths keep ("ab", "c") and ("a", "bc") apart.
@@ -159,7 +159,7 @@ fn checksum<V: View>(tensors: impl Iterator<Item = (impl AsRef<str>, V)>, notes:
     sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a checkpoint holds, checked and in memory.
+/// A checkpoint's contents, verified and in memory.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     model: HashMap<String, Tensor>,
@@ -172,20 +172,20 @@ impl Checkpoint {
     /// Reads the checkpoint at `path`.
     ///
     /// # Errors
-    /// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or no checkpoint.
+    /// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or not a checkpoint.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = read_as(path, Format::Safetensors)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(path, &error))?;
         let notes = metadata.metadata().clone().unwrap_or_default();
         let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
         let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it has weights, but is not a checkpoint"))?;
-        // Checkpoints had none before version 0.2.
+        // Checkpoints from before version 0.2 have none.
         if let Some(wanted) = notes.get(CHECKSUM) {
             let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
             let signed = notes.iter().map(|(name, text)| (name.as_str(), text.as_str()));
             let signed = signed.filter(|(name, _)| *name != CHECKSUM).collect();
             if checksum(tensors.iter(), &signed) != *wanted {
-                return Err(damaged(path, &"it is damaged: its checksum is another one"));
+                return Err(damaged(path, &"it is damaged: its checksum doesn't match"));
             }
         }
         let [mut model, mut optimizer] = [HashMap::new(), HashMap::new()];
@@ -205,20 +205,20 @@ impl Checkpoint {
         self.notes.get(name).map(String::as_str)
     }
 
-    /// Whether the network has the parameters of the checkpoint's.
+    /// Checks that the network's parameters match the checkpoint.
     ///
     /// # Errors
-    /// All differences in names and shapes.
+    /// Lists all differences in names and shapes.
     pub(crate) fn check(&self, parameters: &Parameters) -> Result<()> {
         Ok(parameters.check_state_dict(&self.model)?)
     }
 
-    /// Sets parameters, buffers and the optimizer's state.
+    /// Restores parameters, buffers and the optimizer's state.
     ///
     /// # Errors
-    /// candle's, if they don't fit. Then nothing is changed.
+    /// candle's, if they don't match. Then nothing is changed.
     pub(crate) fn restore(&self, parameters: &Parameters, optimizer: &mut impl ResumableOptimizer) -> Result<()> {
-        // Each changes nothing if it fails, and neither must both together.
+        // Each of the two changes nothing if it fails; the pair must not either.
         let before = optimizer.state()?;
         optimizer.load_state(&self.optimizer)?;
         if let Err(error) = parameters.load_state_dict(&self.model) {
@@ -229,12 +229,12 @@ impl Checkpoint {
     }
 }
 
-/// Sets parameters, buffers and the optimizer's state from a checkpoint, and returns the number of finished epochs, which is
-/// the next epoch's number, from 0.
+/// Restores parameters, buffers and the optimizer's state from a checkpoint. Returns the number of finished epochs,
+/// which is also the next epoch, counted from 0.
 ///
 /// # Errors
-/// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or no checkpoint, and candle's error if it is
-/// another network's or optimizer's. Then nothing is changed.
+/// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or not a checkpoint, and candle's error if
+/// it belongs to another network or optimizer. In each case, nothing is changed.
 pub fn load_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,
@@ -257,7 +257,7 @@ mod tests {
         Ok(parameters)
     }
 
-    /// An optimizer after one step, so that it has a state.
+    /// An optimizer after one step, so that it has state.
     fn stepped(parameters: &Parameters) -> Result<SGD> {
         let mut sgd = SGD::new(parameters.trainable(), SgdConfig { momentum: 0.9, ..SgdConfig::default() })?;
         let sum = |var: &Var| var.sqr()?.sum_all();

@@ -12,8 +12,8 @@ use super::model_card::{METADATA_KEY, ModelCard};
 use crate::error::Result;
 
 /// Writes all parameters and buffers to `path`, like PyTorch's `torch.save(net.state_dict(), path)`, and `card` into a
-/// JSON file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. Each of the
-/// two files is either written completely, or the old one stays.
+/// JSON file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. If
+/// writing one of the two files fails, its old version stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -59,18 +59,19 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
     write(path, &bytes)
 }
 
-/// Sets all parameters and buffers from the `.pth` at `path`, written by PyTorch or [`save_pth`], like PyTorch's
+/// Loads all parameters and buffers from the `.pth` at `path`, written by PyTorch or [`save_pth`], like PyTorch's
 /// `load_state_dict(strict=True)`. The state dict may be part of a checkpoint: under `state_dict`, `model_state_dict`
 /// or `model`, or under any key if there is only one; otherwise see [`read_pth`]. Nothing in the file is executed.
 ///
 /// # Errors
 /// [`Error`](crate::error::Error): `File` if it can't be read, `Weights` if it has another format or is damaged; if it
-/// doesn't fit the network, all missing and unexpected names and wrong shapes at once. Then nothing is changed.
+/// doesn't match the network, candle's, which lists all missing and unexpected names and wrong shapes. In each case,
+/// nothing is changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let file = read_as(path, Format::Pth)?;
     let state = StateDict::read(&file).map_err(|error| damaged(path, &error))?;
-    // As in PyTorch, only version 1 of a batch norm may lack the number of batches.
+    // As in PyTorch, only version 1 of batch norm may lack the number of batches.
     let lacks = |name: &String| {
         let module = name.strip_suffix(".num_batches_tracked");
         module.is_some_and(|module| state.module_version(module) >= Some(2)) && state.get(name).is_none()
@@ -113,8 +114,8 @@ pub fn read_pth(path: impl AsRef<Path>, keys: &[&str]) -> Result<HashMap<String,
     from_state_dict(&StateDict::read_under(&file, keys).map_err(|error| damaged(path, &error))?)
 }
 
-/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the metadata. The file is
-/// either written completely, or the old one stays.
+/// Writes all parameters and buffers to `path` in the safetensors format, with `card` in the metadata. If the write
+/// fails, the old file stays.
 ///
 /// ```
 /// use candle_cnn::parameters::Parameters;
@@ -144,7 +145,7 @@ pub fn save_safetensors(parameters: &Parameters, path: impl AsRef<Path>, card: &
     save_tensors(parameters.state_dict()?, path.as_ref(), &[("format", "pt"), (METADATA_KEY, &card.to_json()?)])
 }
 
-/// Sets all parameters and buffers from the safetensors file at `path`, like PyTorch's `load_state_dict(strict=True)`.
+/// Loads all parameters and buffers from the safetensors file at `path`, like PyTorch's `load_state_dict(strict=True)`.
 ///
 /// # Errors
 /// Those of [`load_pth`].
@@ -160,7 +161,7 @@ pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     }
 }
 
-/// The tensors on the CPU; tensors that share their bytes still share them.
+/// The tensors on the CPU; those that share their bytes still do.
 fn from_state_dict(state: &StateDict) -> Result<HashMap<String, Tensor>> {
     let mut shared: HashMap<(*const u8, pth::DType, &[usize]), Tensor> = HashMap::new();
     let mut tensors = HashMap::with_capacity(state.len());

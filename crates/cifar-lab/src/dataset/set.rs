@@ -1,5 +1,6 @@
 //! A data set in memory: images as bytes, and their labels.
 
+use md5::{Digest, Md5};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -193,6 +194,17 @@ impl Dataset {
             Selection::List(list) => list.get(index).copied(),
         };
         stored.ok_or(DatasetError::Index { index, length: self.len() })
+    }
+
+    /// A checksum of which images it has, in which order, with which labels.
+    pub(crate) fn checksum(&self) -> String {
+        let mut sum = Md5::new();
+        for (index, label) in self.labels().into_iter().enumerate() {
+            let stored = self.stored(index).unwrap_or(usize::MAX);
+            sum.update(stored.to_le_bytes());
+            sum.update(label.to_le_bytes());
+        }
+        sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The label of image `index`: the number of its class, from 0.

@@ -1,4 +1,4 @@
-//! JPEG, read completely or not at all: decoders made for browsers fill the missing part of a truncated file with gray.
+//! Reads JPEG completely or not at all: decoders made for browsers fill the missing part of a truncated file with gray.
 //!
 //! Section and annex numbers are those of ITU-T T.81, which is ISO/IEC 10918-1.
 
@@ -9,14 +9,14 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// Ones, put where a scan's data should continue. No Huffman code is all ones (annex C.2), so data that ends too early
-/// runs into an invalid code, where the decoder would otherwise invent zeros. Eight bytes cover the rest of a value (up
-/// to 16 bits) and a code (16), and as much again for reading ahead. In the data, a zero follows each 0xFF.
+/// One bits, inserted where a scan's data should continue. No Huffman code is all ones (annex C.2), so data that ends
+/// too early runs into an invalid code, where the decoder would otherwise make up zeros. Eight bytes cover the rest of
+/// a value (up to 16 bits) and a code (16), and as much again for read-ahead. In scan data, a zero follows each 0xFF.
 const ONES: [u8; 16] = [0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0, 0xff, 0];
 
 /// Markers (annex B.1.1.3): the second byte, after 0xFF.
 const TEM: u8 = 0x01;
-/// The frame of a progressive picture.
+/// Start of a progressive frame.
 const SOF2: u8 = 0xc2;
 const RST0: u8 = 0xd0;
 const RST7: u8 = 0xd7;
@@ -39,7 +39,7 @@ pub(super) enum Refusal {
 /// The pixels of a JPEG, gray or RGB, and its orientation.
 pub(super) fn decode(file: &[u8], most_bytes: u64) -> Result<(DynamicImage, Orientation), Refusal> {
     let guarded = guarded(file)?;
-    // The format's own bound on a side, 65,535; the pixels are bounded below.
+    // The format itself limits a side to 65,535; the number of pixels is limited below.
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(1 << 16).set_max_height(1 << 16);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(guarded.as_slice()), options);
     decoder.decode_headers().map_err(refusal)?;
@@ -72,12 +72,12 @@ fn refusal(error: DecodeErrors) -> Refusal {
     Refusal::Damaged(format!("its data is not a complete picture ({error})"))
 }
 
-/// The file up to its end marker, with [`ONES`] after each stretch of data that a restart or end marker ends, and
-/// without bytes between segments, which other decoders skip.
+/// The file up to its end marker, with [`ONES`] wherever a restart or end marker ends scan data, and without the bytes
+/// between segments that other decoders skip.
 fn guarded(file: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut guarded = file.get(..2).ok_or(Refusal::Cut)?.to_vec();
     let mut at = 2;
-    // Whether the bytes before the next marker are a scan's data.
+    // Whether the bytes before the next marker are scan data.
     let mut in_scan = false;
     let (mut progressive, mut scans) = (false, 0);
     loop {

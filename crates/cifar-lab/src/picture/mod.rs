@@ -1,10 +1,10 @@
 //! Pictures from files, converted to a network's size and colors, in these steps:
 //!
-//! 1. A JPEG or PNG of at most 512 MiB of pixels is read, and rotated as its Exif data says.
-//! 2. Its middle is cropped to the wanted aspect ratio, so nothing is distorted.
-//! 3. Transparent parts become white; 16 bits become 8; gray becomes RGB.
-//! 4. It is scaled with the Catmull-Rom cubic filter, widened when shrinking, so that each pixel is a mean over its area
-//!    and fine patterns don't turn into coarse ones. It is sharper than a linear filter and rings less than Lanczos's.
+//! 1. Read a JPEG or PNG of at most 512 MiB of pixels, and rotate it according to its Exif data.
+//! 2. Center-crop it to the target aspect ratio, so that nothing is distorted.
+//! 3. Make transparent areas white, 16-bit channels 8-bit, and gray RGB.
+//! 4. Resize it with the Catmull-Rom cubic filter, widened for downscaling, so that each pixel is a mean over its area
+//!    and fine patterns don't alias into coarse ones. It is sharper than a linear filter and rings less than Lanczos.
 //!    Pillow and torchvision call it bicubic with antialiasing.
 
 mod jpeg;
@@ -21,20 +21,20 @@ pub use crate::error::PictureError;
 /// The most bytes that a file's pixels may take in memory: a photograph of 170 megapixels.
 const MOST_BYTES: u64 = 512 << 20;
 
-/// The reason for a file that ends too early.
+/// The reason given for a truncated file.
 const CUT: &str = "the file is truncated, so the end of the picture is missing";
 
-/// Extensions of pictures that the `image` crate doesn't know, and unusual ones of JPEG.
+/// Picture extensions that the `image` crate doesn't know, and unusual ones for JPEG.
 const OTHER_ENDINGS: [&str; 8] = ["heic", "heif", "j2k", "jp2", "jpe", "jif", "jxl", "svg"];
 
-/// Whether a file's extension is that of any kind of picture; if it is then neither JPEG nor PNG, it is refused, not
+/// Whether a file has the extension of any picture format. Such a file that is neither JPEG nor PNG is refused, not
 /// skipped.
 pub(crate) fn has_ending(path: &Path) -> bool {
     ImageFormat::from_path(path).is_ok()
         || path.extension().is_some_and(|ending| OTHER_ENDINGS.iter().any(|other| ending.eq_ignore_ascii_case(other)))
 }
 
-/// Reads the JPEG or PNG at `path`, recognized by its first bytes, and turns it upright.
+/// Reads the JPEG or PNG at `path`, detected from its first bytes, and rotates it upright.
 ///
 /// # Errors
 /// A [`PictureError`] that names the file.
@@ -83,7 +83,7 @@ pub(crate) fn open(path: &Path) -> Result<DynamicImage, PictureError> {
     Ok(picture)
 }
 
-/// Opens the file at `path` and looks at its first bytes.
+/// Opens the file at `path` and detects its format from its first bytes.
 fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, PictureError> {
     let failed = |source: std::io::Error| PictureError::File { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
@@ -106,13 +106,13 @@ fn reader(path: &Path) -> Result<ImageReader<BufReader<File>>, PictureError> {
     ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(failed)
 }
 
-/// The middle of a picture, as large as possible with the aspect ratio `width` : `height`, as opaque RGB.
+/// The largest center crop of a picture with the aspect ratio `width` : `height`, as opaque RGB.
 pub(crate) fn middle(picture: &DynamicImage, width: u32, height: u32) -> Result<RgbImage, PictureError> {
     let (w, h) = (picture.width(), picture.height());
     if w == 0 || h == 0 {
         return Err(PictureError::Empty { width: w, height: h });
     }
-    // In 64 bits no product of two sides overflows.
+    // In 64 bits, the product of two sides can't overflow.
     let scaled = |side: u32, by: u32, to: u32| (u64::from(side) * u64::from(by) / u64::from(to)).max(1);
     let cut_width = scaled(h, width, height).min(w.into()) as u32;
     let cut_height = scaled(w, height, width).min(h.into()) as u32;
@@ -120,7 +120,7 @@ pub(crate) fn middle(picture: &DynamicImage, width: u32, height: u32) -> Result<
     Ok(if cut.color().has_alpha() { on_white(&cut) } else { cut.into_rgb8() })
 }
 
-/// Scales to `width` × `height` pixels.
+/// Resizes to `width` × `height` pixels.
 pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     if picture.dimensions() == (width, height) {
         return picture.clone();

@@ -1,11 +1,11 @@
-//! Predictions for pictures from anywhere: [`Predictor`].
+//! Predictions for pictures from any source: [`Predictor`].
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `predictor.rs` | [`Predictor`]: a network, its normalization and its classes |
 //! | `prediction.rs` | [`PicturePrediction`], [`PicturePredictions`] |
 //!
-//! [`Predictor::predict`] describes how a picture is brought to the network's size.
+//! [`Predictor::predict`] describes how a picture is cropped and resized for the network.
 
 mod prediction;
 mod predictor;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::evaluate::{NO_CLASS, are_numbers};
 use crate::picture::{self, PictureError};
 
-/// Classes in a line of text or a row of a table.
+/// How many classes a line of text or a table row names.
 pub(crate) const NAMED: usize = 3;
 /// The side of the square in which a picture is shown, in pixels.
 const SHOWN: u32 = 160;
@@ -28,14 +28,14 @@ impl Display for ClassProbability {
     }
 }
 
-/// A network's prediction for one picture: all classes, the likeliest first; none if the output is NaN or infinite. A
+/// A network's prediction for one picture: all classes, most likely first; none if the output is NaN or infinite. A
 /// clone shares the data.
 ///
-/// As a cell's last expression it shows the picture, what the network sees of it, and a bar chart.
+/// As a cell's last expression, it shows the picture, what the network sees of it, and a bar chart.
 #[derive(Clone, Debug)]
 pub struct PicturePrediction {
     name: String,
-    /// The part of the picture that was used, in the size in which it is shown.
+    /// The part of the picture that was used, at display size.
     pub(crate) shown: Arc<RgbImage>,
     input: Arc<RgbImage>,
     classes: Arc<[ClassProbability]>,
@@ -64,7 +64,7 @@ impl PicturePrediction {
         Self { name: name.into(), ..self.clone() }
     }
 
-    /// All classes, the likeliest first; none if the network's output is NaN or infinite.
+    /// All classes, most likely first; none if the network's output is NaN or infinite.
     pub fn classes(&self) -> &[ClassProbability] {
         &self.classes
     }
@@ -74,13 +74,13 @@ impl PicturePrediction {
         &self.classes[..k.min(self.classes.len())]
     }
 
-    /// The network's input: the middle of the picture, in the network's size.
+    /// The network's input: the center of the picture, resized to the network's input size.
     pub fn input(&self) -> &RgbImage {
         &self.input
     }
 }
 
-/// `picture` in the size in which it is shown: scaled down, or with its pixels enlarged to squares.
+/// `picture` at display size: scaled down, or with its pixels enlarged to squares.
 pub(crate) fn fitted(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height).max(1);
@@ -107,13 +107,13 @@ impl Display for PicturePrediction {
 pub struct Refused {
     /// The file's name.
     pub name: String,
-    /// Why.
+    /// Why it was refused.
     pub reason: PictureError,
 }
 
 /// A network's predictions for several files.
 ///
-/// As a cell's last expression it shows the pictures with their likeliest class.
+/// As a cell's last expression, it shows the pictures with their most likely class.
 #[derive(Debug, Default)]
 pub struct PicturePredictions {
     pub(super) predictions: Vec<PicturePrediction>,
@@ -133,7 +133,7 @@ impl PicturePredictions {
 }
 
 impl FromIterator<PicturePredictions> for PicturePredictions {
-    /// Joins them, in order.
+    /// Concatenates them, in order.
     fn from_iter<I: IntoIterator<Item = Self>>(parts: I) -> Self {
         parts.into_iter().fold(Self::default(), |mut all, part| {
             all.predictions.extend(part.predictions);

@@ -1,4 +1,4 @@
-//! A network with everything needed to use it on pictures.
+//! A network with everything needed to classify pictures.
 
 use candle_cnn::parameters::Parameters;
 use candle_core::{D, DType, Device, Tensor};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::Net;
 use crate::picture;
 
-/// Pictures in one forward pass.
+/// Pictures per forward pass.
 const BATCH: usize = 64;
 
 /// A trained network with its normalization and class names; classifies pictures. A clone shares the network.
@@ -38,21 +38,21 @@ pub struct Predictor {
     device: Device,
 }
 
-/// An image being prepared for the network.
+/// A picture being prepared for the network.
 struct Prepared {
     name: String,
-    /// The part of the picture that is used, in its own size.
+    /// The part of the picture that is used, at its original size.
     middle: RgbImage,
-    /// The same, in the network's size.
+    /// The same, resized to the network's input size.
     input: RgbImage,
 }
 
 impl Predictor {
-    /// Any network whose parameters are on `device`, described by `card`. A black picture checks that the two fit.
+    /// Takes any network with its parameters on `device`, described by `card`. A black image tests that the two match.
     ///
     /// # Errors
     /// [`Error::ModelCard`] if the card contradicts itself or has a different number of classes than the network;
-    /// candle's error if the network doesn't accept pictures of the card's shape.
+    /// candle's error if the network doesn't accept images of the card's shape.
     pub fn new(network: impl ModuleT + Send + Sync + 'static, card: &ModelCard, device: &Device) -> Result<Self> {
         Self::checked(Arc::new(network), card.clone(), device).map_err(|wrong| match wrong {
             Wrong::Card(reason) => Error::ModelCard { path: PathBuf::from("given to Predictor::new"), reason },
@@ -60,8 +60,8 @@ impl Predictor {
         })
     }
 
-    /// Rebuilds the network in the `.pth` or `.safetensors` file at `path` from its card, on `device`. The file's first
-    /// bytes tell its format.
+    /// Rebuilds the network in the `.pth` or `.safetensors` file at `path` from its card, on `device`. The format is
+    /// detected from the file's first bytes.
     ///
     /// # Errors
     /// Those of [`ModelCard::read`] and [`load_pth`](crate::checkpoint::load_pth), and [`Error::ModelCard`] if the card
@@ -119,10 +119,10 @@ impl Predictor {
 
     /// Classifies a picture: an [`image::DynamicImage`], an `RgbImage` or another type of that crate.
     ///
-    /// The middle of the picture is cropped to the network's aspect ratio (a square for 32×32), so nothing is
-    /// distorted; transparent parts become white; 16 bits become 8; gray becomes RGB. Then it is scaled with the
-    /// Catmull-Rom cubic filter, which is widened when shrinking, so that fine patterns become their mean. Pillow calls
-    /// this bicubic.
+    /// The picture is center-cropped to the network's aspect ratio (a square for 32×32), so nothing is distorted;
+    /// transparent areas become white, 16-bit channels 8-bit, and gray RGB. Then it is resized with the Catmull-Rom
+    /// cubic filter, which is widened for downscaling, so that fine patterns become their mean. Pillow calls this
+    /// bicubic.
     ///
     /// # Errors
     /// [`Error::Picture`] for a picture without pixels, candle's error if the network fails.
@@ -130,10 +130,12 @@ impl Predictor {
         self.one(self.prepare("a picture".into(), &picture.clone().into())?)
     }
 
-    /// Like [`predict`](Self::predict), for the JPEG or PNG at `path`, which is first rotated as its Exif data says.
+    /// Like [`predict`](Self::predict), for the JPEG or PNG at `path`, which is first rotated according to its Exif
+    /// data.
     ///
     /// # Errors
-    /// [`Error::Picture`] if it can't be read, is neither JPEG nor PNG, is damaged, or would take more than 512 MiB.
+    /// [`Error::Picture`] if it can't be read, is neither JPEG nor PNG, is damaged, or would take more than 512 MiB of
+    /// memory.
     pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<PicturePrediction> {
         self.one(self.open(path.as_ref())?)
     }
@@ -191,7 +193,7 @@ impl Predictor {
     }
 
     fn one(&self, picture: Prepared) -> Result<PicturePrediction> {
-        // As many come out as went in.
+        // One prediction comes out for each picture.
         self.run(vec![picture])?.pop().ok_or_else(|| Error::Candle(candle_core::Error::Msg("no output".into())))
     }
 
@@ -213,7 +215,7 @@ impl Predictor {
     }
 }
 
-/// Why a card and a network don't fit together.
+/// Why a card and a network don't match.
 enum Wrong {
     Card(String),
     Other(Error),

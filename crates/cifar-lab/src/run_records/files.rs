@@ -1,11 +1,11 @@
-//! The files of a record: `training.json` (the plan, and how the training ended) and `epochs.jsonl` (a row for each epoch).
+//! The files of a record: `training.json` (the plan, and how training ended) and `epochs.jsonl` (a row for each epoch).
 //!
 //! Rows are only appended. A kill, a full disk or a bad disk damages one row at most: a writer starts after the last
-//! complete line, and a reader skips lines that are not rows. A row is written before the epoch's checkpoint; a training
-//! that resumes from an older one repeats an epoch, and the later row counts.
+//! complete line, and a reader skips lines that are not rows. A row is written before the epoch's checkpoint; a run
+//! that resumes from an older checkpoint repeats an epoch, and the later row counts.
 //!
-//! A running training holds a lock on `epochs.jsonl`, which the system releases when the process ends for any reason. So
-//! a record without an end and without a lock belongs to a training whose process died.
+//! A run in progress holds a lock on `epochs.jsonl`, which the system releases however the process ends. So a record
+//! without an end and without a lock belongs to a run whose process died.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,14 +19,14 @@ use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
 use crate::paths::repository;
 
-/// The plan, and how the training ended.
+/// The plan, and how training ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
 /// A row for each epoch.
 pub(crate) const EPOCHS_FILE: &str = "epochs.jsonl";
 /// Set by `cargo lab run` to the command that repeats the run.
 const COMMAND_VARIABLE: &str = "CIFAR_LAB_COMMAND";
 
-/// The contents of `training.json`. A field that an older record lacks is empty.
+/// The contents of `training.json`. Fields missing from older records are empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct TrainingFile {
@@ -35,9 +35,11 @@ pub(crate) struct TrainingFile {
     pub steps_per_epoch: usize,
     pub data: String,
     pub settings: Value,
+    /// What else must be the same for the run to be resumed.
+    pub identity: Value,
     /// This crate's version.
     pub version: String,
-    /// The commit that was checked out, with `-dirty` if files differ from it; empty without git.
+    /// The commit that was checked out, with `-dirty` if there were changes; empty without git.
     pub commit: String,
     /// The command that repeats it; empty if it was started in JupyterLab.
     pub command: String,
@@ -51,74 +53,91 @@ pub(crate) struct TrainingFile {
     pub message: String,
 }
 
-/// Writes a record, and holds the lock until it is dropped.
+/// The lock on a record, which its training run holds until it ends.
+#[derive(Debug)]
+pub(crate) struct RecordLock {
+    folder: PathBuf,
+    rows: File,
+}
+
+impl RecordLock {
+    /// Creates the folder and locks its record; `None` if another run holds the lock.
+    pub(crate) fn take(folder: &Path) -> Result<Option<Self>> {
+        std::fs::create_dir_all(folder).map_err(writing(folder))?;
+        let path = folder.join(EPOCHS_FILE);
+        let rows = File::options().append(true).create(true).open(&path).map_err(writing(&path))?;
+        // Only another run's lock matters; a file system without locks is fine.
+        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        Ok(Some(Self { folder: folder.to_path_buf(), rows }))
+    }
+}
+
+impl Drop for RecordLock {
+    fn drop(&mut self) {
+        // Closing may not be enough: a child process being spawned keeps the file open until it executes.
+        let _ = self.rows.unlock();
+    }
+}
+
+fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::File { action: "writing", path, source }
+}
+
+/// Writes a record.
 #[derive(Debug)]
 pub(crate) struct RecordWriter {
-    folder: PathBuf,
+    lock: RecordLock,
     file: TrainingFile,
-    rows: File,
-    /// The length of its complete lines in bytes.
+    /// The length of the complete lines in bytes.
     whole: u64,
+    /// Rows that could not be written yet.
+    unwritten: String,
 }
 
 impl RecordWriter {
-    /// Makes the folder and begins the record; keeps existing rows if `goes_on`.
-    pub(crate) fn begin(folder: &Path, file: TrainingFile, goes_on: bool) -> Result<Self> {
-        let failed = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| Error::File { action: "writing", path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let path = folder.join(EPOCHS_FILE);
-        let rows = File::options().append(true).create(true).open(&path).map_err(failed(&path))?;
-        // Only another training's lock matters, not a file system without locks.
-        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
-            return Err(Error::Setting {
-                name: "folder",
-                value: folder.display().to_string(),
-                reason: "another training is writing its record there; stop it, or use another folder".into(),
-            });
-        }
-        let whole = if goes_on { whole_lines(&path).map_err(failed(&path))? } else { 0 };
-        rows.set_len(whole).map_err(failed(&path))?;
+    /// Starts the record in the locked folder; keeps existing rows if `goes_on`.
+    pub(crate) fn begin(lock: RecordLock, file: TrainingFile, goes_on: bool) -> Result<Self> {
+        let path = lock.folder.join(EPOCHS_FILE);
+        let whole = if goes_on { whole_lines(&path).map_err(writing(&path))? } else { 0 };
+        lock.rows.set_len(whole).map_err(writing(&path))?;
         let command = std::env::var(COMMAND_VARIABLE).unwrap_or_default();
         let version = env!("CARGO_PKG_VERSION").to_string();
         let file = TrainingFile { version, commit: commit(), command, started: now(), ..file };
-        let writer = Self { folder: folder.to_path_buf(), file, rows, whole };
+        let writer = Self { lock, file, whole, unwritten: String::new() };
         writer.write()?;
         Ok(writer)
     }
 
+    /// Adds a row, after those that could not be written before.
     pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
-        let failed = |source| Error::File { action: "writing", path: self.folder.join(EPOCHS_FILE), source };
-        let row = serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n";
-        if let Err(error) = self.rows.write_all(row.as_bytes()) {
-            // Half a row would spoil the next one. If this fails too, the reader skips both.
-            let _ = self.rows.set_len(self.whole);
+        let failed = |source| writing(&self.lock.folder.join(EPOCHS_FILE))(source);
+        self.unwritten += &(serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n");
+        if let Err(error) = self.lock.rows.write_all(self.unwritten.as_bytes()) {
+            // Half a row would corrupt the next one. If this fails too, the reader skips both.
+            let _ = self.lock.rows.set_len(self.whole);
             return Err(failed(error));
         }
-        self.whole += row.len() as u64;
+        // So that a power cut doesn't cost it. An error has nothing to add: the row is in the file.
+        let _ = self.lock.rows.sync_data();
+        self.whole += self.unwritten.len() as u64;
+        self.unwritten.clear();
         Ok(())
     }
 
-    /// Records how it ended: `finished`, `stopped` or `failed`, and why.
+    /// Records how training ended: `finished`, `stopped` or `failed`, and why.
     pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()
     }
 
     fn write(&self) -> Result<()> {
-        let path = self.folder.join(TRAINING_FILE);
-        let failed = |source| Error::File { action: "writing", path: path.clone(), source };
+        let path = self.lock.folder.join(TRAINING_FILE);
+        let failed = |source| writing(&path)(source);
         let text = serde_json::to_string_pretty(&self.file).map_err(|error| failed(error.into()))?;
         write_atomically(&path, format!("{text}\n").as_bytes()).map_err(failed)
-    }
-}
-
-impl Drop for RecordWriter {
-    fn drop(&mut self) {
-        // Closing may be too late: a process that is just being started holds the file open until it runs.
-        let _ = self.rows.unlock();
     }
 }
 
@@ -128,16 +147,16 @@ fn whole_lines(path: &Path) -> std::io::Result<u64> {
     Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1))
 }
 
-/// The record of a training.
+/// The record of a training run.
 pub(crate) struct Record {
     pub file: TrainingFile,
     /// The last row of each epoch, in order.
     pub rows: Vec<EpochRecord>,
-    /// The number of lines that are not rows, except an unfinished last line: it is being written, or the process died.
+    /// The number of lines that are not rows, except an unfinished last one: it is being written, or the process died.
     pub damaged: usize,
 }
 
-/// The record of the training in `folder`.
+/// Reads the record of the run in `folder`.
 pub(crate) fn read(folder: &Path) -> Result<Record> {
     let path = folder.join(TRAINING_FILE);
     let failed = |path: &Path| {
@@ -155,7 +174,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         match serde_json::from_slice::<EpochRecord>(line) {
             Ok(row) => {
-                // A training that resumed from an older checkpoint repeated these.
+                // A run that resumed from an older checkpoint repeated these epochs.
                 record.rows.retain(|earlier| earlier.epoch < row.epoch);
                 record.rows.push(row);
             }
@@ -165,7 +184,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
     Ok(record)
 }
 
-/// Whether a training holds its lock on the rows in `folder`.
+/// Whether a run holds the lock on the rows in `folder`.
 pub(crate) fn is_running(folder: &Path) -> bool {
     // A shared lock, so that readers don't block each other.
     let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
@@ -204,7 +223,8 @@ mod tests {
     }
 
     fn begin(folder: &Path, goes_on: bool) -> RecordWriter {
-        RecordWriter::begin(folder, TrainingFile::default(), goes_on).unwrap()
+        let lock = RecordLock::take(folder).unwrap().expect("no other run");
+        RecordWriter::begin(lock, TrainingFile::default(), goes_on).unwrap()
     }
 
     fn epochs(folder: &Path) -> (Vec<usize>, usize) {
@@ -232,6 +252,21 @@ mod tests {
             drop(writer);
             assert_eq!(epochs(folder.path()), (vec![1, 2, 3, 4], 0), "cut at {length}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_row_that_found_no_room_is_written_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = begin(folder.path(), false);
+        writer.add_row(&row(1)).unwrap();
+        // The disk is full for a while.
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let rows = std::mem::replace(&mut writer.lock.rows, full);
+        assert!(writer.add_row(&row(2)).unwrap_err().to_string().contains("writing"));
+        writer.lock.rows = rows;
+        writer.add_row(&row(3)).unwrap();
+        assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));
     }
 
     #[test]

@@ -1,22 +1,22 @@
-//! What a training records: a row every few steps and one per epoch.
+//! What a training run records: a row every few steps and one per epoch.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The means over the steps since the record before it.
+/// Means over the steps since the previous record.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Where in the training, in epochs: 1.5 is the middle of the second epoch.
+    /// The position in epochs: 1.5 is the middle of the second epoch.
     #[serde(with = "any_number")]
     pub epoch: f64,
     /// Mean training loss (cross entropy, in nats).
     #[serde(with = "any_number")]
     pub loss: f64,
-    /// Share of correctly classified training images, in [0, 1], while the network was still changing.
+    /// Training accuracy over these steps, in [0, 1], while the network was still changing.
     #[serde(with = "any_number")]
     pub accuracy: f64,
 }
 
-/// One epoch's figures.
+/// One epoch's metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// The epoch, counted from 1.
@@ -24,7 +24,7 @@ pub struct EpochRecord {
     /// Mean training loss of the epoch (cross entropy, in nats).
     #[serde(with = "any_number")]
     pub train_loss: f64,
-    /// Share of correctly classified training images during the epoch, in [0, 1].
+    /// Training accuracy during the epoch, in [0, 1].
     #[serde(with = "any_number")]
     pub train_accuracy: f64,
     /// Mean loss on the test images after the epoch, if they were evaluated.
@@ -33,7 +33,7 @@ pub struct EpochRecord {
     /// Accuracy on the test images after the epoch, in [0, 1], if they were evaluated.
     #[serde(with = "any_number")]
     pub test_accuracy: Option<f64>,
-    /// Learning rate at the end of the epoch, if the loop told it.
+    /// Learning rate at the end of the epoch, if known.
     #[serde(with = "any_number")]
     pub learning_rate: Option<f64>,
     /// Duration of the epoch in seconds, including evaluation, excluding pauses.
@@ -47,7 +47,7 @@ pub struct EpochRecord {
 /// Everything recorded so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// The data set trained on, as its name says; empty where the plan named none.
+    /// The name of the data set trained on; empty if the plan has none.
     pub data: String,
     /// A row every few steps.
     pub steps: Vec<StepRecord>,
@@ -55,8 +55,8 @@ pub struct History {
     pub epochs: Vec<EpochRecord>,
 }
 
-/// Numbers in JSON, which has neither NaN nor infinities: those are written as text, and what serde_json makes of them,
-/// `null`, is read as NaN.
+/// Numbers in JSON, which has neither NaN nor infinities: those are written as text, and `null`, which serde_json would
+/// write for them, is read as NaN.
 mod any_number {
     use super::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -75,7 +75,7 @@ mod any_number {
         }
     }
 
-    /// A field's type: a number that has to be there, or one that may be missing.
+    /// A field's type: a required number or an optional one.
     pub(super) trait Field: Copy {
         fn number(self) -> Option<f64>;
         fn from_number(number: Option<f64>) -> Self;
@@ -135,7 +135,7 @@ mod tests {
         assert!(read.train_loss.is_nan() && read.test_loss.is_some_and(f64::is_nan), "{read:?}");
         assert_eq!((read.train_accuracy, read.test_accuracy, read.learning_rate), (0.25, Some(0.5), None));
         assert_eq!((read.seconds, read.images_per_second), (1.5, f64::INFINITY));
-        // As records were written before.
+        // As older records have them.
         let old = text.replace(r#""NaN""#, "null").replace(r#""inf""#, "null");
         let read: EpochRecord = serde_json::from_str(&old).unwrap();
         assert!(read.train_loss.is_nan() && read.images_per_second.is_nan() && read.test_loss.is_none(), "{read:?}");

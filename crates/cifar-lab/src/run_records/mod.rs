@@ -1,4 +1,4 @@
-//! The records that trainings write into their folders: of one run, or of all runs below a folder.
+//! The records that training runs write to their folders: of one run, or of all runs below a folder.
 
 mod files;
 mod history;
@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 use crate::dataset::STAND_IN_NAME;
 use crate::error::{Error, Result};
 
-pub(crate) use files::{EPOCHS_FILE, RecordWriter, TRAINING_FILE, TrainingFile};
+pub(crate) use files::{EPOCHS_FILE, RecordLock, RecordWriter, TRAINING_FILE, TrainingFile};
 pub use history::{EpochRecord, History, StepRecord};
 
 /// How deep a record may be below the folder: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
 const DEPTH: usize = 3;
 
-/// What older records call the stand-in.
+/// The stand-in's name in older records.
 const FORMER_STAND_IN_NAME: &str = "stand-in (generated pictures, not CIFAR-10)";
 
-/// How a training ended, if it did.
+/// How a training run ended, if it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunState {
     /// All its epochs are done.
     Finished,
-    /// Someone stopped it.
+    /// It was stopped.
     Stopped,
     /// It failed, with this message.
     Failed(String),
@@ -46,7 +46,7 @@ impl Display for RunState {
     }
 }
 
-/// The record of one training, from its folder.
+/// The record of one training run, read from its folder.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -71,15 +71,17 @@ pub struct RunRecord {
     pub data: String,
     /// Its settings: a JSON object.
     pub settings: Value,
+    /// What else must be the same for the run to be resumed.
+    pub(crate) identity: Value,
     /// The planned number of epochs.
     pub epochs: usize,
     /// When it started, in UTC (`2026-11-24T10:15:00Z`).
     pub started: String,
-    /// The commit that was checked out, with `-dirty` if files differed from it; empty if unknown.
+    /// The commit that was checked out, with `-dirty` if there were changes; empty if unknown.
     pub commit: String,
     /// The command that repeats it; empty if there is none.
     pub command: String,
-    /// How it ended, if it did.
+    /// How it ended, if it has.
     pub state: RunState,
     /// A row for each finished epoch.
     pub rows: Vec<EpochRecord>,
@@ -94,7 +96,7 @@ impl RunRecord {
     /// [`Error::File`] if it can't be read, or `training.json` is damaged; damaged rows are left out and counted.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        // Checked before reading the file: a training that ends in between has recorded its end by then.
+        // Checked before reading the file: a run that ends in between has recorded its end by then.
         let running = files::is_running(folder);
         let files::Record { file, rows, damaged } = files::read(folder)?;
         let state = match file.state.as_str() {
@@ -109,6 +111,7 @@ impl RunRecord {
             name: file.name,
             data: if file.data == FORMER_STAND_IN_NAME { STAND_IN_NAME.to_string() } else { file.data },
             settings: file.settings,
+            identity: file.identity,
             epochs: file.epochs,
             started: file.started,
             commit: file.commit,
@@ -144,7 +147,7 @@ impl RunRecord {
     }
 }
 
-/// All runs below a folder, the earliest first. As a cell's last expression it shows its table.
+/// All runs below a folder, the earliest first. As a cell's last expression, it shows a table.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -198,7 +201,7 @@ impl RunRecords {
         if depth == 0 {
             return;
         }
-        // A folder that can't be read has no run of ours.
+        // A folder that can't be read contains no run of ours.
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.look_into(&entry.path(), depth - 1);

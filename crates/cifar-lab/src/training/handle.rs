@@ -1,4 +1,4 @@
-//! The notebook's handle to a training.
+//! The notebook's handle to a training run.
 
 use candle_nn::ModuleT;
 use notebook_charts::numbers::duration;
@@ -18,11 +18,11 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::loader::DataLoader;
 use crate::run_records::History;
 
-/// Time between two lines of [`Training::wait`] while an epoch goes on.
+/// How often [`Training::wait`] prints a line during an epoch.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A training that runs, or ran, on its own thread; [`Trainer`](super::Trainer) starts it. A clone is another
-/// handle on the same training; dropping all handles does not stop it.
+/// A training run on its own thread, in progress or ended; [`Trainer`](super::Trainer) starts it. A clone is another
+/// handle to the same run; dropping all handles does not stop it.
 ///
 /// ```
 /// use cifar_lab::{prelude::*, training::Status};
@@ -33,11 +33,11 @@ const LINE_INTERVAL: Duration = Duration::from_secs(15);
 /// let net = Net::new(&config, parameters.var_builder(&Device::Cpu))?;
 /// let sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
 /// let training = Trainer::new(net.clone(), sgd, &loader).epochs(1_000_000).start()?;
-/// training.watch(0.1)?; // Prints how it gets on, then lets it go on.
+/// training.watch(0.1)?; // Prints progress for 0.1 s; training continues.
 /// {
 ///     let paused = training.pause();
 ///     assert_eq!(paused.progress().status, Status::Paused);
-/// } // Here it goes on.
+/// } // Training resumes here.
 /// println!("{}", training.evaluate(&net, &loader)?);
 /// assert_eq!(training.stop().status, Status::Stopped);
 /// training.wait()?;
@@ -49,19 +49,20 @@ pub struct Training {
 }
 
 impl Training {
-    /// Runs `body`, the training's loop, on a thread of its own and returns at once.
-    pub(super) fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+    /// Runs `body`, the training loop, on its own thread and returns immediately.
+    pub(super) fn start(mut plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
         let record = plan.start()?;
+        let checkpoint = plan.checkpoint.take();
         let shared = Arc::new(Shared::new(plan, record));
         register(&shared);
         let training = Self { shared: shared.clone() };
-        // The body works with what this thread has made: the network's parameters for one.
+        // The body uses what this thread has created, such as the network's parameters.
         finish_work();
         let on_thread = move || {
-            let mut run = Run::new(shared.clone());
+            let mut run = Run::new(shared.clone(), checkpoint);
             // Otherwise a panic on this thread would leave every handle waiting forever.
             let ended = catch_unwind(AssertUnwindSafe(|| body(&mut run)));
-            // On a GPU losses are read some steps later, so the error's step is the right one.
+            // On a GPU, losses are read some steps late, so the error's own step is the right one.
             let failed_at = match &ended {
                 Ok(Err(Error::LossNotFinite { epoch, step, .. })) => Some((*epoch, *step)),
                 _ => None,
@@ -72,7 +73,7 @@ impl Training {
                 Ok(Err(error)) => Status::Failed(error.to_string()),
                 Err(panic) => Status::Failed(format!("panicked: {}", panic_message(&*panic))),
             };
-            // Others read the parameters now.
+            // From here on, other threads may read the parameters.
             finish_work();
             drop(run);
             shared.end(status, failed_at);
@@ -86,7 +87,7 @@ impl Training {
         Ok(training)
     }
 
-    /// Where the training stands; as a cell's last line it prints one line.
+    /// The current progress; as a cell's last expression, it shows one line.
     pub fn progress(&self) -> Progress {
         self.shared.progress(&self.shared.lock())
     }
@@ -96,14 +97,14 @@ impl Training {
         self.shared.lock().history.clone()
     }
 
-    /// Asks the training to stop after the step it is in and waits until it has; its network keeps what it learned.
-    /// A training that has ended already stays as it is.
+    /// Stops training after the current step and waits until it has stopped; the network keeps what it has learned.
+    /// Does nothing if training has already ended.
     pub fn stop(&self) -> Progress {
         while !self.shared.stop(Instant::now() + Duration::from_secs(1)) {}
         self.progress()
     }
 
-    /// The folder with its records and checkpoints.
+    /// The folder with the run's records and checkpoints.
     ///
     /// # Errors
     /// [`Error::Setting`] if it has none.
@@ -111,22 +112,22 @@ impl Training {
         self.shared.plan.folder.clone().ok_or_else(|| Error::Setting {
             name: "folder",
             value: "none".into(),
-            reason: "this training keeps no records; add .folder(…) or .resumable(…) before it starts".into(),
+            reason: "this training run keeps no records; add .folder(…) or .resumable(…) before starting it".into(),
         })
     }
 
-    /// Prints progress and a line per epoch until the training ends.
+    /// Prints progress, with a line for each epoch, until training ends.
     ///
     /// # Errors
-    /// [`Error::Training`] if it failed. A stopped training is not an error.
+    /// [`Error::Training`] if training failed. Being stopped is not an error.
     pub fn wait(&self) -> Result<()> {
         self.follow(None)
     }
 
-    /// Like [`Self::wait`], but for at most `seconds`: then the cell ends and the training goes on.
+    /// Like [`Self::wait`], but returns after at most `seconds`, while training continues.
     ///
     /// # Errors
-    /// [`Error::Training`] if it failed; [`Error::Setting`] for an invalid time.
+    /// [`Error::Training`] if training failed; [`Error::Setting`] if `seconds` is invalid.
     pub fn watch(&self, seconds: f64) -> Result<()> {
         let at_most = Duration::try_from_secs_f64(seconds).map_err(|error| Error::Setting {
             name: "seconds",
@@ -149,7 +150,7 @@ impl Training {
             epochs_told = state.history.epochs.len();
             let over = until.is_some_and(|until| Instant::now() >= until);
             let failed_at = state.failed_at;
-            // Printing may block on the notebook's pipe; the training must not wait for it.
+            // Printing may block on the notebook's pipe, and training must not wait for that.
             drop(state);
             // After the last epoch there is nothing left to estimate.
             if !estimated && let Some(left) = progress.left.filter(|left| !left.is_zero()) {
@@ -157,10 +158,10 @@ impl Training {
                 println!(
                     "about {} for {} on this machine",
                     duration(left),
-                    epochs_text(progress.epochs - progress.first_epoch)
+                    epochs_text(progress.epochs.saturating_sub(progress.first_epoch))
                 );
             }
-            // The last epoch's line comes before the end's, also where both are met at once.
+            // The last epoch's line comes before the final one, even if both are due at once.
             if epoch_ended && ended {
                 println!("{}", Progress { status: Status::Running, left: None, ..progress.clone() });
             }
@@ -184,7 +185,7 @@ impl Training {
             let next = next.min(LINE_INTERVAL.saturating_sub(last_line.elapsed()));
             let deadline = Instant::now() + next;
             state = self.shared.lock();
-            // The state changes at every step; only an epoch's end, the end, or the time wake this up.
+            // The state changes at every step; only the end of an epoch or of training, or the deadline, matters here.
             while Instant::now() < deadline
                 && matches!(state.status, Status::Running | Status::Paused)
                 && state.history.epochs.len() == epochs_told
@@ -196,8 +197,8 @@ impl Training {
         }
     }
 
-    /// Pauses the training between two steps until the guard is dropped. Meanwhile its network's parameters are
-    /// consistent and can be read. A training that has ended is not paused; its guard says so.
+    /// Pauses training between two steps until the guard is dropped. Meanwhile, the network's parameters are consistent
+    /// and can be read. Training that has ended is not paused; the guard's progress says so.
     pub fn pause(&self) -> Paused {
         let mut state = self.shared.lock();
         state.pauses += 1;
@@ -209,8 +210,8 @@ impl Training {
         Paused { shared: self.shared.clone(), progress }
     }
 
-    /// Evaluates `network` on `loader`'s images, even while the training runs: it is paused meanwhile, and the printed
-    /// line says which moment the numbers are for.
+    /// Evaluates `network` on `loader`'s images, pausing training if it is running. A printed line says at which step
+    /// the numbers were taken.
     ///
     /// # Errors
     /// As [`evaluate`].
@@ -222,14 +223,14 @@ impl Training {
                 "evaluated in the middle of a training: epoch {}/{}, after step {}/{}",
                 progress.epoch, progress.epochs, progress.step, progress.steps
             ),
-            Status::Finished => println!("evaluated after the training's {}", epochs_text(progress.epochs)),
-            _ => println!("evaluated after a training that ended early: {progress}"),
+            Status::Finished => println!("evaluated after training for {}", epochs_text(progress.epochs)),
+            _ => println!("evaluated after training ended early: {progress}"),
         }
         evaluate(network, loader)
     }
 }
 
-/// A training paused between two steps; it resumes when this is dropped.
+/// Holds training paused between two steps; it resumes when this guard is dropped.
 #[derive(Debug)]
 pub struct Paused {
     shared: Arc<Shared>,
@@ -237,7 +238,7 @@ pub struct Paused {
 }
 
 impl Paused {
-    /// Where the training was held.
+    /// Where training was paused.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -245,6 +246,8 @@ impl Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
+        // On a GPU, what was read of the parameters must have been read before they change.
+        finish_work();
         self.shared.lock().pauses -= 1;
         self.shared.changed();
     }
@@ -361,12 +364,12 @@ mod tests {
         Ok(())
     }
 
-    /// The place of a training that is resumed after so many epochs.
+    /// The place of a run that resumes after `epoch` epochs.
     fn after(epoch: usize) -> Place {
         Place { epoch, ..Place::default() }
     }
 
-    /// A body's failure as the one who waits sees it: the epoch and the step.
+    /// The epoch and step at which `body` fails, as `wait` reports them.
     fn failed_at(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<(usize, usize)> {
         match Training::start(plan, body)?.wait() {
             Err(Error::Training { epoch, step, .. }) => Ok((epoch, step)),
@@ -374,14 +377,14 @@ mod tests {
         }
     }
 
-    /// What a loss function, a loader or an evaluation may fail with.
+    /// An error such as a loss function, a loader or an evaluation may return.
     fn broken() -> Result<()> {
         Err(Error::Candle(candle_core::Error::Msg("the loss is broken".into())))
     }
 
     #[test]
     fn a_failure_names_its_epoch_and_step_counted_from_1() -> Result<()> {
-        // The step with this number, counted from 0 over all epochs, fails: before it is reported, and by its loss.
+        // Step `number`, counted from 0 over all epochs, fails: before it is reported, or through its loss.
         let failing = |number: usize, first_epoch: usize, in_loss: bool| {
             failed_at(Plan { from: after(first_epoch), ..Plan::new("failing", 5, 3) }, move |run| {
                 let mut steps = 0..;

@@ -1,4 +1,4 @@
-//! What a training's checkpoints are made from: its parameters, its optimizer, and its folder.
+//! What a training run needs to write checkpoints: its parameters, optimizer and folder.
 
 use candle_cnn::parameters::Parameters;
 use candle_core::backprop::GradStore;
@@ -11,14 +11,14 @@ use super::place::Place;
 use crate::checkpoint::{CheckpointFolder, ResumableOptimizer};
 use crate::error::Result;
 
-/// A checkpoint's note with the [`Place`], as JSON.
+/// The checkpoint note that holds the [`Place`] as JSON.
 pub(super) const PLACE: &str = "place";
 
-/// A checkpoint's note with the optimizer's settings.
+/// The checkpoint note that holds the optimizer's settings.
 pub(super) const OPTIMIZER: &str = "optimizer";
 
-/// An optimizer whose state is in the training's checkpoints, from [`Run::resume`](super::Run::resume). It is used like
-/// the one that it was made from.
+/// An optimizer whose state is saved in checkpoints, from [`Run::resume`](super::Run::resume). Use it like the
+/// optimizer that it wraps.
 #[derive(Debug)]
 pub struct Checkpointed<O>(Rc<RefCell<O>>);
 
@@ -31,7 +31,7 @@ impl<O> Checkpointed<O> {
         Self(self.0.clone())
     }
 
-    /// The optimizer itself. No one else borrows it but [`Run`](super::Run), within its own methods.
+    /// The optimizer itself. Otherwise only [`Run`](super::Run) borrows it, within its own methods.
     pub(super) fn inner(&self) -> RefMut<'_, O> {
         self.0.borrow_mut()
     }
@@ -61,16 +61,16 @@ impl<O: Optimizer> Optimizer for Checkpointed<O> {
     }
 }
 
-/// What a [`Run`](super::Run) needs of an optimizer of any type.
+/// What a [`Run`](super::Run) needs from an optimizer of any type.
 pub(super) trait Keep {
     fn learning_rate(&self) -> f64;
-    /// Writes a checkpoint, if the training can be resumed.
+    /// Writes a checkpoint if the run is resumable.
     fn save(&self, place: &Place) -> Result<()>;
 }
 
 pub(super) struct Keeper<O> {
     pub optimizer: Checkpointed<O>,
-    /// The optimizer's settings at the beginning.
+    /// The optimizer's initial settings.
     pub settings: String,
     pub data: String,
     pub target: Option<(Parameters, CheckpointFolder)>,

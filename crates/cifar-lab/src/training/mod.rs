@@ -1,7 +1,7 @@
 //! Training on its own thread, with a visible loop.
 //!
-//! [`Trainer`] sets a training up, with the loop (forward, loss, backward, step) ready made or written in the notebook,
-//! and starts it on a thread. The loop reports to a [`Run`]; further cells watch, pause, stop or wait through the
+//! [`Trainer`] sets up training, with the built-in loop (forward, loss, backward, step) or one written in the notebook,
+//! and starts it on a thread. The loop reports to a [`Run`]; later cells watch, pause, stop or wait for it through a
 //! [`Training`]. The thread never prints: output between two cells would block it, or land in a figure. [`range_test`]
 //! finds a suitable learning rate.
 

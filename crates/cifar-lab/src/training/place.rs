@@ -1,37 +1,37 @@
-//! Where a training stands, as its checkpoints keep it.
+//! The position in a training run, as its checkpoints store it.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use crate::run_records::History;
 
-/// What a training needs to go on besides weights and the optimizer's state. Everything random follows from the seed, the
-/// epoch and the step.
+/// What a run needs to resume, besides the weights and the optimizer's state. All random numbers follow from the seed,
+/// the epoch and the step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// Finished epochs.
     pub epoch: usize,
-    /// Steps done in the epoch after them.
+    /// Steps done in the current epoch.
     pub step: usize,
-    /// Steps that an epoch has.
+    /// Steps per epoch.
     pub steps: usize,
     /// The optimizer's learning rate.
     pub learning_rate: f64,
-    /// Images of this epoch's steps.
+    /// Images seen in this epoch.
     pub images: usize,
-    /// Means since the last row of steps.
+    /// Sums since the last step record.
     pub sums: Sums,
-    /// Means since the epoch's beginning.
+    /// Sums since the start of the epoch.
     pub epoch_sums: Sums,
-    /// Time of this epoch's steps.
+    /// Time spent in this epoch's steps.
     pub stepping: Duration,
-    /// Time since the epoch's beginning, without pauses.
+    /// Time since the start of the epoch, excluding pauses.
     pub in_epoch: Duration,
-    /// What was recorded.
+    /// Everything recorded so far.
     pub history: History,
 }
 
-/// Sums over steps, for means.
+/// Sums over steps, to compute means from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sums {
     loss: f64,
@@ -46,7 +46,7 @@ impl Sums {
         self.images += images as f64;
     }
 
-    /// Loss and accuracy; NaN without an image.
+    /// Mean loss and accuracy; NaN without images.
     pub(super) fn means(&self) -> (f64, f64) {
         (self.loss / self.images, self.correct / self.images)
     }

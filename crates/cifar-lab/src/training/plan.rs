@@ -1,4 +1,4 @@
-//! The plan of a training: what is known before it starts.
+//! The plan of a training run: what is known before it starts.
 
 use candle_cnn::parameters::Parameters;
 use serde_json::Value;
@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use super::place::Place;
 use crate::checkpoint::{Checkpoint, CheckpointFolder};
 use crate::error::{Error, Result};
-use crate::run_records::{RecordWriter, TrainingFile};
+use crate::paths::show_path;
+use crate::run_records::{RecordLock, RecordWriter, TrainingFile};
 
-/// A file of this name in a training's folder stops it: the one way to stop while a cell waits for it.
+/// A file of this name in the run's folder stops training: the only way to stop it while a cell waits for it.
 pub(super) const STOP_FILE: &str = "stop";
 
-/// The plan of a training: its name, its length, where its records go. [`Trainer`](super::Trainer) makes it.
+/// The weights after the best epoch so far, in the run's folder.
+pub(super) const BEST_WEIGHTS: &str = "best.safetensors";
+
+/// The plan of a training run: its name, its length, where its records go. [`Trainer`](super::Trainer) builds it.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub name: String,
@@ -20,19 +24,23 @@ pub(super) struct Plan {
     pub steps: usize,
     pub data: String,
     pub settings: Value,
+    /// What else must be the same for the run to be resumed.
+    pub identity: Value,
     pub folder: Option<PathBuf>,
-    /// Those of a training that can be resumed.
+    /// The network's parameters, if the run is resumable.
     pub parameters: Option<Parameters>,
-    /// Whether to begin anew, whatever there is to go on from.
+    /// Whether to start over even if there is a run to resume.
     pub fresh: bool,
-    /// Where it begins; the default is the beginning.
+    /// Where to start; by default, at the beginning.
     pub from: Place,
-    /// What it goes on from.
+    /// The checkpoint to resume from.
     pub checkpoint: Option<Checkpoint>,
+    /// The lock on the folder, if it was taken to choose it.
+    pub lock: Option<RecordLock>,
 }
 
 impl Plan {
-    /// A training called `name` of `epochs` epochs with `steps` steps each.
+    /// A run called `name` of `epochs` epochs with `steps` steps each.
     pub fn new(name: &str, epochs: usize, steps: usize) -> Self {
         Self {
             name: name.to_string(),
@@ -40,11 +48,13 @@ impl Plan {
             steps,
             data: String::new(),
             settings: Value::Null,
+            identity: Value::Null,
             folder: None,
             parameters: None,
             fresh: false,
             from: Place::default(),
             checkpoint: None,
+            lock: None,
         }
     }
 
@@ -64,22 +74,42 @@ impl Plan {
         Ok(())
     }
 
-    /// Checks the plan and begins its record, if it has a folder.
-    pub fn start(&self) -> Result<Option<RecordWriter>> {
+    /// Checks the plan and starts its record, if it has a folder.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if another run writes there, or has checkpoints there that starting over would delete.
+    pub fn start(&mut self) -> Result<Option<RecordWriter>> {
         self.check()?;
-        let Some(folder) = &self.folder else { return Ok(None) };
-        // A stop file left from before would end this training at its first step.
-        let _ = std::fs::remove_file(folder.join(STOP_FILE));
+        let Some(folder) = self.folder.clone() else { return Ok(None) };
+        let refused =
+            |reason: &str| Error::Setting { name: "folder", value: show_path(&folder), reason: reason.to_string() };
+        let lock = match self.lock.take() {
+            Some(lock) => lock,
+            None => RecordLock::take(&folder)?.ok_or_else(|| {
+                refused("another training is writing its record there; stop it, or use another folder")
+            })?,
+        };
+        let checkpoints = CheckpointFolder::of(&folder);
         let goes_on = self.checkpoint.is_some();
-        let record = RecordWriter::begin(folder, self.file(), goes_on)?;
-        if !goes_on {
-            let checkpoints = CheckpointFolder::of(folder);
+        if !goes_on && !checkpoints.is_empty() {
+            if !self.fresh {
+                return Err(refused(
+                    "it has another training's checkpoints: use another folder, or .fresh() to delete them",
+                ));
+            }
+            // Before the record changes: the new run must never find the old one's checkpoints.
             checkpoints.clear().map_err(|source| Error::File { action: "clearing", path: folder.clone(), source })?;
         }
-        Ok(Some(record))
+        checkpoints.remove_unfinished();
+        if !goes_on {
+            let _ = std::fs::remove_file(folder.join(BEST_WEIGHTS));
+        }
+        // A leftover stop file would end training at its first step.
+        let _ = std::fs::remove_file(folder.join(STOP_FILE));
+        RecordWriter::begin(lock, self.file(), goes_on).map(Some)
     }
 
-    /// What its record says of it.
+    /// The plan as the record stores it.
     pub fn file(&self) -> TrainingFile {
         TrainingFile {
             name: self.name.clone(),
@@ -87,6 +117,7 @@ impl Plan {
             steps_per_epoch: self.steps,
             data: self.data.clone(),
             settings: self.settings.clone(),
+            identity: self.identity.clone(),
             ..TrainingFile::default()
         }
     }

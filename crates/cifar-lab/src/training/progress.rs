@@ -1,15 +1,15 @@
-//! Where a training stands, in one line.
+//! Training progress, in one line.
 
 use notebook_charts::numbers::duration;
 use std::fmt::{Display, Formatter};
 use std::time::Duration;
 
-/// What a training is doing.
+/// The state of a training run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Its thread computes.
+    /// It is computing.
     Running,
-    /// Its thread waits between two steps, for an evaluation or because it was paused.
+    /// It is waiting between two steps, for an evaluation or because it was paused.
     Paused,
     /// All epochs are done.
     Finished,
@@ -19,24 +19,24 @@ pub enum Status {
     Failed(String),
 }
 
-/// Where a training stands.
+/// How far a training run has come.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// What it is doing.
+    /// The run's state.
     pub status: Status,
-    /// The epoch it is in, counted from 1.
+    /// The current epoch, counted from 1.
     pub epoch: usize,
     /// The planned number of epochs.
     pub epochs: usize,
-    /// How many of them were finished before it was resumed.
+    /// How many of them were finished before the run was resumed.
     pub first_epoch: usize,
     /// Steps done in this epoch.
     pub step: usize,
-    /// Steps an epoch has.
+    /// Steps per epoch.
     pub steps: usize,
     /// Mean training loss over the last recorded steps; NaN before the first.
     pub loss: f64,
-    /// Share of correctly classified training images over the last recorded steps; NaN before the first.
+    /// Training accuracy over the last recorded steps, in [0, 1]; NaN before the first.
     pub accuracy: f64,
     /// Accuracy on the test images after the last epoch that evaluated them.
     pub test_accuracy: Option<f64>,
@@ -44,7 +44,7 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Time since the start, excluding pauses.
     pub elapsed: Duration,
-    /// Why the last record or checkpoint could not be written, if it couldn't.
+    /// Why the last record or checkpoint could not be written; `None` if it was.
     pub warning: Option<String>,
     /// The estimated time left, once known.
     pub left: Option<Duration>,
@@ -59,7 +59,7 @@ impl Display for Progress {
                 let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
-                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs - first),
+                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs.saturating_sub(first)),
                 };
             }
             Status::Stopped => {

@@ -6,12 +6,12 @@ use candle_nn::{ModuleT, Optimizer};
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
 
-/// Smoothing factor of the loss: averages about the last ten batches.
+/// Smoothing factor for the loss: it averages over about the last ten batches.
 const SMOOTHING: f64 = 0.9;
-/// The test ends when the smoothed loss exceeds the smallest by this factor; it only blows up from there.
+/// The test ends when the smoothed loss exceeds its minimum by this factor; from there on, it only diverges.
 const BLOWN_UP: f64 = 4.0;
 
-/// Losses at growing learning rates.
+/// Losses at increasing learning rates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RangeTest {
     /// For each batch, the learning rate of its step and the loss before it (cross entropy, in nats).
@@ -20,29 +20,29 @@ pub struct RangeTest {
     pub data: String,
 }
 
-/// How a [`range_test`] goes.
+/// Settings of a [`range_test`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RangeTestConfig {
     /// The learning rate of the first step, above 0.
     pub min_learning_rate: f64,
     /// The learning rate of the last step.
     pub max_learning_rate: f64,
-    /// The number of steps, at least 2; each takes a batch.
+    /// The number of steps, at least 2; each uses one batch.
     pub steps: usize,
 }
 
 impl Default for RangeTestConfig {
-    /// From 1e-4 to 10 in 100 steps: from where hardly anything moves to where any network of ours blows up.
+    /// From 1e-4 to 10 in 100 steps: from where the loss barely moves to where every network of ours diverges.
     fn default() -> Self {
         Self { min_learning_rate: 1e-4, max_learning_rate: 10.0, steps: 100 }
     }
 }
 
-/// Trains `network` while the learning rate grows by the same factor in each step, and notes the losses (Smith,
-/// "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3, with a rate that grows geometrically).
-/// Ends early where the loss blows up.
+/// Trains `network` while multiplying the learning rate by a constant factor at each step, and records the losses
+/// (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3, but with a geometric increase).
+/// Ends early if the loss diverges.
 ///
-/// The network is spoiled by it: build a new one to train.
+/// This ruins the network's weights: build a new network to train.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -61,8 +61,8 @@ impl Default for RangeTestConfig {
 /// ```
 ///
 /// # Errors
-/// [`Error::Setting`] for rates that do not grow from above 0, or fewer than 2 steps; what loader, network and
-/// optimizer fail with.
+/// [`Error::Setting`] unless the rates are positive and increase and there are at least 2 steps; the errors of the
+/// loader, the network and the optimizer.
 pub fn range_test(
     network: &impl ModuleT,
     optimizer: &mut impl Optimizer,
@@ -75,7 +75,7 @@ pub fn range_test(
         return Err(Error::Setting {
             name: "range test",
             value: format!("{steps} steps from {lowest} to {highest}, an epoch of {} batches", loader.len()),
-            reason: "it needs at least two steps, a rate that grows from above 0, and a batch".into(),
+            reason: "it needs at least two steps, a positive learning rate that increases, and a batch".into(),
         });
     }
     let mut test = RangeTest { batches: Vec::with_capacity(steps), data: loader.dataset().name().to_string() };
@@ -89,7 +89,7 @@ pub fn range_test(
         test.batches.push((rate, value));
         let smoothed = test.smoothed();
         let least = smoothed.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
-        // Also where the loss is no number.
+        // Also true if the loss is NaN.
         if !smoothed.last().is_some_and(|(_, loss)| *loss <= BLOWN_UP * least) {
             break;
         }
@@ -100,11 +100,11 @@ pub fn range_test(
 }
 
 impl RangeTest {
-    /// Each rate with the smoothed loss, a weighted mean of about the last ten batches.
+    /// Each learning rate with the smoothed loss, a weighted mean over about the last ten batches.
     pub fn smoothed(&self) -> Vec<(f64, f64)> {
         let (mut sum, mut weight) = (0.0, 0.0);
         let mut smooth = |&(rate, loss): &(f64, f64)| {
-            // Divided by the weights so far, so that the first values are not pulled to zero.
+            // Dividing by the sum of the weights keeps the first values from being biased toward zero.
             sum = SMOOTHING * sum + loss;
             weight = SMOOTHING * weight + 1.0;
             (rate, sum / weight)
@@ -112,7 +112,7 @@ impl RangeTest {
         self.batches.iter().map(&mut smooth).collect()
     }
 
-    /// The rate at which the smoothed loss is least; `None` without a batch. A good rate for training is lower.
+    /// The learning rate with the lowest smoothed loss; `None` without batches. A good rate for training is lower.
     pub fn rate_of_least_loss(&self) -> Option<f64> {
         let smoothed = self.smoothed();
         let finite = smoothed.iter().filter(|(_, loss)| loss.is_finite());

@@ -1,27 +1,27 @@
-//! Where a training goes on: finds the folder of the last one of its name, and in it the last checkpoint.
+//! Finds where to resume: the folder of the last run with the same name, and the newest checkpoint in it.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::keeper::{OPTIMIZER, PLACE};
+use super::keeper::PLACE;
 use super::place::Place;
 use super::plan::Plan;
 use super::shared::Shared;
-use crate::checkpoint::CheckpointFolder;
+use crate::checkpoint::{CheckpointFolder, Newest};
 use crate::error::{Error, Result};
 use crate::paths::{show_path, training_folders};
 use crate::run_folder::run_folder;
-use crate::run_records::{RunRecord, RunState};
+use crate::run_records::{RecordLock, RunRecord, RunState};
 
-/// How long a training of this process may take for the step in which it is stopped.
+/// How long to wait for a run in this process to finish its current step and stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The trainings of this process, by folder, so that a cell that starts one again can take it over.
+/// The runs in this process, by folder, so that a cell executed again can take over its earlier run.
 static TRAININGS: Mutex<Vec<(PathBuf, Weak<Shared>)>> = Mutex::new(Vec::new());
 
-/// Notes that `shared` trains in its folder.
+/// Registers `shared` under its folder.
 pub(super) fn register(shared: &Arc<Shared>) {
     let Some(folder) = &shared.plan.folder else { return };
     let mut trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,102 +29,126 @@ pub(super) fn register(shared: &Arc<Shared>) {
     trainings.push((folder.clone(), Arc::downgrade(shared)));
 }
 
-/// Chooses the folder of a training that can be resumed, and the checkpoint to go on from if there is one. Returns what
-/// there is to say about it.
-///
-/// `optimizer` are the optimizer's settings, where they are known already.
-pub(super) fn choose(plan: &mut Plan, optimizer: Option<&str>) -> Result<Vec<String>> {
+/// Chooses the folder of a resumable run, and the checkpoint to resume from if there is one. Returns messages for the
+/// user.
+pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
     let mut words = Vec::new();
-    if !plan.fresh
-        && let Some(record) = last_record(plan)
-        && record.state != RunState::Finished
-    {
-        let folder = record.folder.clone();
-        let shown = show_path(&folder);
-        match go_on(plan, &record, optimizer)? {
-            Found::GoesOn(mut damaged) => {
-                words.append(&mut damaged);
+    let records = if plan.fresh { Vec::new() } else { records(plan)? };
+    let mut unlike = None;
+    for record in records {
+        let differences = differences(plan, &record);
+        if !differences.is_empty() {
+            let running = if record.state == RunState::Running { "; it is still running" } else { "" };
+            unlike = unlike.or(Some((record, differences.join("; ") + running)));
+            continue;
+        }
+        if record.state == RunState::Finished {
+            break;
+        }
+        match resume(plan, &record)? {
+            Ok(mut messages) => {
+                words.append(&mut messages);
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
-                words.push(format!("going on with {shown} from epoch {}{step}", epoch + 1));
-                plan.folder = Some(folder);
+                words.push(format!("resuming {} from epoch {}{step}", show_path(&record.folder), epoch + 1));
+                plan.folder = Some(record.folder);
+                check_parameters(plan)?;
                 return Ok(words);
             }
-            Found::Differs(differences) => {
-                if plan.folder.is_some() {
-                    return Err(Error::Setting {
-                        name: "folder",
-                        value: shown,
-                        reason: format!(
-                            "an unfinished training there is another one ({differences}): choose another folder, or \
-                             add .fresh() to give it up"
-                        ),
-                    });
-                }
-                words.push(format!("beginning a new training, since {shown} is another one: {differences}"));
-            }
-            Found::Nothing(mut damaged) => words.append(&mut damaged),
+            Err(reason) => unlike = Some((record, reason)),
         }
+        break;
     }
-    if plan.folder.is_none() {
-        plan.folder = Some(run_folder(&plan.name)?);
-    }
-    Ok(words)
-}
-
-/// The record of the last training of this name, or of the one in the plan's folder.
-fn last_record(plan: &Plan) -> Option<RunRecord> {
-    match &plan.folder {
-        Some(folder) => RunRecord::read(folder).ok(),
-        None => {
-            let records = training_folders(&plan.name).into_iter().filter_map(|folder| RunRecord::read(folder).ok());
-            records.filter(|record| record.name == plan.name).max_by(|a, b| {
-                let key = |record: &RunRecord| (record.started.clone(), record.folder.clone());
-                key(a).cmp(&key(b))
-            })
+    check_parameters(plan)?;
+    let reason = unlike.map(|(record, reason)| (show_path(&record.folder), reason));
+    match (&plan.folder, reason) {
+        // Whether there is something to lose is seen when it starts.
+        (Some(folder), Some((shown, reason))) if !CheckpointFolder::of(folder).is_empty() => Err(Error::Setting {
+            name: "folder",
+            value: shown,
+            reason: format!(
+                "the training there can't be resumed ({reason}): choose another folder, or add .fresh() to delete it"
+            ),
+        }),
+        (Some(_), _) => Ok(words),
+        (None, reason) => {
+            words.extend(reason.map(|(shown, reason)| {
+                format!("starting a new training run, because {shown} can't be resumed: {reason}")
+            }));
+            plan.folder = Some(run_folder(&plan.name)?);
+            Ok(words)
         }
     }
 }
 
-enum Found {
-    /// The plan has been set to go on; with the checkpoints that were passed over.
-    GoesOn(Vec<String>),
-    /// In what it is another training.
-    Differs(String),
-    /// There is no checkpoint to go on from, and why not.
-    Nothing(Vec<String>),
+/// The record in the plan's folder; without a folder, those of the runs with this name, the last one first.
+fn records(plan: &Plan) -> Result<Vec<RunRecord>> {
+    let Some(folder) = &plan.folder else {
+        let folders = training_folders(&plan.name).into_iter();
+        let mut records: Vec<RunRecord> = folders.filter_map(|folder| RunRecord::read(folder).ok()).collect();
+        records.retain(|record| record.name == plan.name);
+        records.sort_by_cached_key(|record| std::cmp::Reverse((record.started.clone(), record.folder.clone())));
+        return Ok(records);
+    };
+    match RunRecord::read(folder) {
+        Ok(record) => Ok(vec![record]),
+        // A record that can't be read must not cost the checkpoints beside it.
+        Err(error) if !CheckpointFolder::of(folder).is_empty() => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
-fn go_on(plan: &mut Plan, record: &RunRecord, optimizer: Option<&str>) -> Result<Found> {
-    let differences = differences(plan, record);
-    if !differences.is_empty() {
-        return Ok(Found::Differs(differences.join("; ")));
+/// Two runs that update the same parameters would spoil each other's.
+fn check_parameters(plan: &Plan) -> Result<()> {
+    let Some(parameters) = &plan.parameters else { return Ok(()) };
+    let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut others = trainings.iter().filter_map(|(folder, training)| Some((folder, training.upgrade()?)));
+    let same = |training: &Shared| training.plan.parameters.as_ref().is_some_and(|other| other.is_same(parameters));
+    match others.find(|(_, training)| same(training) && training.is_alive()) {
+        None => Ok(()),
+        Some((folder, _)) => Err(Error::Setting {
+            name: "parameters",
+            value: format!("those of {}", show_path(folder)),
+            reason: "that run is still training them: stop it first, or build a new network".into(),
+        }),
     }
+}
+
+/// Sets the plan up to resume the recorded run, and returns messages about skipped checkpoints; or says why it can't be
+/// resumed.
+fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, String>> {
     if record.state == RunState::Running && !take_over(&record.folder)? {
-        return Ok(Found::Differs("it is running in another notebook or program".into()));
+        return Ok(Err("it is running in another notebook or program".into()));
     }
-    let (checkpoint, passed_over) = CheckpointFolder::of(&record.folder).newest();
-    let passed_over: Vec<String> = passed_over.into_iter().map(|reason| format!("passed over: {reason}")).collect();
-    let Some(checkpoint) = checkpoint else { return Ok(Found::Nothing(passed_over)) };
+    // From here on nobody else changes what is read.
+    let Some(lock) = RecordLock::take(&record.folder)? else {
+        return Ok(Err("it is running in another notebook or program".into()));
+    };
+    let Newest { checkpoint, damaged } = CheckpointFolder::of(&record.folder).newest()?;
+    let messages = damaged.iter().map(|(_, error)| format!("skipped: {error}")).collect::<Vec<_>>();
+    let Some(checkpoint) = checkpoint else {
+        return Ok(Err(match messages.is_empty() {
+            true => "it has no checkpoint".into(),
+            false => messages.join("; "),
+        }));
+    };
     let place = checkpoint.note(PLACE).and_then(|text| serde_json::from_str::<Place>(text).ok());
     let Some(place) = place else {
-        return Ok(Found::Differs("its checkpoints were written by another version of cifar-lab".into()));
+        return Ok(Err("its checkpoints were written by another version of cifar-lab".into()));
     };
     if place.steps != plan.steps {
-        return Ok(Found::Differs(changed("steps in an epoch", &place.steps, &plan.steps)));
-    }
-    let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
-    if let Some(now) = optimizer.filter(|now| *now != before) {
-        return Ok(Found::Differs(changed("the optimizer", &before, &now)));
+        return Ok(Err(changed("steps in an epoch", &place.steps, &plan.steps)));
     }
     if let Some(Err(error)) = plan.parameters.as_ref().map(|parameters| checkpoint.check(parameters)) {
-        return Ok(Found::Differs(format!("it trains another network: {error}")));
+        return Ok(Err(format!("it trains another network: {error}")));
     }
-    (plan.from, plan.checkpoint) = (place, Some(checkpoint));
-    Ok(Found::GoesOn(passed_over))
+    // They would be taken for newer ones, and kept in place of good ones.
+    damaged.iter().for_each(|(path, _)| drop(std::fs::remove_file(path)));
+    (plan.from, plan.checkpoint, plan.lock) = (place, Some(checkpoint), Some(lock));
+    Ok(Ok(messages))
 }
 
-/// Stops the training in `folder` if it is this process's, so that it goes on here; `false` if it is another's.
+/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if it doesn't.
 fn take_over(folder: &Path) -> Result<bool> {
     let training = {
         let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,12 +161,15 @@ fn take_over(folder: &Path) -> Result<bool> {
     Err(Error::Setting {
         name: "folder",
         value: show_path(folder),
-        reason: format!("the training there has been in one step for {} s; restart the kernel", PATIENCE.as_secs()),
+        reason: format!("the training there did not stop within {} s; restart the kernel", PATIENCE.as_secs()),
     })
 }
 
-/// In what the plan is another training than the recorded one.
+/// How the plan differs from the recorded run.
 fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
+    if record.identity.is_null() {
+        return vec!["it was recorded by an older version of cifar-lab".into()];
+    }
     let mut differences = Vec::new();
     if record.epochs != plan.epochs {
         differences.push(changed("epochs", &record.epochs, &plan.epochs));
@@ -150,14 +177,23 @@ fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     if record.data != plan.data {
         differences.push(changed("the data", &record.data, &plan.data));
     }
-    // As it reads from a file: numbers may change in their last digit.
-    let settings = serde_json::from_str(&plan.settings.to_string()).unwrap_or(Value::Null);
+    for (before, now) in [(&record.settings, &plan.settings), (&record.identity, &plan.identity)] {
+        differences.extend(changes(before, now));
+    }
+    differences
+}
+
+/// What changed between two JSON objects.
+fn changes(record: &Value, plan: &Value) -> Vec<String> {
+    let mut differences = Vec::new();
+    // As read back from JSON, which has no NaN.
+    let settings = serde_json::from_str(&plan.to_string()).unwrap_or(Value::Null);
     let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
-    let mut names: Vec<String> = keys(&record.settings);
+    let mut names: Vec<String> = keys(record);
     let new: Vec<String> = keys(&settings);
-    names.extend(new.into_iter().filter(|name| record.settings.get(name).is_none()));
+    names.extend(new.into_iter().filter(|name| record.get(name).is_none()));
     for name in names {
-        let (before, now) = (record.settings.get(&name), settings.get(&name));
+        let (before, now) = (record.get(&name), settings.get(&name));
         if before != now {
             let text = |value: Option<&Value>| value.map_or("not set".to_string(), Value::to_string);
             differences.push(changed(&name, &text(before), &text(now)));

@@ -1,4 +1,4 @@
-//! The training as seen by its loop.
+//! A training run as seen by its loop.
 
 use candle_cnn::ops::count_correct;
 use candle_cnn::parameters::{Parameters, Updating};
@@ -10,32 +10,34 @@ use std::time::{Duration, Instant};
 
 use super::keeper::{Checkpointed, Keep, Keeper, OPTIMIZER};
 use super::place::Sums;
-use super::plan::STOP_FILE;
+use super::plan::{BEST_WEIGHTS, STOP_FILE};
 use super::shared::{Shared, WARM_UP_STEPS};
-use crate::checkpoint::{CheckpointFolder, ResumableOptimizer, save_tensors};
+use crate::checkpoint::{Checkpoint, CheckpointFolder, ResumableOptimizer, save_tensors};
 use crate::device::finish_work;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::loader::{DataLoader, Epoch};
 use crate::run_records::{EpochRecord, StepRecord};
 
-/// How often the folder is looked at for a stop file.
+/// How often to look for a stop file.
 const STOP_FILE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many rows an epoch gets in [`History::steps`], enough for a smooth curve.
+/// Rows per epoch in [`History::steps`]: enough for a smooth curve.
 const RECORDS_PER_EPOCH: usize = 50;
 
-/// The work that a kill can cost at most.
+/// The time between checkpoints, which is the most work a kill can cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
 
-/// The weights after the best epoch so far, in the training's folder.
-const BEST_WEIGHTS: &str = "best.safetensors";
+/// Indices into [`State::unwritten`](super::shared::State).
+const RECORD: usize = 0;
+const CHECKPOINT: usize = 1;
+const BEST: usize = 2;
 
-/// Steps whose losses are read together on a GPU, where each read waits for all work queued before it.
+/// How many steps' losses are read together on a GPU, where each read waits for all work queued before it.
 const READ_EVERY_ON_A_GPU: usize = 50;
 
-/// A training as seen by its loop, which gets the epochs and their batches from it, reports each step and epoch to it,
-/// and is stopped or paused through it between two steps.
+/// A training run as seen by its loop, which gets epochs and batches from it and reports each step and epoch to it.
+/// Between two steps, it can pause or stop the loop.
 ///
 /// ```
 /// use cifar_lab::prelude::*;
@@ -72,14 +74,16 @@ pub struct Run {
     last_checkpoint: Instant,
     pending: Vec<(Tensor, Tensor, usize)>,
     keeper: Option<Box<dyn Keep>>,
-    /// Keeps others from reading the parameters in the middle of a step.
+    /// The checkpoint to resume from, until [`resume`](Self::resume) takes it.
+    checkpoint: Option<Checkpoint>,
+    /// Keeps other threads from reading the parameters in the middle of a step.
     updating: Option<Updating>,
-    /// Whether the batches were taken from here, so that those of a resumed epoch that were done are left out.
-    batches_taken: bool,
+    /// The last epoch that the loop took its [`batches`](Self::batches) of, which skip those that are already done.
+    batches_of: Option<usize>,
 }
 
 impl Run {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, checkpoint: Option<Checkpoint>) -> Self {
         let now = Instant::now();
         let updating = shared.plan.parameters.as_ref().map(Parameters::update);
         let run = Self {
@@ -89,26 +93,35 @@ impl Run {
             last_checkpoint: now,
             pending: Vec::new(),
             keeper: None,
+            checkpoint,
             updating,
-            batches_taken: false,
+            batches_of: None,
         };
         run.tell_step();
         run
     }
 
-    /// Begins the loop, with the optimizer that it steps with from here on. If the training
-    /// [resumes](super::Trainer::resumable), parameters, buffers and the optimizer's state are set from the last
-    /// checkpoint; its state is in every checkpoint from now on, and its learning rate in the records.
+    /// Call this before the loop, and use the optimizer it returns. If the run [resumes](super::Trainer::resumable),
+    /// this restores parameters, buffers and the optimizer's state from the last checkpoint. Every checkpoint from then
+    /// on includes the optimizer's state, and the records its learning rate.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the checkpoint was made with another optimizer, or with other settings of it.
+    /// [`Error::Setting`] if the checkpoint was made with another optimizer or other optimizer settings.
     pub fn resume<O: ResumableOptimizer + 'static>(&mut self, mut optimizer: O) -> Result<Checkpointed<O>> {
+        if self.keeper.is_some() {
+            return Err(Error::Setting {
+                name: "run.resume",
+                value: "called twice".into(),
+                reason: "a checkpoint holds one optimizer; give it the parameters as groups (SGD::with_groups)".into(),
+            });
+        }
         let plan = &self.shared.plan;
         let settings = optimizer.settings();
         let target = plan.folder.as_deref().zip(plan.parameters.as_ref());
-        if let Some((checkpoint, parameters)) = plan.checkpoint.as_ref().zip(plan.parameters.as_ref()) {
+        let begins = self.checkpoint.is_none() && target.is_some();
+        if let Some((checkpoint, parameters)) = self.checkpoint.take().zip(plan.parameters.as_ref()) {
             let refused = |reason: String| Error::Setting { name: "optimizer", value: settings.clone(), reason };
-            let advice = "add .fresh() to the training to begin anew";
+            let advice = "add .fresh() to the trainer to start over";
             let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
             if before != settings {
                 return Err(refused(format!("the checkpoint was made with {before}; {advice}")));
@@ -123,50 +136,54 @@ impl Run {
             data: plan.data.clone(),
             target: target.map(|(folder, parameters)| (parameters.clone(), CheckpointFolder::of(folder))),
         }));
+        if begins {
+            // So that a failure in the first epoch costs no more than its steps, and not the initial weights.
+            self.save_checkpoint()?;
+        }
         Ok(optimizer)
     }
 
-    /// The epochs to run, counted from 0: those that were finished before the training was resumed are left out.
+    /// The epochs to run, counted from 0, without those finished before the run was resumed.
     pub fn epochs(&self) -> Range<usize> {
         self.shared.plan.from.epoch..self.shared.plan.epochs
     }
 
-    /// The epoch's batches, as [`DataLoader::epoch`] gives them: those that were done before the training was resumed are
-    /// left out.
+    /// The epoch's batches, as from [`DataLoader::epoch`], without those done before the run was resumed.
     pub fn batches(&mut self, loader: &DataLoader, epoch: usize) -> Epoch {
-        self.batches_taken = true;
+        self.batches_of = Some(epoch);
         let from = &self.shared.plan.from;
         loader.epoch_from(epoch, if epoch == from.epoch { from.step } else { 0 })
     }
 
-    /// The numbers of the steps of [`batches`](Self::batches), counted from 0 over all epochs.
-    pub(super) fn step_numbers(&self, epoch: usize) -> std::ops::RangeFrom<usize> {
-        let from = &self.shared.plan.from;
-        epoch * self.shared.plan.steps + if epoch == from.epoch { from.step } else { 0 }..
+    /// The number of steps done, over all epochs, for a learning rate that changes from step to step: a counter of the
+    /// loop's own would start again when the run is resumed.
+    pub fn steps_done(&self) -> usize {
+        let state = self.shared.lock();
+        state.epoch * self.shared.plan.steps + state.step
     }
 
-    /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Waits here while
-    /// the training is paused.
+    /// Reports a step: its mean `loss` (a scalar), its `logits` `[N, classes]` and the `labels` `[N]`. Blocks while
+    /// training is paused.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if the training was asked to stop (`?` then ends the loop),
-    /// [`Error::LossNotFinite`] where the loss is NaN or infinite, [`Error::Setting`] for a loop of a
-    /// [resumable](super::Trainer::resumable) training without [`resume`](Self::resume) or [`batches`](Self::batches).
+    /// [`Error::Stopped`] if training was asked to stop (`?` then ends the loop), [`Error::LossNotFinite`] if the loss
+    /// is NaN or infinite, [`Error::Setting`] if the loop of a [resumable](super::Trainer::resumable) run doesn't call
+    /// [`resume`](Self::resume) and, for each epoch, [`batches`](Self::batches).
     pub fn step(&mut self, loss: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<()> {
         self.counted_step(loss, count_correct(logits, labels)?, labels.elem_count())
     }
 
-    /// As [`step`](Self::step), where the right answers of `images` images are counted already (a scalar of type
-    /// `u32`).
+    /// Like [`step`](Self::step), with the number of `correct` predictions among `images` images (a scalar of type
+    /// `u32`) already counted.
     pub(super) fn counted_step(&mut self, loss: &Tensor, correct: Tensor, images: usize) -> Result<()> {
         self.check_loop()?;
-        // Detached, so that the step's graph is freed now and not when the figures are read.
+        // Detached, so that the step's graph is freed now rather than when the values are read.
         self.pending.push((loss.detach(), correct, images));
         let read_every = if loss.device().is_cpu() { 1 } else { READ_EVERY_ON_A_GPU };
         let step = self.shared.lock().step + 1;
         let epoch_ends = step >= self.shared.plan.steps;
         if self.pending.len() >= read_every || epoch_ends {
-            // A step that fails isn't done: it is counted below.
+            // A step that fails doesn't count as done, so counting comes after this.
             self.read_pending(step)?;
         }
         let now = Instant::now();
@@ -188,21 +205,29 @@ impl Run {
         self.gate(false)
     }
 
-    /// A loop that would not go on where it was, or whose checkpoints would lack the optimizer's state.
+    /// Rejects a loop that would not resume where it stopped, or whose checkpoints would lack the optimizer's state.
     fn check_loop(&self) -> Result<()> {
         let plan = &self.shared.plan;
         let refused = |value: &str, reason: &str| Error::Setting {
             name: "loop",
             value: value.to_string(),
-            reason: format!("a training that can be resumed {reason}"),
+            reason: format!("a resumable training run {reason}"),
         };
         if plan.parameters.is_some() && self.keeper.is_none() {
             return Err(refused("without run.resume", "begins with `let mut optimizer = run.resume(optimizer)?;`"));
         }
-        if plan.from.step > 0 && !self.batches_taken {
-            let reason =
-                "takes its batches from `run.batches(&loader, epoch)`, so that those that are done are left out";
+        let (epoch, step) = {
+            let state = self.shared.lock();
+            (state.epoch, state.step)
+        };
+        if plan.parameters.is_some() && self.batches_of != Some(epoch) {
+            let reason = "takes the batches of each of `run.epochs()` from `run.batches(&loader, epoch)`, which skips \
+                          those already done";
             return Err(refused("without run.batches", reason));
+        }
+        if plan.parameters.is_some() && step >= plan.steps {
+            let found = format!("of more than {} steps an epoch", plan.steps);
+            return Err(refused(&found, "needs the loader that the training was started with"));
         }
         Ok(())
     }
@@ -212,6 +237,17 @@ impl Run {
     /// # Errors
     /// As [`Run::step`].
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
+        let (done, planned) = (self.shared.lock().step, self.shared.plan.steps);
+        if self.shared.plan.parameters.is_some() && done != planned {
+            return Err(Error::Setting {
+                name: "loop",
+                value: format!("of {done} of {planned} steps in an epoch"),
+                reason:
+                    "a resumable training run takes all batches of an epoch; for a shorter one, give the loader fewer \
+                         images (`data.first(n)`)"
+                        .into(),
+            });
+        }
         // A loop may end an epoch early.
         let last_step = self.shared.lock().step;
         self.read_pending(last_step)?;
@@ -232,15 +268,15 @@ impl Run {
         };
         let best = state.history.epochs.iter().filter_map(|row| row.test_accuracy).fold(f64::NEG_INFINITY, f64::max);
         drop(state);
-        // Before the checkpoint, so that a kill in between costs neither.
-        let mut written = match self.shared.record().as_mut() {
+        // Before the checkpoint, so that a kill in between loses neither.
+        let written = match self.shared.record().as_mut() {
             Some(record) => record.add_row(&row),
             None => Ok(()),
         };
         if row.test_accuracy.is_some_and(|accuracy| accuracy > best) {
-            written = written.and(self.save_best(&row));
+            self.warn(BEST, self.save_best(&row));
         }
-        self.warn(written);
+        self.warn(RECORD, written);
         let mut state = self.shared.lock();
         state.history.epochs.push(row);
         state.epoch += 1;
@@ -266,24 +302,20 @@ impl Run {
         save_tensors(parameters.state_dict()?, &folder.join(BEST_WEIGHTS), &notes)
     }
 
-    /// A training goes on where something can't be written; [`Training::wait`](super::Training::wait) says so.
-    fn warn(&self, written: Result<()>) {
-        let mut state = self.shared.lock();
-        match written {
-            Err(error) => state.warning = Some(error.to_string()),
-            Ok(()) => state.warning = None,
-        }
+    /// Training continues if something can't be written; [`Training::wait`](super::Training::wait) prints a warning.
+    fn warn(&self, what: usize, written: Result<()>) {
+        self.shared.lock().unwritten[what] = written.err().map(|error| error.to_string());
     }
 
-    /// Writes a checkpoint of this moment.
+    /// Writes a checkpoint of the current state.
     fn save_checkpoint(&mut self) -> Result<()> {
         self.last_checkpoint = Instant::now();
         let step = self.shared.lock().step;
-        // Its sums must have them, and a loss that is not finite must not be saved.
+        // Its sums must include all steps so far, and a non-finite loss must not be saved.
         self.read_pending(step)?;
         let Some(keeper) = &self.keeper else { return Ok(()) };
         let place = self.shared.place(keeper.learning_rate());
-        self.warn(keeper.save(&place));
+        self.warn(CHECKPOINT, keeper.save(&place));
         Ok(())
     }
 
@@ -297,12 +329,12 @@ impl Run {
         set_step(Some((state.epoch * self.shared.plan.steps + state.step) as u64));
     }
 
-    /// Adds the figures of the steps up to number `last` of this epoch, counted from 1, that weren't read yet.
+    /// Adds the results not read yet, of the steps up to `last` of this epoch, counted from 1.
     fn read_pending(&mut self, last: usize) -> Result<()> {
         let first = last + 1 - self.pending.len();
         let learning_rate = self.learning_rate();
         for (step, (loss, correct, images)) in (first..).zip(self.pending.drain(..)) {
-            // Read without the lock: on a GPU that waits.
+            // Read without holding the lock, because on a GPU this waits.
             let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
             let correct = f64::from(correct.to_scalar::<u32>()?);
             let mut state = self.shared.lock();
@@ -315,16 +347,18 @@ impl Run {
         Ok(())
     }
 
-    /// Where a training can be held or stopped: between two steps, when the parameters belong together.
+    /// Pauses or stops training if asked to: between two steps, where the parameters are consistent.
     fn gate(&mut self, epoch_ended: bool) -> Result<()> {
         self.tell_step();
         let arrived = Instant::now();
-        let mut state = self.shared.lock();
+        let mut asked = false;
         if arrived.duration_since(self.last_look) >= STOP_FILE_INTERVAL {
             self.last_look = arrived;
             let folder = self.shared.plan.folder.as_ref();
-            state.stop |= folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
+            asked = folder.is_some_and(|folder| std::fs::remove_file(folder.join(STOP_FILE)).is_ok());
         }
+        let mut state = self.shared.lock();
+        state.stop |= asked;
         let (stop, held) = (state.stop, state.pauses > 0);
         drop(state);
         if stop || epoch_ended || arrived.duration_since(self.last_checkpoint) >= CHECKPOINT_INTERVAL {
@@ -332,7 +366,7 @@ impl Run {
         }
         let awaited = self.updating.as_ref().is_some_and(Updating::is_awaited);
         if !stop && (held || awaited) {
-            // Others read the parameters meanwhile.
+            // Other threads read the parameters meanwhile.
             finish_work();
             match &self.updating {
                 Some(updating) => updating.pause(|| self.shared.hold(arrived)),
@@ -341,6 +375,11 @@ impl Run {
         }
         self.shared.changed();
         self.last_step = Instant::now();
+        if !stop && self.shared.lock().stop {
+            // Asked to stop while it was paused.
+            self.save_checkpoint()?;
+            return Err(Error::Stopped);
+        }
         if stop || self.shared.lock().stop { Err(Error::Stopped) } else { Ok(()) }
     }
 }
@@ -356,7 +395,7 @@ mod tests {
     fn losses_that_are_read_together_name_the_step_that_failed() -> Result<()> {
         let from = Place { epoch: 1, ..Place::default() };
         let shared = Arc::new(Shared::new(Plan { from, ..Plan::new("on a GPU", 3, 9) }, None));
-        let mut run = Run::new(shared.clone());
+        let mut run = Run::new(shared.clone(), None);
         // As on a GPU: steps 3 to 5 wait to be read, and the second of them failed.
         for loss in [0.5, f32::NAN, 0.5] {
             run.pending.push((Tensor::new(loss, &Device::Cpu)?, Tensor::new(1u32, &Device::Cpu)?, 1));
@@ -364,7 +403,7 @@ mod tests {
         let error = run.read_pending(5).unwrap_err();
         assert!(matches!(error, Error::LossNotFinite { epoch: 2, step: 4, .. }), "{error}");
         assert_eq!(shared.lock().epoch_sums.images, 1.0, "the step before it counts");
-        // An epoch that ends before the plan says so reads what is left.
+        // Ending an epoch earlier than planned reads the rest.
         shared.lock().step = 2;
         run.pending.push((Tensor::new(1.5f32, &Device::Cpu)?, Tensor::new(1u32, &Device::Cpu)?, 1));
         run.end_epoch(None)?;

@@ -1,4 +1,4 @@
-//! What a training's thread shares with the handles on it.
+//! What the training thread shares with its handles.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use super::plan::Plan;
 use super::progress::{Progress, Status};
 use crate::run_records::{History, RecordWriter};
 
-/// The first steps are left out of the time estimate: they allocate memory and start threads, and are slower.
+/// The time estimate leaves out the first steps, which are slower: they allocate memory and start threads.
 pub(super) const WARM_UP_STEPS: usize = 10;
 
-/// The least time that an estimate is based on, so that one busy moment does not dominate it.
+/// The minimum time to base an estimate on, so that one busy moment does not dominate it.
 const ESTIMATE_FROM: Duration = Duration::from_secs(3);
 
-/// What the thread and the handles share.
+/// What the thread and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) plan: Plan,
     state: Mutex<State>,
     /// Signaled whenever the state changes.
     changed: Condvar,
-    /// Until the training has ended.
+    /// `None` without a folder, or once training has ended.
     record: Mutex<Option<RecordWriter>>,
 }
 
@@ -29,28 +29,28 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) status: Status,
     pub(super) stop: bool,
-    /// How many hold the training between two steps.
+    /// How many guards hold training between two steps.
     pub(super) pauses: usize,
     pub(super) epoch: usize,
     pub(super) step: usize,
     pub(super) history: History,
     /// The epoch and the step that failed, counted from 1.
     pub(super) failed_at: Option<(usize, usize)>,
-    /// What could not be written last, and why.
-    pub(super) warning: Option<String>,
+    /// Why the last record and the last checkpoint could not be written.
+    pub(super) unwritten: [Option<String>; 3],
     pub(super) started: Instant,
     /// Time spent paused.
     pub(super) paused: Duration,
-    /// End of the time that counts, once the thread has ended.
+    /// When training ended; time stops counting here.
     pub(super) ended: Option<Instant>,
     pub(super) epoch_started: Instant,
-    /// The epoch's time before it was resumed.
+    /// Time spent in this epoch before the run was resumed.
     pub(super) epoch_time_before: Duration,
-    /// `paused` when the epoch started.
+    /// The value of `paused` when the epoch started.
     pub(super) paused_before_epoch: Duration,
-    /// Steps' time in this epoch, without evaluation and pauses.
+    /// Time spent in this epoch's steps, excluding evaluation and pauses.
     pub(super) stepping: Duration,
-    /// `stepping` after the first epoch's first steps.
+    /// The value of `stepping` after the first steps.
     pub(super) warm_up: Duration,
     pub(super) images: usize,
     pub(super) sums: Sums,
@@ -69,7 +69,7 @@ impl Shared {
             step: from.step,
             history: History { data: plan.data.clone(), ..from.history },
             failed_at: None,
-            warning: None,
+            unwritten: [None, None, None],
             started: now,
             paused: Duration::ZERO,
             ended: None,
@@ -86,7 +86,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is left consistent between statements; a panic elsewhere must not take the handle along.
+        // The state is consistent after every statement, so a panic on one thread need not take down the others.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -94,7 +94,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until something changes, or for `at_most`.
+    /// Waits until the state changes, or for `at_most`.
     pub(super) fn wait<'a>(&'a self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
         match self.changed.wait_timeout(state, at_most) {
             Ok((state, _)) => state,
@@ -102,7 +102,12 @@ impl Shared {
         }
     }
 
-    /// Waits while the training is paused.
+    /// Whether its thread still runs.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.lock().status, Status::Running | Status::Paused)
+    }
+
+    /// Blocks while training is paused.
     pub(super) fn hold(&self, arrived: Instant) {
         let mut state = self.lock();
         if state.pauses > 0 && !state.stop {
@@ -116,7 +121,7 @@ impl Shared {
         }
     }
 
-    /// Where the training stands, for a checkpoint.
+    /// The current position, for a checkpoint.
     pub(super) fn place(&self, learning_rate: f64) -> Place {
         let state = self.lock();
         let paused = state.paused.saturating_sub(state.paused_before_epoch);
@@ -134,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Asks the training to stop after the step it is in, and waits until it has; `false` if it hasn't until `deadline`.
+    /// Stops training after the current step and waits until it has stopped; `false` if it hasn't by `deadline`.
     pub(super) fn stop(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         state.stop = true;
@@ -153,10 +158,10 @@ impl Shared {
         self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Notes how it ended; `failed_at` is the epoch and the step that failed, where that isn't the one at work.
+    /// Records how training ended; `failed_at` is the epoch and step that failed, if not the current ones.
     pub(super) fn end(&self, status: Status, failed_at: Option<(usize, usize)>) {
         if let Some(record) = self.record().take() {
-            // A full disk at this point does not make a finished training fail.
+            // A full disk at this point must not make a finished run fail.
             let _ = match &status {
                 Status::Finished => record.end("finished", ""),
                 Status::Stopped => record.end("stopped", ""),
@@ -174,7 +179,7 @@ impl Shared {
         self.changed();
     }
 
-    /// The epoch and the step at work, counted from 1. What comes after an epoch's last step, such as the evaluation,
+    /// The current epoch and step, counted from 1. What comes after an epoch's last step, such as the evaluation,
     /// belongs to that step.
     fn at_work(&self, state: &State) -> (usize, usize) {
         let plan = &self.plan;
@@ -190,7 +195,7 @@ impl Shared {
         let now = state.ended.unwrap_or_else(Instant::now);
         let elapsed = now.duration_since(state.started).saturating_sub(state.paused);
         let done = state.epoch.min(plan.epochs);
-        // Between two epochs the finished one is shown, not the next one's step 0; but where that one failed, it is.
+        // Between two epochs, show the finished one rather than step 0 of the next, unless the next one failed.
         let failed_in = state.failed_at.map_or(done, |(epoch, _)| epoch);
         let between = state.step == 0 && !state.history.epochs.is_empty() && failed_in <= done;
         let (epoch, step) = if between { (done, plan.steps) } else { (done + 1, state.step) };
@@ -210,7 +215,7 @@ impl Shared {
             epoch: epoch.min(plan.epochs),
             epochs: plan.epochs,
             first_epoch: plan.from.epoch,
-            warning: state.warning.clone(),
+            warning: state.unwritten.iter().flatten().next().cloned(),
             step,
             steps: plan.steps,
             loss: last.0,
@@ -222,7 +227,7 @@ impl Shared {
         }
     }
 
-    /// What is left, from whole epochs where there is one (they include the evaluation), else from the steps.
+    /// The estimated time left, from whole epochs if there are any (they include evaluation), else from the steps.
     fn left(&self, state: &State) -> Option<Duration> {
         let epochs_left = self.plan.epochs.saturating_sub(state.epoch) as f64;
         let of_this_epoch = state.step as f64 / self.plan.steps as f64;
@@ -230,7 +235,7 @@ impl Shared {
         let seconds_per_epoch = if rows.is_empty() {
             let steps = state.step.checked_sub(WARM_UP_STEPS).filter(|steps| *steps > 0)?;
             let stepping = state.stepping.saturating_sub(state.warm_up);
-            // A short epoch is over before that time; half of it tells as much.
+            // A short epoch ends before that much time has passed; half of it is enough.
             if stepping < ESTIMATE_FROM && 2 * state.step < self.plan.steps {
                 return None;
             }

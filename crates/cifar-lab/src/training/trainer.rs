@@ -1,4 +1,4 @@
-//! Sets up a training: what is trained, for how long, and where its records go.
+//! Sets up training: what is trained, for how long, and where the records go.
 
 use candle_cnn::parameters::Parameters;
 use candle_cnn::precision::{Precision, precision};
@@ -21,7 +21,7 @@ use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
 use crate::transform::Augment;
 
-/// Sets up a training: of any network with any optimizer ([`Trainer::new`]), or by a loop of your own
+/// Sets up training of any network with any optimizer ([`Trainer::new`]), or with your own loop
 /// ([`Trainer::with_loop`]). One epoch by default.
 ///
 /// ```
@@ -57,7 +57,7 @@ pub struct Trainer<L> {
     training_loop: L,
 }
 
-/// What every training has.
+/// What every training run has.
 impl<L> Trainer<L> {
     fn with(loader: &DataLoader, training_loop: L) -> Self {
         let data = loader.dataset().name().to_string();
@@ -65,7 +65,7 @@ impl<L> Trainer<L> {
         Self { plan, loader: loader.clone(), training_loop }
     }
 
-    /// The training's name in records, curves and error messages.
+    /// The run's name in records, curves and error messages.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.plan.name = name.into();
         self
@@ -77,62 +77,72 @@ impl<L> Trainer<L> {
         self
     }
 
-    /// Adds settings to the record, a JSON object, for information only. Recorded automatically: images, batch
-    /// size, random changes, seed, device, and the optimizer's first learning rate where the loop is not your own.
+    /// Adds settings, a JSON object, to the record; a run with other ones is not resumed. Recorded automatically: number of images,
+    /// batch size, augmentation, seed, device, and with the built-in loop the optimizer's initial learning rate.
     pub fn settings(mut self, settings: Value) -> Self {
         self.plan.settings = settings;
         self
     }
 
     /// Writes records into `folder`: `training.json` with the settings and how it ended, `epochs.jsonl` with a row for
-    /// each epoch; [`RunRecords`](crate::run_records::RunRecords) reads them. A file called `stop` put there ends the
-    /// training after the step it is in.
+    /// each epoch; [`RunRecords`](crate::run_records::RunRecords) reads them. Creating a file called `stop` there ends
+    /// training after the current step.
     pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.plan.folder = Some(folder.as_ref().to_path_buf());
         self
     }
 
-    /// Makes the training resumable: whatever ends it before its last epoch (an interrupt, a panic, a restarted kernel, a
-    /// power cut), the same code goes on from its last checkpoint, with the results of an undisturbed training to the bit.
-    /// `parameters` are the network's.
+    /// Makes the run resumable: whatever ends it before its last epoch (an interrupt, a panic, a kernel restart, a
+    /// power cut), running the same code again resumes it from the last checkpoint, with results bit-identical to those
+    /// of an uninterrupted run. `parameters` are the network's.
     ///
-    /// Checkpoints are written after each epoch, every two minutes, and when it is stopped; the last three are kept, and
-    /// the weights after the best epoch (`best.safetensors`). They are in [`folder`](Self::folder); where none is given,
-    /// in a new folder of `runs/` called after the training. `start` looks there for the last training of this
-    /// name and says what it found: one that is finished, or that has other settings, is left as it is, and a new one
-    /// begins. One that is still running in this notebook is taken over. Changes in a loop, a loss or a schedule of your
-    /// own can't be seen: note them in [`settings`](Self::settings), or begin anew with [`fresh`](Self::fresh).
+    /// Checkpoints are written after each epoch, every two minutes, and when training is stopped; the last three are
+    /// kept, as are the weights after the best epoch (`best.safetensors`). They go to [`folder`](Self::folder), or if
+    /// none is given, to a new folder in `runs/` named after the run. `start` looks there for the last run with this
+    /// name and prints what it finds: a run that has finished or has other settings is left alone, and a new one is
+    /// started; a run still in progress in this notebook is taken over. Changes to a loop, a loss or a schedule of your own,
+    /// or to a network that keep its parameters' names and shapes, can't be detected: record them in [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
     pub fn resumable(mut self, parameters: &Parameters) -> Self {
         self.plan.parameters = Some(parameters.clone());
         self
     }
 
-    /// Begins anew, whatever there is to go on from.
+    /// Starts over even if there is a run to resume.
     pub fn fresh(mut self) -> Self {
         self.plan.fresh = true;
         self
     }
 
-    /// Chooses where it begins, says so, and starts it.
+    /// Chooses where to start, prints that, and starts training. `identity` is what must be the same to resume, besides
+    /// what every run has.
     fn start_with(
         mut self,
-        optimizer: Option<(f64, String)>,
+        learning_rate: Option<f64>,
+        identity: Value,
         body: impl FnOnce(L, DataLoader, &mut Run) -> Result<()> + Send + 'static,
     ) -> Result<Training>
     where
         L: Send + 'static,
     {
-        self.note_settings(optimizer.as_ref().map(|(learning_rate, _)| *learning_rate));
+        self.note_settings(learning_rate);
         let Self { mut plan, loader, training_loop } = self;
-        if plan.parameters.is_some() {
+        if let Some(parameters) = &plan.parameters {
             plan.check()?;
-            let settings = optimizer.as_ref().map(|(_, settings)| settings.as_str());
-            choose(&mut plan, settings)?.iter().for_each(|words| println!("{words}"));
+            plan.identity = json!({
+                "the order": if loader.config().shuffle { "shuffled" } else { "as stored" },
+                "the normalization": loader.config().normalize.as_ref().map(|normalize| format!("{normalize:?}")),
+                "the images' checksum": loader.dataset().checksum(),
+                "the parameters' seed": parameters.seed(),
+            });
+            if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
+                known.extend(more);
+            }
+            choose(&mut plan)?.iter().for_each(|words| println!("{words}"));
         }
         Training::start(plan, move |run| body(training_loop, loader, run))
     }
 
-    /// What is known of the training, and over it what was noted.
+    /// Fills in the settings that are known; those set by the user take precedence.
     fn note_settings(&mut self, learning_rate: Option<f64>) {
         let config = self.loader.config();
         let mut settings = json!({
@@ -157,7 +167,7 @@ impl<L> Trainer<L> {
     }
 }
 
-/// Random changes as a record has them: `flip, crop 4`, or `none`.
+/// The augmentation as text for the record: `flip, crop 4`, or `none`.
 fn augmentation(changes: &[Augment]) -> String {
     let words = changes.iter().map(|change| match change {
         Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
@@ -177,13 +187,13 @@ impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
         Self::with(loader, OwnLoop(body))
     }
 
-    /// Starts the loop on its own thread and returns at once.
+    /// Starts the loop on its own thread and returns immediately.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::error::Error::Setting) for no epochs, a loader without batches, or a folder that
-    /// another training writes into; [`Error::File`](crate::error::Error::File) where the folder cannot be written.
+    /// [`Error::Setting`](crate::error::Error::Setting) for zero epochs, a loader without batches, or a folder that
+    /// another run is writing to; [`Error::File`](crate::error::Error::File) if the folder can't be written to.
     pub fn start(self) -> Result<Training> {
-        self.start_with(None, |body, _, run| body.0(run))
+        self.start_with(None, json!({}), |body, _, run| body.0(run))
     }
 }
 
@@ -198,8 +208,13 @@ type Step<'a, O> = Box<dyn FnMut(&mut O, &Tensor, &Tensor) -> candle_core::Resul
 
 /// The learning rate of each step: a [`Schedule`], or a closure that takes the number of steps done before it.
 pub trait LearningRateSchedule: Send + 'static {
-    /// The rate of step `step`, counted from 0 over all epochs.
+    /// The learning rate of step `step`, counted from 0 over all epochs.
     fn learning_rate(&self, step: usize) -> f64;
+
+    /// In words, so that a run with another schedule is not resumed.
+    fn describe(&self) -> String {
+        "a schedule of one's own".into()
+    }
 
     /// Rejects invalid settings.
     ///
@@ -213,6 +228,10 @@ pub trait LearningRateSchedule: Send + 'static {
 impl LearningRateSchedule for Schedule {
     fn learning_rate(&self, step: usize) -> f64 {
         Schedule::learning_rate(self, step)
+    }
+
+    fn describe(&self) -> String {
+        format!("{self:?}")
     }
 
     fn check(&self) -> candle_core::Result<()> {
@@ -237,8 +256,8 @@ pub struct StandardLoop<N, O> {
 }
 
 impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Trainer<StandardLoop<N, O>> {
-    /// Trains `network` with `optimizer` on `loader`'s batches, with cross entropy and the optimizer's own learning
-    /// rate unless said otherwise.
+    /// Trains `network` with `optimizer` on `loader`'s batches, by default with cross entropy and the optimizer's own
+    /// learning rate.
     pub fn new(network: N, optimizer: O, loader: &DataLoader) -> Self {
         let loss = Box::new(candle_cnn::ops::cross_entropy);
         Self::with(loader, StandardLoop { network, optimizer, test: None, loss, schedule: None, step: captured })
@@ -250,7 +269,7 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// A loss other than cross-entropy: a scalar from logits `[N, classes]` and labels `[N]`.
+    /// A loss other than cross entropy: a scalar from logits `[N, classes]` and labels `[N]`.
     pub fn loss(
         mut self,
         loss: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
@@ -266,17 +285,17 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         self
     }
 
-    /// Whether each step is launched as one CUDA graph on a GPU (see [`StepGraph`]); it is, unless said otherwise. A
-    /// network that can't be captured, one with dropout for example, trains without. On the CPU nothing changes.
+    /// Whether to launch each step as one CUDA graph on a GPU (see [`StepGraph`]); the default is `true`. A network
+    /// that can't be captured, such as one with dropout, trains without a graph. No effect on the CPU.
     ///
-    /// Use `false` for a network that makes decisions on the host at each step: the graph repeats those of the captured
-    /// step.
+    /// Use `false` for a network that makes decisions on the host at each step: the graph would repeat those of the
+    /// captured step.
     pub fn step_graph(mut self, on: bool) -> Self {
         self.training_loop.step = if on { captured } else { plain };
         self
     }
 
-    /// Starts the training on its own thread and returns at once.
+    /// Starts training on its own thread and returns immediately.
     ///
     /// # Errors
     /// Those of [`with_loop`](Trainer::with_loop)'s `start`, and candle's for a schedule that gives no rate.
@@ -285,8 +304,12 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         if let Some(schedule) = &standard.schedule {
             schedule.check()?;
         }
-        let optimizer = (standard.optimizer.learning_rate(), standard.optimizer.settings());
-        self.start_with(Some(optimizer), |standard, loader, run| standard.train(&loader, run))
+        let learning_rate = standard.optimizer.learning_rate();
+        let identity = json!({
+            "the optimizer": standard.optimizer.settings(),
+            "the schedule": standard.schedule.as_ref().map(|schedule| schedule.describe()),
+        });
+        self.start_with(Some(learning_rate), identity, |standard, loader, run| standard.train(&loader, run))
     }
 }
 
@@ -299,10 +322,10 @@ impl<N: ModuleT, O: ResumableOptimizer + 'static> StandardLoop<N, O> {
             Ok((loss(&logits, labels)?, logits))
         }));
         for epoch in run.epochs() {
-            for (batch, number) in run.batches(loader, epoch).zip(run.step_numbers(epoch)) {
+            for batch in run.batches(loader, epoch) {
                 let batch = batch?;
                 if let Some(schedule) = &schedule {
-                    optimizer.set_learning_rate(schedule.learning_rate(number));
+                    optimizer.set_learning_rate(schedule.learning_rate(run.steps_done()));
                 }
                 let StepResult { loss, correct } = step(&mut optimizer.inner(), &batch.images, &batch.labels)?;
                 run.counted_step(&loss, correct, batch.indices.len())?;
@@ -313,12 +336,12 @@ impl<N: ModuleT, O: ResumableOptimizer + 'static> StandardLoop<N, O> {
     }
 }
 
-/// The step as a loop does it.
+/// The step without a graph.
 fn plain<'a, O: Optimizer>(forward: Forward<'a>) -> Step<'a, O> {
     Box::new(move |optimizer, images, labels| plain_step(&forward, optimizer, images, labels))
 }
 
-/// The same, on a GPU as a CUDA graph where the network allows it.
+/// The same step, launched as a CUDA graph on a GPU if the network allows it.
 fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
     let forward = Rc::new(forward);
     let shared = forward.clone();
@@ -327,7 +350,7 @@ fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
         if let Some(step) = &mut graph {
             match optimizer.step_by_graph(step, images, labels) {
                 Ok(Some(result)) => return Ok(result),
-                // For example dropout, which draws on the host. The step has not been done yet.
+                // For example, dropout draws on the host. The step has not run yet.
                 Ok(None) => graph = None,
                 Err(_) if step.is_refused() => graph = None,
                 Err(error) => return Err(error),
@@ -379,7 +402,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bits() -> Result<()> {
         assert_eq!(train(false)?, train(false)?);
-        // On the CPU a step by a graph is the plain one.
+        // On the CPU, a graph step is the plain step.
         assert_eq!(train(true)?, train(false)?);
         Ok(())
     }
