@@ -135,9 +135,8 @@ impl RecordWriter {
 
     fn write(&self) -> Result<()> {
         let path = self.lock.folder.join(TRAINING_FILE);
-        let failed = |source| writing(&path)(source);
-        let text = serde_json::to_string_pretty(&self.file).map_err(|error| failed(error.into()))?;
-        write_atomically(&path, format!("{text}\n").as_bytes()).map_err(failed)
+        let text = serde_json::to_string_pretty(&self.file).map_err(|error| writing(&path)(error.into()))?;
+        write_atomically(&path, format!("{text}\n").as_bytes()).map_err(writing(&path))
     }
 }
 

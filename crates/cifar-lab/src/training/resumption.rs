@@ -32,7 +32,6 @@ pub(super) fn register(shared: &Arc<Shared>) {
 /// Chooses the folder of a resumable run, and the checkpoint to resume from if there is one. Returns messages for the
 /// user.
 pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
-    let mut words = Vec::new();
     let records = if plan.fresh { Vec::new() } else { records(plan)? };
     let mut unlike = None;
     for record in records {
@@ -47,13 +46,12 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
         }
         match resume(plan, &record)? {
             Ok(mut messages) => {
-                words.append(&mut messages);
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
-                words.push(format!("resuming {} from epoch {}{step}", show_path(&record.folder), epoch + 1));
+                messages.push(format!("resuming {} from epoch {}{step}", show_path(&record.folder), epoch + 1));
                 plan.folder = Some(record.folder);
                 check_parameters(plan)?;
-                return Ok(words);
+                return Ok(messages);
             }
             Err(reason) => unlike = Some((record, reason)),
         }
@@ -70,13 +68,12 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
                 "the training there can't be resumed ({reason}): choose another folder, or add .fresh() to delete it"
             ),
         }),
-        (Some(_), _) => Ok(words),
+        (Some(_), _) => Ok(Vec::new()),
         (None, reason) => {
-            words.extend(reason.map(|(shown, reason)| {
-                format!("starting a new training run, because {shown} can't be resumed: {reason}")
-            }));
             plan.folder = Some(run_folder(&plan.name)?);
-            Ok(words)
+            let message =
+                |(shown, reason)| format!("starting a new training run, because {shown} can't be resumed: {reason}");
+            Ok(reason.map(message).into_iter().collect())
         }
     }
 }

@@ -208,26 +208,25 @@ impl Run {
     /// Rejects a loop that would not resume where it stopped, or whose checkpoints would lack the optimizer's state.
     fn check_loop(&self) -> Result<()> {
         let plan = &self.shared.plan;
-        let refused = |value: &str, reason: &str| Error::Setting {
-            name: "loop",
-            value: value.to_string(),
-            reason: format!("a resumable training run {reason}"),
-        };
-        if plan.parameters.is_some() && self.keeper.is_none() {
-            return Err(refused("without run.resume", "begins with `let mut optimizer = run.resume(optimizer)?;`"));
+        if plan.parameters.is_none() {
+            return Ok(());
+        }
+        if self.keeper.is_none() {
+            let reason = "begins with `let mut optimizer = run.resume(optimizer)?;`";
+            return Err(refused_loop("without run.resume", reason));
         }
         let (epoch, step) = {
             let state = self.shared.lock();
             (state.epoch, state.step)
         };
-        if plan.parameters.is_some() && self.batches_of != Some(epoch) {
+        if self.batches_of != Some(epoch) {
             let reason = "takes the batches of each of `run.epochs()` from `run.batches(&loader, epoch)`, which skips \
                           those already done";
-            return Err(refused("without run.batches", reason));
+            return Err(refused_loop("without run.batches", reason));
         }
-        if plan.parameters.is_some() && step >= plan.steps {
+        if step >= plan.steps {
             let found = format!("of more than {} steps an epoch", plan.steps);
-            return Err(refused(&found, "needs the loader that the training was started with"));
+            return Err(refused_loop(&found, "needs the loader that the training was started with"));
         }
         Ok(())
     }
@@ -239,18 +238,13 @@ impl Run {
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
         let (done, planned) = (self.shared.lock().step, self.shared.plan.steps);
         if self.shared.plan.parameters.is_some() && done != planned {
-            return Err(Error::Setting {
-                name: "loop",
-                value: format!("of {done} of {planned} steps in an epoch"),
-                reason:
-                    "a resumable training run takes all batches of an epoch; for a shorter one, give the loader fewer \
-                         images (`data.first(n)`)"
-                        .into(),
-            });
+            let found = format!("of {done} of {planned} steps in an epoch");
+            let reason =
+                "takes all batches of an epoch; for a shorter one, give the loader fewer images (`data.first(n)`)";
+            return Err(refused_loop(&found, reason));
         }
-        // A loop may end an epoch early.
-        let last_step = self.shared.lock().step;
-        self.read_pending(last_step)?;
+        // Another loop may end an epoch early.
+        self.read_pending(done)?;
         let now = Instant::now();
         let state = self.shared.lock();
         let (train_loss, train_accuracy) = state.epoch_sums.means();
@@ -325,8 +319,7 @@ impl Run {
 
     /// Tells layers that draw random numbers which step comes next.
     fn tell_step(&self) {
-        let state = self.shared.lock();
-        set_step(Some((state.epoch * self.shared.plan.steps + state.step) as u64));
+        set_step(Some(self.steps_done() as u64));
     }
 
     /// Adds the results not read yet, of the steps up to `last` of this epoch, counted from 1.
@@ -382,6 +375,11 @@ impl Run {
         }
         if stop || self.shared.lock().stop { Err(Error::Stopped) } else { Ok(()) }
     }
+}
+
+/// Why a loop can't be that of a resumable run.
+fn refused_loop(found: &str, reason: &str) -> Error {
+    Error::Setting { name: "loop", value: found.to_string(), reason: format!("a resumable training run {reason}") }
 }
 
 #[cfg(test)]
