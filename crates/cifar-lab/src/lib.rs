@@ -47,6 +47,7 @@ pub use notebook_charts::{self, plotters};
 mod atomic_file;
 pub mod calibration;
 pub mod checkpoint;
+mod checksum;
 pub mod dataset;
 pub mod device;
 pub mod error;

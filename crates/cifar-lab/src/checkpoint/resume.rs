@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::file::{Format, damaged, read_as, save_tensors};
+use crate::checksum::hexadecimal;
 use crate::error::{Error, Result};
 
 /// An optimizer whose state can be saved and restored.
@@ -156,7 +157,7 @@ fn checksum<V: View>(tensors: impl Iterator<Item = (impl AsRef<str>, V)>, notes:
         add(format!("{:?} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
         add(&tensor.data());
     }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(sum)
 }
 
 /// A checkpoint's contents, verified and in memory.

@@ -17,6 +17,7 @@ use ureq::http::{Response, Uri};
 
 use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
 use super::{Result, proxy};
+use crate::checksum::hexadecimal;
 use crate::error::DatasetError;
 use crate::paths::show_path;
 
@@ -321,7 +322,7 @@ fn md5_sum(path: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(failed())? {
-            0 => return Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hexadecimal(sum)),
             count => sum.update(&buffer[..count]),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::{Device, Tensor};
 
 use super::{DatasetError, Result};
+use crate::checksum::hexadecimal;
 use crate::device::{finish_work, free_memory};
 
 /// A data set stays on a GPU if it takes at most one part in this many of the free memory; training needs the rest.
@@ -204,7 +205,7 @@ impl Dataset {
             sum.update(stored.to_le_bytes());
             sum.update(label.to_le_bytes());
         }
-        sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(sum)
     }
 
     /// The label of image `index`: the number of its class, from 0.
