@@ -122,35 +122,36 @@ impl Gallery {
 
         // All pictures go into one PNG, a sprite, enlarged here, because not every SVG viewer enlarges without
         // smoothing. PNG compresses repeated pixels well: the file grows by a third.
-        let column = (longest.max(largest_width * scale) + GAP).div_ceil(scale);
-        // An even number of spare pixels lets a picture be centered in its column.
-        let column = column + (column - largest_width) % 2;
-        let label_height = if lines == 0 { GAP } else { lines * LINE + GAP };
-        let row = largest_height + label_height.div_ceil(scale);
+        let (largest_width, largest_height) = (largest_width * scale, largest_height * scale);
+        let column = longest.max(largest_width) + GAP;
+        let row = largest_height + lines * LINE + GAP;
         let rows = count.div_ceil(columns);
-        let side = |pixels: u32, count: usize| u64::from(pixels) * u64::from(scale) * count as u64;
-        let (wide, high) = (side(column, columns), side(row, rows));
+        let (wide, high) = (u64::from(column) * columns as u64, u64::from(row) * rows as u64);
         if wide.max(high) > u64::from(LONGEST_SIDE) {
             let wanted = "at most 8,192 pixels wide and high: show fewer pictures, or smaller ones";
             return Err(PlotError::Setting { name: "the gallery's size", value: format!("{wide}×{high}"), wanted });
         }
         let rows = rows as u32;
-        let place = |index: usize| ((index % columns) as u32 * column, (index / columns) as u32 * row);
+        let place = |index: usize, width: u32| {
+            ((index % columns) as u32 * column + (column - width) / 2, (index / columns) as u32 * row)
+        };
         let sprite_size = (column * columns as u32, row * (rows - 1) + largest_height);
         let mut sprite = RgbImage::from_pixel(sprite_size.0, sprite_size.1, Rgb([255; 3]));
         for (index, image) in self.images.iter().enumerate() {
-            let (x, y) = place(index);
-            imageops::replace(&mut sprite, image, i64::from(x + (column - image.width()) / 2), i64::from(y));
+            let (w, h) = (image.width() * scale, image.height() * scale);
+            let (x, y) = place(index, w);
+            let enlarged = imageops::resize(image, w, h, imageops::FilterType::Nearest);
+            imageops::replace(&mut sprite, &enlarged, i64::from(x), i64::from(y));
         }
         let sprite_at = (
             EDGE - GAP / 2,
             EDGE + if self.title.is_empty() { 0 } else { 24 } + if self.correct.is_some() { 26 } else { 0 },
         );
-        let width = sprite_at.0 + sprite_size.0 * scale + EDGE - GAP / 2;
+        let width = sprite_at.0 + sprite_size.0 + EDGE - GAP / 2;
         let key_width = if self.correct.is_some() { 190 } else { 0 };
         let title = text::wrap(&self.title, 16.5, 600.0).join(" ");
         let width = width.max(key_width).max((text::width(&title, 16.5).ceil() as u32).min(620) + 2 * EDGE);
-        let height = sprite_at.1 + sprite_size.1 * scale + lines * LINE + if lines == 0 { EDGE } else { 10 };
+        let height = sprite_at.1 + sprite_size.1 + lines * LINE + if lines == 0 { EDGE } else { 10 };
 
         let mut svg = Document::new(width, height);
         let head = Type { size: 15.0, color: "#222222", bold: true, anchor: Anchor::Start };
@@ -166,9 +167,8 @@ impl Gallery {
                 svg.text(word, x + 24.0, y + 4.0, Type { color: label_color(Some(correct)), ..plain });
             }
         }
-        let (w, h) = (sprite_size.0 * scale, sprite_size.1 * scale);
-        let enlarged = imageops::resize(&sprite, w, h, imageops::FilterType::Nearest);
-        let png = png::data_uri(&png::encode(&enlarged)?);
+        let (w, h) = sprite_size;
+        let png = png::data_uri(&png::encode(&sprite)?);
         let (x, y) = sprite_at;
         svg.element(
             "image",
@@ -178,10 +178,10 @@ impl Gallery {
             ),
         );
         for (index, (image, label)) in self.images.iter().zip(&labels).enumerate() {
-            let (column_x, row_y) = place(index);
-            let x = f64::from(x + (column_x + (column - image.width()) / 2) * scale);
-            let y = f64::from(y + row_y * scale);
-            let (w, h) = (f64::from(image.width() * scale), f64::from(image.height() * scale));
+            let (w, h) = (image.width() * scale, image.height() * scale);
+            let (column_x, row_y) = place(index, w);
+            let below = f64::from(y + row_y + largest_height);
+            let (x, y, w, h) = (f64::from(x + column_x), f64::from(y + row_y), f64::from(w), f64::from(h));
             let correct = self.correct.as_ref().map(|correct| correct[index]);
             if let Some(correct) = correct {
                 frame(&mut svg, (x, y, w, h), correct);
@@ -192,7 +192,6 @@ impl Gallery {
                 svg.element("rect", place);
             }
             let color = label_color(correct);
-            let below = f64::from(sprite_at.1 + (row_y + largest_height) * scale);
             for (line, number) in label.iter().zip(0_u32..) {
                 let look = Type { size: LABEL_SIZE, color, bold: false, anchor: Anchor::Middle };
                 svg.text(line, x + w / 2.0, below + f64::from(LINE * (number + 1)), look);
@@ -307,6 +306,15 @@ mod tests {
             });
             assert!(found, "picture {}", image.get_pixel(0, 0)[2]);
         }
+    }
+
+    #[test]
+    fn pictures_of_few_pixels_stand_as_close_as_photographs() {
+        let filters = vec![picture(3, 3, 0); 8];
+        let photographs = vec![picture(32, 32, 0); 8];
+        let width = |images| Gallery::new(images).draw().unwrap().size().0;
+        // Enlarged to 72 and 96 pixels.
+        assert_eq!(width(filters) + 8 * (96 - 72), width(photographs));
     }
 
     #[test]
