@@ -44,7 +44,8 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Time since the start, excluding pauses.
     pub elapsed: Duration,
-    /// Why the last record or checkpoint could not be written; `None` if it was.
+    /// Why the last record or checkpoint could not be written, or why nothing protects this run from being resumed elsewhere
+    /// while it is running; `None` if all is well.
     pub warning: Option<String>,
     /// The estimated time left, once known.
     pub left: Option<Duration>,

@@ -114,7 +114,8 @@ fn check_parameters(plan: &Plan) -> Result<()> {
 /// Sets the plan up to resume the recorded run, and returns messages about skipped checkpoints; or says why it can't be
 /// resumed.
 fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, String>> {
-    if record.state == RunState::Running && !take_over(&record.folder)? {
+    // Without locks, a run of this process looks as if its process had died.
+    if !take_over(&record.folder)? && record.state == RunState::Running {
         return Ok(Err("it is running in another notebook or program".into()));
     }
     // From here on nobody else changes what is read.
@@ -145,7 +146,7 @@ fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, Str
     Ok(Ok(messages))
 }
 
-/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if it doesn't.
+/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if there is none.
 fn take_over(folder: &Path) -> Result<bool> {
     let training = {
         let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -28,7 +28,7 @@ const RECORDS_PER_EPOCH: usize = 50;
 /// The time between checkpoints, which is the most work a kill can cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
 
-/// Indices into [`State::unwritten`](super::shared::State).
+/// Indices into [`State::warnings`](super::shared::State); the last one is the missing lock's.
 const RECORD: usize = 0;
 const CHECKPOINT: usize = 1;
 const BEST: usize = 2;
@@ -298,7 +298,7 @@ impl Run {
 
     /// Training continues if something can't be written; [`Training::wait`](super::Training::wait) prints a warning.
     fn warn(&self, what: usize, written: Result<()>) {
-        self.shared.lock().unwritten[what] = written.err().map(|error| error.to_string());
+        self.shared.lock().warnings[what] = written.err().map(|error| error.to_string());
     }
 
     /// Writes a checkpoint of the current state.
