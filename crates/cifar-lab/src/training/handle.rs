@@ -257,6 +257,7 @@ impl Drop for Paused {
 mod tests {
     use super::super::place::Place;
     use super::*;
+    use crate::run_records::RecordLock;
     use candle_core::{Device, Tensor};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -473,6 +474,22 @@ mod tests {
         let rows = crate::run_records::RunRecord::read(folder.path())?.rows;
         assert!(rows[0].train_loss.is_nan(), "{rows:?}");
         assert_eq!((rows.len(), rows[1].train_loss), (2, 0.5));
+        Ok(())
+    }
+
+    #[test]
+    fn without_locks_a_training_goes_on_with_a_warning() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = RecordLock::take_without_locks(folder.path())?;
+        let plan = Plan { folder: Some(folder.path().into()), lock, ..Plan::new("unlocked", 1, 1) };
+        let training = Training::start(plan, |run| {
+            report(run, 0.5)?;
+            run.end_epoch(None)
+        })?;
+        training.wait()?;
+        let warning = training.progress().warning.expect("a warning");
+        assert!(warning.contains("epochs.jsonl") && warning.contains("don't start it twice"), "{warning}");
+        assert_eq!(crate::run_records::RunRecord::read(folder.path())?.rows.len(), 1);
         Ok(())
     }
 
