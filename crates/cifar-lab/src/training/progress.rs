@@ -60,6 +60,7 @@ impl Display for Progress {
                 let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
+                    first if first >= self.epochs => write!(f, "finished: {epochs}, all of them before"),
                     first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs.saturating_sub(first)),
                 };
             }

@@ -41,14 +41,19 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
             unlike = unlike.or(Some((record, differences.join("; ") + running)));
             continue;
         }
-        if record.state == RunState::Finished {
+        // In a folder of the user's choice, a finished run has nothing left to do, and gives what it has learned.
+        if record.state == RunState::Finished && plan.folder.is_none() {
             break;
         }
         match resume(plan, &record)? {
             Ok(mut messages) => {
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
-                messages.push(format!("resuming {} from epoch {}{step}", show_path(&record.folder), epoch + 1));
+                let shown = show_path(&record.folder);
+                messages.push(match epoch < plan.epochs {
+                    true => format!("resuming {shown} from epoch {}{step}", epoch + 1),
+                    false => format!("{shown} is finished: loading its weights"),
+                });
                 plan.folder = Some(record.folder);
                 check_parameters(plan)?;
                 return Ok(messages);

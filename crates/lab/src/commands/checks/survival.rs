@@ -36,7 +36,10 @@ fn killed_training(laboratory: &Laboratory) -> Result<String, String> {
     for _ in 0..kills {
         let moment = LAST_KILL.mul_f64(random()) / kills;
         if run("killed", Some(moment))?.is_some() {
-            return Err(format!("the training was done before its kernel was killed, {} ms after its start", moment.as_millis()));
+            return Err(format!(
+                "the training was done before its kernel was killed, {} ms after its start",
+                moment.as_millis()
+            ));
         }
         moments.push(moment.as_millis().to_string());
     }
@@ -76,7 +79,9 @@ fn trained(laboratory: &Laboratory, folder: &Path, killed_after: Option<Duration
         running.join().unwrap_or(Err("its thread panicked".to_string()))
     })?;
     match &execution.outcome {
-        Outcome::Failed { failure, .. } if killed_after.is_some() && failure.what.contains("lost its kernel") => Ok(None),
+        Outcome::Failed { failure, .. } if killed_after.is_some() && failure.what.contains("lost its kernel") => {
+            Ok(None)
+        }
         _ => Ok(Some(printed(passed("killed_training", &notebook, &execution)?)?)),
     }
 }
