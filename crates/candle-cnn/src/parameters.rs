@@ -12,8 +12,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use crate::random::stream;
-use crate::turns::Turns;
-pub use crate::turns::Updating;
+use crate::turns::{Owner, read_of};
+pub use crate::turns::{Updating, read_between_steps};
 
 /// The name of batch norm's running mean, one of its [buffers](Parameters::trainable).
 pub(crate) const RUNNING_MEAN: &str = "running_mean";
@@ -50,7 +50,7 @@ pub(crate) const NUM_BATCHES_TRACKED: &str = "num_batches_tracked";
 pub struct Parameters {
     seed: u64,
     entries: Arc<RwLock<Vec<(String, Var)>>>,
-    turns: Arc<Turns>,
+    owner: Owner,
 }
 
 /// Why a state dict does not match a network; lists every difference, not only the first.
@@ -105,7 +105,7 @@ fn prefix<'a>(longer: &'a [String], shorter: &[String]) -> Option<&'a str> {
 impl Parameters {
     /// An empty store whose initial values will be drawn from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { seed, entries: Arc::default(), turns: Arc::default() }
+        Self { seed, entries: Arc::default(), owner: Owner::default() }
     }
 
     /// The seed for initial values.
@@ -115,7 +115,7 @@ impl Parameters {
 
     /// Whether `other` is a clone of this, with the same variables.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.entries, &other.entries)
+        self.owner.is(&other.owner)
     }
 
     /// A `VarBuilder` for f32 parameters on `device`; the same name always gives the same variable.
@@ -133,7 +133,9 @@ impl Parameters {
         self.entries.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// All parameters and buffers with their names, in order of creation. The variables are shared, not copied.
+    /// All parameters and buffers with their names, in order of creation. The variables are shared, not copied. On a GPU,
+    /// nothing orders reading one and a training on another thread that updates it: read a [snapshot](Self::snapshot), or
+    /// within [`read_between_steps`].
     pub fn named(&self) -> Vec<(String, Var)> {
         self.read().clone()
     }
@@ -172,7 +174,7 @@ impl Parameters {
     /// # Errors
     /// If the device is out of memory.
     pub fn snapshot(&self) -> Result<Vec<(String, Tensor)>> {
-        self.turns.read(|| {
+        read_of(&self.owner, || {
             let entries = self.read();
             let copies = entries.iter().map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?)));
             let copies = copies.collect::<Result<_>>()?;
@@ -207,7 +209,7 @@ impl Parameters {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn update(&self) -> Updating {
-        Updating::new(&self.turns)
+        Updating::new(&self.owner)
     }
 
     /// Whether [`Self::load_state_dict`] would take `state_dict`.

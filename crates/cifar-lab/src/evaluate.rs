@@ -8,6 +8,7 @@ use candle_nn::ModuleT;
 use std::fmt::{Display, Formatter};
 use std::time::{Duration, Instant};
 
+use crate::device::between_steps;
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
 
@@ -48,6 +49,9 @@ pub struct Evaluation {
 /// Runs `network` in evaluation mode over all of `loader`'s images, without gradients. An image whose output is NaN or
 /// infinite counts as wrong; [`Evaluation::not_finite`] counts them.
 ///
+/// On a GPU, the trainings in this process wait between two steps meanwhile. To know which steps, or on the CPU to evaluate
+/// weights of one moment, use [`Training::evaluate`](crate::training::Training::evaluate).
+///
 /// ```
 /// use candle_cnn::parameters::Parameters;
 /// use candle_core::Device;
@@ -67,6 +71,10 @@ pub struct Evaluation {
 /// If an image can't be read or the network rejects a batch; [`Error::Setting`] if the network has fewer classes than
 /// the data set, or the loader has no images.
 pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
+    between_steps(loader.device(), || evaluate_now(network, loader))
+}
+
+fn evaluate_now(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
     let started = Instant::now();
     let class_names = loader.dataset().class_names().to_vec();
     let mut predictions = Vec::with_capacity(loader.dataset().len());

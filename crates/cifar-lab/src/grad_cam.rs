@@ -9,6 +9,7 @@ use candle_cnn::trace::{self, LayerCall};
 use candle_core::{D, DType, Tensor};
 use candle_nn::ModuleT;
 
+use crate::device::between_steps;
 use crate::error::{Error, Result};
 
 /// For each image, a map of what speaks for a class; made by [`grad_cam`].
@@ -41,6 +42,10 @@ pub struct GradCam {
 /// the numbers of classes and images differ, and for a class that the network doesn't have; [`Error::NotFinite`] if a
 /// class's logit or map is NaN or infinite.
 pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
+    between_steps(images.device(), || grad_cam_now(network, images, layer, classes))
+}
+
+fn grad_cam_now(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     let (logits, calls) = trace::record(|| network.forward_t(images, false));
     let (count, told) = logits?.dims2()?;
     if classes.len() != count {

@@ -1,9 +1,12 @@
 //! The folder for a notebook's results.
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::paths::folder_of_the_run;
+use crate::paths::{folder_of_the_run, training_folders};
 
 pub use crate::paths::{runs_folder, show_path};
 
@@ -37,6 +40,83 @@ pub fn run_folder(name: &str) -> Result<PathBuf> {
             new_folder(&runs_folder(), &format!("{now}-{name}"))
         }
     }
+}
+
+/// The file in a [`resumable_folder`].
+const GROUP_FILE: &str = "group.json";
+
+/// What the runs in a [`resumable_folder`] were started with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Group {
+    name: String,
+    settings: Value,
+    /// In UTC.
+    started: String,
+    finished: bool,
+}
+
+impl Group {
+    /// The one in `folder`; a damaged file is none.
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(GROUP_FILE)).ok()?).ok()
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(GROUP_FILE);
+        let written =
+            serde_json::to_vec_pretty(self).map_err(Into::into).and_then(|text| write_atomically(&path, &text));
+        written.map_err(|source| Error::File { action: "writing", path, source })
+    }
+}
+
+/// The folder for training runs that belong together, such as a sweep, each in a folder of its own within. If the last
+/// ones called `name` with these `settings` were interrupted before [`finish_folder`], it is theirs: started again in the
+/// same place, [resumable](crate::training::Trainer::resumable) runs go on, and those that were finished are not trained
+/// again. Otherwise it is new, as from [`run_folder`].
+///
+/// ```
+/// use cifar_lab::prelude::*;
+///
+/// # let temporary = tempfile::tempdir().unwrap();
+/// # unsafe { std::env::set_var("CIFAR_LAB_RUN_DIR", temporary.path()) };
+/// let folder = resumable_folder("sweep", &json!({ "epochs": 3 }))?;
+/// assert_eq!(resumable_folder("sweep", &json!({ "epochs": 3 }))?, folder);
+/// assert_ne!(resumable_folder("sweep", &json!({ "epochs": 4 }))?, folder);
+/// finish_folder(&folder)?;
+/// assert_ne!(resumable_folder("sweep", &json!({ "epochs": 3 }))?, folder);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// As [`run_folder`].
+pub fn resumable_folder(name: &str, settings: &Value) -> Result<PathBuf> {
+    // As read back.
+    let settings: Value = serde_json::from_str(&settings.to_string()).unwrap_or_default();
+    let earlier = training_folders(name).into_iter().filter_map(|folder| Some((Group::read(&folder)?, folder)));
+    let same = earlier.filter(|(group, _)| group.name == name && group.settings == settings);
+    match same.max_by(|(one, _), (other, _)| one.started.cmp(&other.started)) {
+        Some((group, folder)) if !group.finished => Ok(folder),
+        _ => {
+            let folder = run_folder(name)?;
+            let started = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string();
+            Group { name: name.to_string(), settings, started, finished: false }.write(&folder)?;
+            Ok(folder)
+        }
+    }
+}
+
+/// Says that all runs in a [`resumable_folder`] are done, so that the next ones get a new folder.
+///
+/// # Errors
+/// [`Error::Setting`] if `folder` is no such folder, [`Error::File`] if it can't be written to.
+pub fn finish_folder(folder: impl AsRef<Path>) -> Result<()> {
+    let folder = folder.as_ref();
+    let group = Group::read(folder).ok_or_else(|| Error::Setting {
+        name: "folder",
+        value: show_path(folder),
+        reason: "only a folder from resumable_folder can be finished".into(),
+    })?;
+    Group { finished: true, ..group }.write(folder)
 }
 
 /// Creates a new folder: `name`, or if that exists, `name-2` and so on.

@@ -14,6 +14,7 @@ use candle_core::{Device, Tensor, Var};
 use candle_nn::{Module, ModuleT, Optimizer};
 use cifar_lab::dataset::Cifar10;
 use cifar_lab::error::Result;
+use cifar_lab::evaluate::evaluate;
 use cifar_lab::loader::{Batch, DataLoader};
 use cifar_lab::model::{Net, NetConfig};
 use cifar_lab::training::{Status, Trainer};
@@ -192,6 +193,48 @@ fn a_snapshot_taken_while_a_training_runs_is_of_one_moment() -> Result<()> {
         training.wait()?;
         seen.dedup();
         assert!(seen.len() > 5, "the training went on: {}", seen.len());
+    }
+    Ok(())
+}
+
+/// How far twins have gone apart, as logits: all are 0 as long as they are the same.
+struct Apart(Linear, Linear);
+
+impl ModuleT for Apart {
+    fn forward_t(&self, x: &Tensor, _train: bool) -> candle_core::Result<Tensor> {
+        let x = flatten(x)?;
+        (self.0.forward(&x)? - self.1.forward(&x)?)? * 1e6
+    }
+}
+
+/// A network doesn't say which training updates it, nor does this one keep checkpoints.
+#[test]
+fn an_evaluation_while_a_training_runs_is_of_one_moment() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 64, 0).train, &gpu).batch_size(16);
+    for by_graph in [true, false] {
+        let parameters = Parameters::new(0);
+        let layer = |name| linear(3 * 32 * 32, 10, parameters.var_builder(&gpu).pp(name));
+        let (first, second) = (layer("a")?, layer("b")?);
+        let weight = |name: &str| parameters.get(name).expect("a parameter");
+        for part in ["weight", "bias"] {
+            weight(&format!("b.{part}")).set(&weight(&format!("a.{part}")).as_detached_tensor())?;
+        }
+        let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 1e-2, ..SgdConfig::default() })?;
+        let trainer = Trainer::new(Twins(first.clone(), second.clone()), sgd, &loader).epochs(1_000_000);
+        let training = trainer.step_graph(by_graph).start()?;
+        let mut steps = Vec::new();
+        for _ in 0..20 {
+            let evaluation = evaluate(&Apart(first.clone(), second.clone()), &loader)?;
+            let same = evaluation.predictions().iter().all(|prediction| prediction.probability == 0.1);
+            assert!(same, "of two moments: loss {}; by graph: {by_graph}", evaluation.loss());
+            steps.push((training.progress().epoch, training.progress().step));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        training.stop();
+        training.wait()?;
+        steps.dedup();
+        assert!(steps.len() > 5, "the training went on: {steps:?}");
     }
     Ok(())
 }

@@ -197,9 +197,11 @@ fn another_training_does_not_go_on_from_it() -> Result<()> {
     assert_eq!(training.progress().first_epoch, 0);
     training.wait()?;
     assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
-    // What is finished is not begun again by surprise, nor replaced by a training that keeps no checkpoints.
-    let error = refused(|setup| setup);
-    assert!(error.contains("another training's checkpoints") && error.contains(".fresh()"), "{error}");
+    // What is finished is not begun again by surprise, but loaded; nor is it replaced by a training without checkpoints.
+    let (training, parameters) = start(folder.path(), Fault::default(), |setup| setup)?;
+    training.wait()?;
+    assert_eq!(training.progress().to_string(), "finished: 4 epochs, all of them before");
+    assert_eq!(outcome(&training, &parameters)?, undisturbed()?);
     let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 0).train, &Device::Cpu);
     let error = Trainer::with_loop(&loader, |_| Ok(())).folder(folder.path()).start().unwrap_err().to_string();
     assert!(error.contains("another training's checkpoints"), "{error}");
@@ -392,6 +394,34 @@ fn on_a_full_disk_the_newest_checkpoint_that_fits_stays() -> Result<()> {
         training.wait()?;
         assert_eq!(RunRecord::read(disk.0.path())?.rows.len(), EPOCHS);
     }
+    Ok(())
+}
+
+/// A sweep that is run again: what was finished is not trained again, what was stopped goes on, the rest begins.
+#[test]
+fn of_a_sweep_that_is_run_again_only_the_rest_is_trained() -> Result<()> {
+    let sweep = tempfile::tempdir().unwrap();
+    let rates = [0.01, 0.02, 0.04];
+    let member = |rate: f64, fault: Fault| {
+        start(&sweep.path().join(rate.to_string()), fault, |setup| Setup { learning_rate: rate, ..setup })
+    };
+    member(rates[0], Fault::default())?.0.wait()?;
+    member(rates[1], Fault { panics_at: Some(STEPS + 2), ..Fault::default() })?.0.wait().unwrap_err();
+    let mut first_epochs = Vec::new();
+    for rate in rates {
+        // The first one would panic if it made a step.
+        let fault = Fault { panics_at: (rate == rates[0]).then_some(1), ..Fault::default() };
+        let (training, parameters) = member(rate, fault)?;
+        training.wait()?;
+        first_epochs.push(training.progress().first_epoch);
+        let alone = tempfile::tempdir().unwrap();
+        let (wanted, wanted_parameters) =
+            start(alone.path(), Fault::default(), |setup| Setup { learning_rate: rate, ..setup })?;
+        wanted.wait()?;
+        assert_eq!(outcome(&training, &parameters)?, outcome(&wanted, &wanted_parameters)?, "{rate}");
+    }
+    assert_eq!(first_epochs, [EPOCHS, 1, 0]);
+    assert!(RunRecords::read(sweep.path())?.list().iter().all(|run| run.state == RunState::Finished));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 mod cuda;
 
+use candle_cnn::parameters::read_between_steps;
 use candle_core::Device;
 
 use crate::error::Result;
@@ -55,6 +56,19 @@ pub(crate) fn free_memory(_device: &Device) -> Option<usize> {
 #[cfg(not(any(feature = "cuda", cifar_lab_cuda)))]
 fn open(_ordinal: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::BuiltWithoutCuda)
+}
+
+/// Runs `read`, which runs a network on `device`. On a GPU, where nothing else orders the work of two threads, that is
+/// between two steps of every training in this process: the network doesn't say which of them updates it.
+pub(crate) fn between_steps<R>(device: &Device, read: impl FnOnce() -> R) -> R {
+    if device.is_cpu() {
+        return read();
+    }
+    read_between_steps(|| {
+        let result = read();
+        finish_work();
+        result
+    })
 }
 
 /// Why the best device is not a GPU; `None` if it is one.

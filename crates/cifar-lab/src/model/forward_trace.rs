@@ -7,6 +7,7 @@ use candle_cnn::trace::{self, LayerCall};
 use candle_core::{Tensor, Var};
 use candle_nn::ModuleT;
 
+use crate::device::between_steps;
 use crate::error::{Error, Result};
 
 /// The record of one forward pass; [`forward_trace`] makes it. As a cell's last line it shows its summary.
@@ -35,7 +36,7 @@ pub struct ForwardTrace {
 pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<ForwardTrace> {
     // A variable, so that candle's graph also keeps operations that report nothing.
     let images = Var::from_tensor(&images.detach())?;
-    let (output, calls) = trace::dissect(|| network.forward_t(&images, false));
+    let (output, calls) = between_steps(images.device(), || trace::dissect(|| network.forward_t(&images, false)));
     match output {
         Ok(output) => Ok(ForwardTrace { input: images.as_tensor().clone(), output, calls }),
         Err(source) => Err(Error::ForwardTrace {

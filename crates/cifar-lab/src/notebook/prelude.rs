@@ -43,7 +43,7 @@ pub use crate::grad_cam::{GradCam, grad_cam};
 pub use crate::loader::{Batch, DataLoader, LoaderConfig};
 pub use crate::model::{ForwardTrace, Net, NetConfig, TestTimeFlip, forward_trace};
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
-pub use crate::run_folder::{run_folder, runs_folder, show_path};
+pub use crate::run_folder::{finish_folder, resumable_folder, run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
 pub use crate::training::{
     EpochRecord, History, Progress, RangeTest, RangeTestConfig, Run, Trainer, Training, range_test,

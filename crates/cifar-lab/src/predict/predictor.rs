@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::prediction::{PicturePrediction, PicturePredictions, Refused};
 use crate::checkpoint::{ModelCard, load_tensors};
+use crate::device::between_steps;
 use crate::error::{Error, Result};
 use crate::model::Net;
 use crate::picture;
@@ -206,7 +207,8 @@ impl Predictor {
         let values: Vec<f32> = bytes.map(|byte| f32::from(byte) / 255.0).collect();
         let images = Tensor::from_vec(values, (pictures.len(), channels, height, width), &self.device)?;
         let images = self.card.normalize.apply(&images)?;
-        let logits = self.network.forward_t(&images, false)?.detach().to_dtype(DType::F32)?;
+        let logits = between_steps(&self.device, || self.network.forward_t(&images, false))?;
+        let logits = logits.detach().to_dtype(DType::F32)?;
         let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2::<f32>()?;
         let of = |(picture, row): (Prepared, Vec<f32>)| {
             PicturePrediction::new(picture.name, &picture.middle, picture.input, &self.card.class_names, &row)

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use super::history::EpochRecord;
 use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result};
-use crate::paths::repository;
+use crate::paths::{repository, show_path};
 
 /// The plan, and how training ended.
 pub(crate) const TRAINING_FILE: &str = "training.json";
@@ -58,19 +58,43 @@ pub(crate) struct TrainingFile {
 pub(crate) struct RecordLock {
     folder: PathBuf,
     rows: File,
+    /// Why the file system gave no lock.
+    missing: Option<std::io::Error>,
 }
 
 impl RecordLock {
-    /// Creates the folder and locks its record; `None` if another run holds the lock.
+    /// Creates the folder and locks its record; `None` if another run holds the lock. Some network file systems have no
+    /// locks; there it goes on without one, and has a [`warning`](Self::warning).
     pub(crate) fn take(folder: &Path) -> Result<Option<Self>> {
+        Self::take_with(folder, File::try_lock)
+    }
+
+    fn take_with(folder: &Path, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> Result<Option<Self>> {
         std::fs::create_dir_all(folder).map_err(writing(folder))?;
         let path = folder.join(EPOCHS_FILE);
         let rows = File::options().append(true).create(true).open(&path).map_err(writing(&path))?;
-        // Only another run's lock matters; a file system without locks is fine.
-        if matches!(rows.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
-            return Ok(None);
-        }
-        Ok(Some(Self { folder: folder.to_path_buf(), rows }))
+        let missing = match lock(&rows) {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => Some(error),
+        };
+        Ok(Some(Self { folder: folder.to_path_buf(), rows, missing }))
+    }
+
+    /// As on a file system without locks.
+    #[cfg(test)]
+    pub(crate) fn take_without_locks(folder: &Path) -> Result<Option<Self>> {
+        Self::take_with(folder, |_| Err(TryLockError::Error(std::io::ErrorKind::Unsupported.into())))
+    }
+
+    /// What to tell the user if the file system has no locks.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let error = self.missing.as_ref()?;
+        Some(format!(
+            "can't lock {} ({error}): nothing keeps another notebook or program from resuming this run while it is \
+             running, which would spoil both, so don't start it twice; a local folder has locks",
+            show_path(self.folder.join(EPOCHS_FILE))
+        ))
     }
 }
 
@@ -125,6 +149,11 @@ impl RecordWriter {
         self.whole += self.unwritten.len() as u64;
         self.unwritten.clear();
         Ok(())
+    }
+
+    /// What to tell the user if the record is not locked.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.lock.warning()
     }
 
     /// Records how training ended: `finished`, `stopped` or `failed`, and why.
@@ -187,7 +216,7 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
 pub(crate) fn is_running(folder: &Path) -> bool {
     // A shared lock, so that readers don't block each other.
     let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
-    matches!(locked, Ok(Err(std::fs::TryLockError::WouldBlock)))
+    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn now() -> String {

@@ -256,8 +256,14 @@ impl Drop for Paused {
 #[cfg(test)]
 mod tests {
     use super::super::place::Place;
+    use super::super::resumption::choose;
     use super::*;
+    use crate::dataset::Cifar10;
+    use crate::run_records::{RecordLock, RunRecord, RunState};
+    use candle_cnn::optim::{SGD, SgdConfig};
+    use candle_cnn::parameters::Parameters;
     use candle_core::{Device, Tensor};
+    use candle_nn::Optimizer;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn report(run: &mut Run, loss: f32) -> Result<()> {
@@ -470,9 +476,55 @@ mod tests {
             run.end_epoch(None)
         })?;
         training.wait()?;
-        let rows = crate::run_records::RunRecord::read(folder.path())?.rows;
+        let rows = RunRecord::read(folder.path())?.rows;
         assert!(rows[0].train_loss.is_nan(), "{rows:?}");
         assert_eq!((rows.len(), rows[1].train_loss), (2, 0.5));
+        Ok(())
+    }
+
+    #[test]
+    fn without_locks_a_training_goes_on_with_a_warning() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = RecordLock::take_without_locks(folder.path())?;
+        let plan = Plan { folder: Some(folder.path().into()), lock, ..Plan::new("unlocked", 1, 1) };
+        let training = Training::start(plan, |run| {
+            report(run, 0.5)?;
+            run.end_epoch(None)
+        })?;
+        training.wait()?;
+        let warning = training.progress().warning.expect("a warning");
+        assert!(warning.contains("epochs.jsonl") && warning.contains("don't start it twice"), "{warning}");
+        assert_eq!(RunRecord::read(folder.path())?.rows.len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn without_locks_a_run_of_this_process_is_still_taken_over() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let loader = DataLoader::new(&Cifar10::stand_in(0, 8, 0).train, &Device::Cpu).batch_size(4);
+        let plan = || Plan {
+            folder: Some(folder.path().into()),
+            parameters: Some(Parameters::new(0)),
+            identity: serde_json::json!({ "seed": 0 }),
+            ..Plan::new("unlocked", 1_000_000, loader.len())
+        };
+        let batches = loader.clone();
+        let unlocked = Plan { lock: RecordLock::take_without_locks(folder.path())?, ..plan() };
+        let first = Training::start(unlocked, move |run| {
+            run.resume(SGD::new(Vec::new(), SgdConfig::default())?)?;
+            for epoch in run.epochs() {
+                for _ in run.batches(&batches, epoch) {
+                    report(run, 0.5)?;
+                }
+                run.end_epoch(None)?;
+            }
+            Ok(())
+        })?;
+        first.watch(0.05)?;
+        assert_eq!(RunRecord::read(folder.path())?.state, RunState::Died, "so it looks");
+        let messages = choose(&mut plan())?;
+        assert_eq!(first.progress().status, Status::Stopped);
+        assert!(messages.iter().any(|words| words.starts_with("resuming ")), "{messages:?}");
         Ok(())
     }
 

@@ -44,7 +44,8 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Time since the start, excluding pauses.
     pub elapsed: Duration,
-    /// Why the last record or checkpoint could not be written; `None` if it was.
+    /// Why the last record or checkpoint could not be written, or why nothing protects this run from being resumed elsewhere
+    /// while it is running; `None` if all is well.
     pub warning: Option<String>,
     /// The estimated time left, once known.
     pub left: Option<Duration>,
@@ -59,6 +60,7 @@ impl Display for Progress {
                 let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
+                    first if first >= self.epochs => write!(f, "finished: {epochs}, all of them before"),
                     first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs.saturating_sub(first)),
                 };
             }

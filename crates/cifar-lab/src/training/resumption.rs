@@ -41,14 +41,19 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
             unlike = unlike.or(Some((record, differences.join("; ") + running)));
             continue;
         }
-        if record.state == RunState::Finished {
+        // In a folder of the user's choice, a finished run has nothing left to do, and gives what it has learned.
+        if record.state == RunState::Finished && plan.folder.is_none() {
             break;
         }
         match resume(plan, &record)? {
             Ok(mut messages) => {
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
-                messages.push(format!("resuming {} from epoch {}{step}", show_path(&record.folder), epoch + 1));
+                let shown = show_path(&record.folder);
+                messages.push(match epoch < plan.epochs {
+                    true => format!("resuming {shown} from epoch {}{step}", epoch + 1),
+                    false => format!("{shown} is finished: loading its weights"),
+                });
                 plan.folder = Some(record.folder);
                 check_parameters(plan)?;
                 return Ok(messages);
@@ -114,7 +119,8 @@ fn check_parameters(plan: &Plan) -> Result<()> {
 /// Sets the plan up to resume the recorded run, and returns messages about skipped checkpoints; or says why it can't be
 /// resumed.
 fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, String>> {
-    if record.state == RunState::Running && !take_over(&record.folder)? {
+    // Without locks, a run of this process looks as if its process had died.
+    if !take_over(&record.folder)? && record.state == RunState::Running {
         return Ok(Err("it is running in another notebook or program".into()));
     }
     // From here on nobody else changes what is read.
@@ -145,7 +151,7 @@ fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, Str
     Ok(Ok(messages))
 }
 
-/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if it doesn't.
+/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if there is none.
 fn take_over(folder: &Path) -> Result<bool> {
     let training = {
         let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! A training run as seen by its loop.
 
 use candle_cnn::ops::count_correct;
-use candle_cnn::parameters::{Parameters, Updating};
+use candle_cnn::parameters::Updating;
 use candle_cnn::random::set_step;
 use candle_core::{DType, Tensor};
 use std::ops::Range;
@@ -28,7 +28,7 @@ const RECORDS_PER_EPOCH: usize = 50;
 /// The time between checkpoints, which is the most work a kill can cost.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(120);
 
-/// Indices into [`State::unwritten`](super::shared::State).
+/// Indices into [`State::warnings`](super::shared::State); the last one is the missing lock's.
 const RECORD: usize = 0;
 const CHECKPOINT: usize = 1;
 const BEST: usize = 2;
@@ -77,7 +77,7 @@ pub struct Run {
     /// The checkpoint to resume from, until [`resume`](Self::resume) takes it.
     checkpoint: Option<Checkpoint>,
     /// Keeps other threads from reading the parameters in the middle of a step.
-    updating: Option<Updating>,
+    updating: Updating,
     /// The last epoch that the loop took its [`batches`](Self::batches) of, which skip those that are already done.
     batches_of: Option<usize>,
 }
@@ -85,7 +85,8 @@ pub struct Run {
 impl Run {
     pub(super) fn new(shared: Arc<Shared>, checkpoint: Option<Checkpoint>) -> Self {
         let now = Instant::now();
-        let updating = shared.plan.parameters.as_ref().map(Parameters::update);
+        // Whoever evaluates a network waits for every training, since a network doesn't say which one updates it.
+        let updating = shared.plan.parameters.clone().unwrap_or_default().update();
         let run = Self {
             shared,
             last_step: now,
@@ -298,7 +299,7 @@ impl Run {
 
     /// Training continues if something can't be written; [`Training::wait`](super::Training::wait) prints a warning.
     fn warn(&self, what: usize, written: Result<()>) {
-        self.shared.lock().unwritten[what] = written.err().map(|error| error.to_string());
+        self.shared.lock().warnings[what] = written.err().map(|error| error.to_string());
     }
 
     /// Writes a checkpoint of the current state.
@@ -357,14 +358,10 @@ impl Run {
         if stop || epoch_ended || arrived.duration_since(self.last_checkpoint) >= CHECKPOINT_INTERVAL {
             self.save_checkpoint()?;
         }
-        let awaited = self.updating.as_ref().is_some_and(Updating::is_awaited);
-        if !stop && (held || awaited) {
+        if !stop && (held || self.updating.is_awaited()) {
             // Other threads read the parameters meanwhile.
             finish_work();
-            match &self.updating {
-                Some(updating) => updating.pause(|| self.shared.hold(arrived)),
-                None => self.shared.hold(arrived),
-            }
+            self.updating.pause(|| self.shared.hold(arrived));
         }
         self.shared.changed();
         self.last_step = Instant::now();

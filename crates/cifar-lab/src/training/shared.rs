@@ -36,8 +36,8 @@ pub(super) struct State {
     pub(super) history: History,
     /// The epoch and the step that failed, counted from 1.
     pub(super) failed_at: Option<(usize, usize)>,
-    /// Why the last record and the last checkpoint could not be written.
-    pub(super) unwritten: [Option<String>; 3],
+    /// Why the last record and the last checkpoint could not be written, or the record not locked.
+    pub(super) warnings: [Option<String>; 4],
     pub(super) started: Instant,
     /// Time spent paused.
     pub(super) paused: Duration,
@@ -69,7 +69,7 @@ impl Shared {
             step: from.step,
             history: History { data: plan.data.clone(), ..from.history },
             failed_at: None,
-            unwritten: [None, None, None],
+            warnings: [None, None, None, record.as_ref().and_then(RecordWriter::warning)],
             started: now,
             paused: Duration::ZERO,
             ended: None,
@@ -215,7 +215,7 @@ impl Shared {
             epoch: epoch.min(plan.epochs),
             epochs: plan.epochs,
             first_epoch: plan.from.epoch,
-            warning: state.unwritten.iter().flatten().next().cloned(),
+            warning: state.warnings.iter().flatten().next().cloned(),
             step,
             steps: plan.steps,
             loss: last.0,

@@ -35,8 +35,11 @@ impl Notebook {
         if value["nbformat"] != 4 {
             return Err("it isn't in notebook format 4; open it in JupyterLab and save it".to_string());
         }
-        if !value["cells"].is_array() {
-            return Err("it has no cells".to_string());
+        let cells = value["cells"].as_array().ok_or("it has no cells")?;
+        // Whoever changes a cell relies on that.
+        let is_cell = |cell: &Value| cell.is_object() && (cell["metadata"].is_object() || cell["metadata"].is_null());
+        if let Some(index) = cells.iter().position(|cell| !is_cell(cell)) {
+            return Err(format!("its cell {} isn't in notebook format 4", index + 1));
         }
         match other_language(&value["metadata"]) {
             Some(other) => Err(format!(
@@ -221,6 +224,8 @@ mod tests {
             ("hello", "isn't JSON"),
             ("{}", "format 4"),
             (r#"{"nbformat": 4}"#, "no cells"),
+            (r#"{"nbformat": 4, "cells": [{}, 1]}"#, "cell 2 isn't in"),
+            (r#"{"nbformat": 4, "cells": [{"metadata": "a"}]}"#, "cell 1 isn't in"),
             (
                 r#"{"nbformat": 4, "cells": [], "metadata": {"kernelspec": {"language": "python"}}}"#,
                 "is python, not Rust",

@@ -50,7 +50,7 @@ pub const TESTS: [Test; 15] = [
 ];
 
 /// The cells of a file in the percent format, without the comment before the first.
-fn cells(text: &str) -> Vec<&str> {
+pub fn cells(text: &str) -> Vec<&str> {
     text.split("// %%\n").skip(1).collect()
 }
 
@@ -275,7 +275,7 @@ fn killed(laboratory: &Laboratory) -> Result<String, String> {
 }
 
 /// The processes of the kernel called `id` whose program is called `program`, or all if that is empty.
-fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
+pub fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
     let variable = format!("{}={id}", crate::kernel::launcher::KERNEL_ID);
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -387,7 +387,9 @@ mod tests {
     fn cell_files_begin_as_notebooks_do() {
         for text in [
             include_str!("../../../tests/cells/idle.rs"),
+            include_str!("../../../tests/cells/killed_training.rs"),
             include_str!("../../../tests/cells/one_step.rs"),
+            include_str!("../../../tests/cells/panics_elsewhere.rs"),
             include_str!("../../../tests/cells/tensor_ids.rs"),
         ] {
             let cells = cells(text);

@@ -6,6 +6,7 @@
 //! - [`expectation`]: those settings, and ranges for the numbers it prints.
 //! - [`outputs`]: no errors, no broken or blank pictures, small enough to be committed.
 //! - [`kernel`]: tests of the kernel itself.
+//! - [`survival`]: tests of a training in it.
 //! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
 //! - [`sanitizer`]: candle-cnn under AddressSanitizer.
@@ -20,6 +21,7 @@ mod outputs;
 mod program;
 mod quick;
 mod sanitizer;
+mod survival;
 mod tally;
 
 use std::time::{Duration, Instant};
@@ -132,6 +134,7 @@ fn in_kernels(stage: Stage, laboratory: &Laboratory, filter: &str, tally: &mut T
         }),
         _ => kernel::TESTS
             .iter()
+            .chain(&survival::TESTS)
             .filter(|(name, _)| name.contains(filter))
             .all(|(name, test)| tally.check(name, || test(laboratory))),
     })
