@@ -96,7 +96,7 @@ fn run_evcxr(
     for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
         let line = line.unwrap_or_default();
         // evcxr has read ours.
-        if !line.starts_with("No configuration file") {
+        if !line.starts_with("No configuration file") && !line.starts_with("Loading startup configuration") {
             let _ = events.send(Event::Log(line));
         }
     }
