@@ -93,3 +93,32 @@ fn threads_raise_no_alarm() -> Result<()> {
         receive.iter().try_for_each(|y| ops::relu(&y?).map(drop))
     })
 }
+
+#[test]
+fn a_network_is_evaluated_beside_its_training_and_neither_waits_forever() {
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || -> Result<()> {
+        let parameters = Parameters::new(5);
+        // With a weight that an update shares out among threads.
+        let net = std::sync::Arc::new(small_network([64, 128], &parameters, &Device::Cpu, true)?);
+        let mut sgd = SGD::new(parameters.trainable(), SgdConfig::default())?;
+        let x = Numbers::new(6).tensor(&[4, 3, 12, 12])?;
+        let labels = Tensor::new(&[1u32, 2, 3, 4], &Device::Cpu)?;
+        let gradients = candle_cnn::backward(&ops::cross_entropy(&net.forward_t(&x, true)?, &labels)?)?;
+        let evaluations: Vec<_> = (0..2)
+            .map(|_| {
+                let (net, x) = (net.clone(), x.clone());
+                std::thread::spawn(move || (0..1000).try_for_each(|_| net.forward_t(&x, false).map(drop)))
+            })
+            .collect();
+        // Nothing but updates, so that one is nearly always under way.
+        while evaluations.iter().any(|evaluation| !evaluation.is_finished()) {
+            sgd.step(&gradients)?;
+        }
+        evaluations.into_iter().try_for_each(|evaluation| evaluation.join().expect("no panic"))?;
+        let _ = ended.send(());
+        Ok(())
+    });
+    // It takes seconds; without the updates' own threads it hangs, nearly always.
+    end.recv_timeout(std::time::Duration::from_secs(300)).expect("neither failed nor hangs");
+}

@@ -53,6 +53,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod grad_cam;
+mod interrupt;
 pub mod loader;
 pub mod model;
 pub mod notebook;

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{bench, bundle, checks, doctor, export, open, run};
 use crate::environment;
 use crate::error::Result;
-use crate::kernel::{launcher, report};
+use crate::kernel::{cargo, instrument, launcher};
 use crate::programs::Example;
 use crate::repository::Repository;
 
@@ -85,8 +85,11 @@ enum Verb {
 
 /// Does what the arguments say.
 pub fn main() -> Result<ExitCode> {
-    if let Some((rustc, arguments, report)) = report::called_by_cargo() {
-        match report::wrap_rustc(&rustc, &arguments, &report)? {}
+    if let Some((name, arguments)) = cargo::called_as() {
+        return cargo::stand_in(name, &arguments);
+    }
+    if let Some((rustc, arguments, folder)) = instrument::called_by_cargo() {
+        match instrument::wrap_rustc(&rustc, &arguments, &folder)? {}
     }
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     // The options have been checked; the program parses them again.

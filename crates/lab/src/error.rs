@@ -33,6 +33,11 @@ pub enum Error {
     /// A program could not be started.
     #[error("can't start {program}: {source}\n{advice}")]
     Start { program: String, source: io::Error, advice: &'static str },
+    /// A kernel can't be reached, or can't reach evcxr.
+    #[error(
+        "can't connect Jupyter and evcxr: {0}\nRestart the kernel; if it happens again, `cargo lab doctor` may say why."
+    )]
+    Connection(String),
     /// The command was run outside the repository.
     #[error("{} is not in the repository: neither it nor any folder above it has environment.yml and crates/cifar-lab", .0.display())]
     OutsideRepository(PathBuf),
@@ -97,12 +102,6 @@ pub enum Error {
     /// The program that talks to the kernel ended before it had finished.
     #[error("the notebook client stopped early: {0}\nRun `cargo lab doctor`, or delete .venv to have it set up again.")]
     Client(String),
-    /// The kernel doesn't say how a cell ended.
-    #[error(
-        "the kernel does not report how cells end: {reason}\n\
-         evcxr_jupyter {supported} is supported; `cargo lab doctor` says which one was found."
-    )]
-    NoReport { reason: String, supported: &'static str },
     /// Outputs contain a path of this machine, which must not be committed.
     #[error("{notebook}: the outputs were not written back, because cell {cell} shows {path}, a path of this machine")]
     PrivatePath {

@@ -19,6 +19,7 @@ use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
 use super::{Result, proxy};
 use crate::checksum::hexadecimal;
 use crate::error::DatasetError;
+use crate::interrupt;
 use crate::paths::show_path;
 
 /// From <https://www.cs.toronto.edu/~kriz/cifar.html>.
@@ -48,6 +49,8 @@ const IDLE_TRIES: u32 = 3;
 const MOST_REDIRECTS: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// A notebook can't redraw a line, so progress comes in lines: after this long, or after a tenth of the whole.
+/// What an interrupt leaves.
+const STOPPED: &str = "run the cell again; the download goes on from what is already there";
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A published archive of the binary layout: its address, checksum and length.
@@ -245,6 +248,9 @@ impl ArchiveSource {
         // Large enough to read and write in large pieces.
         let mut buffer = vec![0; 1 << 16];
         while have < self.bytes {
+            if interrupt::is_requested() {
+                return Err(Broken::Final(DatasetError::Interrupted(STOPPED)));
+            }
             let count = match body.read(&mut buffer) {
                 Ok(0) => return Err(cut("the server stopped sending".into())),
                 Ok(count) => count,
@@ -408,6 +414,9 @@ fn unpack(archive: &Path, cache: &Path, layout: &str) -> Result<()> {
                 let mut file = File::create(&target).map_err(DatasetError::io("creating", &target))?;
                 let mut buffer = vec![0; 1 << 16];
                 loop {
+                    if interrupt::is_requested() {
+                        return Err(DatasetError::Interrupted(STOPPED));
+                    }
                     // Separate reads and writes tell a damaged archive from a full disk.
                     let count = entry.read(&mut buffer).map_err(|error| unusable(error.to_string()))?;
                     written += count as u64;

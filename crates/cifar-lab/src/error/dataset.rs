@@ -13,6 +13,10 @@ use crate::paths::show_path;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
+    /// The notebook's stop button was pressed.
+    #[error("interrupted: {0}")]
+    Interrupted(&'static str),
+
     /// The folder does not exist.
     #[error("there is no folder {}: check the path (and CIFAR10_DIR, if it is set)", show_path(.0))]
     MissingFolder(PathBuf),

@@ -68,6 +68,9 @@ pub enum Error {
         /// The error of the layer after it.
         source: Box<Error>,
     },
+    /// The notebook's stop button was pressed while a cell waited.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
     /// A training failed on its thread.
     #[error("training {name:?} failed at epoch {epoch}, step {step}: {message}")]
     Training {

@@ -15,11 +15,15 @@ use super::shared::Shared;
 use crate::device::finish_work;
 use crate::error::{Error, Result, panic_message};
 use crate::evaluate::{Evaluation, evaluate};
+use crate::interrupt;
 use crate::loader::DataLoader;
 use crate::run_records::History;
 
 /// How often [`Training::wait`] prints a line during an epoch.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How often [`Training::wait`] looks whether it is to stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A training run on its own thread, in progress or ended; [`Trainer`](super::Trainer) starts it. A clone is another
 /// handle to the same run; dropping all handles does not stop it.
@@ -119,7 +123,8 @@ impl Training {
     /// Prints progress, with a line for each epoch, until training ends.
     ///
     /// # Errors
-    /// [`Error::Training`] if training failed. Being stopped is not an error.
+    /// [`Error::Training`] if training failed. Being stopped is not an error. [`Error::Interrupted`] if the notebook's
+    /// stop button was pressed; training goes on.
     pub fn wait(&self) -> Result<()> {
         self.follow(None)
     }
@@ -191,8 +196,14 @@ impl Training {
                 && state.history.epochs.len() == epochs_told
                 && (estimated || self.shared.progress(&state).left.is_none())
             {
+                if interrupt::is_requested() {
+                    let name = &self.shared.plan.name;
+                    return Err(Error::Interrupted(format!(
+                        "training {name:?} goes on; `wait` follows it again, and `stop` ends it"
+                    )));
+                }
                 let rest = deadline.saturating_duration_since(Instant::now());
-                state = self.shared.wait(state, rest);
+                state = self.shared.wait(state, rest.min(LOOK_INTERVAL));
             }
         }
     }

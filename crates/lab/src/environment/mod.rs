@@ -107,7 +107,7 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
     installation.folders.fill(&live, repository, &key)?;
     // evcxr without the launcher, which would delete the folder.
     let mut command = Command::new(evcxr);
-    settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment));
+    settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment))?;
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));

@@ -18,11 +18,10 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::kernel::installation::{Installation, client_script, kernelspecs};
 use crate::kernel::launcher::KERNEL_ID;
-use crate::kernel::report::{self, Ended};
 use crate::notebook::{Kind, Notebook, RAISES};
 use crate::repository::Repository;
 use client::{Client, Event, Job};
-use failure::{Cell, Failure, no_report};
+use failure::{Cell, Failure};
 pub use interrupts::Interrupts;
 use progress::{Progress, Shown};
 
@@ -135,7 +134,7 @@ pub fn execute_with(
     let orders = client.orders();
     interrupts.stops(&orders);
     let mut course = Course::default();
-    let outcome = follow(&mut client, request, &kernel_folder, &mut course, between);
+    let outcome = follow(&mut client, request, &mut course, between);
     client.wait();
     interrupts.forgets(&orders);
     let outcome = outcome?;
@@ -173,7 +172,6 @@ struct Course {
 fn follow(
     client: &mut Client,
     request: &Request,
-    kernel_folder: &Path,
     course: &mut Course,
     between: &mut dyn FnMut(usize),
 ) -> Result<Outcome> {
@@ -184,16 +182,9 @@ fn follow(
     let (mut current, mut again) = (0, false);
     // The kernel's last words, should it die.
     let mut log = Vec::new();
-    let report = report::path(kernel_folder);
     loop {
         match client.next_event()? {
             Some(Event::Ready(took)) => {
-                // evcxr compiles a cell of its own first.
-                match report::take(&report) {
-                    Some(Ended::Well) => {}
-                    Some(Ended::Unclear(reason)) => return Err(no_report(reason)),
-                    other => return Err(no_report(format!("for its own first cell, the report is {other:?}"))),
-                }
                 course.ready = took;
                 progress.ready(took);
             }
@@ -210,11 +201,8 @@ fn follow(
                 log.push(line);
             }
             Some(Event::End { index, status, took, outputs }) => {
-                let source = code_cells.iter().find(|(own, _)| *own == index).map_or("", |(_, source)| source);
-                let compiled = fs::read_to_string(kernel_folder.join("ctx/src/lib.rs")).unwrap_or_default();
                 let raises = request.notebook.is_tagged(index, RAISES);
-                let cell = Cell { source, raises, compiled: &compiled, status: &status, outputs: &outputs };
-                if let Some(failure) = cell.failure(report::take(&report)) {
+                if let Some(failure) = (Cell { raises, status: &status, outputs: &outputs }).failure() {
                     return Ok(Outcome::Failed { cell: current, failure: failure.when(again) });
                 }
                 if again {

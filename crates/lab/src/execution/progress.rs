@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::failure::{is_backtrace, without_colors};
+use super::failure::without_colors;
 use crate::steps::seconds;
 
 /// A cell's first line is cut here, so that it fits into one line of the terminal.
@@ -55,7 +55,7 @@ impl Progress {
     pub fn printed(&self, stream: &str, text: &str) {
         let bar = if stream == "stderr" { "!" } else { "│" };
         // Backtraces through the kernel help nobody; the executed copy has them.
-        let is_noise = |line: &str| stream == "stderr" && (line.trim().is_empty() || is_backtrace(line));
+        let is_noise = |line: &str| stream == "stderr" && line.trim().is_empty();
         for line in text.lines().filter(|line| !is_noise(line)) {
             self.say(&format!("    {bar} {line}"));
         }

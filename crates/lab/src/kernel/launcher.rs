@@ -1,22 +1,25 @@
 //! What Jupyter starts in place of evcxr_jupyter, and the guard that cleans up after it.
 //!
-//! A kernel consists of three processes. The *launcher* creates the folder, starts the other two and waits. *evcxr* leads
+//! A kernel consists of three processes. The *launcher* creates the folder, starts the other two, and is the kernel's
+//! [`front`]. *evcxr* leads
 //! its own process group, so that its child with the variables, and any rustc, can be killed with it. The *guard* reads from
 //! a pipe that only the launcher holds. However the launcher ends, even by SIGKILL, the pipe closes; the guard then kills
 //! evcxr's group and removes the folder.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cuda::{Build, Reason};
 use crate::error::{Error, REINSTALL, Result};
 use crate::kernel::folder::{self, Filled, KernelFolders, Key, LiveFolder};
-use crate::kernel::settings;
+use crate::kernel::front::{self, Connection, Event, FRONT};
+use crate::kernel::{cargo, settings};
 use crate::machine;
 use crate::repository::Repository;
 
@@ -25,12 +28,39 @@ pub const KERNEL_ID: &str = "CIFAR_LAB_KERNEL_ID";
 
 /// Runs a kernel until it ends, and returns its exit code. `connection_file` comes from Jupyter.
 pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
-    // A notebook outside the repository gets a plain kernel, also in its own folder.
-    let repository = Repository::current().ok();
+    let connection = Connection::read(connection_file).map_err(Error::file("read", connection_file))?;
     let folders = KernelFolders::of_user()?;
     let id = std::env::var(KERNEL_ID).unwrap_or_else(|_| format!("process-{}", std::process::id()));
     let live = folders.create(&id)?;
-    let mut guard = start_guard(live.path())?;
+    let guard = start_guard(live.path())?;
+    end_with_the_parent();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(Error::file("start", "the kernel's front"))?;
+    let code = runtime.block_on(async {
+        let (front, events, received) = front::open(live.path(), &connection).await?;
+        let (evcxr, path) = (evcxr.to_path_buf(), live.path().to_path_buf());
+        // The front answers meanwhile.
+        std::thread::spawn(move || {
+            let code = run_evcxr(&evcxr, &folders, &live, guard, &events);
+            let _ = events.send(Event::Gone(code));
+        });
+        front.run(received).await.inspect_err(|_| cargo::end_compiler(&path))
+    });
+    // Threads that still read must not hold the kernel up.
+    runtime.shutdown_background();
+    code.map(ExitCode::from)
+}
+
+/// Fills the folder, runs evcxr in it and returns its exit code.
+fn run_evcxr(
+    evcxr: &Path,
+    folders: &KernelFolders,
+    live: &LiveFolder,
+    mut guard: Child,
+    events: &UnboundedSender<Event>,
+) -> Result<u8> {
+    // A notebook outside the repository gets a plain kernel, also in its own folder.
+    let repository = Repository::current().ok();
     // A kernel compiled with CUDA doesn't start without the driver, which may have gone since setup.
     let build = Build::of_machine();
     if let Build::Cpu(reason) = &build
@@ -39,8 +69,7 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
         eprintln!("Cells are compiled for {build}.");
     }
     if let Some(repository) = &repository {
-        let filled = folders.fill(&live, repository, &Key::of(repository, &build)?)?;
-        match filled {
+        match folders.fill(live, repository, &Key::of(repository, &build)?)? {
             Filled::Warm => {}
             Filled::Changed => {
                 eprintln!("The crates have changed since the kernel was prepared; the first cell will compile them.")
@@ -52,19 +81,31 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
             }
         }
     }
+    let own_file = live.path().join("connection.json");
+    let own = Connection::write_new(&own_file).map_err(Error::file("write", &own_file))?;
     let mut command = Command::new(evcxr);
-    command.arg("--control_file").arg(connection_file).process_group(0);
+    command.arg("--control_file").arg(&own_file).process_group(0).stderr(Stdio::piped());
     let launcher = std::env::current_exe().map_err(Error::file("find", "this program"))?;
-    settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher);
+    settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher)?;
+    command.env(FRONT, live.path());
     let mut child = command.spawn().map_err(Error::start(evcxr.to_string_lossy(), REINSTALL))?;
     if let Some(pipe) = &mut guard.stdin {
         writeln!(pipe, "{}", child.id()).map_err(Error::file("write to", "the kernel's guard"))?;
     }
-    end_with_the_parent();
+    let _ = events.send(Event::Started(own));
+    for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
+        let line = line.unwrap_or_default();
+        // evcxr has read ours.
+        if !line.starts_with("No configuration file") && !line.starts_with("Loading startup configuration") {
+            let _ = events.send(Event::Log(line));
+        }
+    }
     let status = child.wait().map_err(Error::file("wait for", evcxr))?;
     // A shell's convention: 128 plus the signal's number.
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    // The guard lives until the launcher ends.
+    std::mem::forget(guard);
+    Ok(u8::try_from(code).unwrap_or(1))
 }
 
 /// Ends this launcher, and thereby the kernel, if its parent dies without having shut the kernel down. Jupyter's own kernels
@@ -102,6 +143,7 @@ pub fn guard(live: &Path) -> Result<()> {
     if let Some(leader) = said.trim().parse().ok().and_then(Pid::from_raw) {
         end_group(leader);
     }
+    cargo::end_compiler(live);
     let path: PathBuf = held.path().to_path_buf();
     folder::remove(&path);
     Ok(())

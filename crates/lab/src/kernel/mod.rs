@@ -4,14 +4,23 @@
 //! kernels can't share a folder. In an empty folder evcxr would compile candle again, which takes minutes. Therefore
 //! setup prepares one folder by running a few cells in it, and each kernel works in a copy.
 //!
+//! Jupyter talks to a [`front`], and evcxr works behind it.
+//!
 //! - [`settings`]: the profile, flags and environment that cells are compiled with.
 //! - [`folder`]: prepared folders and the kernels' own: keys, copying, sweeping.
 //! - [`installation`]: where the launcher and the rest lie in an environment.
 //! - [`launcher`]: what Jupyter starts: it creates the folder, starts evcxr, and has the folder removed.
-//! - [`report`]: how a cell ended, reported by the cell itself.
+//! - [`front`]: what Jupyter talks to: interrupts, errors, output, restarts.
+//! - [`cargo`]: what evcxr gets in place of cargo, so that it reads and compiles less.
+//! - [`instrument`]: calls added to each cell, which lead its output to the front.
+//! - [`cell`]: what is called, in the process with the variables.
 
+pub mod cargo;
+#[allow(dead_code, reason = "compiled as a library of its own; here it is only checked")]
+mod cell;
 pub mod folder;
+pub mod front;
 pub mod installation;
+pub mod instrument;
 pub mod launcher;
-pub mod report;
 pub mod settings;

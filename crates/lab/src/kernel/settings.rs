@@ -1,11 +1,13 @@
 //! The Cargo profile, compiler flags and environment for cells.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cuda::{Build, CudaBuild};
-use crate::kernel::report;
+use crate::error::{Error, Result};
+use crate::kernel::{cargo, front, instrument};
 use crate::repository::Repository;
 
 /// The series of evcxr_jupyter whose source this module follows.
@@ -18,8 +20,9 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 ///
 /// It keeps Cargo.lock intact: evcxr first builds `ctx` without dependencies, which would drop every entry, and the next
 /// `:dep` would pick newer versions and compile them. The member `keep` holds on to the entries. As the workspace's root
-/// it also overrides the profile that evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells keep
-/// evcxr's opt-level 2 and the checks that help learners.
+/// it also overrides the profile that evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells have
+/// the checks that help learners, and are compiled fast rather than optimized: what takes time is in the crates. `:opt 2`
+/// changes that, by [`instrument`].
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "keep"]
@@ -37,7 +40,7 @@ panic = "unwind"
 incremental = true
 
 [profile.dev.package.ctx]
-opt-level = 2
+opt-level = 0
 debug-assertions = true
 overflow-checks = true
 "#;
@@ -82,7 +85,13 @@ const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
 
 /// Sets the environment of `command`, which starts evcxr, for it and for the cargo and rustc that it starts. Cargo starts
 /// `launcher`, an installed copy of this program, for each cell.
-pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repository>, build: &Build, launcher: &Path) {
+pub fn apply(
+    command: &mut Command,
+    folder: &Path,
+    repository: Option<&Repository>,
+    build: &Build,
+    launcher: &Path,
+) -> Result<()> {
     for (name, _) in std::env::vars_os() {
         if overrides_the_profile(&name) {
             command.env_remove(name);
@@ -92,6 +101,8 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
     // In a cell's library rustc writes a relative path to the standard library, which is one level off once cargo has moved
     // the library up from deps/. Under /tmp it works by chance.
     libraries.splice(0..0, standard_library());
+    // With the library that `instrument` links cells to.
+    libraries.push(folder.to_path_buf());
     if let Some(cuda) = build.cuda() {
         // After the standard library and before the rest, so that a cell loads what it was linked to.
         let at = libraries.len().min(1);
@@ -109,16 +120,28 @@ pub fn apply(command: &mut Command, folder: &Path, repository: Option<&Repositor
     }
     // Cargo separates flags by the unit separator here, and prefers this variable to RUSTFLAGS, which evcxr sets.
     let flags = rust_flags(build).join("\u{1f}");
+    let config = folder.join("evcxr-config");
     command
         .env("EVCXR_TMPDIR", folder.join("ctx"))
         // Called for the workspace's members only, so it doesn't affect dependencies.
         .env("RUSTC_WORKSPACE_WRAPPER", launcher)
-        .env(report::REPORT, report::path(folder))
+        .env(instrument::FOLDER, folder)
+        .env(front::INTERRUPT, front::stop_file(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         // A user's evcxr.toml could change how notebooks run.
-        .env("EVCXR_CONFIG_DIR", folder.join("evcxr-config"))
+        .env("EVCXR_CONFIG_DIR", &config)
         // evcxr would overwrite a kernels/rust/kernel.json of another version there.
         .env("JUPYTER_PATH", folder.join("no-kernels"));
+    // evcxr sets RUST_BACKTRACE for cells. The user's own setting counts.
+    match std::env::var_os("RUST_BACKTRACE") {
+        Some(asked) => command.env("CIFAR_LAB_BACKTRACE", asked),
+        None => command.env_remove("CIFAR_LAB_BACKTRACE"),
+    };
+    cargo::apply(command, folder, launcher)?;
+    fs::create_dir_all(&config).map_err(Error::file("make", &config))?;
+    let path = config.join("evcxr.toml");
+    // `:opt` without a number then means 2.
+    fs::write(&path, "[evcxr]\nopt_level = \"0\"\n").map_err(Error::file("write", &path))
 }
 
 /// Removes from the environment of `command` what `cargo run` has added to this program's own.

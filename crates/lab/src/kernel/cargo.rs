@@ -1,0 +1,258 @@
+//! What evcxr and its rust-analyzer get in place of cargo.
+//!
+//! - `cargo metadata` leaves out all crates but the notebook's dependencies and theirs. rust-analyzer reads every crate that it
+//!   hears of, though cells name few: this takes 10 seconds and 1.2 GB from each kernel.
+//! - `cargo check`, with which evcxr asks for the errors of a cell, becomes a build that stops early. Otherwise it would compile
+//!   every crate once more, for a minute.
+//!
+//! Everything else goes to cargo.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::error::{Error, INSTALL_RUST, Result};
+use crate::kernel::instrument::{CHECK, FOLDER};
+
+/// The variable with cargo's own path.
+const CARGO: &str = "CIFAR_LAB_CARGO";
+/// The variable with the user's CARGO_HOME. rust-analyzer prefers the cargo in CARGO_HOME, so that is set to a folder of ours.
+const CARGO_HOME: &str = "CIFAR_LAB_CARGO_HOME";
+/// In the kernel's folder: the id of the cargo that compiles the cell, whose group can be ended.
+const PROCESS: &str = "cargo.pid";
+
+/// The programs that are replaced, as symbolic links to this one.
+const PROGRAMS: [&str; 2] = ["cargo", "rustup"];
+
+/// The folder for CARGO_HOME, in a kernel's folder.
+const HOME: &str = "cargo-home";
+
+fn programs(folder: &Path) -> PathBuf {
+    folder.join(HOME).join("bin")
+}
+
+/// Puts this program in cargo's place for `command`, which starts evcxr in `folder`.
+pub fn apply(command: &mut Command, folder: &Path, launcher: &Path) -> Result<()> {
+    let programs = programs(folder);
+    fs::create_dir_all(&programs).map_err(Error::file("make", &programs))?;
+    for name in PROGRAMS {
+        let link = programs.join(name);
+        if !link.is_symlink() {
+            symlink(launcher, &link).map_err(Error::file("make", &link))?;
+        }
+    }
+    // Not the proxy of rustup, which takes time to find the toolchain.
+    let cargo = Command::new("rustup").args(["which", "cargo"]).stderr(Stdio::null()).output().ok();
+    let cargo = cargo.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    command.env(CARGO, cargo.as_deref().map_or("cargo", str::trim));
+    if let Some(old) = std::env::var_os("CARGO_HOME") {
+        command.env(CARGO_HOME, old);
+    }
+    command
+        .env("CARGO_HOME", folder.join(HOME))
+        .env("PATH", prepend(&programs, std::env::var_os("PATH").unwrap_or_default()));
+    if let Some(library) = standard_library_source(folder) {
+        command.env("RUST_SRC_PATH", library);
+    }
+    Ok(())
+}
+
+fn prepend(folder: &Path, path: OsString) -> OsString {
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).unwrap_or(path)
+}
+
+/// A folder with links to the parts of the standard library's source that cells name. The rest is larger: each vector
+/// instruction of each processor has a function.
+fn standard_library_source(folder: &Path) -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+    let source = Path::new(String::from_utf8(output.stdout).ok()?.trim()).join("lib/rustlib/src/rust/library");
+    let own = folder.join("library");
+    fs::create_dir_all(&own).ok()?;
+    for part in ["core", "alloc", "std", "proc_macro"] {
+        // Without rust-src, rust-analyzer says what is missing.
+        source.join(part).is_dir().then_some(())?;
+        let link = own.join(part);
+        if !link.is_symlink() {
+            symlink(source.join(part), link).ok()?;
+        }
+    }
+    Some(own)
+}
+
+/// The name that this program was called by, and its arguments, if it stands in for a program.
+pub fn called_as() -> Option<(&'static str, Vec<OsString>)> {
+    let mut arguments = std::env::args_os();
+    let called = PathBuf::from(arguments.next()?);
+    let name = PROGRAMS.into_iter().find(|name| called.file_name().is_some_and(|called| called == *name))?;
+    Some((name, arguments.collect()))
+}
+
+/// Does what the program would do.
+pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::ExitCode> {
+    let programs = programs(Path::new(&std::env::var_os(FOLDER).unwrap_or_default()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != programs)).unwrap_or(path);
+    let cargo = std::env::var_os(CARGO).unwrap_or("cargo".into());
+    let mut command = Command::new(if name == "cargo" { cargo.as_os_str() } else { name.as_ref() });
+    command.args(arguments).env("PATH", path).env_remove("CARGO_HOME");
+    if let Some(old) = std::env::var_os(CARGO_HOME) {
+        command.env("CARGO_HOME", old);
+    }
+    let is = |verb: &str| {
+        arguments
+            .iter()
+            .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))
+            .is_some_and(|first| first == verb)
+    };
+    if name == "rustup" && arguments == ["which", "cargo"] {
+        println!("{}", programs.join("cargo").display());
+        return Ok(std::process::ExitCode::SUCCESS);
+    }
+    if name == "cargo" && is("metadata") {
+        return metadata(command);
+    }
+    if name == "cargo" && is("check") {
+        let build = arguments
+            .iter()
+            .map(|argument| if argument == "check" { OsString::from("build") } else { argument.clone() });
+        let environment: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command = Command::new(&cargo);
+        command.args(build).env(CHECK, "1");
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
+    if name == "cargo" && (is("build") || is("check")) {
+        remember_process(&mut command);
+    }
+    let source = command.exec();
+    Err(Error::start(command.get_program().to_string_lossy(), INSTALL_RUST)(source))
+}
+
+/// Makes this process, which becomes cargo, the leader of a group that [`end_compiler`] can end.
+fn remember_process(command: &mut Command) {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        command.process_group(0);
+        let _ = fs::write(Path::new(&folder).join(PROCESS), std::process::id().to_string());
+    }
+}
+
+/// Ends cargo and the rustc that it has started, if they are compiling a cell for the kernel in `folder`.
+pub fn end_compiler(folder: &Path) {
+    let id = fs::read_to_string(folder.join(PROCESS)).ok().and_then(|id| id.parse().ok());
+    if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+fn metadata(mut command: Command) -> Result<std::process::ExitCode> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stderr(Stdio::inherit()).output().map_err(Error::start(program, INSTALL_RUST))?;
+    let pruned = serde_json::from_slice(&output.stdout).map(|metadata| prune(metadata).to_string().into_bytes());
+    let _ = std::io::stdout().write_all(&pruned.unwrap_or(output.stdout));
+    Ok(std::process::ExitCode::from(u8::try_from(output.status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+/// Leaves the workspace's package `ctx`, what it depends on, what that depends on, and no more.
+fn prune(mut metadata: Value) -> Value {
+    const DEPTH: usize = 2;
+    let id = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let array = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    // Without the package `keep`.
+    let mut kept: HashSet<String> = array(&metadata["packages"])
+        .iter()
+        .filter(|package| package["name"] == "ctx" || package["name"] == "evcxr_dummy_validate_dep")
+        .map(|package| id(&package["id"]))
+        .collect();
+    if kept.is_empty() {
+        return metadata;
+    }
+    let nodes = array(&metadata["resolve"]["nodes"]);
+    for _ in 0..DEPTH {
+        let next: Vec<String> = nodes
+            .iter()
+            .filter(|node| kept.contains(&id(&node["id"])))
+            .flat_map(|node| array(&node["deps"]))
+            // Not those for tests and build scripts.
+            .filter(|dependency| array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()))
+            .map(|dependency| id(&dependency["pkg"]))
+            .collect();
+        kept.extend(next);
+    }
+    let retain = |list: &mut Value, of: fn(&Value) -> &Value| {
+        if let Some(list) = list.as_array_mut() {
+            list.retain(|value| of(value).as_str().is_some_and(|id| kept.contains(id)));
+        }
+    };
+    let itself: fn(&Value) -> &Value = |value| value;
+    retain(&mut metadata["packages"], |package| &package["id"]);
+    retain(&mut metadata["workspace_members"], itself);
+    retain(&mut metadata["workspace_default_members"], itself);
+    retain(&mut metadata["resolve"]["nodes"], |node| &node["id"]);
+    for package in metadata["packages"].as_array_mut().into_iter().flatten() {
+        if let Some(targets) = package["targets"].as_array_mut() {
+            let is_library =
+                |kind: &Value| ["lib", "rlib", "dylib", "cdylib", "proc-macro"].iter().any(|library| kind == library);
+            targets.retain(|target| array(&target["kind"]).iter().any(is_library));
+        }
+    }
+    for node in metadata["resolve"]["nodes"].as_array_mut().into_iter().flatten() {
+        retain(&mut node["dependencies"], itself);
+        retain(&mut node["deps"], |dependency| &dependency["pkg"]);
+    }
+    metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn far_dependencies_and_other_members_are_pruned() {
+        let package =
+            |name: &str| json!({"name": name, "id": name, "targets": [{"kind": ["lib"]}, {"kind": ["example"]}]});
+        let node = |name: &str, deps: &[(&str, Value)]| {
+            let deps: Vec<Value> =
+                deps.iter().map(|(name, kind)| json!({"pkg": name, "dep_kinds": [{"kind": kind}]})).collect();
+            let ids: Vec<&Value> = deps.iter().map(|dep| &dep["pkg"]).collect();
+            json!({"id": name, "dependencies": ids, "deps": deps})
+        };
+        let all = ["ctx", "keep", "cifar-lab", "candle-core", "gemm", "cc", "proptest"];
+        let metadata = json!({
+            "packages": all.map(package),
+            "workspace_members": ["ctx", "keep"],
+            "workspace_default_members": ["ctx", "keep"],
+            "resolve": {"nodes": [
+                node("ctx", &[("cifar-lab", Value::Null)]),
+                node("keep", &[("cifar-lab", Value::Null)]),
+                node("cifar-lab", &[("candle-core", Value::Null), ("cc", json!("build")), ("proptest", json!("dev"))]),
+                node("candle-core", &[("gemm", Value::Null)]),
+                node("gemm", &[]),
+                node("cc", &[]),
+                node("proptest", &[]),
+            ]},
+        });
+        let pruned = prune(metadata);
+        let names: Vec<&str> =
+            pruned["packages"].as_array().unwrap().iter().filter_map(|package| package["name"].as_str()).collect();
+        assert_eq!(names, ["ctx", "cifar-lab", "candle-core"]);
+        assert_eq!(pruned["workspace_members"], json!(["ctx"]));
+        assert_eq!(pruned["resolve"]["nodes"][2]["deps"], json!([]));
+        assert_eq!(pruned["packages"][0]["targets"], json!([{"kind": ["lib"]}]));
+        let other = json!({"packages": [package("std")]});
+        assert_eq!(prune(other.clone()), other, "another workspace's");
+    }
+}

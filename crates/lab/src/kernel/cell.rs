@@ -1,0 +1,167 @@
+//! The part of the kernel that runs in evcxr's process with the cells: it leads a cell's output to the front, and tells how
+//! the cell ended.
+//!
+//! Setup compiles this file as a library of its own, `cifar_lab_cell`, from the standard library alone; `instrument` adds
+//! calls of it to each cell. Its statics are shared by all cells of a process.
+//!
+//! While a cell runs, standard output and standard error lead to the front's named pipes. Otherwise they are evcxr's, which
+//! reads its own protocol there. Standard input is evcxr's pipe too: a cell that read from it would wait forever, or swallow
+//! evcxr's next command. So a cell gets one empty line instead.
+
+use std::any::Any;
+use std::fs::{File, OpenOptions};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::PanicHookInfo;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread::{self, ThreadId};
+
+/// The variable that names the folder with the front's pipes. Without it, output stays where it is.
+const FRONT: &str = "CIFAR_LAB_FRONT";
+/// The variable with the user's own RUST_BACKTRACE, which evcxr overrides.
+const BACKTRACE: &str = "CIFAR_LAB_BACKTRACE";
+/// The variable with the thread that runs cells, for the crates that cells use.
+const THREAD: &str = "CIFAR_LAB_CELL_THREAD";
+
+unsafe extern "C" {
+    fn dup(from: RawFd) -> RawFd;
+    fn dup2(from: RawFd, to: RawFd) -> RawFd;
+}
+
+static START: Once = Once::new();
+static PIPES: Mutex<Option<[File; 2]>> = Mutex::new(None);
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+/// The panics of the running cell's thread: place and message.
+static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+struct Running {
+    thread: ThreadId,
+    /// evcxr's standard input, output and error.
+    evcxr: [OwnedFd; 3],
+    input: PipeReader,
+}
+
+/// Called when a cell begins.
+pub fn begin() {
+    START.call_once(start);
+    let pipes = lock(&PIPES);
+    let Some(pipes) = pipes.as_ref() else { return };
+    let _ = std::io::stdout().flush();
+    let Ok((input, mut line)) = std::io::pipe() else { return };
+    // An empty line, as evcxr_input returns if nobody types. If it is gone afterwards, the cell has read it.
+    let _ = line.write_all(b"\n");
+    // SAFETY: 0 to 2 are open in every process that std has started; a failed `dup` is found below.
+    let saved = [0, 1, 2].map(|fd| unsafe { dup(fd) });
+    if saved.contains(&-1) {
+        return;
+    }
+    // SAFETY: each is a descriptor that `dup` has just made, and nobody else has it.
+    let evcxr = saved.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    redirect([input.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
+    lock(&PANICS).clear();
+    *lock(&RUNNING) = Some(Running { thread: thread::current().id(), evcxr, input });
+    send("began", "");
+}
+
+/// Called when a cell has ended well. After another end it does nothing.
+pub fn ended() {
+    finish("ended", "", 0);
+}
+
+/// Called when an error has left the cell through `?`, at `place`.
+pub fn stopped(place: &str, message: &str) {
+    if !finish("stopped", &format!("{place}\n{message}"), 0) {
+        eprintln!("{message}");
+    }
+    // Makes evcxr forget the cell's new variables. Its own `From::from` would have printed this to the front.
+    println!("EVCXR_ERROR_OCCURRED");
+}
+
+/// Called with the payload of the panic that has ended the cell.
+pub fn panicked(payload: &Box<dyn Any + Send>) {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    // As the panic hook does.
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "Box<dyn Any>".to_string());
+    // Others may have been caught. A hook of the cell's own notes nothing.
+    let place = match lock(&PANICS).last() {
+        Some((place, message)) if message.starts_with(&text) => (place.clone(), message.clone()),
+        _ => (String::new(), text),
+    };
+    finish("panicked", &format!("{}\n{}", place.0, place.1), 1);
+}
+
+fn start() {
+    let set = |name, value: Option<String>| match value {
+        // SAFETY: evcxr's process has only this thread before the first cell has run.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    };
+    set("RUST_BACKTRACE", std::env::var(BACKTRACE).ok());
+    set(THREAD, Some(format!("{:?}", thread::current().id())));
+    let Some(front) = std::env::var_os(FRONT) else { return };
+    // Reading too, so that opening doesn't wait for a reader.
+    let open = |name| OpenOptions::new().read(true).write(true).open(Path::new(&front).join(name)).ok();
+    if let (Some(output), Some(error)) = (open("stdout"), open("stderr")) {
+        *lock(&PIPES) = Some([output, error]);
+        std::panic::set_hook(Box::new(note));
+    }
+}
+
+/// The panic hook: notes a panic of the cell's thread, whose end tells of it, and prints those of other threads.
+fn note(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+    let mut message = info.payload_as_str().unwrap_or("Box<dyn Any>").to_string();
+    if std::env::var(BACKTRACE).is_ok_and(|asked| asked != "0") {
+        message += &format!("\n{}", std::backtrace::Backtrace::force_capture());
+    }
+    let is_cell = lock(&RUNNING).as_ref().is_some_and(|running| running.thread == thread::current().id());
+    if is_cell {
+        lock(&PANICS).push((place, message));
+    } else {
+        eprintln!("thread {:?} panicked at {place}:\n{message}", thread::current().name().unwrap_or("<unnamed>"));
+    }
+}
+
+/// Tells the front how the cell ended, and gives evcxr its output back; whether the cell was still running. The last `told`
+/// panics are part of that.
+fn finish(kind: &str, payload: &str, told: usize) -> bool {
+    // Not in an `if let`, which would hold the lock that `eprintln!` needs in the panic hook.
+    let running = lock(&RUNNING).take();
+    let Some(mut running) = running else { return false };
+    let mut panics = std::mem::take(&mut *lock(&PANICS));
+    panics.truncate(panics.len().saturating_sub(told));
+    for (place, message) in panics {
+        eprintln!("a panic at {place}, caught:\n{message}");
+    }
+    let mut byte = [0];
+    if !matches!(running.input.read(&mut byte), Ok(1)) {
+        eprintln!(
+            "note: a cell has no standard input; it has read one empty line instead. Write the value into a `let`, best in \
+             the cell tagged `parameters`."
+        );
+    }
+    send(kind, payload);
+    let _ = std::io::stderr().write_all(b"\x1eended 0\n");
+    redirect(running.evcxr.each_ref().map(|fd| fd.as_raw_fd()));
+    true
+}
+
+/// Sends an event, between two texts.
+fn send(kind: &str, payload: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = write!(output, "\x1e{kind} {}\n{payload}", payload.len());
+    let _ = output.flush();
+}
+
+fn redirect(descriptors: [RawFd; 3]) {
+    for (to, from) in (0..).zip(descriptors) {
+        // SAFETY: both are open: the caller has the files, and 0 to 2 are never closed.
+        unsafe { dup2(from, to) };
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,636 @@
+//! The kernel's front: what Jupyter talks to. evcxr_jupyter runs unchanged behind it.
+//!
+//! - It answers at once, while evcxr still starts, and when evcxr is busy.
+//! - It gives evcxr one cell at a time. After an error the cells that wait are not run.
+//! - It gets the output of cells through pipes ([`pipe`]), so that printing can't fill the memory, and learns how they ended:
+//!   evcxr answers "ok" even if a cell panics.
+//! - A first interrupt asks the cell to stop, which keeps all variables; a second one ends evcxr's process with the variables.
+//!
+//! One task ([`Front::run`]) does all this, in the order of the events; others only receive.
+
+mod ending;
+mod message;
+mod output;
+mod sockets;
+mod variables;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::error::{Error, Result};
+use crate::kernel::settings::EVCXR_VERSION;
+use crate::kernel::{cargo, instrument};
+use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
+use message::Message;
+use output::{Bounds, Piece, Splitter};
+pub use sockets::Connection;
+use sockets::{Evcxr, Jupyter};
+use variables::Variables;
+
+/// The variable that names the folder with the pipes; see `cell.rs`.
+pub const FRONT: &str = "CIFAR_LAB_FRONT";
+/// The variable that names the file which exists while the running cell is asked to stop.
+pub const INTERRUPT: &str = "CIFAR_LAB_INTERRUPT";
+
+/// The pipes, and Jupyter's names of the streams.
+const NAMES: [&str; 2] = ["stdout", "stderr"];
+/// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
+const CHUNKS: usize = 16;
+/// How long an output may lack another MIME type.
+const QUIET: Duration = Duration::from_millis(30);
+/// A compilation that takes longer is mentioned.
+const SLOW: Duration = Duration::from_secs(2);
+/// A cell that does not stop within this time does not look at all.
+const STUBBORN: Duration = Duration::from_millis(1500);
+/// How long the last output of a process that died may take.
+const LATE: Duration = Duration::from_millis(300);
+
+/// A ROUTER socket towards Jupyter, and a DEALER socket towards evcxr.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Channel {
+    Shell,
+    Control,
+    Stdin,
+}
+
+/// What the front is told.
+pub enum Event {
+    /// A client asks something.
+    Asked(Channel, Message),
+    /// evcxr has been started, and will listen there.
+    Started(Connection),
+    Connected(Evcxr),
+    /// evcxr answers.
+    Answered(Channel, Message),
+    /// evcxr publishes something.
+    Published(Message),
+    /// A cell's process has written this to standard output (0) or standard error (1). Too many at once wait for a permit.
+    Written(usize, Vec<u8>, OwnedSemaphorePermit),
+    /// evcxr itself has printed a line.
+    Log(String),
+    /// evcxr has ended with this code, or could not be started.
+    Gone(Result<u8>),
+    Tick,
+}
+
+/// Creates the named pipe that leads a cell's output to the front, and reads it.
+fn pipe(folder: &Path, index: usize, events: &UnboundedSender<Event>) -> Result<()> {
+    let path = folder.join(NAMES[index]);
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0)
+        .map_err(|error| Error::file("make", &path)(error.into()))?;
+    // Writing too, so that it never ends.
+    let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::file("open", &path))?;
+    let (events, runtime, permits) = (events.clone(), Handle::current(), Arc::new(Semaphore::new(CHUNKS)));
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length) = file.read(&mut buffer) {
+            let Ok(permit) = runtime.block_on(Arc::clone(&permits).acquire_owned()) else { return };
+            if events.send(Event::Written(index, buffer[..length].to_vec(), permit)).is_err() {
+                return;
+            }
+            // Lets a chatty cell collect more.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    Ok(())
+}
+
+/// The running cell.
+struct Running {
+    request: Message,
+    count: u64,
+    since: Instant,
+    /// Whether its code runs, rather than being compiled.
+    began: bool,
+    /// Whether "compiling …" is shown.
+    noticed: bool,
+    ending: Option<(String, String)>,
+    /// Whether its last output has been read: evcxr's, standard output, standard error.
+    complete: [bool; 3],
+    reply: Option<(Message, Instant)>,
+    errors: Vec<Failure>,
+    bounds: [Bounds; 2],
+    interrupted: Option<Instant>,
+    warned: bool,
+    killed: bool,
+}
+
+/// The state of a kernel.
+pub struct Front {
+    folder: PathBuf,
+    jupyter: Jupyter,
+    evcxr: Option<Evcxr>,
+    events: UnboundedSender<Event>,
+    waiting: VecDeque<Message>,
+    running: Option<Running>,
+    /// The cell that ran last, which later output of its threads belongs to.
+    last: Option<Message>,
+    /// Requests other than cells that evcxr is to answer.
+    asked: HashMap<String, Message>,
+    splitters: [Splitter; 2],
+    /// What evcxr is compiling.
+    compiling: String,
+    count: u64,
+    variables: Variables,
+}
+
+/// The connection that Jupyter's file describes, and the events of the kernel in `folder`.
+pub async fn open(
+    folder: &Path,
+    connection: &Connection,
+) -> Result<(Front, UnboundedSender<Event>, UnboundedReceiver<Event>)> {
+    let (events, received) = unbounded_channel();
+    let jupyter = Jupyter::listen(connection, &events).await.map_err(|error| Error::Connection(error.to_string()))?;
+    for index in [0, 1] {
+        pipe(folder, index, &events)?;
+    }
+    let front = Front {
+        folder: folder.to_path_buf(),
+        jupyter,
+        evcxr: None,
+        events: events.clone(),
+        waiting: VecDeque::new(),
+        running: None,
+        last: None,
+        asked: HashMap::new(),
+        splitters: Default::default(),
+        compiling: String::new(),
+        count: 0,
+        variables: Variables::default(),
+    };
+    Ok((front, events, received))
+}
+
+impl Front {
+    /// Serves Jupyter until it shuts the kernel down or evcxr ends. Returns the exit code.
+    pub async fn run(mut self, mut events: UnboundedReceiver<Event>) -> Result<u8> {
+        let ticks = self.events.clone();
+        tokio::spawn(async move {
+            while ticks.send(Event::Tick).is_ok() {
+                sleep(QUIET).await;
+            }
+        });
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Asked(Channel::Shell, request) => self.asked_on_shell(request).await,
+                Event::Asked(Channel::Stdin, answer) => self.pass_to_evcxr(Channel::Stdin, &answer).await,
+                Event::Asked(Channel::Control, request) => {
+                    if self.asked_on_control(request).await {
+                        return Ok(0);
+                    }
+                }
+                Event::Started(connection) => self.connect(connection),
+                Event::Connected(evcxr) => {
+                    self.evcxr = Some(evcxr);
+                    self.run_next().await;
+                }
+                Event::Answered(channel, message) => self.answered(channel, message).await,
+                Event::Published(message) => self.published(message).await,
+                Event::Written(index, bytes, _permit) => {
+                    for piece in self.splitters[index].feed(&bytes) {
+                        self.show(index, piece).await;
+                    }
+                }
+                Event::Log(line) => self.log(&line),
+                Event::Gone(code) => return code,
+                Event::Tick => self.tick().await,
+            }
+            self.finish_if_complete().await;
+        }
+        Ok(0)
+    }
+
+    fn connect(&self, connection: Connection) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let event = match Evcxr::connect(&connection, &events).await {
+                Ok(evcxr) => Event::Connected(evcxr),
+                Err(error) => Event::Gone(Err(Error::Connection(error.to_string()))),
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    async fn asked_on_shell(&mut self, request: Message) {
+        match request.kind() {
+            "execute_request" => {
+                self.waiting.push_back(request);
+                self.run_next().await;
+            }
+            // evcxr would answer after the cell, when nobody waits for it any more.
+            "complete_request" | "inspect_request" if self.evcxr.is_some() && self.running.is_none() => {
+                self.status(&request, "busy").await;
+                self.pass_to_evcxr(Channel::Shell, &request).await;
+                self.asked.insert(request.id().to_string(), request);
+            }
+            _ => {
+                self.status(&request, "busy").await;
+                if let Some(content) = answer(&request) {
+                    self.jupyter.send(Channel::Shell, &request.reply(content)).await;
+                } else if request.kind() == "comm_open" {
+                    let close = json!({"comm_id": request.content["comm_id"], "data": {}});
+                    self.jupyter.publish(&request.caused("comm_close", close)).await;
+                }
+                self.status(&request, "idle").await;
+            }
+        }
+    }
+
+    /// Returns whether the kernel is to end.
+    async fn asked_on_control(&mut self, request: Message) -> bool {
+        match request.kind() {
+            "shutdown_request" => {
+                let content = json!({"status": "ok", "restart": request.content["restart"]});
+                self.jupyter.send(Channel::Control, &request.reply(content.clone())).await;
+                self.jupyter.publish(&request.caused("shutdown_reply", content)).await;
+                // The sockets send in the background.
+                sleep(Duration::from_millis(50)).await;
+                return true;
+            }
+            "interrupt_request" => {
+                self.interrupt().await;
+                self.jupyter.send(Channel::Control, &request.reply(json!({"status": "ok"}))).await;
+            }
+            _ => {
+                if let Some(content) = answer(&request) {
+                    self.jupyter.send(Channel::Control, &request.reply(content)).await;
+                }
+            }
+        }
+        false
+    }
+
+    async fn pass_to_evcxr(&mut self, channel: Channel, message: &Message) {
+        if let Some(evcxr) = &mut self.evcxr {
+            evcxr.send(channel, message).await;
+        }
+    }
+
+    /// Gives evcxr the next cell, if it has none.
+    async fn run_next(&mut self) {
+        if self.running.is_some() || self.evcxr.is_none() {
+            return;
+        }
+        let Some(request) = self.waiting.pop_front() else { return };
+        let _ = fs::remove_file(self.folder.join(STOP_FILE));
+        self.status(&request, "busy").await;
+        self.count += 1;
+        let input = json!({"code": request.content["code"], "execution_count": self.count});
+        self.jupyter.publish(&request.caused("execute_input", input)).await;
+        self.compiling.clear();
+        self.pass_to_evcxr(Channel::Shell, &request).await;
+        self.last = Some(request.clone());
+        self.running = Some(Running {
+            request,
+            count: self.count,
+            since: Instant::now(),
+            began: false,
+            noticed: false,
+            ending: None,
+            complete: [false; 3],
+            reply: None,
+            errors: Vec::new(),
+            bounds: Default::default(),
+            interrupted: None,
+            warned: false,
+            killed: false,
+        });
+    }
+
+    async fn interrupt(&mut self) {
+        self.abort_waiting().await;
+        let Some(running) = &mut self.running else { return };
+        let first = running.interrupted.is_none();
+        running.interrupted.get_or_insert_with(Instant::now);
+        if !running.began {
+            cargo::end_compiler(&self.folder);
+        } else if first {
+            let _ = fs::write(self.folder.join(STOP_FILE), "");
+        } else {
+            running.killed = true;
+            let request = running.request.caused("interrupt_request", json!({}));
+            self.pass_to_evcxr(Channel::Control, &request).await;
+        }
+    }
+
+    /// Answers the cells that wait: they are not run.
+    async fn abort_waiting(&mut self) {
+        for request in std::mem::take(&mut self.waiting) {
+            self.status(&request, "busy").await;
+            self.jupyter.send(Channel::Shell, &request.reply(json!({"status": "aborted"}))).await;
+            self.status(&request, "idle").await;
+        }
+    }
+
+    async fn answered(&mut self, channel: Channel, message: Message) {
+        match (channel, message.kind()) {
+            (Channel::Shell, "execute_reply") => {
+                if let Some(running) = &mut self.running {
+                    running.reply = Some((message, Instant::now()));
+                }
+            }
+            (Channel::Shell, _) => {
+                if let Some(request) = self.asked.remove(message.parent_id()) {
+                    let content = if request.kind() == "complete_request" {
+                        tidy(message.content)
+                    } else {
+                        without_hidden(message.content)
+                    };
+                    self.jupyter.send(Channel::Shell, &request.reply(content)).await;
+                    self.status(&request, "idle").await;
+                }
+            }
+            (Channel::Stdin, "input_request") => {
+                if let Some(running) = &self.running {
+                    let message = Message { identities: running.request.identities.clone(), ..message };
+                    self.jupyter.send(Channel::Stdin, &message).await;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn published(&mut self, message: Message) {
+        let running = self.running.as_mut().filter(|running| running.request.id() == message.parent_id());
+        match (message.kind(), running) {
+            // The last that evcxr publishes for a cell.
+            ("status", Some(running)) if message.content["execution_state"] == "idle" => running.complete[0] = true,
+            ("error", Some(running)) => running.errors.push(Failure::of_evcxr(&message.content)),
+            ("stream", running) => {
+                let text = message.content["text"].as_str().unwrap_or_default();
+                let index = usize::from(message.content["name"] == "stderr");
+                let text = match running {
+                    Some(running) => running.bounds[index].pass(text),
+                    None => Some(text.to_string()),
+                };
+                if let Some(text) = text {
+                    self.stream(index, &text).await;
+                }
+            }
+            ("execute_result" | "display_data", Some(running)) => {
+                let mut content = message.content;
+                content["execution_count"] = json!(running.count);
+                let output = running.request.caused(message.header["msg_type"].as_str().unwrap_or_default(), content);
+                self.jupyter.publish(&output).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn show(&mut self, index: usize, piece: Piece) {
+        match piece {
+            Piece::Text(text) => {
+                let shown = match &mut self.running {
+                    Some(running) => running.bounds[index].pass(&text),
+                    None => Some(text),
+                };
+                if let Some(text) = shown {
+                    self.stream(index, &text).await;
+                }
+            }
+            Piece::Output(data) => {
+                let content = json!({"data": data, "metadata": {}, "transient": {}});
+                self.publish("display_data", content).await;
+            }
+            Piece::Event { kind, payload } => self.happened(index, kind, payload).await,
+        }
+    }
+
+    /// An event of the cell's process.
+    async fn happened(&mut self, index: usize, kind: String, payload: String) {
+        if kind == "display" {
+            if let Ok(Value::Object(mut display)) = serde_json::from_str(&payload) {
+                let kind = if display.remove("update") == Some(Value::Bool(true)) {
+                    "update_display_data"
+                } else {
+                    "display_data"
+                };
+                self.publish(kind, Value::Object(display)).await;
+            }
+            return;
+        }
+        let Some(running) = &mut self.running else { return };
+        if kind == "began" {
+            running.began = true;
+            // evcxr may compile and begin a cell more than once.
+            running.complete = [running.complete[0], false, false];
+            if std::mem::take(&mut running.noticed) {
+                self.publish("clear_output", json!({"wait": false})).await;
+            }
+            return;
+        }
+        running.complete[index + 1] = true;
+        if index == 0 {
+            running.ending = Some((kind, payload));
+        }
+    }
+
+    async fn stream(&mut self, index: usize, text: &str) {
+        let name = NAMES[index];
+        self.publish("stream", json!({"name": name, "text": text})).await;
+    }
+
+    /// Publishes something that the running cell, or the last, has caused.
+    async fn publish(&mut self, kind: &str, content: Value) {
+        if let Some(last) = &self.last {
+            let message = last.caused(kind, content);
+            self.jupyter.publish(&message).await;
+        }
+    }
+
+    async fn status(&mut self, request: &Message, state: &str) {
+        self.jupyter.publish(&request.caused("status", json!({"execution_state": state}))).await;
+    }
+
+    fn log(&mut self, line: &str) {
+        eprintln!("{line}");
+        if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
+            self.compiling = name.split(' ').next().unwrap_or_default().to_string();
+        }
+    }
+
+    async fn tick(&mut self) {
+        for index in [0, 1] {
+            if let Some(piece) = self.splitters[index].pause() {
+                self.show(index, piece).await;
+            }
+        }
+        let Some(running) = &mut self.running else { return };
+        if !running.began && !running.noticed && running.since.elapsed() > SLOW {
+            running.noticed = true;
+            let what = if self.compiling.is_empty() {
+                "compiling".to_string()
+            } else {
+                format!("compiling {}", self.compiling)
+            };
+            self.publish("display_data", json!({"data": {"text/plain": what + " …"}, "metadata": {}, "transient": {}}))
+                .await;
+        } else if running.began
+            && !running.warned
+            && running.interrupted.is_some_and(|since| since.elapsed() > STUBBORN)
+        {
+            running.warned = true;
+            let text = "This code does not look for interrupts. Stop it once more to end its process: then all variables are lost, \
+                and the cells above must be run again.\n";
+            self.stream(1, text).await;
+        }
+    }
+
+    /// Answers the running cell's request, when everything that it has caused has been shown.
+    async fn finish_if_complete(&mut self) {
+        let Some(running) = &self.running else { return };
+        let Some((_, since)) = &running.reply else { return };
+        let complete = running.complete[0] && (!running.began || running.complete[1..] == [true, true]);
+        if !complete && since.elapsed() < LATE {
+            return;
+        }
+        for index in [0, 1] {
+            for piece in self.splitters[index].end() {
+                self.show(index, piece).await;
+            }
+            if let Some(text) = self.running.as_mut().and_then(|running| running.bounds[index].end()) {
+                self.stream(index, &text).await;
+            }
+        }
+        let Some(mut running) = self.running.take() else { return };
+        if running.noticed {
+            self.publish("clear_output", json!({"wait": false})).await;
+        }
+        if let Some(reason) = instrument::unchanged(&self.folder) {
+            let text = format!(
+                "note: {}; its panics and failed `?` go unnoticed. `cargo lab` installs evcxr_jupyter {EVCXR_VERSION}, which is known.\n",
+                reason.trim()
+            );
+            self.stream(1, &text).await;
+        }
+        let failures = self.failures(&mut running);
+        for failure in &failures {
+            self.jupyter.publish(&running.request.caused("error", failure.content())).await;
+        }
+        let mut content =
+            json!({"status": "ok", "execution_count": running.count, "user_expressions": {}, "payload": []});
+        if let Some(first) = failures.first() {
+            content = first.content();
+            content["status"] = json!("error");
+            content["execution_count"] = json!(running.count);
+        }
+        self.jupyter.send(Channel::Shell, &running.request.reply(content)).await;
+        self.status(&running.request, "idle").await;
+        if !failures.is_empty() && running.request.content["stop_on_error"] != json!(false) {
+            self.abort_waiting().await;
+        }
+        self.run_next().await;
+    }
+
+    /// How the cell failed, in evcxr's words or those of the cell's own report.
+    fn failures(&mut self, running: &mut Running) -> Vec<Failure> {
+        let compiled = fs::read_to_string(self.folder.join("ctx/src/lib.rs")).unwrap_or_default();
+        let source = running.request.content["code"].as_str().unwrap_or_default();
+        let mut failures = std::mem::take(&mut running.errors);
+        let ended =
+            running.ending.take().and_then(|(kind, payload)| Failure::of_event(&kind, &payload, source, &compiled));
+        failures.extend(ended);
+        if failures.is_empty() && running.reply.as_ref().is_some_and(|(reply, _)| reply.content["status"] != "ok") {
+            failures.push(Failure::new(ending::ERROR, "evcxr gave no reason"));
+        }
+        if failures.iter().any(|failure| failure.name == PROCESS_ENDED) {
+            self.variables.lose(&compiled);
+            let lost =
+                "All variables are lost: run the cells above again. A training goes on from its last checkpoint.";
+            if running.killed {
+                failures = vec![Failure::new(INTERRUPTED, &format!("the cell's process was ended. {lost}"))];
+            } else if let Some(failure) = failures.first_mut() {
+                failure.shown.push(lost.to_string());
+            }
+        } else if running.interrupted.is_some() && !running.began {
+            failures =
+                vec![Failure::new(INTERRUPTED, "the cell was not compiled to its end. All variables are as before.")];
+        } else if running.began {
+            self.variables.note(running.count as usize, &compiled, failures.is_empty());
+        }
+        for failure in &mut failures {
+            failure.shown.extend(self.variables.explain(&failure.message).map(|fate| format!("help: {fate}")));
+        }
+        failures
+    }
+}
+
+/// The file that [`INTERRUPT`] names.
+const STOP_FILE: &str = "interrupt";
+
+/// Where [`INTERRUPT`]'s file is in a kernel's folder.
+pub fn stop_file(folder: &Path) -> PathBuf {
+    folder.join(STOP_FILE)
+}
+
+/// The answer to a request that needs no evcxr; `None` if there is none.
+fn answer(request: &Message) -> Option<Value> {
+    Some(match request.kind() {
+        "kernel_info_request" => json!({
+            "status": "ok",
+            "protocol_version": "5.3",
+            "implementation": "evcxr_jupyter",
+            "implementation_version": EVCXR_VERSION,
+            "language_info": {
+                "name": "Rust", "version": "", "mimetype": "text/rust", "file_extension": ".rs", "pygments_lexer": "rust",
+                "codemirror_mode": "rust",
+            },
+            "banner": format!("Rust, by evcxr {EVCXR_VERSION}"),
+            "help_links": [{"text": "The Rust standard library", "url": "https://doc.rust-lang.org/stable/std/"}],
+        }),
+        "is_complete_request" => json!({"status": "complete"}),
+        "history_request" => json!({"status": "ok", "history": []}),
+        "comm_info_request" => json!({"status": "ok", "comms": {}}),
+        "complete_request" => {
+            let at = &request.content["cursor_pos"];
+            json!({"status": "ok", "matches": [], "cursor_start": at, "cursor_end": at, "metadata": {}})
+        }
+        "inspect_request" => json!({"status": "ok", "found": false, "data": {}, "metadata": {}}),
+        _ => return None,
+    })
+}
+
+/// Completions with private fields, which a cell can't use, after everything else.
+fn tidy(mut content: Value) -> Value {
+    let kinds: Vec<Value> = content["metadata"]["_jupyter_types_experimental"].as_array().cloned().unwrap_or_default();
+    let matches: Vec<Value> = content["matches"].as_array().cloned().unwrap_or_default();
+    if kinds.len() == matches.len() {
+        let mut order: Vec<usize> = (0..matches.len()).collect();
+        order.sort_by_key(|&at| kinds[at]["type"] == "field" || kinds[at]["type"] == "Field");
+        content["matches"] = order.iter().map(|&at| matches[at].clone()).collect();
+        content["metadata"]["_jupyter_types_experimental"] = order.iter().map(|&at| kinds[at].clone()).collect();
+    }
+    content
+}
+
+/// Documentation without the lines of examples that rustdoc hides.
+fn without_hidden(mut content: Value) -> Value {
+    let hidden = |line: &str| {
+        let line = line.trim_start();
+        line == "#" || line.starts_with("# ") || line.starts_with("<span class=\"comment\"># ")
+    };
+    for kind in ["text/plain", "text/html"] {
+        let Some(text) = content["data"][kind].as_str() else { continue };
+        let mut code = false;
+        let kept: Vec<&str> = text
+            .lines()
+            .filter(|line| {
+                code ^= line.trim_start().starts_with("```") || line.contains("<pre>") != line.contains("</pre>");
+                !(code && hidden(line))
+            })
+            .collect();
+        content["data"][kind] = json!(kept.join("\n"));
+    }
+    content
+}
