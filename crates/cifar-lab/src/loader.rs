@@ -501,9 +501,9 @@ impl Iterator for Epoch {
     fn next(&mut self) -> Option<Self::Item> {
         self.remaining = self.remaining.checked_sub(1)?;
         let batch = match &mut self.state {
-            _ if interrupt::is_requested() => {
-                Err(DatasetError::Interrupted("the epoch's other batches were not read; run the cell again for all of them"))
-            }
+            _ if interrupt::is_requested() => Err(DatasetError::Interrupted(
+                "the epoch's other batches were not read; run the cell again for all of them",
+            )),
             State::Failed(error) => Err(error.take()?),
             State::Stored(stored) => stored.next_batch(),
             State::Here { preparation, next } => {

@@ -149,7 +149,7 @@ def check_interrupts_keep_variables(kernel):
         "loader": "println!(\"runs\"); for epoch in 0..1_000_000 { for batch in loader.epoch(epoch) { batch?; } }",
     }.items():
         for seconds in [0.05, 0.2, 0.4]:
-            print(name, seconds, flush=True); cell, took = interrupted(kernel, code, seconds)
+            cell, took = interrupted(kernel, code, seconds)
             slowest = max(slowest, took)
             assert cell.status == "error" and cell.errors[0]["ename"] == "Interrupted", (name, cell.errors, cell.text)
             assert "42" in kernel.good("println!(\"{}\", kept + 1);").text["stdout"]

@@ -18,6 +18,14 @@ pub const FOLDER: &str = "CIFAR_LAB_KERNEL_FOLDER";
 /// The variable that asks to check a cell only.
 pub const CHECK: &str = "CIFAR_LAB_CHECK";
 
+/// The variable that names the file which exists while the running cell is asked to stop.
+pub const INTERRUPT: &str = "CIFAR_LAB_INTERRUPT";
+
+/// Where that file is in a kernel's folder.
+pub fn stop_file(folder: &Path) -> PathBuf {
+    folder.join("interrupt")
+}
+
 /// The package that evcxr writes cells into.
 const CELL: &str = "ctx";
 /// The start of the function that evcxr calls for a cell.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::cuda::{Build, CudaBuild};
 use crate::error::{Error, Result};
-use crate::kernel::{cargo, front, instrument};
+use crate::kernel::{cargo, instrument};
 use crate::repository::Repository;
 
 /// The series of evcxr_jupyter whose source this module follows.
@@ -126,7 +126,7 @@ pub fn apply(
         // Called for the workspace's members only, so it doesn't affect dependencies.
         .env("RUSTC_WORKSPACE_WRAPPER", launcher)
         .env(instrument::FOLDER, folder)
-        .env(front::INTERRUPT, front::stop_file(folder))
+        .env(instrument::INTERRUPT, instrument::stop_file(folder))
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         // A user's evcxr.toml could change how notebooks run.
         .env("EVCXR_CONFIG_DIR", &config)

@@ -6,6 +6,7 @@
 //! - [`expectation`]: those settings, and ranges for the numbers it prints.
 //! - [`outputs`]: no errors, no broken or blank pictures, small enough to be committed.
 //! - [`kernel`]: tests of the kernel itself.
+//! - [`front`]: tests of what JupyterLab does.
 //! - [`survival`]: tests of a training in it.
 //! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
@@ -14,6 +15,7 @@
 
 mod cuda;
 mod expectation;
+mod front;
 pub mod kernel;
 mod laboratory;
 mod notebook;
@@ -135,6 +137,7 @@ fn in_kernels(stage: Stage, laboratory: &Laboratory, filter: &str, tally: &mut T
         _ => kernel::TESTS
             .iter()
             .chain(&survival::TESTS)
+            .chain(&front::TESTS)
             .filter(|(name, _)| name.contains(filter))
             .all(|(name, test)| tally.check(name, || test(laboratory))),
     })

@@ -9,6 +9,7 @@
 //! One task ([`Front::run`]) does all this, in the order of the events; others only receive.
 
 mod ending;
+mod event;
 mod message;
 mod output;
 mod sockets;
@@ -23,25 +24,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 use crate::kernel::settings::EVCXR_VERSION;
 use crate::kernel::{cargo, instrument};
 use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
+pub use event::{Channel, Event};
 use message::Message;
 use output::{Bounds, Piece, Splitter};
 pub use sockets::Connection;
-use sockets::{Evcxr, Jupyter};
+use sockets::{Channel, Evcxr, Jupyter};
 use variables::Variables;
 
 /// The variable that names the folder with the pipes; see `cell.rs`.
 pub const FRONT: &str = "CIFAR_LAB_FRONT";
-/// The variable that names the file which exists while the running cell is asked to stop.
-pub const INTERRUPT: &str = "CIFAR_LAB_INTERRUPT";
-
 /// The pipes, and Jupyter's names of the streams.
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
@@ -54,34 +53,6 @@ const SLOW: Duration = Duration::from_secs(2);
 const STUBBORN: Duration = Duration::from_millis(1500);
 /// How long the last output of a process that died may take.
 const LATE: Duration = Duration::from_millis(300);
-
-/// A ROUTER socket towards Jupyter, and a DEALER socket towards evcxr.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Channel {
-    Shell,
-    Control,
-    Stdin,
-}
-
-/// What the front is told.
-pub enum Event {
-    /// A client asks something.
-    Asked(Channel, Message),
-    /// evcxr has been started, and will listen there.
-    Started(Connection),
-    Connected(Evcxr),
-    /// evcxr answers.
-    Answered(Channel, Message),
-    /// evcxr publishes something.
-    Published(Message),
-    /// A cell's process has written this to standard output (0) or standard error (1). Too many at once wait for a permit.
-    Written(usize, Vec<u8>, OwnedSemaphorePermit),
-    /// evcxr itself has printed a line.
-    Log(String),
-    /// evcxr has ended with this code, or could not be started.
-    Gone(Result<u8>),
-    Tick,
-}
 
 /// Creates the named pipe that leads a cell's output to the front, and reads it.
 fn pipe(folder: &Path, index: usize, events: &UnboundedSender<Event>) -> Result<()> {
@@ -151,7 +122,9 @@ pub async fn open(
     connection: &Connection,
 ) -> Result<(Front, UnboundedSender<Event>, UnboundedReceiver<Event>)> {
     let (events, received) = unbounded_channel();
-    let jupyter = Jupyter::listen(connection, &events).await.map_err(|error| Error::Connection(error.to_string()))?;
+    let jupyter = Jupyter::listen(connection, &events, Event::Asked)
+        .await
+        .map_err(|error| Error::Connection(error.to_string()))?;
     for index in [0, 1] {
         pipe(folder, index, &events)?;
     }
@@ -214,7 +187,7 @@ impl Front {
     fn connect(&self, connection: Connection) {
         let events = self.events.clone();
         tokio::spawn(async move {
-            let event = match Evcxr::connect(&connection, &events).await {
+            let event = match Evcxr::connect(&connection, &events, Event::Answered, Event::Published).await {
                 Ok(evcxr) => Event::Connected(evcxr),
                 Err(error) => Event::Gone(Err(Error::Connection(error.to_string()))),
             };
@@ -283,7 +256,7 @@ impl Front {
             return;
         }
         let Some(request) = self.waiting.pop_front() else { return };
-        let _ = fs::remove_file(self.folder.join(STOP_FILE));
+        let _ = fs::remove_file(instrument::stop_file(&self.folder));
         self.status(&request, "busy").await;
         self.count += 1;
         let input = json!({"code": request.content["code"], "execution_count": self.count});
@@ -316,7 +289,7 @@ impl Front {
         if !running.began {
             cargo::end_compiler(&self.folder);
         } else if first {
-            let _ = fs::write(self.folder.join(STOP_FILE), "");
+            let _ = fs::write(instrument::stop_file(&self.folder), "");
         } else {
             running.killed = true;
             let request = running.request.caused("interrupt_request", json!({}));
@@ -564,14 +537,6 @@ impl Front {
         }
         failures
     }
-}
-
-/// The file that [`INTERRUPT`] names.
-const STOP_FILE: &str = "interrupt";
-
-/// Where [`INTERRUPT`]'s file is in a kernel's folder.
-pub fn stop_file(folder: &Path) -> PathBuf {
-    folder.join(STOP_FILE)
 }
 
 /// The answer to a request that needs no evcxr; `None` if there is none.

@@ -1,4 +1,4 @@
-//! The sockets towards Jupyter and towards evcxr. Each has a task that passes on what it receives as an [`Event`].
+//! The sockets towards Jupyter and towards evcxr. Each has a task that passes on what it receives, as an event `E`.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,10 +15,17 @@ use zeromq::{
 };
 
 use super::message::{Key, Message};
-use super::{Channel, Event};
 
 /// A client that takes longer to accept a message is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A ROUTER socket towards Jupyter, and a DEALER socket towards evcxr.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Channel {
+    Shell,
+    Control,
+    Stdin,
+}
 
 /// A connection file.
 #[derive(Clone)]
@@ -94,7 +101,11 @@ pub struct Jupyter {
 
 impl Jupyter {
     /// Listens at the places that `connection` names.
-    pub async fn listen(connection: &Connection, events: &UnboundedSender<Event>) -> Result<Self, ZmqError> {
+    pub async fn listen<E: Send + 'static>(
+        connection: &Connection,
+        events: &UnboundedSender<E>,
+        asked: fn(Channel, Message) -> E,
+    ) -> Result<Self, ZmqError> {
         let key = Key::new(&connection.key);
         let mut routers = Vec::new();
         for (channel, port) in [
@@ -105,7 +116,7 @@ impl Jupyter {
             let mut socket = RouterSocket::new();
             socket.bind(&connection.endpoint(port)).await?;
             let (sender, receiver) = socket.split();
-            receive(receiver, key.clone(), events, move |message| Event::Asked(channel, message));
+            receive(receiver, key.clone(), events, move |message| asked(channel, message));
             routers.push(sender);
         }
         let mut iopub = PubSocket::new();
@@ -149,7 +160,12 @@ pub struct Evcxr {
 
 impl Evcxr {
     /// Connects as soon as evcxr listens.
-    pub async fn connect(connection: &Connection, events: &UnboundedSender<Event>) -> Result<Self, ZmqError> {
+    pub async fn connect<E: Send + 'static>(
+        connection: &Connection,
+        events: &UnboundedSender<E>,
+        answered: fn(Channel, Message) -> E,
+        published: fn(Message) -> E,
+    ) -> Result<Self, ZmqError> {
         let key = Key::new(&connection.key);
         // The last that evcxr binds, so the others are there too.
         while tokio::net::TcpStream::connect((connection.ip.as_str(), connection.iopub_port)).await.is_err() {
@@ -158,7 +174,7 @@ impl Evcxr {
         let mut iopub = SubSocket::new();
         iopub.connect(&connection.endpoint(connection.iopub_port)).await?;
         iopub.subscribe("").await?;
-        receive(iopub, key.clone(), events, Event::Published);
+        receive(iopub, key.clone(), events, published);
         let mut dealers = Vec::new();
         for (channel, port) in [
             (Channel::Shell, connection.shell_port),
@@ -171,7 +187,7 @@ impl Evcxr {
             let mut socket = DealerSocket::with_options(options);
             socket.connect(&connection.endpoint(port)).await?;
             let (sender, receiver) = socket.split();
-            receive(receiver, key.clone(), events, move |message| Event::Answered(channel, message));
+            receive(receiver, key.clone(), events, move |message| answered(channel, message));
             dealers.push(sender);
         }
         let [shell, control, stdin] = dealers.try_into().map_err(|_| ZmqError::Other("three sockets"))?;
@@ -192,11 +208,11 @@ impl Evcxr {
 }
 
 /// Passes on what `socket` receives, until it is closed. Messages with a wrong signature are dropped.
-fn receive(
+fn receive<E: Send + 'static>(
     mut socket: impl SocketRecv + Send + 'static,
     key: Key,
-    events: &UnboundedSender<Event>,
-    event: impl Fn(Message) -> Event + Send + 'static,
+    events: &UnboundedSender<E>,
+    event: impl Fn(Message) -> E + Send + 'static,
 ) {
     let events = events.clone();
     tokio::spawn(async move {
