@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::kernel::settings::EVCXR_VERSION;
 use crate::kernel::{cargo, instrument};
 use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
-pub use event::{Channel, Event};
+pub use event::Event;
 use message::Message;
 use output::{Bounds, Piece, Splitter};
 pub use sockets::Connection;
