@@ -55,6 +55,10 @@ pub struct Training {
 impl Training {
     /// Runs `body`, the training loop, on its own thread and returns immediately.
     pub(super) fn start(mut plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+        // A cell that trains one after another, and whose `wait` was interrupted, must not start the next.
+        if interrupt::is_requested() {
+            return Err(Error::Interrupted(format!("training {:?} was not started", plan.name)));
+        }
         let record = plan.start()?;
         let checkpoint = plan.checkpoint.take();
         let shared = Arc::new(Shared::new(plan, record));
