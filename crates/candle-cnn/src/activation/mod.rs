@@ -1,10 +1,12 @@
-//! ReLU.
+//! ReLU and GELU.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod gelu;
 pub(crate) mod layer;
 
 use crate::autograd::graph::{node, note, set_note};
