@@ -61,6 +61,11 @@ pub enum Operation {
     Relu,
     /// x · Φ(x), exactly or by the hyperbolic tangent.
     Gelu(Gelu),
+    /// x · factor.
+    Scale {
+        /// The factor.
+        factor: f64,
+    },
     /// `[N, …]` to `[N, rest]`.
     Flatten,
     /// Leaves values unchanged in inference.

@@ -94,7 +94,7 @@ fn gelu() -> Result<()> {
         compare("gelu", dtype, |inputs| {
             let shape = [inputs.size(1, 5), inputs.size(1, 400)];
             let x = inputs.var(&shape)?;
-            inputs.gradients(form.forward(&(x.as_tensor() * 4.0)?)?, &[&x])
+            inputs.gradients(form.forward(&ops::scale(&x, 4.0)?)?, &[&x])
         })?;
     }
     Ok(())

@@ -205,6 +205,7 @@ proptest! {
             ("linear", ops::linear(&x, &a, b)),
             ("cross_entropy", ops::cross_entropy(&x, &a)),
             ("relu", ops::relu(&x)),
+            ("scale", ops::scale(&x, k as f64)),
             ("gelu", ops::gelu(&x)),
             ("gelu", ops::gelu_tanh(&x)),
             ("flatten", ops::flatten(&x)),

@@ -297,6 +297,8 @@ fn gelu_case(count: usize, by_tanh: bool, seed: u64) -> Result<()> {
     gpu.run(launch::gelu_forward(memory.at(), found.at(), count, by_tanh));
     assert_gradient("gelu", &found, &y)?;
     gpu.run(launch::gelu_backward(memory.at(), grad.at(), back.at(), count, by_tanh));
+    gpu.run(launch::scale(memory.at(), found.at(), count, 0.3));
+    found.assert_equal("scale", &ops::scale(&x, 0.3)?)?;
     assert_gradient("gelu's gradient", &back, &dx[0])
 }
 

@@ -1,4 +1,4 @@
-// ReLU, GELU, and biases. NaN, which no comparison holds for, passes through ReLU.
+// ReLU, GELU, scaling, and biases. NaN, which no comparison holds for, passes through ReLU.
 
 extern "C" __global__ void relu_forward(const float *x, float *y, index_t count) {
     for (EACH(i, count)) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
@@ -31,6 +31,10 @@ extern "C" __global__ void gelu_backward(const float *x, const float *dy, float 
         float share = gelu_share(x[i], by_tanh != 0, &rise);
         dx[i] = dy[i] * (share + x[i] * rise);
     }
+}
+
+extern "C" __global__ void scale(const float *x, float *y, index_t count, float factor) {
+    for (EACH(i, count)) y[i] = x[i] * factor;
 }
 
 // Adds bias[channel] to y [N, C, plane], in place.

@@ -1,4 +1,4 @@
-//! ReLU and GELU on a GPU.
+//! ReLU, GELU and scaling on a GPU.
 
 use candle_core::{Result, Tensor};
 
@@ -15,6 +15,11 @@ pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
     let by_tanh = form == Gelu::Tanh;
     let forward = move |x, y, count| launch::gelu_forward(x, y, count, by_tanh);
     each("gelu", x, forward, move |x, dy, dx, count| launch::gelu_backward(x, dy, dx, count, by_tanh))
+}
+
+pub(crate) fn scale(x: &Tensor, factor: f32) -> Result<Tensor> {
+    let forward = move |x, y, count| launch::scale(x, y, count, factor);
+    each("scale", x, forward, move |_, dy, dx, count| launch::scale(dy, dx, count, factor))
 }
 
 /// An operation on each value: `forward` launches y from x, `backward` dx from x and dy, for so many values.

@@ -1,4 +1,4 @@
-//! ReLU and GELU.
+//! ReLU, GELU, and a product with a number.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -8,6 +8,7 @@ mod cpu;
 mod cuda;
 pub(crate) mod gelu;
 pub(crate) mod layer;
+pub(crate) mod scale;
 
 use crate::autograd::graph::{node, note, set_note};
 use crate::batch_norm2d::BatchNormNote;

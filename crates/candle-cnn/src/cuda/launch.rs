@@ -116,6 +116,11 @@ pub fn gelu_backward(x: Address, dy: Address, dx: Address, count: usize, by_tanh
     each("gelu_backward", count, arguments)
 }
 
+/// y = x · factor.
+pub fn scale(x: Address, y: Address, count: usize, factor: f32) -> Launch {
+    each("scale", count, vec![address(x), address(y), integer(count), Argument::Float(factor)])
+}
+
 /// y += bias for y `[N, C, plane]`.
 pub fn add_bias(y: Address, bias: Address, [n, c, plane]: [usize; 3]) -> Launch {
     let count = n * c * plane;

@@ -53,7 +53,7 @@ struct Kernel {
     X(channel_sums) X(channel_gradients) X(batch_norm_backward) X(block_forward) X(block_gradient_sums)               \
     X(block_backward) X(im2col) X(col2im) X(to_matrix) X(from_matrix) X(cross_entropy_rows) X(cross_entropy_total)     \
     X(scale_by) X(sgd_step) X(adamw_step) X(store_settings) X(count_correct) X(to_bf16) X(from_bf16)                  \
-    X(gather_images) X(gelu_forward) X(gelu_backward)
+    X(gather_images) X(gelu_forward) X(gelu_backward) X(scale)
 
 #define KERNEL(name) {#name, [](void **pointers) { call_with(name, pointers); }},
 static const Kernel KERNELS[] = {ALL_KERNELS(KERNEL)};
