@@ -47,6 +47,36 @@ impl Conv2dConfig {
     }
 }
 
+/// The two forms of GELU, each of them a layer: [`ops::gelu`](crate::ops::gelu) and
+/// [`ops::gelu_tanh`](crate::ops::gelu_tanh).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gelu {
+    /// By the error function: exact.
+    #[default]
+    Erf,
+    /// By the hyperbolic tangent: an approximation.
+    Tanh,
+}
+
+/// What becomes of a batch's losses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reduction {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// Their sum: the gradient then grows with the batch.
+    Sum,
+}
+
+/// How a cross entropy is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CrossEntropyConfig {
+    /// The share of the target that is spread evenly over all classes, from 0 to 1 (Szegedy et al., 2015).
+    pub label_smoothing: f64,
+    /// Mean or sum over the batch.
+    pub reduction: Reduction,
+}
+
 /// How a batch is normalized.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BatchNormConfig {
@@ -54,13 +84,15 @@ pub struct BatchNormConfig {
     pub eps: f64,
     /// Weight of the new batch in the running statistics, from 0 to 1.
     pub momentum: f64,
-    /// Whether the normalized values are scaled and shifted by trained parameters.
-    pub affine: bool,
+    /// Whether the normalized values are scaled by a trained weight. (PyTorch's `affine` is both, weight and bias.)
+    pub weight: bool,
+    /// Whether they are shifted by a trained bias.
+    pub bias: bool,
 }
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, affine: true }
+        Self { eps: 1e-5, momentum: 0.1, weight: true, bias: true }
     }
 }
 

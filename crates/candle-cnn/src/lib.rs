@@ -8,10 +8,12 @@
 //! | item | what it is for |
 //! |---|---|
 //! | [`backward`] | gradients through this crate's operations |
-//! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, linear, cross entropy |
+//! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, GELU, linear, cross entropy |
 //! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
-//! | [`optim`] | SGD and AdamW as PyTorch defines them, gradient clipping, parameter groups |
+//! | [`optim`] | SGD and AdamW as PyTorch defines them, Muon, gradient clipping, parameter groups |
 //! | [`schedule`] | learning-rate schedules |
+//! | [`init`] | initial values: Dirac, whitening |
+//! | [`linalg`] | eigenvalues of small symmetric matrices |
 //! | [`step_graph`] | a training step that a GPU repeats with one launch |
 //! | [`precision`] | `f32`, TF32 or bf16 on a GPU |
 //! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
@@ -35,8 +37,9 @@ mod element;
 mod error;
 mod flatten;
 mod gather_images;
-mod init;
+pub mod init;
 pub mod layers;
+pub mod linalg;
 mod linear;
 pub mod ops;
 pub mod optim;

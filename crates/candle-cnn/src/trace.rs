@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor, Var};
 use std::cell::RefCell;
 
-use crate::config::Conv2dConfig;
+use crate::config::{Conv2dConfig, Gelu};
 
 /// What a layer computes, with everything needed to compute it elsewhere; shapes are as in the layer's documentation.
 #[derive(Clone, Debug)]
@@ -59,6 +59,13 @@ pub enum Operation {
     },
     /// max(x, 0).
     Relu,
+    /// x · Φ(x), exactly or by the hyperbolic tangent.
+    Gelu(Gelu),
+    /// x · factor.
+    Scale {
+        /// The factor.
+        factor: f64,
+    },
     /// `[N, …]` to `[N, rest]`.
     Flatten,
     /// Leaves values unchanged in inference.

@@ -3,13 +3,15 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock};
-use candle_cnn::ops::{self, Placement, RunningStatistics};
-use candle_cnn::optim::{AdamW, AdamWConfig, Capturable, SGD, SgdConfig};
+use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Gelu};
+use candle_cnn::ops::{self, CrossEntropyConfig, Placement, Reduction, RunningStatistics};
+use candle_cnn::optim::{
+    AdamW, AdamWConfig, Capturable, Muon, MuonConfig, MuonScaling, ParameterGroup, SGD, SgdConfig,
+};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::StepGraph;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_nn::{ModuleT, Optimizer};
+use candle_nn::{Module, ModuleT, Optimizer};
 use support::{Numbers, assert_close, flat, gpu, small_network};
 
 const TOLERANCE: f64 = 1e-4;
@@ -87,6 +89,18 @@ fn relu() -> Result<()> {
 }
 
 #[test]
+fn gelu() -> Result<()> {
+    for (dtype, form) in [(DType::F32, Gelu::Erf), (DType::F32, Gelu::Tanh), (DType::F64, Gelu::Erf)] {
+        compare("gelu", dtype, |inputs| {
+            let shape = [inputs.size(1, 5), inputs.size(1, 400)];
+            let x = inputs.var(&shape)?;
+            inputs.gradients(form.forward(&ops::scale(&x, 4.0)?)?, &[&x])
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn pools() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         compare("pools", dtype, |inputs| {
@@ -111,11 +125,13 @@ fn batch_norm() -> Result<()> {
             let (x, weight, bias) = (inputs.var(&shape)?, inputs.var(&[c])?, inputs.var(&[c])?);
             let running = RunningStatistics::new(c, dtype, &inputs.device)?;
             let mut all = Vec::new();
+            let config = ops::BatchNormConfig::default();
             for train in [true, false] {
-                let config = ops::BatchNormConfig::default();
                 let y = ops::batch_norm2d(&x, Some(&running), Some(&weight), Some(&bias), config, train)?;
                 all.extend(inputs.gradients(y, &[&x, &weight, &bias])?);
             }
+            let y = ops::batch_norm2d(&x, None, None, Some(&bias), config, true)?;
+            all.extend(inputs.gradients(y, &[&x, &bias])?);
             let batches = running.num_batches_tracked.as_ref().expect("a count").as_detached_tensor();
             all.extend([running.mean.as_detached_tensor(), running.var.as_detached_tensor(), batches]);
             Ok(all)
@@ -133,7 +149,9 @@ fn cross_entropy() -> Result<()> {
         let mut all = Vec::new();
         for (dtype, smoothing) in [(DType::U8, 0.0), (DType::U32, 0.1), (DType::I64, 0.0)] {
             let labels = Tensor::new(labels.as_slice(), &inputs.device)?.to_dtype(dtype)?;
-            let loss = ops::cross_entropy_with_label_smoothing(&logits, &labels, smoothing)?;
+            let reduction = if dtype == DType::U8 { Reduction::Sum } else { Reduction::Mean };
+            let config = CrossEntropyConfig { label_smoothing: smoothing, reduction };
+            let loss = ops::cross_entropy_with(&logits, &labels, config)?;
             all.extend(inputs.gradients(loss, &[&logits])?);
         }
         Ok(all)
@@ -148,7 +166,8 @@ fn batches_out_of_a_stored_set() -> Result<()> {
         let placements: Vec<Placement> = (0..inputs.size(1, 40))
             .map(|_| {
                 let (down, right) = (inputs.size(0, 8) as i32 - 4, inputs.size(0, 8) as i32 - 4);
-                Placement { index: inputs.size(0, n - 1), mirrored: inputs.size(0, 1) == 1, down, right }
+                let [mirrored, reflected] = [inputs.size(0, 1), inputs.size(0, 1)].map(|side| side == 1);
+                Placement { index: inputs.size(0, n - 1), mirrored, down, right, reflected }
             })
             .collect();
         let table = inputs.var(&[c, 256])?.as_detached_tensor();
@@ -366,6 +385,28 @@ fn a_captured_step_gives_the_bits_of_a_plain_one() -> Result<()> {
     let again = |adamw: &mut AdamW| adamw.load_state(&adamw.state()?);
     assert!(train_by_graph(&gpu, true, adamw, again)? == train_by_graph(&gpu, false, adamw, again)?, "AdamW");
     Ok(())
+}
+
+/// Muon steps by candle's operations, SGD beside it by this crate's kernel.
+#[test]
+fn muon_and_sgd() -> Result<()> {
+    compare("Muon", DType::F32, |inputs| {
+        let scaling = if inputs.size(0, 1) == 0 { MuonScaling::Updates } else { MuonScaling::Weights };
+        let config = MuonConfig { steps: 3, scaling, ..Default::default() };
+        let weights = [inputs.var(&[12, 5])?, inputs.var(&[6, 2, 3, 3])?];
+        let bias = inputs.var(&[7])?;
+        let muon = ParameterGroup { vars: weights.to_vec(), config };
+        let sgd = SgdConfig { learning_rate: 0.1, momentum: 0.9, nesterov: true, ..Default::default() };
+        let mut optimizer = Muon::with_sgd(vec![muon], vec![ParameterGroup { vars: vec![bias.clone()], config: sgd }])?;
+        for _ in 0..3 {
+            let mut loss = (bias.as_tensor() * inputs.var(&[7])?.as_detached_tensor())?.sum_all()?;
+            for weight in &weights {
+                loss = (loss + (weight.as_tensor() * inputs.var(weight.dims())?.as_detached_tensor())?.sum_all()?)?;
+            }
+            optimizer.backward_step(&loss)?;
+        }
+        Ok(weights.iter().chain([&bias]).map(|var| var.as_detached_tensor()).collect())
+    })
 }
 
 /// More parameters than one table holds, saved and restored.

@@ -2,9 +2,10 @@
 
 use candle_cnn::layers::{self, BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Dropout};
 use candle_cnn::ops::{self, RunningStatistics};
-use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup, SGD, SgdConfig, clip_gradients_by_norm};
+use candle_cnn::optim::{AdamW, AdamWConfig, Muon, MuonConfig, ParameterGroup, SGD, SgdConfig, clip_gradients_by_norm};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::schedule::Schedule;
+use candle_cnn::{init, linalg};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{ModuleT, Optimizer};
 use proptest::prelude::*;
@@ -135,6 +136,25 @@ fn optimizers_and_schedules() {
     assert_says(adamw.load_state(&[("exp_avg.0".into(), zeros(&[3]))].into()), &["missing"]);
     let state = ["step.0", "exp_avg.0", "exp_avg_sq.0"].map(|name| (name.to_string(), zeros(&[3])));
     assert_says(adamw.load_state(&state.into()), &["step.0", "[3]", "scalar"]);
+    let matrix = Var::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
+    let muon = |config| Muon::new(vec![matrix.clone()], config);
+    assert_says(Muon::new(one(), MuonConfig::default()), &["Muon", "[3]", "two dimensions", "Muon::with_sgd"]);
+    assert_says(muon(MuonConfig { momentum: -1., ..Default::default() }), &["Muon", "momentum is -1"]);
+    let group = |var: &Var| ParameterGroup { vars: vec![var.clone()], config: MuonConfig::default() };
+    let twice = Muon::with_sgd(vec![group(&matrix)], vec![ParameterGroup { vars: vec![matrix.clone()], config }]);
+    assert_says(twice, &["parameters 0 and 1 share one tensor id"]);
+    let mut optimizer = muon(MuonConfig::default()).unwrap();
+    assert_says(
+        optimizer.set_learning_rates(&[0.1, 0.2]),
+        &["Muon", "number of learning rates is 2", "1, one for each"],
+    );
+    assert_says(optimizer.set_learning_rates(&[f64::NAN]), &["Muon", "learning_rate is NaN"]);
+    assert_says(
+        optimizer.load_state(&[("sgd.momentum.0".into(), zeros(&[3]))].into()),
+        &["momentum.0", "0 parameters"],
+    );
+    assert_says(linalg::eigh(&zeros(&[2, 3])), &["eigh", "[2, 3]", "[N, N]"]);
+    assert_says(init::whitening(&zeros(&[1, 1, 2, 2]), 3, 0.), &["whitening", "at least 3 pixels"]);
     let mut store = var.sum_all().unwrap().backward().unwrap();
     store.insert(&var, zeros(&[4]));
     assert_says(sgd.step(&store), &["SGD: a gradient has shape [4], expected [3]"]);
@@ -185,6 +205,9 @@ proptest! {
             ("linear", ops::linear(&x, &a, b)),
             ("cross_entropy", ops::cross_entropy(&x, &a)),
             ("relu", ops::relu(&x)),
+            ("scale", ops::scale(&x, k as f64)),
+            ("gelu", ops::gelu(&x)),
+            ("gelu", ops::gelu_tanh(&x)),
             ("flatten", ops::flatten(&x)),
         ];
         for (name, result) in results {

@@ -6,10 +6,13 @@
 mod launch;
 mod support;
 
-use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, Placement, RunningStatistics};
+use candle_cnn::layers::Gelu;
+use candle_cnn::ops::{
+    self, BatchNormConfig, Conv2dConfig, CrossEntropyConfig, Placement, Reduction, RunningStatistics,
+};
 use candle_cnn::optim::{AdamW, AdamWConfig, ParameterGroup, SGD, SgdConfig};
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_nn::Optimizer;
+use candle_nn::{Module, Optimizer};
 use launch::{Argument, Block, Channels, Columns, Labels, Launch, Normalizer, Pooling, Running};
 use proptest::prelude::*;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -197,6 +200,11 @@ proptest! {
     }
 
     #[test]
+    fn gelu(count in 1usize..2000, by_tanh: bool, seed: u64) {
+        check(gelu_case(count, by_tanh, seed));
+    }
+
+    #[test]
     fn pools(
         (n, c) in (1usize..4, 1usize..4),
         kernel in (1usize..5, 1usize..5),
@@ -277,6 +285,21 @@ fn relu_case(count: usize, few_blocks: bool, seed: u64) -> Result<()> {
     found.assert_equal("relu", &y)?;
     gpu.run(launch::relu_backward(memory.at(), grad.at(), dx.at(), count));
     dx.assert_equal("relu's gradient", &wanted)
+}
+
+fn gelu_case(count: usize, by_tanh: bool, seed: u64) -> Result<()> {
+    let Some(gpu) = Gpu::new(seed.is_multiple_of(2)) else { return Ok(()) };
+    let x = Var::from_tensor(&(Numbers::new(seed).tensor(&[count])? * 6.0)?)?;
+    let form = if by_tanh { Gelu::Tanh } else { Gelu::Erf };
+    let (y, dy, dx) = reference(&[&x], seed ^ 1, || form.forward(&x))?;
+    let (mut memory, mut found, mut grad) = (Memory::of(&x)?, Memory::<f32>::empty(count), Memory::of(&dy)?);
+    let mut back = Memory::<f32>::empty(count);
+    gpu.run(launch::gelu_forward(memory.at(), found.at(), count, by_tanh));
+    assert_gradient("gelu", &found, &y)?;
+    gpu.run(launch::gelu_backward(memory.at(), grad.at(), back.at(), count, by_tanh));
+    gpu.run(launch::scale(memory.at(), found.at(), count, 0.3));
+    found.assert_equal("scale", &ops::scale(&x, 0.3)?)?;
+    assert_gradient("gelu's gradient", &back, &dx[0])
 }
 
 fn pool_case(dims: [usize; 4], kernel: (usize, usize), stride: (usize, usize), seed: u64) -> Result<()> {
@@ -525,7 +548,9 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
     let labels: Vec<u32> = (0..n).map(|_| (((numbers.one() + 1.0) / 2.0) * c.min(256) as f64) as u32).collect();
     let labels: Vec<u32> = labels.into_iter().map(|label| label.min(c as u32 - 1)).collect();
     let tensor = Tensor::new(labels.as_slice(), &Device::Cpu)?;
-    let loss = ops::cross_entropy_with_label_smoothing(&logits, &tensor, smoothing)?;
+    let (reduction, share) = if seed % 3 == 0 { (Reduction::Sum, 1.0) } else { (Reduction::Mean, 1.0 / n as f64) };
+    let config = CrossEntropyConfig { label_smoothing: smoothing, reduction };
+    let loss = ops::cross_entropy_with(&logits, &tensor, config)?;
     let store = (&loss * 3.0)?.backward()?;
     let wanted = store.get(&logits).expect("a gradient");
 
@@ -536,8 +561,8 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
     for labels in [(as_u8.at(), Labels::U8), (as_u32.at(), Labels::U32), (as_i64.at(), Labels::I64)] {
         let (mut gradient, mut losses) = (Memory::<f32>::empty(n * c), Memory::<f64>::empty(n));
         let (mut mean, mut scaled) = (Memory::<f32>::empty(1), Memory::<f32>::empty(n * c));
-        gpu.run(launch::cross_entropy_rows(input.at(), labels, gradient.at(), losses.at(), [n, c], smoothing));
-        gpu.run(launch::cross_entropy_mean(losses.at(), mean.at(), n));
+        gpu.run(launch::cross_entropy_rows(input.at(), labels, gradient.at(), losses.at(), [n, c], (smoothing, share)));
+        gpu.run(launch::cross_entropy_total(losses.at(), mean.at(), n, share));
         gpu.run(launch::scale_by(gradient.at(), Memory::new(vec![3f32]).at(), scaled.at(), n * c));
         losses.values();
         assert_gradient("loss", &mean, &loss)?;
@@ -551,8 +576,8 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
         let (mut labels, mut mean) = (Memory::new(labels), Memory::<f32>::empty(1));
         let (mut gradient, mut losses) = (Memory::<f32>::empty(n * c), Memory::<f64>::empty(n));
         let labels = (labels.at(), Labels::I64);
-        gpu.run(launch::cross_entropy_rows(input.at(), labels, gradient.at(), losses.at(), [n, c], smoothing));
-        gpu.run(launch::cross_entropy_mean(losses.at(), mean.at(), n));
+        gpu.run(launch::cross_entropy_rows(input.at(), labels, gradient.at(), losses.at(), [n, c], (smoothing, share)));
+        gpu.run(launch::cross_entropy_total(losses.at(), mean.at(), n, share));
         assert!(mean.values()[0].is_nan() && gradient.values()[n / 2 * c].is_nan());
     }
     Ok(())
@@ -569,7 +594,13 @@ fn gather_case(stored: usize, batch: usize, [c, h, w]: [usize; 3], seed: u64) ->
     let moves: Vec<(i32, i32)> = (0..batch).map(|_| (by(h), by(w))).collect();
     let placements: Vec<Placement> = moves
         .into_iter()
-        .map(|(down, right)| Placement { index: below(stored), mirrored: below(2) == 1, down, right })
+        .map(|(down, right)| Placement {
+            index: below(stored),
+            mirrored: below(2) == 1,
+            reflected: below(2) == 1,
+            down,
+            right,
+        })
         .collect();
     let tensors = (
         Tensor::from_vec(bytes.clone(), (stored, c, h, w), &Device::Cpu)?,

@@ -3,7 +3,7 @@
 
 mod support;
 
-use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, RunningStatistics};
+use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, CrossEntropyConfig, Reduction, RunningStatistics};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use support::{Numbers, assert_close_values, flat};
@@ -262,7 +262,7 @@ proptest! {
     #[test]
     fn pools_and_their_gradients(
         (n, c, h, w) in (1usize..4, 1usize..20, 1usize..12, 1usize..40),
-        kernel in (1usize..4, 1usize..4), stride in (1usize..4, 1usize..4), two: bool, layout in 0u8..4, seed: u64,
+        kernel in (1usize..5, 1usize..5), stride in (1usize..5, 1usize..5), two: bool, layout in 0u8..4, seed: u64,
     ) {
         let (kernel, stride) = if two { ((2, 2), (2, 2)) } else { (kernel, stride) };
         let (h, w) = (h.max(kernel.0), w.max(kernel.1));
@@ -296,6 +296,27 @@ proptest! {
         let y = ops::avg_pool2d(&x, kernel, stride).unwrap();
         assert_close_values("avg", &flat(&y).unwrap(), &avg, TOLERANCE);
         assert_close_values("davg", &gradients(&y, &dy, &[&x]).unwrap()[0], &davg, TOLERANCE);
+    }
+
+    /// Against f64, over the whole range in which the two forms are neither 0 nor x.
+    #[test]
+    fn gelu_and_its_gradients(shape in prop::collection::vec(1usize..20, 1..4), layout in 0u8..4, seed: u64) {
+        let mut numbers = Numbers::new(seed);
+        let shape = if shape.len() == 1 { vec![shape[0], 3] } else { shape };
+        let x = (strided(&mut numbers, &shape, layout).unwrap() * 8.).unwrap();
+        let dy = numbers.tensor(&shape).unwrap();
+        for form in [ops::gelu, ops::gelu_tanh] {
+            let run = |dtype: DType| {
+                let x = Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap();
+                let y = form(&x).unwrap();
+                let dx = gradients(&y, &dy.to_dtype(dtype).unwrap(), &[&x]).unwrap();
+                // Beside a 1: in the tails the values are tiny, and only their size counts.
+                [flat(&y).unwrap(), dx[0].clone()].map(|values| [values, vec![1.]].concat())
+            };
+            for (name, (found, wanted)) in ["y", "dx"].iter().zip(run(DType::F32).iter().zip(&run(DType::F64))) {
+                assert_close_values(name, found, wanted, 1e-6);
+            }
+        }
     }
 
     #[test]
@@ -375,15 +396,42 @@ fn gradients_match_finite_differences() -> Result<()> {
     };
     finite_differences(&[&[2, 3, 2, 3], &[3], &[3]], norm(true))?;
     finite_differences(&[&[2, 3, 2, 3], &[3], &[3]], norm(false))?;
+    let config = BatchNormConfig::default();
+    finite_differences(&[&[2, 3, 2, 3], &[3]], |a| ops::batch_norm2d(a[0], None, Some(a[1]), None, config, true))?;
+    finite_differences(&[&[2, 3, 2, 3], &[3]], |a| ops::batch_norm2d(a[0], None, None, Some(a[1]), config, true))?;
     finite_differences(&[&[2, 2, 5, 5]], |a| ops::max_pool2d(a[0], 2, 2))?;
     finite_differences(&[&[2, 2, 5, 5]], |a| ops::max_pool2d(a[0], 3, 1))?;
     finite_differences(&[&[2, 2, 5, 5]], |a| ops::avg_pool2d(a[0], 2, 2))?;
+    finite_differences(&[&[2, 2, 7, 7]], |a| ops::max_pool2d(a[0], 3, 2))?;
     finite_differences(&[&[3, 4]], |a| ops::relu(a[0]))?;
+    finite_differences(&[&[3, 4]], |a| ops::scale(a[0], -0.3))?;
+    finite_differences(&[&[3, 4]], |a| ops::gelu(a[0]))?;
+    finite_differences(&[&[3, 4]], |a| ops::gelu_tanh(a[0]))?;
     finite_differences(&[&[3, 4], &[5, 4], &[5]], |a| ops::linear(a[0], a[1], Some(a[2])))?;
     finite_differences(&[&[2, 3, 4], &[5, 4]], |a| ops::linear(a[0], a[1], None))?;
     let labels = Tensor::new(&[1u32, 0, 3], &Device::Cpu)?;
     finite_differences(&[&[3, 4]], |a| ops::cross_entropy(a[0], &labels))?;
-    finite_differences(&[&[3, 4]], |a| ops::cross_entropy_with_label_smoothing(a[0], &labels, 0.2))
+    finite_differences(&[&[3, 4]], |a| ops::cross_entropy_with_label_smoothing(a[0], &labels, 0.2))?;
+    let sum = CrossEntropyConfig { label_smoothing: 0.2, reduction: Reduction::Sum };
+    finite_differences(&[&[3, 4]], |a| ops::cross_entropy_with(a[0], &labels, sum))
+}
+
+/// The sum is so many times the mean, in each way of computing it.
+#[test]
+fn losses_are_summed() -> Result<()> {
+    let labels = Tensor::new(&[1u32, 0, 3, 3, 2], &Device::Cpu)?;
+    for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-14), (DType::F16, 2e-3)] {
+        let logits = Var::from_tensor(&Numbers::new(8).tensor(&[5, 4])?.to_dtype(dtype)?)?;
+        let run = |reduction: Reduction| -> Result<Vec<f64>> {
+            let config = CrossEntropyConfig { label_smoothing: 0.2, reduction };
+            let loss = ops::cross_entropy_with(&logits, &labels, config)?;
+            let gradients = loss.backward()?;
+            Ok([flat(&loss)?, flat(gradients.get(&logits).expect("a gradient"))?].concat())
+        };
+        let wanted: Vec<f64> = run(Reduction::Mean)?.into_iter().map(|value| 5. * value).collect();
+        assert_close_values(&format!("{dtype:?}"), &run(Reduction::Sum)?, &wanted, tolerance);
+    }
+    Ok(())
 }
 
 /// Against plain loops; ties are frequent, and types and layouts of all kinds.

@@ -2,14 +2,16 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, batch_norm2d, conv2d, linear};
-use candle_cnn::ops::{self, RunningStatistics};
-use candle_cnn::optim::{AdamW, AdamWConfig, SGD, SgdConfig};
+use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Gelu};
+use candle_cnn::layers::{batch_norm2d, conv2d, conv2d_dirac, conv2d_no_bias, linear};
+use candle_cnn::ops::{self, CrossEntropyConfig, Reduction, RunningStatistics};
+use candle_cnn::optim::{self, AdamW, AdamWConfig, Muon, MuonConfig, MuonScaling, ParameterGroup, SGD, SgdConfig};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::schedule::Schedule;
+use candle_cnn::{init, linalg};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_nn::{Module, ModuleT, Optimizer};
+use candle_nn::{Module, ModuleT, Optimizer, VarBuilder};
 use std::collections::HashMap;
 use support::{Numbers, assert_close, assert_close_values, flat};
 
@@ -99,10 +101,80 @@ fn batch_norms() -> Result<()> {
 }
 
 #[test]
+fn batch_norms_with_one_parameter() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    for (i, part) in ["bias", "weight"].into_iter().enumerate() {
+        let mut numbers = Numbers::new(210 + i as u64);
+        let (x, parameter) = (numbers.var(&[4, 3, 5, 5])?, numbers.var(&[3])?);
+        let config =
+            BatchNormConfig { eps: 1e-12, weight: part == "weight", bias: part == "bias", ..Default::default() };
+        // As a layer, which has the parameters that it is asked for.
+        let bn = batch_norm2d(
+            3,
+            config,
+            VarBuilder::from_tensors(
+                [(part.to_string(), parameter.as_tensor().clone())]
+                    .into_iter()
+                    .chain(
+                        ["running_mean", "running_var"].map(|name| (name.to_string(), parameter.as_detached_tensor())),
+                    )
+                    .collect(),
+                DType::F32,
+                &Device::Cpu,
+            ),
+        )?;
+        assert_eq!((bn.weight().is_some(), bn.bias().is_some()), (part == "weight", part == "bias"));
+        let y = ops::batch_norm2d(&x, None, bn.weight(), bn.bias(), config, true)?;
+        let inputs = [("x", Some(&x)), (part, Some(&parameter))];
+        check(&fixtures, &format!("batch_norm2d.{part}_alone"), &y, &inputs, &mut numbers)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn gelus() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    for (i, (name, form)) in [("none", Gelu::Erf), ("tanh", Gelu::Tanh)].into_iter().enumerate() {
+        let mut numbers = Numbers::new(610 + i as u64);
+        let x = Var::from_tensor(&(numbers.tensor(&[5, 41])? * 6.)?)?;
+        check(&fixtures, &format!("gelu.{name}"), &form.forward(&x)?, &[("x", Some(&x))], &mut numbers)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn initial_values() -> Result<()> {
+    let fixtures = fixtures("operations")?;
+    let weight = Numbers::new(620).var(&[5, 3, 3, 3])?;
+    init::dirac(&weight)?;
+    assert_close("dirac", &weight, &fixtures["dirac"], 0.)?;
+    let sizes = Tensor::new(&[1f32, 0.5, 0.2], &Device::Cpu)?.reshape((1, 3, 1, 1))?;
+    let images = Numbers::new(621).tensor(&[20, 3, 8, 8])?.broadcast_mul(&sizes)?;
+    assert_close("whitening", &init::whitening(&images, 2, 5e-4)?, &fixtures["whitening"], TOLERANCE)
+}
+
+/// A layer that begins as the identity, and keeps what it has been loaded with.
+#[test]
+fn a_dirac_convolution_passes_its_input_on() -> Result<()> {
+    let parameters = Parameters::new(1);
+    let config = Conv2dConfig { padding: 1, ..Default::default() };
+    let conv = || conv2d_dirac(3, 5, 3, config, parameters.var_builder(&Device::Cpu).pp("conv"));
+    let x = Numbers::new(2).tensor(&[2, 3, 6, 6])?;
+    let y = conv()?.forward(&x)?;
+    assert_close("the first channels", &y.narrow(1, 0, 3)?, &x, 1e-6)?;
+    let plain = conv2d_no_bias(3, 5, 3, config, Parameters::new(1).var_builder(&Device::Cpu).pp("conv"))?;
+    assert_close("the others", &y.narrow(1, 3, 2)?, &plain.forward(&x)?.narrow(1, 3, 2)?, 1e-6)?;
+    let weight = parameters.get("conv.weight").expect("a weight");
+    weight.set(&weight.zeros_like()?)?;
+    assert_eq!(flat(&conv()?.forward(&x)?)?.iter().map(|v| v.abs()).sum::<f64>(), 0.);
+    Ok(())
+}
+
+#[test]
 fn pools() -> Result<()> {
     let fixtures = fixtures("operations")?;
     let cases = cases(&fixtures, "pool")?;
-    assert_eq!(cases.len(), 5);
+    assert_eq!(cases.len(), 9);
     for (i, case) in cases.into_iter().enumerate() {
         let [n, c, h, w, kernel, stride, ties] = case[..] else { panic!("{case:?}") };
         let mut numbers = Numbers::new(300 + i as u64);
@@ -174,9 +246,61 @@ fn cross_entropies_and_relu() -> Result<()> {
         let labels = Tensor::new(labels, &Device::Cpu)?;
         let y = ops::cross_entropy_with_label_smoothing(&x, &labels, tenths as f64 / 10.)?.reshape(1)?;
         check(&fixtures, &format!("cross_entropy.{i}"), &y, &[("x", Some(&x))], &mut numbers)?;
+        let sum = CrossEntropyConfig { label_smoothing: tenths as f64 / 10., reduction: Reduction::Sum };
+        let y = ops::cross_entropy_with(&x, &labels, sum)?.reshape(1)?;
+        check(&fixtures, &format!("cross_entropy.{i}.sum"), &y, &[("x", Some(&x))], &mut numbers)?;
     }
     let x = Var::from_tensor(&map(&Numbers::new(600).tensor(&[3, 7])?, |v| (v * 2.).round_ties_even() / 2.)?)?;
     check(&fixtures, "relu", &ops::relu(&x)?, &[("x", Some(&x))], &mut Numbers::new(601))
+}
+
+#[test]
+fn ten_steps_of_muon() -> Result<()> {
+    let fixtures = fixtures("optimizers")?;
+    let usual = MuonConfig::default();
+    let plain = MuonConfig { learning_rate: 0.05, momentum: 0.8, nesterov: false, weight_decay: 0.1, ..usual };
+    let scaling = MuonScaling::Weights;
+    let weights = MuonConfig { learning_rate: 0.24, momentum: 0.6, steps: 3, scaling, ..usual };
+    let sgd =
+        SgdConfig { learning_rate: 0.1, momentum: 0.85, weight_decay: 1e-2, nesterov: true, ..Default::default() };
+    for (name, config) in [("muon.default", usual), ("muon.plain", plain), ("muon.weights", weights)] {
+        let make = |mut vars: Vec<Var>| {
+            let bias = ParameterGroup { vars: vec![vars.pop().expect("a bias")], config: sgd };
+            // Of two groups, whose settings are the same.
+            let tall = ParameterGroup { vars: vars.drain(..1).collect(), config };
+            Muon::with_sgd(vec![tall, ParameterGroup { vars, config }], vec![bias])
+        };
+        let shapes: [&[usize]; 4] = [&[7, 3], &[4, 9], &[6, 2, 3, 3], &[5]];
+        let vars = ten_steps_of(&shapes, 720, make, |old, new| new.load_state(&old.state()?))?;
+        for (i, var) in vars.iter().enumerate() {
+            let key = format!("{name}.{i}");
+            assert_close(&key, var, &fixtures[&key], TOLERANCE)?;
+        }
+    }
+    Ok(())
+}
+
+/// Singular values between 10⁻³ and 1 come near 1, in f32 and f64, for tall and wide matrices.
+#[test]
+fn orthogonalized_matrices_have_singular_values_near_one() -> Result<()> {
+    for (dtype, (rows, columns)) in [(DType::F32, (8, 20)), (DType::F64, (8, 20)), (DType::F32, (30, 8))] {
+        let matrix = Numbers::new(9).tensor(&[rows, columns])?.to_dtype(dtype)?;
+        let found = optim::orthogonalize(&matrix, 6)?.to_dtype(DType::F64)?;
+        let of = |x: &Tensor| -> Result<(Vec<f64>, Tensor)> {
+            let wide = if rows > columns { x.t()?.contiguous()? } else { x.clone() };
+            let (values, vectors) = linalg::eigh(&wide.matmul(&wide.t()?.contiguous()?)?)?;
+            Ok((values.to_vec1::<f64>()?.into_iter().map(|value| value.max(0.).sqrt()).collect(), vectors))
+        };
+        let (values, _) = of(&found)?;
+        assert!(values.iter().all(|value| (0.6..1.3).contains(value)), "{values:?}");
+        // The singular vectors are the same: MᵀM̂ is symmetric and positive.
+        let wide = matrix.to_dtype(DType::F64)?;
+        let product = found.t()?.contiguous()?.matmul(&wide)?;
+        assert_close("symmetry", &product, &product.t()?.contiguous()?, 1e-5)?;
+        let (values, _) = linalg::eigh(&product)?;
+        assert!(values.to_vec1::<f64>()?[0] > -1e-5);
+    }
+    Ok(())
 }
 
 /// A store of given gradients, as a backward pass would have left it.
@@ -190,13 +314,23 @@ fn gradients(vars: &[Var], values: &[Option<Tensor>]) -> GradStore {
     store
 }
 
-/// The parameters after ten steps; halfway the state is saved and put into an optimizer made anew.
+/// The parameters after ten steps of a matrix and a bias.
 fn ten_steps<O: Optimizer>(
     make: impl Fn(Vec<Var>) -> Result<O>,
     hand_over: impl Fn(&O, &mut O) -> Result<()>,
 ) -> Result<Vec<Var>> {
-    let mut numbers = Numbers::new(700);
-    let vars = vec![numbers.var(&[4, 3])?, numbers.var(&[5])?];
+    ten_steps_of(&[&[4, 3], &[5]], 700, make, hand_over)
+}
+
+/// The parameters after ten steps; halfway the state is saved and put into an optimizer made anew.
+fn ten_steps_of<O: Optimizer>(
+    shapes: &[&[usize]],
+    seed: u64,
+    make: impl Fn(Vec<Var>) -> Result<O>,
+    hand_over: impl Fn(&O, &mut O) -> Result<()>,
+) -> Result<Vec<Var>> {
+    let mut numbers = Numbers::new(seed);
+    let vars = shapes.iter().map(|shape| numbers.var(shape)).collect::<Result<Vec<_>>>()?;
     let mut optimizer = make(vars.clone())?;
     for step in 0..10 {
         if step == 5 {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use candle_cnn::optim::{SGD, SgdConfig};
+use candle_cnn::optim::{Muon, MuonConfig, SGD, SgdConfig};
 use candle_cnn::{ops, parameters::Parameters};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{ModuleT, Optimizer};
@@ -43,6 +43,30 @@ fn the_number_of_threads_changes_no_bit() -> Result<()> {
         for threads in [1, 2, 3, 5] {
             assert!(run(threads)? == one, "fused {fused}, {threads} threads");
         }
+    }
+    Ok(())
+}
+
+/// candle's products of matrices run in Muon's step.
+#[test]
+fn the_number_of_threads_changes_no_bit_of_muon() -> Result<()> {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+        pool.install(|| -> Result<Vec<u32>> {
+            let mut numbers = Numbers::new(5);
+            let weights = vec![numbers.var(&[96, 64, 3, 3])?, numbers.var(&[300, 200])?];
+            let mut muon = Muon::new(weights.clone(), MuonConfig::default())?;
+            for _ in 0..2 {
+                let of = |weight: &Var, numbers: &mut Numbers| (weight * numbers.tensor(weight.dims())?)?.sum_all();
+                muon.backward_step(&(of(&weights[0], &mut numbers)? + of(&weights[1], &mut numbers)?)?)?;
+            }
+            let values = weights.iter().map(|weight| weight.flatten_all()?.to_vec1::<f32>());
+            Ok(values.collect::<Result<Vec<_>>>()?.concat().into_iter().map(f32::to_bits).collect())
+        })
+    };
+    let one = run(1)?;
+    for threads in [2, 3, 5] {
+        assert!(run(threads)? == one, "{threads} threads");
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
-//! ReLU.
+//! ReLU, GELU, and a product with a number.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod gelu;
 pub(crate) mod layer;
+pub(crate) mod scale;
 
 use crate::autograd::graph::{node, note, set_note};
 use crate::batch_norm2d::BatchNormNote;

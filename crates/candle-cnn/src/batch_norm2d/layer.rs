@@ -49,7 +49,7 @@ impl BatchNorm2d {
         &self.running
     }
 
-    /// eps, momentum and affine.
+    /// eps, momentum, and which parameters there are.
     pub fn config(&self) -> BatchNormConfig {
         self.config
     }
@@ -75,7 +75,7 @@ impl ModuleT for BatchNorm2d {
             output: y.clone(),
             parameters: count(&[weight, bias]),
             // One per value for scale and shift, if any.
-            multiply_adds: if weight.is_some() { y.elem_count() as u64 } else { 0 },
+            multiply_adds: if weight.or(bias).is_some() { y.elem_count() as u64 } else { 0 },
         })
     }
 }
@@ -90,8 +90,8 @@ fn is_missing(error: &Error) -> bool {
     }
 }
 
-/// Batch normalization of `features` channels, as `torch.nn.BatchNorm2d`: parameters `weight` (1) and `bias` (0) where
-/// `config.affine`, buffers `running_mean` (0), `running_var` (1) and `num_batches_tracked` (0, `i64`).
+/// Batch normalization of `features` channels, as `torch.nn.BatchNorm2d`: parameters `weight` (1) and `bias` (0), each
+/// where `config` asks for it, buffers `running_mean` (0), `running_var` (1) and `num_batches_tracked` (0, `i64`).
 ///
 /// ```
 /// use candle_cnn::{layers::{BatchNormConfig, batch_norm2d}, parameters::Parameters};
@@ -110,8 +110,8 @@ pub fn batch_norm2d(features: usize, config: impl Into<BatchNormConfig>, vb: Var
     let config = config.into();
     config.check()?;
     let get = |name: &str, value: f64| vb.get_with_hints(features, name, Init::Const(value));
-    let (weight, bias) =
-        if config.affine { (Some(get("weight", 1.0)?), Some(get("bias", 0.0)?)) } else { (None, None) };
+    let weight = config.weight.then(|| get("weight", 1.0)).transpose()?;
+    let bias = config.bias.then(|| get("bias", 0.0)).transpose()?;
     let mean = Var::from_tensor(&get(RUNNING_MEAN, 0.0)?)?;
     let var = Var::from_tensor(&get(RUNNING_VAR, 1.0)?)?;
     // Weights from elsewhere may lack the counter, which does not affect the result.

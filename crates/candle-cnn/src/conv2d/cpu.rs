@@ -19,7 +19,7 @@ use crate::simd::{Whole, run};
 /// Pictures that one task takes: few enough for 8 tasks, many enough that weights are read once for several small
 /// pictures, which together should stay in the second-level cache.
 pub(crate) fn group(sizes: &Sizes) -> usize {
-    if winograd::serves(sizes) {
+    if sizes.in_tiles() {
         return winograd::group(sizes);
     }
     let bytes = 4 * (sizes.input_frame().picture() + sizes.output_blocks() * LANES * sizes.pixels());
@@ -37,13 +37,13 @@ pub(crate) enum Weights {
 /// The weights `[O, C, KH, KW]` of one group for the forward pass.
 pub(crate) fn forward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
     let packed = pack_weights(weight, sizes);
-    if winograd::serves(sizes) { Weights::Winograd(winograd::weights(&packed)) } else { Weights::Direct(packed) }
+    if sizes.in_tiles() { Weights::Winograd(winograd::weights(&packed)) } else { Weights::Direct(packed) }
 }
 
 /// The same for the input's gradient.
 pub(crate) fn backward_weights(weight: &[f32], sizes: &Sizes) -> Weights {
     let turned = turn_weights(&pack_weights(weight, sizes), sizes);
-    if winograd::serves_input_gradient(sizes) {
+    if sizes.input_gradient_in_tiles() {
         Weights::Winograd(winograd::weights(&turned))
     } else {
         Weights::Direct(turned)
@@ -64,7 +64,8 @@ pub(crate) fn forward_packed(
     let weights = match weights {
         Weights::Direct(weights) => weights,
         Weights::Winograd(weights) => {
-            return winograd::forward(input, pictures, &frame, weights, bias, sizes.output_blocks(), output);
+            let size = (sizes.output_blocks(), sizes.oh, sizes.ow);
+            return winograd::forward(input, pictures, &frame, weights, bias, size, output);
         }
     };
     Convolve {
@@ -103,7 +104,8 @@ pub(crate) fn input_gradient_packed(
     let turned = match turned {
         Weights::Direct(turned) => turned,
         Weights::Winograd(turned) => {
-            return winograd::forward(grad, pictures, &frame, turned, None, sizes.input_blocks(), output);
+            let size = (sizes.input_blocks(), sizes.h, sizes.w);
+            return winograd::forward(grad, pictures, &frame, turned, None, size, output);
         }
     };
     Convolve {
@@ -135,7 +137,7 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     assert!(grad.len() * LANES >= sizes.n * layout.picture);
     assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
     let (input_blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    if winograd::serves(sizes) {
+    if sizes.in_tiles() {
         return unpack_weights(&winograd::weight_gradient(input, grad, layout, sizes), 1, sizes, output);
     }
     let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);

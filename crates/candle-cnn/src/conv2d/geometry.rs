@@ -175,12 +175,30 @@ impl Sizes {
     pub(crate) fn output_blocks(&self) -> usize {
         self.o.div_ceil(LANES)
     }
+    /// Tiles of 2×2 pixels that cover the output, and how many of the input's cover it: see [`winograd`](super::winograd).
+    pub(super) fn tiles(&self) -> usize {
+        tiles(self.oh, self.ow)
+    }
+    pub(super) fn input_tiles(&self) -> usize {
+        tiles(self.h, self.w)
+    }
+    /// Whether the forward pass and the weight's gradient are computed in such tiles, and whether the input's gradient is.
+    pub(super) fn in_tiles(&self) -> bool {
+        self.has_tiles() && tiles_pay(self.oh, self.ow)
+    }
+    pub(super) fn input_gradient_in_tiles(&self) -> bool {
+        self.has_tiles() && tiles_pay(self.h, self.w)
+    }
+    fn has_tiles(&self) -> bool {
+        (self.kh, self.kw, self.stride, self.dilation) == (3, 3, 1, 1) && self.c.min(self.o) >= LANES
+    }
     /// The input as the forward pass and the weight's gradient read it.
     pub(crate) fn input_frame(&self) -> Frame {
+        let whole = |side: usize| if self.in_tiles() { side.next_multiple_of(2) } else { side };
         Frame {
             c: self.c,
-            rows: (self.oh - 1) * self.stride + self.dilation * (self.kh - 1) + 1,
-            columns: (self.ow - 1) * self.stride + self.dilation * (self.kw - 1) + 1,
+            rows: whole((self.oh - 1) * self.stride + self.dilation * (self.kh - 1) + 1),
+            columns: whole((self.ow - 1) * self.stride + self.dilation * (self.kw - 1) + 1),
             top: self.padding as isize,
             left: self.padding as isize,
             step: 1,
@@ -189,10 +207,11 @@ impl Sizes {
     }
     /// The output's gradient as the input's gradient reads it.
     pub(crate) fn output_frame(&self) -> Frame {
+        let whole = |side: usize| if self.input_gradient_in_tiles() { side.next_multiple_of(2) } else { side };
         Frame {
             c: self.o,
-            rows: self.h + self.dilation * (self.kh - 1),
-            columns: self.w + self.dilation * (self.kw - 1),
+            rows: whole(self.h + self.dilation * (self.kh - 1)),
+            columns: whole(self.w + self.dilation * (self.kw - 1)),
             top: (self.dilation * (self.kh - 1)) as isize - self.padding as isize,
             left: (self.dilation * (self.kw - 1)) as isize - self.padding as isize,
             step: self.stride,
@@ -203,6 +222,15 @@ impl Sizes {
     pub(super) fn weight_lanes(&self) -> usize {
         self.output_blocks() * self.input_blocks() * self.taps() * LANES
     }
+}
+
+fn tiles(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(2) * columns.div_ceil(2)
+}
+
+/// Whether 16 products for each 2×2 tile save at least a third of nine for each pixel, for the transforms take time too.
+fn tiles_pay(rows: usize, columns: usize) -> bool {
+    2 * 9 * rows * columns >= 3 * 16 * tiles(rows, columns)
 }
 
 /// How the output's gradient lies in memory, in floats, from its first pixel on.

@@ -1,9 +1,10 @@
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use candle_nn::{Module, VarBuilder};
 
+use crate::check;
 use crate::config::Conv2dConfig;
 use crate::conv2d;
-use crate::init::{count, uniform_by_fan_in};
+use crate::init::{count, dirac, uniform_by_fan_in};
 use crate::trace::{self, LayerCall, Operation};
 
 /// A convolution with its weight `[O, C / groups, KH, KW]` and bias `[O]`; see [`ops::conv2d`](crate::ops::conv2d).
@@ -117,4 +118,26 @@ pub fn conv2d_no_bias(
     vb: VarBuilder,
 ) -> Result<Conv2d> {
     build(inputs, outputs, kernel, config, &vb)
+}
+
+/// Like [`conv2d_no_bias`], with a weight that at first passes the input channels on; see [`init::dirac`](dirac). A weight
+/// that `vb` already has stays as it is.
+///
+/// # Errors
+/// As for [`conv2d`]; and if there are groups.
+pub fn conv2d_dirac(
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    config: Conv2dConfig,
+    vb: VarBuilder,
+) -> Result<Conv2d> {
+    check::setting("conv2d_dirac", "groups", config.groups, config.groups == 1, "1")?;
+    let known = vb.contains_tensor("weight");
+    let conv = build(inputs, outputs, kernel, config, &vb)?;
+    if !known && conv.weight.is_variable() {
+        // The same variable, not a copy.
+        dirac(&Var::from_tensor(&conv.weight)?)?;
+    }
+    Ok(conv)
 }

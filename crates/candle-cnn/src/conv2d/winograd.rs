@@ -4,7 +4,8 @@
 //!
 //! A tile's 4×4 inputs d become BᵀdB, the weights g become GgGᵀ, their products are summed over the input channels in
 //! sixteen matrix products, and AᵀmA gives the 2×2 outputs. The weight's gradient is the adjoint of all this:
-//! Gᵀ(Σ BᵀdB · AyAᵀ)G. The transforms only add, subtract and halve, so little accuracy is lost (within 1e-5 of f64 in
+//! Gᵀ(Σ BᵀdB · AyAᵀ)G. Where a side is odd, the last tiles reach over the edge: zeros there are read, and what is computed
+//! there is not stored. The transforms only add, subtract and halve, so little accuracy is lost (within 1e-5 of f64 in
 //! the tests, as the direct way).
 
 // Tiles are arrays in registers: loops over their indices are what the compiler unrolls and keeps there.
@@ -24,21 +25,6 @@ const POINTS: usize = 16;
 
 /// Taps of the kernels.
 const TAPS: usize = 9;
-
-/// Whether the forward pass and the weight's gradient of a convolution of these sizes can go this way, and whether it
-/// saves anything.
-pub(super) fn serves(sizes: &Sizes) -> bool {
-    plain(sizes) && sizes.oh.is_multiple_of(2) && sizes.ow.is_multiple_of(2)
-}
-
-/// Whether the input's gradient can.
-pub(super) fn serves_input_gradient(sizes: &Sizes) -> bool {
-    plain(sizes) && sizes.h.is_multiple_of(2) && sizes.w.is_multiple_of(2)
-}
-
-fn plain(sizes: &Sizes) -> bool {
-    (sizes.kh, sizes.kw, sizes.stride, sizes.dilation) == (3, 3, 1, 1) && sizes.c.min(sizes.o) >= LANES
-}
 
 /// BᵀdB of all tiles of one packed picture; the points lie `point` values apart, the blocks of channels `block`.
 struct TransformInputs<'a> {
@@ -113,8 +99,8 @@ struct TransformOutputs<'a> {
 impl Kernel for TransformOutputs<'_> {
     fn check(&self) {
         let Self { src, point, block, blocks, rows, columns, bias, dst } = self;
-        assert!(rows.is_multiple_of(2) && columns.is_multiple_of(2));
-        assert!(src.len() >= extent(&[(POINTS, *point), (*blocks, *block)], rows * columns / 4 * LANES));
+        let tiles = rows.div_ceil(2) * columns.div_ceil(2);
+        assert!(src.len() >= extent(&[(POINTS, *point), (*blocks, *block)], tiles * LANES));
         assert!(bias.is_none_or(|bias| bias.len() >= blocks * LANES));
         assert!(dst.len() >= blocks * rows * columns * LANES);
     }
@@ -123,15 +109,15 @@ impl Kernel for TransformOutputs<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { src, point, block, blocks, rows, columns, bias, dst } = self;
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
-        // SAFETY: `src` has a vector for each point, block and tile of 2×2 of the even numbers of `rows` and `columns`,
-        // `bias` one for each of `blocks`, `dst` one for each pixel of each block (`check`).
+        // SAFETY: `src` has a vector for each point, block and tile of 2×2 that `rows` and `columns` begin, `bias` one for
+        // each of `blocks`, `dst` one for each pixel of each block (`check`), and pixels beyond are left out.
         unsafe {
             for b in 0..blocks {
                 let bias = bias.map_or(S::zero(), |bias| S::load(bias.as_ptr().add(b * LANES)));
                 let (src, dst) = (src.add(b * block), dst.add(b * rows * columns * LANES));
-                for row in 0..rows / 2 {
-                    for column in 0..columns / 2 {
-                        let src = src.add((row * (columns / 2) + column) * LANES);
+                for row in 0..rows.div_ceil(2) {
+                    for column in 0..columns.div_ceil(2) {
+                        let src = src.add((row * columns.div_ceil(2) + column) * LANES);
                         let mut t = [[S::zero(); 4]; 2];
                         for j in 0..4 {
                             let mut m = [S::zero(); 4];
@@ -146,7 +132,9 @@ impl Kernel for TransformOutputs<'_> {
                             let y = [S::add(S::add(t[0], t[1]), t[2]), S::sub(S::sub(t[1], t[2]), t[3])];
                             for j in 0..2 {
                                 let at = ((2 * row + i) * columns + 2 * column + j) * LANES;
-                                S::store(dst.add(at), S::add(y[j], bias));
+                                if 2 * row + i < rows && 2 * column + j < columns {
+                                    S::store(dst.add(at), S::add(y[j], bias));
+                                }
                             }
                         }
                     }
@@ -175,29 +163,33 @@ struct TransformGrads<'a> {
 impl Kernel for TransformGrads<'_> {
     fn check(&self) {
         let Self { src, layout, blocks, rows, columns, dst, point, block } = self;
-        assert!(rows.is_multiple_of(2) && columns.is_multiple_of(2));
         let places = [(*blocks, layout.block), (*rows, layout.row), (*columns, layout.pixel)];
         assert!(src.len() >= extent(&places, LANES));
-        assert!(dst.len() >= extent(&[(POINTS, *point), (*blocks, *block)], rows * columns / 4 * LANES));
+        let tiles = rows.div_ceil(2) * columns.div_ceil(2);
+        assert!(dst.len() >= extent(&[(POINTS, *point), (*blocks, *block)], tiles * LANES));
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { src, layout, blocks, rows, columns, dst, point, block } = self;
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
-        // SAFETY: `src` has a vector for each pixel of each block where `layout` says, in even numbers of `rows` and
-        // `columns`; `dst` has one for each point, block and tile of 2×2 (`check`).
+        // SAFETY: `src` has a vector for each pixel of each block where `layout` says, and none is read beyond; `dst` has one
+        // for each point, block and tile of 2×2 that `rows` and `columns` begin (`check`).
         unsafe {
             for b in 0..blocks {
                 let (src, dst) = (src.add(b * layout.block), dst.add(b * block));
-                for row in 0..rows / 2 {
-                    for column in 0..columns / 2 {
+                for row in 0..rows.div_ceil(2) {
+                    for column in 0..columns.div_ceil(2) {
                         let corner = src.add(2 * row * layout.row + 2 * column * layout.pixel);
-                        let dst = dst.add((row * (columns / 2) + column) * LANES);
+                        let dst = dst.add((row * columns.div_ceil(2) + column) * LANES);
+                        let (lower, right) = (2 * row + 1 < rows, 2 * column + 1 < columns);
                         let mut t = [[S::zero(); 2]; 4];
                         for j in 0..2 {
+                            if j == 1 && !right {
+                                break;
+                            }
                             let d0 = S::load(corner.add(j * layout.pixel));
-                            let d1 = S::load(corner.add(layout.row + j * layout.pixel));
+                            let d1 = if lower { S::load(corner.add(layout.row + j * layout.pixel)) } else { S::zero() };
                             t[0][j] = d0;
                             t[1][j] = S::add(d0, d1);
                             t[2][j] = S::sub(d0, d1);
@@ -325,32 +317,35 @@ pub(super) fn weights(packed: &[Lane]) -> Buffer {
     transformed
 }
 
-/// Bytes of transformed pictures that one task works on: they should stay in the second-level cache beside one point's
-/// weights.
+/// Bytes of transformed pictures that one task works on at least: they should stay in the second-level cache beside one
+/// point's weights.
 const TASK_BYTES: usize = 512 << 10;
 
-/// Pictures that one task takes.
+/// Pictures that one task takes: more where there are many channels, since each task reads all weights once.
 pub(super) fn group(sizes: &Sizes) -> usize {
-    let tiles = sizes.pixels().max(sizes.h * sizes.w) / 4;
-    let bytes = 4 * POINTS * (sizes.input_blocks() + sizes.output_blocks()) * tiles * LANES;
-    (TASK_BYTES / bytes.max(1)).clamp(1, sizes.n.div_ceil(8).max(1))
+    let (inputs, outputs) = (sizes.input_blocks(), sizes.output_blocks());
+    let tiles = sizes.tiles().max(sizes.input_tiles());
+    let bytes = 4 * POINTS * (inputs + outputs) * tiles * LANES;
+    let weights = 4 * POINTS * inputs * outputs * SQUARE;
+    (TASK_BYTES.max(weights) / bytes.max(1)).clamp(1, sizes.n.div_ceil(8).max(1))
 }
 
-/// Convolves `pictures` packed pictures, as `frame` says, with transformed weights, into `output_blocks` blocks of each.
+/// Convolves `pictures` packed pictures, as `frame` says, with transformed weights, into `output_blocks` blocks of `rows` ×
+/// `columns` of each.
 pub(super) fn forward(
     input: &[f32],
     pictures: usize,
     frame: &Frame,
     weights: &[Lane],
     bias: Option<&[Lane]>,
-    output_blocks: usize,
+    (output_blocks, rows, columns): (usize, usize, usize),
     output: &mut [f32],
 ) {
-    let (rows, columns) = (frame.rows - 2, frame.columns - 2);
-    assert!(frame.pixel == LANES && rows.is_multiple_of(2) && columns.is_multiple_of(2));
+    let even = [rows, columns].map(|side| side.next_multiple_of(2));
+    assert!(frame.pixel == LANES && [frame.rows - 2, frame.columns - 2] == even);
     assert!(input.len() >= pictures * frame.picture());
     assert!(output.len() >= pictures * output_blocks * rows * columns * LANES);
-    let tiles = rows * columns / 4;
+    let tiles = even[0] * even[1] / 4;
     let all = pictures * tiles;
     let (block, blocks) = (all * LANES, frame.blocks());
     let mut inputs = Buffer::new(POINTS * blocks * all);
@@ -403,7 +398,7 @@ pub(super) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let squares = blocks * output_blocks;
     let mut sums = Buffer::new(POINTS * squares * LANES);
-    let tiles = sizes.pixels() / 4;
+    let tiles = sizes.tiles();
     let bytes = 4 * POINTS * (blocks + output_blocks) * tiles * LANES;
     let most = (GRADIENT_BYTES / bytes).clamp(1, sizes.n);
     let mut inputs = Buffer::new(POINTS * blocks * most * tiles);
@@ -434,9 +429,9 @@ fn transform_pictures(
 ) {
     let frame = sizes.input_frame();
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    let tiles = sizes.pixels() / 4;
+    let tiles = sizes.tiles();
     let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
-    assert!(serves(sizes));
+    assert!(sizes.in_tiles());
     assert!(input.len() >= pictures * frame.picture() && grad.len() >= pictures * layout.picture);
     assert!(inputs.len() >= POINTS * blocks * block && grads.len() >= POINTS * output_blocks * block);
     let (v, m) = (Part::new(inputs), Part::new(grads));
@@ -454,7 +449,7 @@ fn transform_pictures(
             block,
         };
         // SAFETY: the assertions above: all pictures are there, and room for each point, block and picture; each task writes
-        // to the tiles of its own picture. Rows and columns are even, as `serves` asserts.
+        // to the tiles of its own picture. The frame's rows and columns are even, since the sizes are `in_tiles`.
         unsafe {
             run(inputs);
             run(grads);
@@ -465,7 +460,7 @@ fn transform_pictures(
 /// The sums over `pictures` pictures' tiles of all products of input and output channels, point by point.
 fn add_products(inputs: &[f32], grads: &[f32], sizes: &Sizes, pictures: usize, fresh: bool, sums: &mut [f32]) {
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    let tiles = sizes.pixels() / 4;
+    let tiles = sizes.tiles();
     let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
     let squares = blocks * output_blocks;
     assert!(inputs.len() >= POINTS * blocks * block && grads.len() >= POINTS * output_blocks * block);

@@ -7,7 +7,7 @@ static __device__ inline index_t label_of(const void *labels, index_t row, index
     return ((const index_t *)labels)[row];
 }
 
-// A block for each row of logits [N, C]: its loss, and the gradient of the mean loss. A label that no class has makes
+// A block for each row of logits [N, C]: its loss, and the gradient of `share` times the sum of all losses. A label that no class has makes
 // both NaN: an error would have to wait for the GPU.
 extern "C" __global__ void cross_entropy_rows(const float *logits, const void *labels, float *gradient, double *losses,
                                               index_t classes, index_t type, double smoothing, double share) {
@@ -46,12 +46,12 @@ extern "C" __global__ void cross_entropy_rows(const float *logits, const void *l
     }
 }
 
-// The mean of n losses, in one block.
-extern "C" __global__ void cross_entropy_mean(const double *losses, float *loss, index_t n) {
+// `share` times the sum of n losses, in one block.
+extern "C" __global__ void cross_entropy_total(const double *losses, float *loss, index_t n, double share) {
     double sum = 0.0, unused = 0.0;
     for (index_t i = threadIdx.x; i < n; i += blockDim.x) sum += losses[i];
     block_sums(&sum, &unused);
-    if (threadIdx.x == 0) *loss = (float)(sum / (double)n);
+    if (threadIdx.x == 0) *loss = (float)(sum * share);
 }
 
 // gradient * scale, with the scale on the device.

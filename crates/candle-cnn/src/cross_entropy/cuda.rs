@@ -16,15 +16,15 @@ fn labels_at(labels: &Tensor) -> Result<(Address, Labels)> {
 }
 
 /// The labels' types have been checked, their values not: see the kernel.
-pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64, share: f64) -> Result<Tensor> {
     let (logits, labels) = (logits.contiguous()?, labels.to_device(logits.device())?.contiguous()?);
     let (n, c) = logits.dims2()?;
     let gpu = Gpu::of(&logits)?;
     let [gradient, loss] = [gpu.empty::<f32>(n * c)?, gpu.empty::<f32>(1)?];
     let losses = gpu.empty::<f64>(n)?;
     let (logits_at, labels_at) = (address::<f32>(&logits)?, labels_at(&labels)?);
-    gpu.run(launch::cross_entropy_rows(logits_at, labels_at, gradient.at(), losses.at(), [n, c], smoothing))?;
-    gpu.run(launch::cross_entropy_mean(losses.at(), loss.at(), n))?;
+    gpu.run(launch::cross_entropy_rows(logits_at, labels_at, gradient.at(), losses.at(), [n, c], (smoothing, share)))?;
+    gpu.run(launch::cross_entropy_total(losses.at(), loss.at(), n, share))?;
     node_of("cross_entropy", &[&logits], loss.into_storage(), &[], move |grad| {
         let scaled = gpu.empty::<f32>(n * c)?;
         gpu.run(launch::scale_by(gradient.at(), address::<f32>(grad)?, scaled.at(), n * c))?;

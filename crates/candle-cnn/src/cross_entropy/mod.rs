@@ -8,6 +8,7 @@ mod cuda;
 
 use crate::autograd::graph::node;
 use crate::check::{self, Backend};
+use crate::config::{CrossEntropyConfig, Reduction};
 use crate::element::{Element, tensor, values};
 use crate::error::Error;
 
@@ -39,14 +40,40 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As for [`cross_entropy`], and if `smoothing` is out of range.
 pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    cross_entropy_with(logits, labels, CrossEntropyConfig { label_smoothing: smoothing, ..Default::default() })
+}
+
+/// Like [`cross_entropy`], with label smoothing and as the batch's mean or sum.
+///
+/// ```
+/// use candle_cnn::ops::{CrossEntropyConfig, Reduction, cross_entropy_with};
+/// use candle_core::{DType, Device, Tensor};
+/// let (logits, labels) = (Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?, Tensor::new(&[2u32, 0], &Device::Cpu)?);
+/// let config = CrossEntropyConfig { label_smoothing: 0.2, reduction: Reduction::Sum };
+/// let loss = cross_entropy_with(&logits, &labels, config)?.to_scalar::<f32>()?;
+/// assert!((loss - 2. * 4f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`cross_entropy_with_label_smoothing`].
+pub fn cross_entropy_with(logits: &Tensor, labels: &Tensor, config: CrossEntropyConfig) -> Result<Tensor> {
     check::labels(NAME, logits, labels)?;
+    let CrossEntropyConfig { label_smoothing: smoothing, reduction } = config;
     check::share(NAME, "smoothing", smoothing)?;
+    // What each row's loss counts for.
+    let share = match reduction {
+        Reduction::Mean => 1.0 / labels.elem_count() as f64,
+        Reduction::Sum => 1.0,
+    };
     match check::backend(logits) {
-        Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing),
-        Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing),
+        Backend::CpuF32 => on_cpu::<f32>(logits, labels, smoothing, share),
+        Backend::CpuF64 => on_cpu::<f64>(logits, labels, smoothing, share),
         #[cfg(feature = "cuda")]
         // A block for each row.
-        Backend::CudaF32 if labels.elem_count() <= i32::MAX as usize => cuda::cross_entropy(logits, labels, smoothing),
+        Backend::CudaF32 if labels.elem_count() <= i32::MAX as usize => {
+            cuda::cross_entropy(logits, labels, smoothing, share)
+        }
         _ => {
             // Reading them from a GPU would make every step wait for it.
             if logits.device().is_cpu() {
@@ -54,9 +81,13 @@ pub fn cross_entropy_with_label_smoothing(logits: &Tensor, labels: &Tensor, smoo
             }
             let log_softmax = candle_nn::ops::log_softmax(logits, 1)?;
             let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
-            let picked = log_softmax.gather(&labels.unsqueeze(1)?.contiguous()?, 1)?.mean_all()?;
+            let reduced = |rows: Tensor| match reduction {
+                Reduction::Mean => rows.mean_all(),
+                Reduction::Sum => rows.sum_all(),
+            };
+            let picked = reduced(log_softmax.gather(&labels.unsqueeze(1)?.contiguous()?, 1)?.squeeze(1)?)?;
             let loss = (picked * (smoothing - 1.0))?;
-            if smoothing == 0.0 { Ok(loss) } else { loss - (log_softmax.mean_all()? * smoothing)? }
+            if smoothing == 0.0 { Ok(loss) } else { loss - (reduced(log_softmax.mean(1)?)? * smoothing)? }
         }
     }
 }
@@ -70,12 +101,12 @@ fn checked_labels(labels: &Tensor, classes: usize) -> Result<Vec<i64>> {
     }
 }
 
-fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor, smoothing: f64, share: f64) -> Result<Tensor> {
     let logits = logits.contiguous()?;
     let (n, c) = logits.dims2()?;
     let labels = checked_labels(labels, c)?;
     let even = smoothing / c as f64;
-    // Gradient of the loss: (softmax − target) / N. It is as small as the logits, so it is kept rather than they.
+    // Gradient of the loss: (softmax − target) · share. It is as small as the logits, so it is kept rather than they.
     let mut gradient = Vec::with_capacity(n * c);
     let mut loss = 0.0;
     {
@@ -90,12 +121,12 @@ fn on_cpu<T: Element>(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Resul
             }
             gradient.extend(row.iter().enumerate().map(|(class, value)| {
                 let target = even + if class as i64 == label { 1.0 - smoothing } else { 0.0 };
-                T::from_f64(((value - log_sum).exp() - target) / n as f64)
+                T::from_f64(((value - log_sum).exp() - target) * share)
             }));
         }
     }
     let gradient = tensor(gradient, &[n, c])?;
-    node("cross_entropy", &[&logits], vec![T::from_f64(loss / n as f64)], &[], move |grad| {
+    node("cross_entropy", &[&logits], vec![T::from_f64(loss * share)], &[], move |grad| {
         let scale = values::<T>(grad)?.first().map_or(0.0, |scale| scale.to_f64());
         Ok(vec![Some((&gradient * scale)?)])
     })

@@ -105,6 +105,22 @@ pub fn relu_backward(x: Address, dy: Address, dx: Address, count: usize) -> Laun
     each("relu_backward", count, vec![address(x), address(dy), address(dx), integer(count)])
 }
 
+/// y = gelu(x), exactly or by the hyperbolic tangent.
+pub fn gelu_forward(x: Address, y: Address, count: usize, by_tanh: bool) -> Launch {
+    each("gelu_forward", count, vec![address(x), address(y), integer(count), integer(by_tanh.into())])
+}
+
+/// dx from dy.
+pub fn gelu_backward(x: Address, dy: Address, dx: Address, count: usize, by_tanh: bool) -> Launch {
+    let arguments = vec![address(x), address(dy), address(dx), integer(count), integer(by_tanh.into())];
+    each("gelu_backward", count, arguments)
+}
+
+/// y = x · factor.
+pub fn scale(x: Address, y: Address, count: usize, factor: f32) -> Launch {
+    each("scale", count, vec![address(x), address(y), integer(count), Argument::Float(factor)])
+}
+
 /// y += bias for y `[N, C, plane]`.
 pub fn add_bias(y: Address, bias: Address, [n, c, plane]: [usize; 3]) -> Launch {
     let count = n * c * plane;
@@ -395,23 +411,23 @@ pub enum Labels {
     I64,
 }
 
-/// Losses (`f64`) of n rows of logits of c classes, and the gradient of their mean.
+/// Losses (`f64`) of n rows of logits of c classes, and the gradient of `share` times their sum.
 pub fn cross_entropy_rows(
     logits: Address,
     (labels, kind): (Address, Labels),
     gradient: Address,
     losses: Address,
     [n, c]: [usize; 2],
-    smoothing: f64,
+    (smoothing, share): (f64, f64),
 ) -> Launch {
     let mut arguments: Vec<Argument> = [logits, labels, gradient, losses].map(address).into();
     arguments.extend([integer(c), Argument::Integer(kind as i64)]);
-    arguments.extend([Argument::Double(smoothing), Argument::Double(1.0 / n as f64)]);
+    arguments.extend([Argument::Double(smoothing), Argument::Double(share)]);
     in_blocks("cross_entropy_rows", n, arguments)
 }
 
-pub fn cross_entropy_mean(losses: Address, loss: Address, n: usize) -> Launch {
-    in_blocks("cross_entropy_mean", 1, vec![address(losses), address(loss), integer(n)])
+pub fn cross_entropy_total(losses: Address, loss: Address, n: usize, share: f64) -> Launch {
+    in_blocks("cross_entropy_total", 1, vec![address(losses), address(loss), integer(n), Argument::Double(share)])
 }
 
 /// The number (`u32`) of n rows of logits of c classes whose largest is the label's.

@@ -10,16 +10,20 @@ use crate::error::Error;
 
 const NAME: &str = "gather_images";
 
+/// Bits of the second number of a row of places.
+const MIRRORED: i64 = 1;
+const REFLECTED: i64 = 2;
+
 /// Values that a byte can have.
 const BYTES: usize = 256;
 
 /// An image of a stored set and how it is augmented: optionally mirrored left to right, then shifted, with black (the
-/// byte 0) outside it.
+/// byte 0) or its reflection outside it.
 ///
 /// ```
 /// use candle_cnn::ops::Placement;
 /// let flipped = Placement::new(7).flip();
-/// assert_eq!(flipped, Placement { index: 7, mirrored: true, down: 0, right: 0 });
+/// assert_eq!(flipped, Placement { mirrored: true, ..Placement::new(7) });
 /// // Moving and then mirroring is mirroring and then moving the other way.
 /// assert_eq!(Placement { right: 2, ..Placement::new(7) }.flip(), Placement { right: -2, ..flipped });
 /// ```
@@ -33,12 +37,27 @@ pub struct Placement {
     pub down: i32,
     /// The column offset at which it is read (negative: left).
     pub right: i32,
+    /// Whether what lies outside is its reflection, as in `torch.nn.functional.pad(mode="reflect")`, instead of black.
+    pub reflected: bool,
+}
+
+/// The coordinate, below `size`, of which the pixel at `at` is the reflection, if it lies outside: −1 reflects 1, and
+/// `size` reflects `size` − 2.
+///
+/// ```
+/// let row: Vec<usize> = (-3..6).map(|at| candle_cnn::ops::reflected(at, 3)).collect();
+/// assert_eq!(row, [1, 2, 1, 0, 1, 2, 1, 0, 1]);
+/// ```
+pub fn reflected(at: isize, size: usize) -> usize {
+    let period = 2 * size.saturating_sub(1).max(1);
+    let place = at.unsigned_abs() % period;
+    place.min(period - place).min(size - 1)
 }
 
 impl Placement {
     /// The image with this `index`, unchanged.
     pub fn new(index: usize) -> Self {
-        Self { index, mirrored: false, down: 0, right: 0 }
+        Self { index, mirrored: false, down: 0, right: 0, reflected: false }
     }
 
     /// The same, mirrored.
@@ -51,7 +70,8 @@ impl Placement {
     /// # Errors
     /// If the device is out of memory.
     pub fn tensor(placements: &[Self], device: &Device) -> Result<Tensor> {
-        let row = |p: &Self| [p.index as i64, p.mirrored.into(), p.down.into(), p.right.into()];
+        let flags = |p: &Self| i64::from(p.mirrored) * MIRRORED + i64::from(p.reflected) * REFLECTED;
+        let row = |p: &Self| [p.index as i64, flags(p), p.down.into(), p.right.into()];
         let rows: Vec<i64> = placements.iter().flat_map(row).collect();
         Tensor::from_vec(rows, (placements.len(), 4), device)
     }
@@ -110,18 +130,24 @@ fn on_cpu(pictures: &Tensor, places: &Tensor, table: &Tensor) -> Result<Tensor> 
     let (places, table) = (places.to_vec2::<i64>()?, table.to_vec2::<f32>()?);
     let mut values = Vec::with_capacity(places.len() * c * h * w);
     for (sample, place) in places.iter().enumerate() {
-        let [index, mirrored, down, right] = place[..] else { continue };
+        let [index, flags, down, right] = place[..] else { continue };
+        let (mirror, reflect) = (flags & MIRRORED != 0, flags & REFLECTED != 0);
         let Some(index) = usize::try_from(index).ok().filter(|&index| index < n) else {
             return Err(Error::NoPicture { sample, index, stored: n }.into());
         };
         let picture = pictures.get(index)?.flatten_all()?.to_vec1::<u8>()?;
-        let inside =
-            |at: usize, by: i64, size: usize| usize::try_from(at as i64 + by).ok().filter(|&source| source < size);
+        let source = |at: usize, by: i64, size: usize| {
+            let at = at as i64 + by;
+            if reflect {
+                return Some(reflected(at as isize, size));
+            }
+            usize::try_from(at).ok().filter(|&source| source < size)
+        };
         for (plane, table) in picture.chunks_exact(h * w).zip(&table) {
             for y in 0..h {
-                let row = inside(y, down, h).map(|y| &plane[y * w..(y + 1) * w]);
+                let row = source(y, down, h).map(|y| &plane[y * w..(y + 1) * w]);
                 values.extend((0..w).map(|x| {
-                    let column = inside(x, right, w).map(|x| if mirrored != 0 { w - 1 - x } else { x });
+                    let column = source(x, right, w).map(|x| if mirror { w - 1 - x } else { x });
                     let byte = row.zip(column).map_or(0, |(row, x)| row[x]);
                     table[usize::from(byte)]
                 }));

@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor, Var};
 use std::collections::HashMap;
 
 use crate::autograd::identity;
+use crate::check;
 use crate::error::Error;
 
 /// Parameters that share settings.
@@ -93,6 +94,35 @@ pub(super) fn leading(initial: &[f64]) -> usize {
 pub(super) fn scaled_rates(initial: &[f64], rate: f64) -> Vec<f64> {
     let lead = initial.get(leading(initial)).copied().unwrap_or_default();
     initial.iter().map(|&own| if own == lead { rate } else { own * (rate / lead) }).collect()
+}
+
+/// Rejects rates that can't be those of `count` groups.
+pub(super) fn check_rates(optimizer: &'static str, rates: &[f64], count: usize) -> Result<()> {
+    let wanted = format!("{count}, one for each group");
+    check::setting(optimizer, "the number of learning rates", rates.len(), rates.len() == count, &wanted)?;
+    rates.iter().try_for_each(|&rate| check::not_negative(optimizer, "learning_rate", rate))
+}
+
+/// Copies of momentum buffers by their places, `momentum.0`, …
+pub(super) fn momentum_state(momentum: &[Option<Tensor>]) -> Result<HashMap<String, Tensor>> {
+    let buffers = momentum.iter().enumerate();
+    buffers.filter_map(|(i, m)| m.as_ref().map(|m| Ok((format!("momentum.{i}"), m.copy()?)))).collect()
+}
+
+/// The buffers from [`momentum_state`], one for each parameter.
+pub(super) fn restored_momentum(
+    state: &HashMap<String, Tensor>,
+    parameters: &[Parameter],
+) -> Result<Vec<Option<Tensor>>> {
+    let mut momentum = vec![None; parameters.len()];
+    for (name, tensor) in state {
+        let place = name.strip_prefix("momentum.").and_then(|place| place.parse::<usize>().ok());
+        let Some(place) = place.filter(|&place| place < parameters.len()) else {
+            return Err(state_error(format!("{name} belongs to none of the {} parameters", parameters.len())));
+        };
+        momentum[place] = Some(restored(name, tensor, &parameters[place].var)?);
+    }
+    Ok(momentum)
 }
 
 /// A copy of a state tensor on its parameter's device and in its type.

@@ -107,14 +107,27 @@ impl SGD {
         self.configs.iter().map(|config| config.learning_rate).collect()
     }
 
+    /// Sets each group's learning rate.
+    ///
+    /// # Errors
+    /// If there is not one for each group, or one is negative or not finite.
+    pub fn set_learning_rates(&mut self, rates: &[f64]) -> Result<()> {
+        groups::check_rates(NAME, rates, self.configs.len())?;
+        self.put_learning_rates(rates);
+        Ok(())
+    }
+
+    pub(super) fn put_learning_rates(&mut self, rates: &[f64]) {
+        self.configs.iter_mut().zip(rates).for_each(|(config, &rate)| config.learning_rate = rate);
+    }
+
     /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … in the order of the parameters; a parameter that
     /// has not been stepped has none. Save it with the parameters.
     ///
     /// # Errors
     /// If the device is out of memory.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
-        let buffers = self.momentum.iter().enumerate();
-        buffers.filter_map(|(i, m)| m.as_ref().map(|m| Ok((format!("momentum.{i}"), m.copy()?)))).collect()
+        groups::momentum_state(&self.momentum)
     }
 
     /// Restores what [`Self::state`] returned.
@@ -122,16 +135,7 @@ impl SGD {
     /// # Errors
     /// If an entry belongs to no parameter or has another shape; then nothing is changed.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        let mut momentum = vec![None; self.parameters.len()];
-        for (name, tensor) in state {
-            let place = name.strip_prefix("momentum.").and_then(|place| place.parse::<usize>().ok());
-            let Some(place) = place.filter(|&place| place < momentum.len()) else {
-                let reason = format!("{name} belongs to none of the {} parameters", momentum.len());
-                return Err(groups::state_error(reason));
-            };
-            momentum[place] = Some(groups::restored(name, tensor, &self.parameters[place].var)?);
-        }
-        self.momentum = momentum;
+        self.momentum = groups::restored_momentum(state, &self.parameters)?;
         Ok(())
     }
 
@@ -300,7 +304,6 @@ impl Optimizer for SGD {
     /// Sets the learning rate of the first group that started above 0; the others keep their initial ratio to it, so
     /// those at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
-        let rates = groups::scaled_rates(&self.initial_rates, rate);
-        self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);
+        self.put_learning_rates(&groups::scaled_rates(&self.initial_rates, rate));
     }
 }

@@ -16,7 +16,7 @@ use crate::check::{self, Backend};
 use crate::element::{Element, tensor, values};
 use crate::simd::Whole;
 use crate::trace::{self, Operation};
-use cpu::Halve;
+use cpu::Maxima;
 use windows::Windows;
 
 /// The maximum of each window of `kernel` pixels, `stride` apart, without padding: `[N, C, H, W]` gives `[N, C, OH,
@@ -47,7 +47,7 @@ pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
 
 fn max_of(x: &Tensor, windows: Windows) -> Result<Tensor> {
     match check::backend(x) {
-        Backend::CpuF32 if (windows.kernel, windows.stride) == ((2, 2), (2, 2)) => max_by_halves(x, windows),
+        Backend::CpuF32 if cpu::serves(&windows) => max_in_vectors(x, windows),
         Backend::CpuF32 => max_on_cpu::<f32>(x, windows),
         Backend::CpuF64 => max_on_cpu::<f64>(x, windows),
         #[cfg(feature = "cuda")]
@@ -105,43 +105,45 @@ fn max_on_cpu<T: Element>(x: &Tensor, windows: Windows) -> Result<Tensor> {
     })
 }
 
-/// 2×2 windows side by side, rows and columns rounded down. Behind convolution, batch norm and ReLU the result is the
-/// chain's one node: see [`chain`].
-fn max_by_halves(x: &Tensor, windows: Windows) -> Result<Tensor> {
+/// Behind convolution, batch norm and ReLU a pool of 2×2 windows side by side is the chain's one node: see [`chain`].
+fn max_in_vectors(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let x = x.contiguous()?;
-    let [_, _, rows, columns] = windows.dims;
     let (plane, pixels) = (windows.plane(), windows.pixels());
     let count = windows.dims[0] * windows.dims[1] * pixels;
     let mut y = vec![0f32; count];
-    let whole_chain = note(&x).map(|ReluNote(batch_norm)| batch_norm).filter(|note| chain::serves(&note.conv.geometry));
-    let mut winners = vec![0u8; if x.track_op() && whole_chain.is_none() { count } else { 0 }];
+    let chain = note(&x).filter(|_| (windows.kernel, windows.stride) == ((2, 2), (2, 2)));
+    let chain = chain.map(|ReluNote(batch_norm)| batch_norm).filter(|note| chain::serves(&note.conv.geometry));
+    let mut winners = vec![0u8; if x.track_op() && chain.is_none() { count } else { 0 }];
     {
         let input = values::<f32>(&x)?;
         let input: &[f32] = &input;
+        let windows = &windows;
         if winners.is_empty() {
             y.par_chunks_mut(pixels)
                 .zip(input.par_chunks(plane))
-                .for_each(|(y, x)| Halve { x, rows, columns, y, winners: None }.call());
+                .for_each(|(y, x)| Maxima { x, windows, y, winners: None }.call());
         } else {
             let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
-            planes.for_each(|((y, winners), x)| Halve { x, rows, columns, y, winners: Some(winners) }.call());
+            planes.for_each(|((y, winners), x)| Maxima { x, windows, y, winners: Some(winners) }.call());
         }
     }
-    if let Some(note) = whole_chain {
+    if let Some(note) = chain {
         return chain::node_of_chain(note, y);
     }
     node("max_pool2d", &[&x], y, &windows.shape(), move |grad| {
         let grad = values::<f32>(grad)?;
         let dy: &[f32] = &grad;
+        // The first window's pixels: from its own corner each window's lie as far.
+        let offsets: Vec<usize> = windows.places(0).collect();
         let mut dx = vec![0f32; windows.dims.iter().product()];
         let planes = dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).zip(winners.par_chunks(pixels));
         planes.for_each(|((dx, dy), winners)| {
-            let lines = dx.chunks_exact_mut(2 * columns);
-            let windows = dy.chunks_exact(columns / 2).zip(winners.chunks_exact(columns / 2));
-            for (lines, (dy, winners)) in lines.zip(windows) {
-                for (column, (&dy, &winner)) in dy.iter().zip(winners).enumerate() {
-                    let winner = usize::from(winner);
-                    lines[winner / 2 * columns + 2 * column + winner % 2] = dy;
+            let rows = dy.chunks_exact(windows.ow).zip(winners.chunks_exact(windows.ow));
+            for (row, (dy, winners)) in rows.enumerate() {
+                let mut corner = row * windows.stride.0 * windows.dims[3];
+                for (&dy, &winner) in dy.iter().zip(winners) {
+                    dx[corner + offsets[usize::from(winner)]] += dy;
+                    corner += windows.stride.1;
                 }
             }
         });

@@ -5,6 +5,7 @@
 //! every sum runs in an order that depends on the shapes alone; so AVX2, AVX-512 and NEON give the same bits, with any
 //! number of threads.
 
+pub(crate) mod exp;
 pub(crate) mod lanes;
 pub(crate) mod part;
 pub(crate) mod vector;

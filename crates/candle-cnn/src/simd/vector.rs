@@ -31,12 +31,19 @@ pub(crate) trait Simd: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// 2ⁿ for whole numbers n from −126 to 127; anything else is some number.
+    unsafe fn power_of_two(n: Self::V) -> Self::V;
     /// Where a > b or a is NaN: where PyTorch's max-pool prefers a.
     unsafe fn beats(a: Self::V, b: Self::V) -> Self::Mask;
     /// Where a ≤ 0: where ReLU is 0.
     unsafe fn not_positive(a: Self::V) -> Self::Mask;
     unsafe fn equal(a: Self::V, b: Self::V) -> Self::Mask;
     unsafe fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V;
+    /// The first `count` values, below sixteen, zeros behind them; nothing else is read.
+    unsafe fn load_some(p: *const f32, count: usize) -> Self::V;
+    /// Stores the first `count` values, below sixteen.
+    unsafe fn store_some(p: *mut f32, v: Self::V, count: usize);
     /// Sixteen whole numbers from 0 to 127 as bytes.
     unsafe fn store_u8(p: *mut u8, v: Self::V);
     unsafe fn load_u8(p: *const u8) -> Self::V;
@@ -52,15 +59,8 @@ pub(crate) trait Simd: Copy {
 /// As [`Simd::load`], for `count` values.
 #[inline(always)]
 pub(crate) unsafe fn load<S: Simd>(p: *const f32, count: usize) -> S::V {
-    // SAFETY: `count` values are behind `p`, sixteen where they are loaded at once, fewer where they are copied.
-    unsafe {
-        if count >= LANES {
-            return S::load(p);
-        }
-        let mut values = [0.0; LANES];
-        std::ptr::copy_nonoverlapping(p, values.as_mut_ptr(), count);
-        S::load(values.as_ptr())
-    }
+    // SAFETY: `count` values are behind `p`, sixteen where a whole vector is loaded.
+    unsafe { if count >= LANES { S::load(p) } else { S::load_some(p, count) } }
 }
 
 /// Stores the first `count` values, sixteen at most.
@@ -70,14 +70,7 @@ pub(crate) unsafe fn load<S: Simd>(p: *const f32, count: usize) -> S::V {
 #[inline(always)]
 pub(crate) unsafe fn store<S: Simd>(p: *mut f32, v: S::V, count: usize) {
     // SAFETY: as in `load`.
-    unsafe {
-        if count >= LANES {
-            return S::store(p, v);
-        }
-        let mut values = [0.0; LANES];
-        S::store(values.as_mut_ptr(), v);
-        std::ptr::copy_nonoverlapping(values.as_ptr(), p, count);
-    }
+    unsafe { if count >= LANES { S::store(p, v) } else { S::store_some(p, v, count) } }
 }
 
 /// Plain loops over arrays, which the compiler turns into what the target always has.
@@ -141,6 +134,14 @@ impl Simd for Plain {
         each(|i| a[i] * b[i])
     }
     #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(n: Self::V) -> Self::V {
+        each(|i| f32::from_bits(((n[i] as i32).wrapping_add(127) as u32) << 23))
+    }
+    #[inline(always)]
     unsafe fn beats(a: Self::V, b: Self::V) -> Self::Mask {
         std::array::from_fn(|i| a[i] > b[i] || a[i].is_nan())
     }
@@ -155,6 +156,18 @@ impl Simd for Plain {
     #[inline(always)]
     unsafe fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V {
         each(|i| if mask[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, count: usize) -> Self::V {
+        let mut values = [0.0; LANES];
+        // SAFETY: the caller has `count` values behind `p`, which are fewer than sixteen.
+        unsafe { std::ptr::copy_nonoverlapping(p, values.as_mut_ptr(), count) };
+        values
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, v: Self::V, count: usize) {
+        // SAFETY: the caller has room for `count` values behind `p`, which are fewer than sixteen.
+        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), p, count) };
     }
     #[inline(always)]
     unsafe fn store_u8(p: *mut u8, v: Self::V) {
@@ -229,6 +242,13 @@ impl Simd for Avx512 {
         fn mul(a: __m512, b: __m512) -> __m512 {
             _mm512_mul_ps(a, b)
         }
+        fn div(a: __m512, b: __m512) -> __m512 {
+            _mm512_div_ps(a, b)
+        }
+        fn power_of_two(n: __m512) -> __m512 {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }
         fn beats(a: __m512, b: __m512) -> __mmask16 {
             _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a)
         }
@@ -240,6 +260,12 @@ impl Simd for Avx512 {
         }
         fn select(mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
             _mm512_mask_blend_ps(mask, no, yes)
+        }
+        fn load_some(p: *const f32, count: usize) -> __m512 {
+            _mm512_maskz_loadu_ps((1u16 << count) - 1, p)
+        }
+        fn store_some(p: *mut f32, v: __m512, count: usize) -> () {
+            _mm512_mask_storeu_ps(p, (1u16 << count) - 1, v)
         }
         fn store_u8(p: *mut u8, v: __m512) -> () {
             _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)))
@@ -333,6 +359,13 @@ impl Simd for Avx2 {
         fn mul(a: Self::V, b: Self::V) -> Self::V {
             both(|i| _mm256_mul_ps(a[i], b[i]))
         }
+        fn div(a: Self::V, b: Self::V) -> Self::V {
+            both(|i| _mm256_div_ps(a[i], b[i]))
+        }
+        fn power_of_two(n: Self::V) -> Self::V {
+            let exponent = |n| _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            both(|i| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent(n[i]))))
+        }
         fn beats(a: Self::V, b: Self::V) -> Self::Mask {
             both(|i| _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i]), _mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])))
         }
@@ -344,6 +377,14 @@ impl Simd for Avx2 {
         }
         fn select(mask: Self::Mask, yes: Self::V, no: Self::V) -> Self::V {
             both(|i| _mm256_blendv_ps(no[i], yes[i], mask[i]))
+        }
+        fn load_some(p: *const f32, count: usize) -> Self::V {
+            both(|i| _mm256_maskload_ps(p.wrapping_add(8 * i), first(count, i)))
+        }
+        fn store_some(p: *mut f32, v: Self::V, count: usize) -> () {
+            for i in 0..2 {
+                _mm256_maskstore_ps(p.wrapping_add(8 * i), first(count, i), v[i]);
+            }
         }
         fn store_u8(p: *mut u8, v: Self::V) -> () {
             let (a, b) = (_mm256_cvttps_epi32(v[0]), _mm256_cvttps_epi32(v[1]));
@@ -378,6 +419,17 @@ impl Simd for Avx2 {
             }
             out
         }
+    }
+}
+
+/// Which values of register `half` belong to the first `count` of both.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn first(count: usize, half: usize) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32 - 8 * half as i32), places)
     }
 }
 
@@ -467,6 +519,21 @@ mod tests {
             let [x, y, z] = [3f32, 4., 5.].map(|x| S::splat(x));
             S::store(out.as_mut_ptr(), S::fma(x, y, S::sub(S::mul(x, z), S::add(y, z))));
             assert_eq!(out[..16], [18.; 16]);
+            S::store(out.as_mut_ptr(), S::div(S::load(rows.as_ptr()), z));
+            assert_eq!(out[..16], std::array::from_fn::<f32, 16, _>(|i| i as f32 / 5.));
+            let exponents: [f32; 16] = std::array::from_fn(|i| [-126., 127., i as f32 - 8.][i % 3]);
+            S::store(out.as_mut_ptr(), S::power_of_two(S::load(exponents.as_ptr())));
+            assert_eq!(out[..16], exponents.map(f32::exp2));
+            for count in 0..16 {
+                let some = S::load_some(rows[1..=count].as_ptr(), count);
+                S::store(out.as_mut_ptr(), some);
+                let wanted: [f32; 16] = std::array::from_fn(|i| if i < count { i as f32 + 1. } else { 0. });
+                assert_eq!(out[..16], wanted);
+                out.fill(-1.);
+                S::store_some(out.as_mut_ptr(), some, count);
+                assert_eq!(out[..count], wanted[..count]);
+                assert!(out[count..].iter().all(|&value| value == -1.));
+            }
         }
     }
 

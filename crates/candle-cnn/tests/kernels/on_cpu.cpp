@@ -51,9 +51,9 @@ struct Kernel {
     X(relu_forward) X(relu_backward) X(add_bias) X(max_pool_forward) X(max_pool_backward) X(avg_pool_forward)         \
     X(avg_pool_backward) X(batch_norm_moments) X(batch_norm_statistics) X(batch_norm_inverse) X(batch_norm_apply)     \
     X(channel_sums) X(channel_gradients) X(batch_norm_backward) X(block_forward) X(block_gradient_sums)               \
-    X(block_backward) X(im2col) X(col2im) X(to_matrix) X(from_matrix) X(cross_entropy_rows) X(cross_entropy_mean)     \
+    X(block_backward) X(im2col) X(col2im) X(to_matrix) X(from_matrix) X(cross_entropy_rows) X(cross_entropy_total)     \
     X(scale_by) X(sgd_step) X(adamw_step) X(store_settings) X(count_correct) X(to_bf16) X(from_bf16)                  \
-    X(gather_images)
+    X(gather_images) X(gelu_forward) X(gelu_backward) X(scale)
 
 #define KERNEL(name) {#name, [](void **pointers) { call_with(name, pointers); }},
 static const Kernel KERNELS[] = {ALL_KERNELS(KERNEL)};
