@@ -14,6 +14,7 @@ use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::PanicHookInfo;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
 
@@ -37,6 +38,7 @@ static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 struct Running {
     thread: ThreadId,
+    number: u64,
     /// evcxr's standard input, output and error.
     evcxr: [OwnedFd; 3],
     input: PipeReader,
@@ -60,8 +62,10 @@ pub fn begin() {
     let evcxr = saved.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     redirect([input.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
     lock(&PANICS).clear();
-    *lock(&RUNNING) = Some(Running { thread: thread::current().id(), evcxr, input });
-    send("began", "");
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    *lock(&RUNNING) = Some(Running { thread: thread::current().id(), number, evcxr, input });
+    send("began", &number.to_string());
 }
 
 /// Called when a cell has ended well. After another end it does nothing.
@@ -143,7 +147,8 @@ fn finish(kind: &str, payload: &str, told: usize) -> bool {
         );
     }
     send(kind, payload);
-    let _ = std::io::stderr().write_all(b"\x1eended 0\n");
+    let number = running.number.to_string();
+    let _ = std::io::stderr().write_all(format!("\x1eended {}\n{number}", number.len()).as_bytes());
     redirect(running.evcxr.each_ref().map(|fd| fd.as_raw_fd()));
     true
 }

@@ -2,8 +2,7 @@
 //!
 //! evcxr answers "ok" even if a cell panics or returns an error through `?`. Therefore this program also acts as a wrapper
 //! around rustc ([`wrap_rustc`]), which changes the library that evcxr has written for a cell. Line numbers stay as they are:
-//! code is added to the ends of lines. Code that doesn't look like evcxr 0.22's is compiled unchanged, which [`unchanged`] tells
-//! the front.
+//! code is added to the ends of lines. Code that doesn't look like evcxr 0.22's is compiled unchanged; [`compiled`] tells the front.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -35,11 +34,34 @@ pub const FUNCTION: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_c
 const LIBRARY: &str = "cifar_lab_cell";
 const LIBRARY_SOURCE: &str = include_str!("cell.rs");
 
-/// Why the kernel's last cell was compiled unchanged, if it was.
-pub fn unchanged(folder: &Path) -> Option<String> {
-    fs::read_to_string(folder.join(UNCHANGED)).ok()
+/// How the library of the kernel's last cell was compiled.
+#[derive(Debug, PartialEq)]
+pub enum Compiled {
+    /// It was not compiled, or runs nothing.
+    Nothing,
+    /// It calls [`cell`](super::cell) when it begins and ends.
+    WithCalls,
+    /// Unchanged, for this reason.
+    Unchanged(String),
 }
-const UNCHANGED: &str = "unchanged.txt";
+
+/// How the last cell was compiled since [`forget`].
+pub fn compiled(folder: &Path) -> Compiled {
+    match fs::read_to_string(folder.join(COMPILED)) {
+        Ok(said) if said == CALLS => Compiled::WithCalls,
+        Ok(reason) if !reason.is_empty() => Compiled::Unchanged(reason),
+        _ => Compiled::Nothing,
+    }
+}
+
+/// Forgets how the last cell was compiled.
+pub fn forget(folder: &Path) {
+    let _ = fs::remove_file(folder.join(COMPILED));
+}
+
+/// The file that says how, and its contents for a cell with calls.
+const COMPILED: &str = "compiled.txt";
+const CALLS: &str = "with calls";
 
 /// rustc's path and arguments, and the kernel's folder, if cargo has called this program as rustc's wrapper.
 pub fn called_by_cargo() -> Option<(OsString, Vec<OsString>, PathBuf)> {
@@ -65,14 +87,15 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Resul
         }));
         command.arg("-C").arg(format!("opt-level={}", opt_level(folder)));
         if !check {
-            let _ = fs::remove_file(folder.join(UNCHANGED));
-            match add_to(source).and_then(|()| library(rustc, folder)) {
-                Ok(library) => {
-                    command.arg("--extern").arg(format!("{LIBRARY}={}", library.display()));
-                }
-                Err(reason) => {
-                    let _ = fs::write(folder.join(UNCHANGED), reason);
-                }
+            let added = add_to(source).and_then(|added| Ok((added, library(rustc, folder)?)));
+            let said = match &added {
+                Ok((true, _)) => CALLS,
+                Ok((false, _)) => "",
+                Err(reason) => reason,
+            };
+            let _ = fs::write(folder.join(COMPILED), said);
+            if let Ok((_, library)) = added {
+                command.arg("--extern").arg(format!("{LIBRARY}={}", library.display()));
             }
         }
     } else {
@@ -122,13 +145,12 @@ fn cell_source(arguments: &[OsString]) -> Option<&Path> {
     (is_cell && links).then_some(source)
 }
 
-/// Adds the calls to the cell's source.
-fn add_to(source: &Path) -> Result<(), String> {
+/// Adds the calls to the cell's source; returns whether the cell runs anything that calls.
+fn add_to(source: &Path) -> Result<bool, String> {
     let text = fs::read_to_string(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    match instrument(&text)? {
-        Some(added) => fs::write(source, added).map_err(|error| format!("{}: {error}", source.display())),
-        None => Ok(()),
-    }
+    let Some(added) = instrument(&text)? else { return Ok(false) };
+    fs::write(source, &added).map_err(|error| format!("{}: {error}", source.display()))?;
+    Ok(added.contains(TELL_BEGIN))
 }
 
 /// Lines of the error type that evcxr generates for `?`, and their replacements. `FORMAT` is set by `:efmt`.

@@ -29,6 +29,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 use crate::error::{Error, Result};
+use crate::kernel::instrument::Compiled;
 use crate::kernel::settings::EVCXR_VERSION;
 use crate::kernel::{cargo, instrument};
 use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
@@ -51,8 +52,10 @@ const QUIET: Duration = Duration::from_millis(30);
 const SLOW: Duration = Duration::from_secs(2);
 /// A cell that does not stop within this time does not look at all.
 const STUBBORN: Duration = Duration::from_millis(1500);
-/// How long the last output of a process that died may take.
-const LATE: Duration = Duration::from_millis(300);
+/// How long the last output of a cell that failed may take: its process may have died.
+const LATE: Duration = Duration::from_millis(100);
+/// How long the last output of any other cell may take.
+const LOST: Duration = Duration::from_secs(5);
 
 /// Creates the named pipe that leads a cell's output to the front, and reads it.
 fn pipe(folder: &Path, index: usize, events: &UnboundedSender<Event>) -> Result<()> {
@@ -82,13 +85,13 @@ struct Running {
     request: Message,
     count: u64,
     since: Instant,
-    /// Whether its code runs, rather than being compiled.
-    began: bool,
     /// Whether "compiling …" is shown.
     noticed: bool,
     ending: Option<(String, String)>,
-    /// Whether its last output has been read: evcxr's, standard output, standard error.
-    complete: [bool; 3],
+    /// The number that its process gave it when it began.
+    number: Option<String>,
+    /// Whether evcxr has published everything.
+    published: bool,
     reply: Option<(Message, Instant)>,
     errors: Vec<Failure>,
     bounds: [Bounds; 2],
@@ -110,6 +113,8 @@ pub struct Front {
     /// Requests other than cells that evcxr is to answer.
     asked: HashMap<String, Message>,
     splitters: [Splitter; 2],
+    /// The number of the cell whose standard error has been read to its end.
+    errors_ended: Option<String>,
     /// What evcxr is compiling.
     compiling: String,
     count: u64,
@@ -138,6 +143,7 @@ pub async fn open(
         last: None,
         asked: HashMap::new(),
         splitters: Default::default(),
+        errors_ended: None,
         compiling: String::new(),
         count: 0,
         variables: Variables::default(),
@@ -257,6 +263,7 @@ impl Front {
         }
         let Some(request) = self.waiting.pop_front() else { return };
         let _ = fs::remove_file(instrument::stop_file(&self.folder));
+        instrument::forget(&self.folder);
         self.status(&request, "busy").await;
         self.count += 1;
         let input = json!({"code": request.content["code"], "execution_count": self.count});
@@ -268,10 +275,10 @@ impl Front {
             request,
             count: self.count,
             since: Instant::now(),
-            began: false,
             noticed: false,
             ending: None,
-            complete: [false; 3],
+            number: None,
+            published: false,
             reply: None,
             errors: Vec::new(),
             bounds: Default::default(),
@@ -286,7 +293,7 @@ impl Front {
         let Some(running) = &mut self.running else { return };
         let first = running.interrupted.is_none();
         running.interrupted.get_or_insert_with(Instant::now);
-        if !running.began {
+        if running.number.is_none() {
             cargo::end_compiler(&self.folder);
         } else if first {
             let _ = fs::write(instrument::stop_file(&self.folder), "");
@@ -338,7 +345,7 @@ impl Front {
         let running = self.running.as_mut().filter(|running| running.request.id() == message.parent_id());
         match (message.kind(), running) {
             // The last that evcxr publishes for a cell.
-            ("status", Some(running)) if message.content["execution_state"] == "idle" => running.complete[0] = true,
+            ("status", Some(running)) if message.content["execution_state"] == "idle" => running.published = true,
             ("error", Some(running)) => running.errors.push(Failure::of_evcxr(&message.content)),
             ("stream", running) => {
                 let text = message.content["text"].as_str().unwrap_or_default();
@@ -393,20 +400,21 @@ impl Front {
             }
             return;
         }
+        if index == 1 {
+            self.errors_ended = Some(payload);
+            return;
+        }
         let Some(running) = &mut self.running else { return };
         if kind == "began" {
-            running.began = true;
             // evcxr may compile and begin a cell more than once.
-            running.complete = [running.complete[0], false, false];
+            running.number = Some(payload);
+            running.ending = None;
             if std::mem::take(&mut running.noticed) {
                 self.publish("clear_output", json!({"wait": false})).await;
             }
             return;
         }
-        running.complete[index + 1] = true;
-        if index == 0 {
-            running.ending = Some((kind, payload));
-        }
+        running.ending = Some((kind, payload));
     }
 
     async fn stream(&mut self, index: usize, text: &str) {
@@ -440,7 +448,7 @@ impl Front {
             }
         }
         let Some(running) = &mut self.running else { return };
-        if !running.began && !running.noticed && running.since.elapsed() > SLOW {
+        if running.number.is_none() && !running.noticed && running.since.elapsed() > SLOW {
             running.noticed = true;
             let what = if self.compiling.is_empty() {
                 "compiling".to_string()
@@ -449,7 +457,7 @@ impl Front {
             };
             self.publish("display_data", json!({"data": {"text/plain": what + " …"}, "metadata": {}, "transient": {}}))
                 .await;
-        } else if running.began
+        } else if running.number.is_some()
             && !running.warned
             && running.interrupted.is_some_and(|since| since.elapsed() > STUBBORN)
         {
@@ -463,9 +471,13 @@ impl Front {
     /// Answers the running cell's request, when everything that it has caused has been shown.
     async fn finish_if_complete(&mut self) {
         let Some(running) = &self.running else { return };
-        let Some((_, since)) = &running.reply else { return };
-        let complete = running.complete[0] && (!running.began || running.complete[1..] == [true, true]);
-        if !complete && since.elapsed() < LATE {
+        let Some((reply, since)) = &running.reply else { return };
+        let calls = instrument::compiled(&self.folder) == Compiled::WithCalls;
+        let good = reply.content["status"] == "ok";
+        let ended = running.ending.is_some() && running.number.is_some() && running.number == self.errors_ended;
+        let complete = running.published && (ended || !calls);
+        // The pipes are slower than evcxr, but a process that has died will not say that it ends.
+        if !complete && since.elapsed() < if good { LOST } else { LATE } {
             return;
         }
         for index in [0, 1] {
@@ -480,7 +492,7 @@ impl Front {
         if running.noticed {
             self.publish("clear_output", json!({"wait": false})).await;
         }
-        if let Some(reason) = instrument::unchanged(&self.folder) {
+        if let Compiled::Unchanged(reason) = instrument::compiled(&self.folder) {
             let text = format!(
                 "note: {}; its panics and failed `?` go unnoticed. `cargo lab` installs evcxr_jupyter {EVCXR_VERSION}, which is known.\n",
                 reason.trim()
@@ -526,10 +538,10 @@ impl Front {
             } else if let Some(failure) = failures.first_mut() {
                 failure.shown.push(lost.to_string());
             }
-        } else if running.interrupted.is_some() && !running.began {
+        } else if running.interrupted.is_some() && running.number.is_none() {
             failures =
                 vec![Failure::new(INTERRUPTED, "the cell was not compiled to its end. All variables are as before.")];
-        } else if running.began {
+        } else if running.number.is_some() {
             self.variables.note(running.count as usize, &compiled, failures.is_empty());
         }
         for failure in &mut failures {
