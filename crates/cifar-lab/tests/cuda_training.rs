@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant};
 
 use candle_cnn::layers::{Dropout, Flatten, Linear, Sequential, linear};
 use candle_cnn::ops::flatten;
@@ -155,6 +156,9 @@ fn captures_are_not_disturbed_by_other_trainings() -> Result<()> {
     })
 }
 
+/// A training that has not gone on within this time never does.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Two layers that begin the same, get the same and are added: after each step they are the same.
 struct Twins(Linear, Linear);
 
@@ -181,18 +185,19 @@ fn a_snapshot_taken_while_a_training_runs_is_of_one_moment() -> Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
         let trainer = Trainer::new(twins, SGD::new(parameters.trainable(), settings)?, &loader).epochs(1_000_000);
         let training = trainer.step_graph(by_graph).folder(folder.path()).resumable(&parameters).start()?;
-        let mut seen = Vec::new();
-        for _ in 0..20 {
+        // Several reads may fall into one break, in which a checkpoint is written.
+        let (mut seen, begun) = (Vec::new(), Instant::now());
+        while seen.len() < 6 && begun.elapsed() < PATIENCE {
             let state = parameters.state_dict()?;
             let values = |name: &str| state[name].flatten_all()?.to_vec1::<f32>();
             assert!(values("a.weight")? == values("b.weight")?, "of two moments; by graph: {by_graph}");
             seen.push(values("a.bias")?);
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            seen.dedup();
+            std::thread::sleep(Duration::from_millis(5));
         }
         training.stop();
         training.wait()?;
-        seen.dedup();
-        assert!(seen.len() > 5, "the training went on: {}", seen.len());
+        assert!(seen.len() == 6, "the training went on: {}", seen.len());
     }
     Ok(())
 }
@@ -223,18 +228,18 @@ fn an_evaluation_while_a_training_runs_is_of_one_moment() -> Result<()> {
         let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 1e-2, ..SgdConfig::default() })?;
         let trainer = Trainer::new(Twins(first.clone(), second.clone()), sgd, &loader).epochs(1_000_000);
         let training = trainer.step_graph(by_graph).start()?;
-        let mut steps = Vec::new();
-        for _ in 0..20 {
+        let (mut steps, begun) = (Vec::new(), Instant::now());
+        while steps.len() < 6 && begun.elapsed() < PATIENCE {
             let evaluation = evaluate(&Apart(first.clone(), second.clone()), &loader)?;
             let same = evaluation.predictions().iter().all(|prediction| prediction.probability == 0.1);
             assert!(same, "of two moments: loss {}; by graph: {by_graph}", evaluation.loss());
             steps.push((training.progress().epoch, training.progress().step));
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            steps.dedup();
+            std::thread::sleep(Duration::from_millis(5));
         }
         training.stop();
         training.wait()?;
-        steps.dedup();
-        assert!(steps.len() > 5, "the training went on: {steps:?}");
+        assert!(steps.len() == 6, "the training went on: {steps:?}");
     }
     Ok(())
 }
