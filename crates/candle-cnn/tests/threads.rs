@@ -57,7 +57,9 @@ fn the_number_of_threads_changes_no_bit_of_muon() -> Result<()> {
             let weights = vec![numbers.var(&[96, 64, 3, 3])?, numbers.var(&[300, 200])?];
             let mut muon = Muon::new(weights.clone(), MuonConfig::default())?;
             for _ in 0..2 {
-                let of = |weight: &Var, numbers: &mut Numbers| (weight * numbers.tensor(weight.dims())?)?.sum_all();
+                let of = |weight: &Var, numbers: &mut Numbers| {
+                    (weight.as_tensor() * numbers.tensor(weight.dims())?)?.sum_all()
+                };
                 muon.backward_step(&(of(&weights[0], &mut numbers)? + of(&weights[1], &mut numbers)?)?)?;
             }
             let values = weights.iter().map(|weight| weight.flatten_all()?.to_vec1::<f32>());
