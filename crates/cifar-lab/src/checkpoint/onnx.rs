@@ -395,7 +395,11 @@ mod tests {
         let vb = Parameters::new(0).var_builder(&Device::Cpu);
         let net = Sequential::new()
             .add(conv2d(3, 4, 3, Conv2dConfig { stride: 2, ..Conv2dConfig::default() }, vb.pp("conv"))?)
-            .add(batch_norm2d(4, BatchNormConfig { affine: false, ..BatchNormConfig::default() }, vb.pp("bn"))?)
+            .add(batch_norm2d(
+                4,
+                BatchNormConfig { weight: false, bias: false, ..BatchNormConfig::default() },
+                vb.pp("bn"),
+            )?)
             .add(Relu)
             .add(MaxPool2d::new(3, 2))
             .add(Flatten)

@@ -108,7 +108,7 @@ pub fn all() -> Result<Vec<Case>> {
     let plain = BatchNorm2d::new(statistics(3)?, None, None, BatchNormConfig { eps: 0.0, ..Default::default() })?;
     let net = Sequential::new().add(norm(0.0)?).add(norm(5.0)?).add(plain.clone()).add(Relu).add(plain).add(Flatten);
     add("shared_statistics", small, Box::new(net));
-    let bare = BatchNormConfig { affine: false, ..Default::default() };
+    let bare = BatchNormConfig { weight: false, bias: false, ..Default::default() };
     let net = Sequential::new().add(batch_norm2d(3, bare, vb(0).pp("bn"))?).add(batch_norm2d(3, 1e-3, vb(1).pp("bn"))?);
     add("norms_of_one_name", small, Box::new(net.add(Flatten)));
 
