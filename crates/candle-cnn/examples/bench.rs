@@ -12,7 +12,8 @@
 //! and PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU is done. Below the first
 //! table is a lower bound for the time of a step (see [`Floor`]).
 //!
-//! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
+//! With `--network record` the network is that of the CIFAR-10 record with its optimizer (`bench/record.rs`), on the CPU,
+//! PyTorch has a row more, in bf16, and all contenders keep freed memory. Otherwise the network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
 //! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay.
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
@@ -27,6 +28,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Instant;
+
+#[path = "bench/record.rs"]
+mod record;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -44,6 +48,13 @@ const WITHOUT_AVX512: [(&str, &str); 4] = [
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
 ];
 
+/// Has glibc keep freed memory, as in the notebooks' kernel; for networks of large tensors, and all contenders alike.
+const KEPT_MEMORY: [(&str, &str); 3] = [
+    ("MALLOC_TRIM_THRESHOLD_", "536870912"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TOP_PAD_", "67108864"),
+];
+
 /// This crate, with the blocks as one operation, layer by layer, and with `loss.backward()` in place of this crate's
 /// `backward`; plain candle; PyTorch in both layouts.
 const FUSED: &str = "candle-cnn";
@@ -52,9 +63,14 @@ const CANDLES_BACKWARD: &str = "candle-cnn with candle's backward";
 const PLAIN: &str = "plain candle";
 const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
+/// Of other networks than the usual one.
+const CHANNELS_LAST_BF16: &str = "PyTorch channels-last bf16";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
 const COMPILED: &str = "PyTorch compiled";
+/// The networks.
+const NET: &str = "net";
+const RECORD: &str = "record";
 /// Not contenders, but benchmarks of the machine.
 const PRODUCT: &str = "matrix product";
 const COPY: &str = "copy";
@@ -223,6 +239,7 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
     set_precision(options.precisions.first().copied().unwrap_or(Precision::F32));
     let mut contender: Option<Box<dyn Contender>> = match name {
         PLAIN => Some(Box::new(Plain::new(device)?)),
+        FUSED if options.network == RECORD => Some(Box::new(record::Record::new(device)?)),
         FUSED => Some(Box::new(Ours::new(FUSED, device)?)),
         SEPARATE => Some(Box::new(Ours::new(SEPARATE, device)?)),
         CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, device)?)),
@@ -362,14 +379,17 @@ impl Drop for Worker {
 /// Measures training and inference of one network in candle-cnn, plain candle and PyTorch, side by side
 #[derive(Parser)]
 struct Options {
+    /// The network
+    #[arg(long, value_name = "NAME", default_value = NET, value_parser = [NET, RECORD])]
+    network: String,
     /// A Python with PyTorch [default: don't measure PyTorch]
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
     /// Rounds to take the median of
     #[arg(long, value_name = "N", default_value_t = 11)]
     rounds: usize,
-    /// Batch sizes
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32,128,512")]
+    /// Batch sizes [default: 32,128,512, or 2000 for the record's network]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     batches: Vec<usize>,
     /// What to measure
     #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "training,inference")]
@@ -427,15 +447,18 @@ impl Options {
     /// Starts all contenders for `precision`, with `variables` in their environment.
     fn start(&self, precision: Precision, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
+        let usual = self.network == NET;
+        let kept = if usual { [].as_slice() } else { KEPT_MEMORY.as_slice() };
+        let variables = [variables, kept].concat();
         let on_gpu = !self.device.is_cpu();
         let exact = precision == Precision::F32;
         let called = precision.to_string();
         let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY)).filter(|_| exact);
         let ours = [FUSED].into_iter().chain(on_gpu.then_some(CAPTURED));
-        let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact));
+        let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact && usual));
         for name in yardsticks.chain(ours).filter(|name| self.wants(name)) {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--worker", name, "--precisions", &called]);
+            command.args(["--worker", name, "--precisions", &called, "--network", &self.network]);
             command.env("RAYON_NUM_THREADS", self.threads.to_string());
             if !on_gpu {
                 command.args(["--device", "cpu"]);
@@ -443,11 +466,15 @@ impl Options {
             workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
         }
         let compiled = on_gpu.then_some((COMPILED, "compiled"));
-        for (name, kind) in [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")].into_iter().chain(compiled) {
+        let reduced = (!usual).then_some((CHANNELS_LAST_BF16, "channels_last"));
+        let pytorch = [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")].into_iter();
+        for (name, kind) in pytorch.chain(compiled).chain(reduced) {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
                 let mut command = Command::new(python);
                 command.args([&self.pytorch_script, kind, &self.threads.to_string()]);
-                command.args([if self.pytorch_device == "cpu" || !on_gpu { "cpu" } else { "cuda" }, &called]);
+                let precision = if name == CHANNELS_LAST_BF16 { "bf16" } else { &called };
+                command.args([if self.pytorch_device == "cpu" || !on_gpu { "cpu" } else { "cuda" }, precision]);
+                command.arg(&self.network);
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
@@ -582,7 +609,10 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
 }
 
 fn main() -> Result<(), Error> {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if options.batches.is_empty() {
+        options.batches = if options.network == NET { vec![32, 128, 512] } else { vec![2000] };
+    }
     if let Some(name) = &options.worker {
         return work(name, &options);
     }

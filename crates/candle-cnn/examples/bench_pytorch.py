@@ -1,9 +1,10 @@
 """PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
 
-    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda f32|tf32|bf16]
+    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda f32|tf32|bf16 [net|record]]
 """
 
 import contextlib
+import functools
 import sys
 import time
 
@@ -30,6 +31,65 @@ class Net(torch.nn.Module):
         return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
 
 
+class Record(torch.nn.Module):
+    """The network of the CIFAR-10 record, as in bench/record.rs."""
+
+    def __init__(self):
+        super().__init__()
+        channels = [24, 64, 256, 256]
+        self.whiten = torch.nn.Conv2d(3, 24, 2)
+        self.whiten.weight.requires_grad_(False)
+        pairs = [(a, b, b) for a, b in zip(channels, channels[1:])]
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 3, padding=1, bias=False) for group in pairs for a, b in zip(group, group[1:])
+        )
+        self.norms = torch.nn.ModuleList(
+            torch.nn.BatchNorm2d(conv.out_channels, eps=1e-12, momentum=0.4) for conv in self.convs
+        )
+        for conv, norm in zip(self.convs, self.norms):
+            norm.weight.requires_grad_(False)
+            torch.nn.init.dirac_(conv.weight.data[: conv.in_channels])
+        self.head = torch.nn.Linear(256, 10, bias=False)
+
+    def forward(self, x):
+        x = F.gelu(self.whiten(x))
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            x = conv(x)
+            x = F.gelu(norm(F.max_pool2d(x, 2) if i % 2 == 0 else x))
+        return self.head(F.max_pool2d(x, 3).flatten(1)) / 256
+
+
+def orthogonalized(matrix, steps=3):
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.SGD):
+    """Muon for the weights of 3x3 convolutions, SGD for the rest."""
+
+    def __init__(self, net):
+        self.filters = [conv.weight for conv in net.convs]
+        others = [p for p in net.parameters() if p.requires_grad and not any(p is f for f in self.filters)]
+        super().__init__(others, lr=1e-4, momentum=0.85, nesterov=True)
+        self.buffers = [torch.zeros_like(p) for p in self.filters]
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        for p, buffer in zip(self.filters, self.buffers):
+            buffer.mul_(0.6).add_(p.grad)
+            p.mul_(len(p) ** 0.5 / p.norm())
+            update = orthogonalized((p.grad + 0.6 * buffer).reshape(len(p), -1))
+            p.add_(update.view(p.shape), alpha=-0.24)
+            p.grad = None
+
+
 def peak_mib():
     with open("/proc/self/status") as status:
         kib = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
@@ -47,15 +107,21 @@ def synchronize(device):
 
 
 def main():
-    kind, threads, (device, precision) = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["cpu", "f32"])
+    kind, threads = sys.argv[1], int(sys.argv[2])
+    device, precision, network = [*sys.argv[3:], *["cpu", "f32", "net"][len(sys.argv) - 3 :]]
     torch.set_num_threads(threads)
     memory_format = torch.channels_last if kind == "channels_last" else torch.contiguous_format
     # Convolutions would take TF32 by default.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     reduced = torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     torch.manual_seed(0)
-    net = Net().to(device, memory_format=memory_format)
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    net = (Record() if network == "record" else Net()).to(device, memory_format=memory_format)
+    if network == "record":
+        optimizer = Muon(net)
+        loss_of = functools.partial(F.cross_entropy, label_smoothing=0.2, reduction="sum")
+    else:
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+        loss_of = F.cross_entropy
     # A program for each batch size, as fast as it gets, in place of one for all.
     forward = torch.compile(net, dynamic=False) if kind == "compiled" else net
     images = labels = None
@@ -72,7 +138,7 @@ def main():
             if mode == "training":
                 optimizer.zero_grad()
                 with reduced:
-                    loss = F.cross_entropy(forward(images), labels)
+                    loss = loss_of(forward(images), labels)
                 loss.backward()
                 optimizer.step()
                 if device == "cpu":

@@ -25,9 +25,9 @@
 //! | [`grad_cam`](mod@grad_cam) | where the network looked |
 //! | [`calibration`] | whether the network's confidence is justified |
 //! | [`evaluate`](mod@evaluate) | accuracy, accuracy per class, confusion matrix |
-//! | [`model`] | the original's network; the recorded forward pass of any network |
+//! | [`model`] | the original's network and the record's; the recorded forward pass of any network |
 //! | [`loader`] | shuffled batches, prepared in the background |
-//! | [`transform`] | normalization, random flip, random crop |
+//! | [`transform`] | normalization, flips, crops and translations |
 //! | [`dataset`] | CIFAR-10 from a folder, the cache or the Web; the generated stand-in; your own pictures |
 //! | [`picture`] | pictures from files |
 //! | [`device`] | the device to compute on |

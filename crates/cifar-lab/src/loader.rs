@@ -140,8 +140,8 @@ impl DataLoader {
         self.with(|config| config.normalize = Some(normalize.clone()))
     }
 
-    /// Adds a random change of each image, a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
-    /// [`RandomCrop`](crate::transform::RandomCrop); changes apply in the order in which they are added.
+    /// Adds a random change of each image, such as a [`RandomHorizontalFlip`](crate::transform::RandomHorizontalFlip) or a
+    /// [`RandomCrop`](crate::transform::RandomCrop) (see [`Augment`]); changes apply in the order in which they are added.
     pub fn augment(&self, augment: impl Into<Augment>) -> Self {
         self.with(|config| config.augment.push(augment.into()))
     }
@@ -538,7 +538,7 @@ impl std::iter::FusedIterator for Epoch {}
 mod tests {
     use super::*;
     use crate::dataset::Cifar10;
-    use crate::transform::{RandomCrop, RandomHorizontalFlip};
+    use crate::transform::{AlternatingFlip, RandomCrop, RandomHorizontalFlip, RandomTranslation};
 
     fn loader() -> DataLoader {
         let data = Cifar10::stand_in(0, 12, 0).train;
@@ -562,13 +562,16 @@ mod tests {
     #[test]
     fn batches_out_of_stored_pictures_are_the_same() {
         let (flip, crop) = (RandomHorizontalFlip { p: 0.5 }, RandomCrop { padding: 3 });
-        let changes: [Vec<Augment>; 6] = [
+        let (turns, translation) = (AlternatingFlip, RandomTranslation { pixels: 3 });
+        let changes: [Vec<Augment>; 8] = [
             vec![],
             vec![flip.into()],
             vec![crop.into()],
             vec![flip.into(), crop.into()],
             vec![crop.into(), flip.into()],
             vec![flip.into(), crop.into(), flip.into()],
+            vec![turns.into(), translation.into()],
+            vec![translation.into(), flip.into()],
         ];
         let data = Cifar10::stand_in(0, 30, 0).train.subset(&(0..30).rev().step_by(2).collect::<Vec<_>>()).unwrap();
         let pictures = data.stored_pictures(&Device::Cpu).unwrap();
@@ -599,7 +602,7 @@ mod tests {
             assert!(found == wanted, "{loader:?}");
             differ += usize::from(wanted != plain);
         }
-        assert_eq!(differ, 5 * 8, "the changes change nothing");
+        assert_eq!(differ, 7 * 8, "the changes change nothing");
     }
 
     #[test]

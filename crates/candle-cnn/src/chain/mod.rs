@@ -14,7 +14,7 @@ use crate::autograd::graph::{Gradients, node};
 use crate::batch_norm2d::BatchNormNote;
 use crate::config::Conv2dConfig;
 use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
-use crate::conv2d::pack::{Pack, Unpack, pack_all};
+use crate::conv2d::pack::{Grads, Pack, Unpack, pack_all};
 use crate::conv2d::{Conv2dNote, cpu as cv};
 use crate::element::{tensor, values, vector, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
@@ -218,9 +218,8 @@ impl Saved {
         let mut gradients = vec![want_x.then(|| tensor(dx, inputs.x.dims())).transpose()?];
         gradients.push(if want_weight {
             let x = values::<f32>(&inputs.x)?;
-            let input = pack_all(&x, x_picture, sizes.n, sizes.h, sizes.w, &sizes.input_frame());
             let mut dw = vec![0f32; inputs.weight.elem_count()];
-            cv::weight_gradient(&input, &dy, layout, sizes, &mut dw);
+            cv::weight_gradient(&x, x_picture, Grads::Packed(&dy, layout.picture), layout, sizes, &mut dw);
             Some(tensor(dw, inputs.weight.dims())?)
         } else {
             None

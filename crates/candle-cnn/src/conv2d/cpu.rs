@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
 use super::kernel::{Convolve, Correlate};
-use super::pack::{Unpack, pack_all, pack_pictures, pack_weights, turn_weights, unpack_weights};
+use super::pack::{Grads, Planes, Unpack, pack_pictures, pack_weights, turn_weights, unpack_weights};
 use super::winograd;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::part::Part;
@@ -130,16 +130,26 @@ pub(crate) fn input_gradient_packed(
     .call();
 }
 
-/// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the packed input and the output's gradient.
-pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout, sizes: &Sizes, output: &mut [f32]) {
+/// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the input and the output's gradient, which is or will be
+/// packed as `layout` says.
+pub(crate) fn weight_gradient(
+    x: &[f32],
+    x_picture: usize,
+    grads: Grads,
+    layout: GradLayout,
+    sizes: &Sizes,
+    output: &mut [f32],
+) {
     let frame = sizes.input_frame();
+    assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
+    let input = Planes { x, distance: x_picture, h: sizes.h, w: sizes.w, frame };
+    if sizes.in_tiles() {
+        return unpack_weights(&winograd::weight_gradient(&input, &grads, layout, sizes), 1, sizes, output);
+    }
+    let (input, grad) = (input.pack(0..sizes.n), grads.pack(0..sizes.n));
     assert!(input.len() * LANES >= sizes.n * frame.picture());
     assert!(grad.len() * LANES >= sizes.n * layout.picture);
-    assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
     let (input_blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    if sizes.in_tiles() {
-        return unpack_weights(&winograd::weight_gradient(input, grad, layout, sizes), 1, sizes, output);
-    }
     let offsets = taps(sizes.kh, sizes.kw, sizes.dilation, &frame);
     let pairs = output_blocks.div_ceil(2);
     let tiles = input_blocks * pairs;
@@ -149,7 +159,7 @@ pub(crate) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout,
     let part = sizes.weight_lanes();
     let mut sums = Buffer::new(parts * part);
     let all = Part::new(floats_mut(&mut sums));
-    let (input, grad) = (floats(input), floats(grad));
+    let (input, grad) = (floats(&input), floats(&grad));
     (0..parts * tiles).into_par_iter().for_each(|task| {
         let (run_of_pictures, tile) = (task / tiles, task % tiles);
         let (block, pair) = (tile / pairs, tile % pairs);
@@ -223,7 +233,7 @@ pub(crate) fn backward(
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(x.len() == sizes.n * x_picture && grad.len() == sizes.n * y_picture);
-    let (input_frame, output_frame) = (sizes.input_frame(), sizes.output_frame());
+    let output_frame = sizes.output_frame();
     let group = group(sizes);
     for g in 0..groups {
         let weight = &weight[g * weight.len() / groups..][..weight.len() / groups];
@@ -245,11 +255,17 @@ pub(crate) fn backward(
         }
         if let Some(dw) = dw.as_deref_mut() {
             let dense = Frame::dense(sizes.o, sizes.oh, sizes.ow);
-            let input = pack_all(&x[g * sizes.c * plane..], x_picture, sizes.n, sizes.h, sizes.w, &input_frame);
-            let packed = pack_all(&grad[g * sizes.o * pixels..], y_picture, sizes.n, sizes.oh, sizes.ow, &dense);
+            let planes = Planes {
+                x: &grad[g * sizes.o * pixels..],
+                distance: y_picture,
+                h: sizes.oh,
+                w: sizes.ow,
+                frame: dense,
+            };
             let share = dw.len() / groups;
             let dw = &mut dw[g * share..][..share];
-            weight_gradient(&input, &packed, GradLayout::dense(sizes), sizes, dw);
+            let x = &x[g * sizes.c * plane..];
+            weight_gradient(x, x_picture, Grads::Planes(planes), GradLayout::dense(sizes), sizes, dw);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Pictures and weights as blocks of sixteen channels, and back.
 
 use rayon::prelude::*;
+use std::ops::{Deref, Range};
 
 use super::geometry::{Frame, SQUARE, Sizes};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
@@ -90,11 +91,67 @@ pub(crate) fn pack_pictures(x: &[f32], distance: usize, h: usize, w: usize, fram
 
 /// Packs `n` pictures, which lie `distance` values apart in `x`.
 pub(crate) fn pack_all(x: &[f32], distance: usize, n: usize, h: usize, w: usize, frame: &Frame) -> Buffer {
-    let mut packed = Buffer::new(n * frame.picture() / LANES);
-    packed.par_chunks_mut(frame.picture() / LANES).enumerate().for_each(|(i, dst)| {
-        Pack { src: &x[i * distance..], h, w, frame, dst: floats_mut(dst) }.call();
-    });
-    packed
+    Planes { x, distance, h, w, frame: *frame }.pack(0..n)
+}
+
+/// Pictures of planes of `h` × `w`, which lie `distance` values apart in `x`, and how they are to be packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Planes<'a> {
+    pub x: &'a [f32],
+    pub distance: usize,
+    pub h: usize,
+    pub w: usize,
+    pub frame: Frame,
+}
+
+impl Planes<'_> {
+    /// Some of the pictures, packed.
+    pub(crate) fn pack(&self, pictures: Range<usize>) -> Buffer {
+        let Self { x, distance, h, w, frame } = *self;
+        let mut packed = Buffer::new(pictures.len() * frame.picture() / LANES);
+        packed.par_chunks_mut(frame.picture() / LANES).zip(pictures).for_each(|(dst, i)| {
+            Pack { src: &x[i * distance..], h, w, frame: &frame, dst: floats_mut(dst) }.call();
+        });
+        packed
+    }
+}
+
+/// The output's gradient of all pictures.
+#[derive(Clone, Copy)]
+pub(crate) enum Grads<'a> {
+    /// Not packed yet.
+    Planes(Planes<'a>),
+    /// Packed, in blocks of so many values for each picture.
+    Packed(&'a [Lane], usize),
+}
+
+impl<'a> Grads<'a> {
+    /// Some of the pictures, packed.
+    pub(super) fn pack(&self, pictures: Range<usize>) -> Packed<'a> {
+        match *self {
+            Self::Planes(planes) => Packed::Own(planes.pack(pictures)),
+            Self::Packed(all, picture) => {
+                Packed::Borrowed(&all[pictures.start * picture / LANES..pictures.end * picture / LANES])
+            }
+        }
+    }
+}
+
+/// Packed pictures.
+pub(super) enum Packed<'a> {
+    Own(Buffer),
+    Borrowed(&'a [Lane]),
+}
+
+impl Deref for Packed<'_> {
+    type Target = [Lane];
+
+    fn deref(&self) -> &[Lane] {
+        match self {
+            Self::Own(buffer) => buffer,
+            Self::Borrowed(lanes) => lanes,
+        }
+    }
 }
 
 /// Blocks of `plane` pixels at `src`, into `c` planes at `dst`.

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Frame, GradLayout, SQUARE, Sizes};
 use super::kernel::{Convolve, Correlate};
+use super::pack::{Grads, Planes};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use crate::simd::part::Part;
 use crate::simd::vector::Simd;
@@ -327,7 +328,7 @@ pub(super) fn group(sizes: &Sizes) -> usize {
     let tiles = sizes.tiles().max(sizes.input_tiles());
     let bytes = 4 * POINTS * (inputs + outputs) * tiles * LANES;
     let weights = 4 * POINTS * inputs * outputs * SQUARE;
-    (TASK_BYTES.max(weights) / bytes.max(1)).clamp(1, sizes.n.div_ceil(8).max(1))
+    (TASK_BYTES.max(weights / 2) / bytes.max(1)).clamp(1, sizes.n.div_ceil(8).max(1))
 }
 
 /// Convolves `pictures` packed pictures, as `frame` says, with transformed weights, into `output_blocks` blocks of `rows` ×
@@ -390,24 +391,26 @@ pub(super) fn forward(
     }
 }
 
-/// Bytes of transformed pictures that the weight's gradient holds at a time: half of a common third-level cache.
+/// Bytes of transformed pictures that the weight's gradient holds at a time: half of a common third-level cache. (All
+/// pictures packed at once would be fresh memory, a page fault every 4 KiB.)
 const GRADIENT_BYTES: usize = 16 << 20;
 
 /// The weight's gradient as packed weights, from all pictures.
-pub(super) fn weight_gradient(input: &[Lane], grad: &[Lane], layout: GradLayout, sizes: &Sizes) -> Buffer {
+pub(super) fn weight_gradient(input: &Planes, grads: &Grads, layout: GradLayout, sizes: &Sizes) -> Buffer {
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let squares = blocks * output_blocks;
     let mut sums = Buffer::new(POINTS * squares * LANES);
     let tiles = sizes.tiles();
     let bytes = 4 * POINTS * (blocks + output_blocks) * tiles * LANES;
     let most = (GRADIENT_BYTES / bytes).clamp(1, sizes.n);
-    let mut inputs = Buffer::new(POINTS * blocks * most * tiles);
-    let mut grads = Buffer::new(POINTS * output_blocks * most * tiles);
+    let mut transformed =
+        (Buffer::new(POINTS * blocks * most * tiles), Buffer::new(POINTS * output_blocks * most * tiles));
     for first in (0..sizes.n).step_by(most) {
         let pictures = most.min(sizes.n - first);
-        let from = (&floats(input)[first * sizes.input_frame().picture()..], &floats(grad)[first * layout.picture..]);
-        transform_pictures(from, layout, sizes, pictures, (floats_mut(&mut inputs), floats_mut(&mut grads)));
-        add_products(floats(&inputs), floats(&grads), sizes, pictures, first == 0, floats_mut(&mut sums));
+        let packed = (input.pack(first..first + pictures), grads.pack(first..first + pictures));
+        let (inputs, grads) = (floats_mut(&mut transformed.0), floats_mut(&mut transformed.1));
+        transform_pictures((floats(&packed.0), floats(&packed.1)), layout, sizes, pictures, (inputs, grads));
+        add_products(inputs, grads, sizes, pictures, first == 0, floats_mut(&mut sums));
     }
     let mut packed = Buffer::new(squares * TAPS * LANES);
     packed.par_chunks_mut(TAPS * LANES).enumerate().for_each(|(square, dst)| {

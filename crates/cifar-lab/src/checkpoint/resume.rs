@@ -1,7 +1,7 @@
 //! Checkpoints: parameters, buffers and the optimizer's state in one safetensors file, so that training resumes as if
 //! it had never stopped.
 
-use candle_cnn::optim::{AdamW, SGD};
+use candle_cnn::optim::{AdamW, Muon, SGD};
 use candle_cnn::parameters::Parameters;
 use candle_cnn::step_graph::{StepGraph, StepResult};
 use candle_core::{DType, Device, Tensor};
@@ -74,6 +74,20 @@ macro_rules! resumable {
 }
 
 resumable!(SGD, AdamW);
+
+impl ResumableOptimizer for Muon {
+    fn state(&self) -> candle_core::Result<HashMap<String, Tensor>> {
+        Muon::state(self)
+    }
+
+    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()> {
+        Muon::load_state(self, state)
+    }
+
+    fn settings(&self) -> String {
+        format!("{:?}", self.initial_configs())
+    }
+}
 
 /// The prefixes of tensor names in a checkpoint's two parts.
 const PARTS: [&str; 2] = ["model.", "optimizer."];
@@ -249,8 +263,10 @@ pub fn load_checkpoint(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_cnn::optim::{AdamWConfig, SgdConfig};
+    use crate::model::{AirbenchConfig, AirbenchNet};
+    use candle_cnn::optim::{AdamWConfig, MuonConfig, ParameterGroup, SgdConfig};
     use candle_core::Var;
+    use candle_nn::ModuleT;
 
     fn layer(outputs: usize, seed: u64) -> Result<Parameters> {
         let parameters = Parameters::new(seed);
@@ -272,6 +288,48 @@ mod tests {
         let mut values: Vec<(String, Vec<f32>)> = values.collect::<Result<_>>()?;
         values.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(values)
+    }
+
+    /// Both optimizers in one, and a network with weights that are not trained.
+    #[test]
+    fn a_muon_goes_on_to_the_bit() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let config = AirbenchConfig { channels: vec![4, 6, 6], ..AirbenchConfig::default() };
+        let images =
+            Tensor::from_vec((0..8 * 3 * 32 * 32).map(|i| (i as f32).sin()).collect(), (8, 3, 32, 32), &Device::Cpu)?;
+        let labels = Tensor::from_vec((0..8u32).collect(), 8, &Device::Cpu)?;
+        let make = |seed| -> Result<(AirbenchNet, Parameters, Muon)> {
+            let parameters = Parameters::new(seed);
+            let net = AirbenchNet::new(&config, parameters.var_builder(&Device::Cpu))?;
+            let groups = net.parameters()?;
+            let others = [vec![groups.whitening_bias, groups.head], groups.norm_biases].concat();
+            let sgd = SgdConfig { momentum: 0.9, nesterov: true, ..SgdConfig::default() };
+            let muon = ParameterGroup { vars: groups.filters, config: MuonConfig::default() };
+            Ok((net, parameters, Muon::with_sgd(vec![muon], vec![ParameterGroup { vars: others, config: sgd }])?))
+        };
+        let step = |net: &AirbenchNet, muon: &mut Muon| -> Result<()> {
+            let loss = candle_cnn::ops::cross_entropy(&net.forward_t(&images, true)?, &labels)?;
+            Ok(muon.backward_step(&loss)?)
+        };
+        let (net, parameters, mut muon) = make(1)?;
+        net.whiten(&images)?;
+        let filters = parameters.get("whiten.weight").expect("filters").as_detached_tensor().copy()?;
+        step(&net, &mut muon)?;
+        save_checkpoint(&parameters, &path, &muon, 1, &[])?;
+        step(&net, &mut muon)?;
+        let (again, loaded, mut resumed) = make(2)?;
+        load_checkpoint(&loaded, &path, &mut resumed)?;
+        step(&again, &mut resumed)?;
+        let (wanted, found) = (parameters.state_dict()?, loaded.state_dict()?);
+        assert_eq!(found["whiten.weight"].flatten_all()?.to_vec1::<f32>()?, filters.flatten_all()?.to_vec1::<f32>()?);
+        for (name, tensor) in &wanted {
+            let [found, wanted] =
+                [&found[name], tensor].map(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>());
+            assert_eq!(found?, wanted?, "{name}");
+        }
+        assert_eq!(values(&muon.state()?)?, values(&resumed.state()?)?);
+        Ok(())
     }
 
     #[test]

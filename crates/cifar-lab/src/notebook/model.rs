@@ -106,7 +106,7 @@ fn group(operation: &Operation) -> LayerGroup {
         Operation::BatchNorm2d { .. } => LayerGroup::Normalization,
         Operation::Linear { .. } => LayerGroup::Dense,
         Operation::MaxPool2d { .. } | Operation::AvgPool2d { .. } => LayerGroup::Pooling,
-        Operation::Relu => LayerGroup::Activation,
+        Operation::Relu | Operation::Gelu(_) => LayerGroup::Activation,
         Operation::Flatten => LayerGroup::Reshape,
         Operation::Dropout { .. } => LayerGroup::Regularization,
         _ => LayerGroup::Other,

@@ -12,7 +12,7 @@ pub use candle_cnn::layers::{
     batch_norm2d, conv2d, linear,
 };
 pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, flatten, max_pool2d, relu};
-pub use candle_cnn::optim::{SGD, SgdConfig};
+pub use candle_cnn::optim::{Muon, MuonConfig, MuonScaling, ParameterGroup, SGD, SgdConfig};
 pub use candle_cnn::parameters::Parameters;
 pub use candle_cnn::schedule::Schedule;
 pub use candle_cnn::{self, backward};
@@ -41,12 +41,14 @@ pub use crate::error::{Error, Result};
 pub use crate::evaluate::{ConfusionMatrix, Evaluation, Prediction, evaluate};
 pub use crate::grad_cam::{GradCam, grad_cam};
 pub use crate::loader::{Batch, DataLoader, LoaderConfig};
-pub use crate::model::{ForwardTrace, Net, NetConfig, TestTimeFlip, forward_trace};
+pub use crate::model::{
+    AirbenchConfig, AirbenchNet, ForwardTrace, Net, NetConfig, TestTimeFlip, TestTimeViews, forward_trace,
+};
 pub use crate::predict::{ClassProbability, PicturePrediction, PicturePredictions, Predictor};
 pub use crate::run_folder::{finish_folder, resumable_folder, run_folder, runs_folder, show_path};
 pub use crate::run_records::{RunRecord, RunRecords, RunState};
 pub use crate::training::{
     EpochRecord, History, Progress, RangeTest, RangeTestConfig, Run, Trainer, Training, range_test,
 };
-pub use crate::transform::{Normalize, RandomCrop, RandomHorizontalFlip};
+pub use crate::transform::{AlternatingFlip, Normalize, RandomCrop, RandomHorizontalFlip, RandomTranslation};
 pub use notebook_charts::plotters;

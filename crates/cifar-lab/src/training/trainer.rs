@@ -175,6 +175,8 @@ fn augmentation(changes: &[Augment]) -> String {
         Augment::Flip(flip) if flip.p == 0.5 => "flip".to_string(),
         Augment::Flip(flip) => format!("flip {}", flip.p),
         Augment::Crop(crop) => format!("crop {}", crop.padding),
+        Augment::AlternatingFlip(_) => "alternating flip".to_string(),
+        Augment::Translation(translation) => format!("translation {}", translation.pixels),
     });
     let words: Vec<String> = words.collect();
     if words.is_empty() { "none".to_string() } else { words.join(", ") }

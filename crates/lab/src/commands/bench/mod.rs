@@ -29,6 +29,9 @@ pub struct Options {
     /// Only batch 32 and a few rounds, for a first impression
     #[arg(long)]
     quick: bool,
+    /// The network: net, the notebooks', or record, that of the CIFAR-10 record [default: net]
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel", value_parser = ["net", "record"])]
+    network: Option<String>,
     /// Compare the notebook kernel with a compiled program instead
     #[arg(long, conflicts_with = "python")]
     kernel: bool,
@@ -41,6 +44,9 @@ impl Options {
     /// The command that repeats the measurement, without the path of Python, which differs on every machine.
     fn command(&self) -> String {
         let mut command = "cargo lab bench".to_string();
+        if let Some(network) = &self.network {
+            command += &format!(" --network {network}");
+        }
         for (given, option) in
             [(self.kernel, " --kernel"), (self.quick, " --quick"), (self.python.is_some(), " --python PYTHON")]
         {
@@ -76,6 +82,9 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     let mut command = Command::new(program);
     if options.quick {
         command.args(["--rounds", "3", "--batches", "32"]);
+    }
+    if let Some(network) = &options.network {
+        command.args(["--network", network]);
     }
     match &pytorch {
         Some((python, version)) => {
