@@ -548,7 +548,8 @@ fn cross_entropy_case(n: usize, c: usize, smoothing: f64, seed: u64) -> Result<(
     let labels: Vec<u32> = (0..n).map(|_| (((numbers.one() + 1.0) / 2.0) * c.min(256) as f64) as u32).collect();
     let labels: Vec<u32> = labels.into_iter().map(|label| label.min(c as u32 - 1)).collect();
     let tensor = Tensor::new(labels.as_slice(), &Device::Cpu)?;
-    let (reduction, share) = if seed % 3 == 0 { (Reduction::Sum, 1.0) } else { (Reduction::Mean, 1.0 / n as f64) };
+    let (reduction, share) =
+        if seed.is_multiple_of(3) { (Reduction::Sum, 1.0) } else { (Reduction::Mean, 1.0 / n as f64) };
     let config = CrossEntropyConfig { label_smoothing: smoothing, reduction };
     let loss = ops::cross_entropy_with(&logits, &tensor, config)?;
     let store = (&loss * 3.0)?.backward()?;

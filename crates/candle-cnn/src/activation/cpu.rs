@@ -10,7 +10,7 @@ use crate::simd::{Kernel, Whole};
 /// above, within 8 · 10⁻⁸ (Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 7.1.26).
 const P_OVER_ROOT_2: f32 = 0.3275911 * std::f32::consts::FRAC_1_SQRT_2;
 /// Half of a₅ to a₁.
-const HALVES: [f32; 5] = [0.530_702_7, -0.726_576, 0.710_706_87, -0.142_248_37, 0.127_414_8];
+const HALVES: [f32; 5] = [0.530_702_7, -0.726_576, 0.710_706_9, -0.142_248_37, 0.127_414_8];
 /// 1 / √(2π).
 const PEAK: f32 = 0.398_942_3;
 

@@ -10,11 +10,10 @@ const HIGHEST: f32 = 88.0;
 const ROUNDER: f32 = 12_582_912.0;
 
 /// ln 2 in two parts; the first has so few digits that its product with a whole number is exact.
-const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
 
 /// Of (eʳ − 1 − r) / r² for |r| ≤ ln 2 / 2, highest power first (Moshier's Cephes library, `expf`).
-const COEFFICIENTS: [f32; 6] =
-    [1.987_569_2e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+const COEFFICIENTS: [f32; 6] = [1.987_569_2e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
 
 /// eˣ within two units in the last place; x is taken for −87 below it and for 88 above. NaN stays NaN.
 ///
