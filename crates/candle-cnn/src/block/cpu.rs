@@ -14,7 +14,7 @@ use crate::conv2d::geometry::Sizes;
 use crate::conv2d::pack::{Unpack, pack_pictures};
 use crate::element::{values, vector, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
-use crate::simd::{Whole, in_pool};
+use crate::simd::{Whole, in_pool_alone};
 
 /// Normalizes and pools the blocks of one picture into `[O, OH / 2, OW / 2]`; `winners`, where wanted, are those of the
 /// picture.
@@ -115,7 +115,7 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         });
     let list = inputs.clone();
     let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
-    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool(|| saved.backward(grad)))
+    node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool_alone(|| saved.backward(grad)))
 }
 
 /// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).

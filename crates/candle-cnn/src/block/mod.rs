@@ -14,7 +14,7 @@ use crate::check::{self, Backend};
 use crate::conv2d::geometry::Geometry;
 use crate::conv2d::layer::Conv2d;
 use crate::error::Error;
-use crate::simd::in_pool;
+use crate::simd::in_pool_alone;
 use crate::trace;
 use separate::separate;
 
@@ -110,6 +110,6 @@ impl ModuleT for ConvBlock {
         if matches!(backend, Backend::CudaF32) {
             return if train { cuda::train(inputs, bn, geometry) } else { cuda::infer(inputs, bn, geometry) };
         }
-        in_pool(|| if train { cpu::train(inputs, bn, sizes) } else { cpu::infer(inputs, bn, sizes) })
+        in_pool_alone(|| if train { cpu::train(inputs, bn, sizes) } else { cpu::infer(inputs, bn, sizes) })
     }
 }

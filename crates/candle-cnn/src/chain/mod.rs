@@ -18,7 +18,7 @@ use crate::conv2d::pack::{Grads, Pack, Unpack, pack_all};
 use crate::conv2d::{Conv2dNote, cpu as cv};
 use crate::element::{tensor, values, vector, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
-use crate::simd::{Whole, in_pool};
+use crate::simd::{Whole, in_pool_alone};
 use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
 
 /// The name of the chain's node in candle's graph.
@@ -88,7 +88,7 @@ pub(crate) fn node_of_chain(note: BatchNormNote, output: Vec<f32>) -> Result<Ten
     let list = inputs.clone();
     let (ph, pw) = pooled(&sizes);
     node(NAME, &list.list(), output, &[sizes.n, sizes.o, ph, pw], move |grad| {
-        in_pool(|| {
+        in_pool_alone(|| {
             let (mean, inverse) = normalizer.iter().copied().unzip();
             Saved::again(inputs.clone(), sizes, &convolved, mean, inverse)?.backward(grad)
         })

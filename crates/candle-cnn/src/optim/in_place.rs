@@ -2,29 +2,13 @@
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Tensor};
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
-use std::sync::OnceLock;
 
 use crate::element::Element;
+use crate::simd::alone;
 
 /// Elements that one thread takes at a time: with a parameter, its gradient and two moments 256 KiB of `f32`.
 const CHUNK: usize = 1 << 14;
-
-/// Runs `work` on threads that do nothing else. Meanwhile candle holds the parameter's lock. A thread of rayon's global pool
-/// may wait for that lock, since another thread may be evaluating the same network there; if the update waited for that pool,
-/// neither would ever end.
-fn on_own_threads(work: impl FnOnce() + Send) {
-    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    let build = || {
-        ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).thread_name(|_| "optimizer".into()).build()
-    };
-    match POOL.get_or_init(|| build().ok()) {
-        Some(pool) => pool.install(work),
-        // The system has no more threads.
-        None => work(),
-    }
-}
 
 pub(super) trait InPlace: Element {
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
@@ -117,17 +101,17 @@ pub(super) fn update<T: InPlace>(
                     return Ok(());
                 }
                 let chunks = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
-                on_own_threads(|| match (a.is_empty(), b.is_empty()) {
+                match (a.is_empty(), b.is_empty()) {
                     (true, _) => chunks.for_each(|(p, g)| f(p, g, &mut [], &mut [])),
                     (false, true) => chunks.zip(a.par_chunks_mut(CHUNK)).for_each(|((p, g), a)| f(p, g, a, &mut [])),
                     (false, false) => chunks
                         .zip(a.par_chunks_mut(CHUNK))
                         .zip(b.par_chunks_mut(CHUNK))
                         .for_each(|(((p, g), a), b)| f(p, g, a, b)),
-                });
+                }
                 Ok(())
             }));
-            parameter.inplace_op2(gradient, &op)
+            alone(|| parameter.inplace_op2(gradient, &op))
         })
     })
 }

@@ -10,7 +10,7 @@ pub(crate) mod lanes;
 pub(crate) mod part;
 pub(crate) mod vector;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use vector::Simd;
 
@@ -125,6 +125,21 @@ pub(crate) fn extent(places: &[(usize, usize)], run: usize) -> usize {
 }
 
 /// Runs `f` on a thread of rayon's pool, so that the parallel loops in it need not hand over to the pool one by one.
+/// `f` takes none of candle's locks; what does goes through [`in_pool_alone`].
 pub(crate) fn in_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| f())
+}
+
+/// As [`in_pool`], for an `f` that takes candle's locks there. One runs at a time: a thread of the pool that waits inside one
+/// `f` may take up any other task, and with a lock in its hands it would wait for itself, or for an update that waits for it.
+pub(crate) fn in_pool_alone<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    alone(|| in_pool(f))
+}
+
+/// Runs `f` while no [`in_pool_alone`] runs. Called before any of candle's locks is taken.
+pub(crate) fn alone<T>(f: impl FnOnce() -> T) -> T {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // Within the pool it would hold up its own tasks; who runs a whole training there has nothing beside it.
+    let _alone = rayon::current_thread_index().is_none().then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+    f()
 }
