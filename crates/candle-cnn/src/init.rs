@@ -50,7 +50,7 @@ pub fn dirac(weight: &Var) -> Result<()> {
 /// size: the eigenvectors of the second moment of all K×K patches, those with the largest eigenvalues λ first, each
 /// divided by √(λ + eps), and then their negatives. (Whitening as an initial value: Page, 2023,
 /// <https://github.com/tysam-code/hlb-CIFAR10>; the negatives and eps = 5·10⁻⁴: Jordan, "94% on CIFAR-10 in 3.29 Seconds
-/// on a Single GPU", 2024, section 3.1.)
+/// on a Single GPU", 2024, section 3.2.)
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -90,8 +90,8 @@ fn relu() -> Result<()> {
 
 #[test]
 fn gelu() -> Result<()> {
-    for (dtype, form) in [(DType::F32, Gelu::Erf), (DType::F32, Gelu::Tanh), (DType::F64, Gelu::Erf)] {
-        compare("gelu", dtype, |inputs| {
+    for form in [Gelu::Erf, Gelu::Tanh] {
+        compare("gelu", DType::F32, |inputs| {
             let shape = [inputs.size(1, 5), inputs.size(1, 400)];
             let x = inputs.var(&shape)?;
             inputs.gradients(form.forward(&ops::scale(&x, 4.0)?)?, &[&x])

@@ -6,7 +6,7 @@ use candle_nn::ModuleT;
 
 /// A network that averages another's logits over an image, the image moved by a pixel up and left, and the image moved by
 /// a pixel down and right, with the weights ½, ¼ and ¼, each also mirrored (Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
-/// Single GPU", 2024, section 2). It costs six forward passes.
+/// Single GPU", 2024, section 3.5). It costs six forward passes.
 ///
 /// In evaluation it takes images `[N, C, H, W]` and returns `[N, classes]`. In training it behaves like the network itself.
 ///
