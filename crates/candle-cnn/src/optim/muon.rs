@@ -126,8 +126,9 @@ fn norm(x: &Tensor) -> Result<Tensor> {
 /// let mut optimizer = Muon::with_sgd(vec![muon], vec![sgd])?;
 /// optimizer.backward_step(&(weight.sum(0)? * bias.as_tensor())?.sum_all()?)?;
 /// assert!((bias.to_vec1::<f32>()?[0] - 0.999).abs() < 1e-6);
-/// // The gradient, ones, has one singular value, 3; the update's is about 1.
-/// assert!((0.02f32 - weight.to_vec2::<f32>()?[0][1] * -3.).abs() < 0.006);
+/// // The gradient, ones, has one singular value, 3; five steps bring it to between 0.68 and 1.2.
+/// let step = weight.to_vec2::<f32>()?[0][1] * -3.;
+/// assert!((0.68..1.2).contains(&(step / 0.02)), "{step}");
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Debug)]
