@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{Captures, Regex};
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::kernel::instrument::FUNCTION;
@@ -82,15 +82,32 @@ fn red(text: &str) -> String {
     format!("\u{1b}[31m{text}\u{1b}[39m")
 }
 
-/// `text` with colors that Jupyter adapts to its theme. evcxr's shades of gray and violet can't be read on one of the two.
+/// `text` with colors that Jupyter adapts to its theme: evcxr's shades of gray and violet can't be read on one of the two.
+/// Each change of color stands once, where evcxr colors every letter.
 fn recolor(text: &str) -> String {
-    static SHADE: LazyLock<Regex> = LazyLock::new(|| Regex::new("\u{1b}\\[38;5;([0-9]+)m").expect("valid"));
-    let color = |shade: &Captures<'_>| match shade[1].parse() {
-        Ok(232..=255_u8) => "\u{1b}[39m",
-        Ok(_) => "\u{1b}[35m",
-        Err(_) => "",
+    static CODE: LazyLock<Regex> = LazyLock::new(|| Regex::new("\u{1b}\\[([0-9;]*)m").expect("valid"));
+    const NONE: &str = "39";
+    let (mut out, mut shown, mut wanted, mut at) = (String::new(), NONE, NONE, 0);
+    let mut take = |out: &mut String, part: &str, wanted: &'static str| {
+        // A blank looks the same in every color.
+        if shown != wanted && !part.trim().is_empty() {
+            *out += &format!("\u{1b}[{wanted}m");
+            shown = wanted;
+        }
+        *out += part;
     };
-    SHADE.replace_all(text, color).replace("\u{1b}[0m", "\u{1b}[39m\u{1b}[22m").replace("\u{1b}[91m", "\u{1b}[31m")
+    for code in CODE.captures_iter(text) {
+        let whole = code.get(0).map_or(at..at, |whole| whole.range());
+        take(&mut out, &text[at..whole.start], wanted);
+        at = whole.end;
+        wanted = match code[1].strip_prefix("38;5;").map(str::parse::<u8>) {
+            Some(Ok(shade)) if shade < 232 => "35",
+            None if code[1].ends_with("31") || code[1].ends_with("91") => "31",
+            _ => NONE,
+        };
+    }
+    take(&mut out, &text[at..], wanted);
+    if shown != NONE { out + "\u{1b}[39m" } else { out }
 }
 
 /// The cell's line that became this line of the library. evcxr keeps the text of items and statements, and begins each on a
@@ -157,12 +174,10 @@ mod tests {
     fn evcxrs_errors_get_their_kind_and_readable_colors() {
         let failure =
             |evalue: &str, traceback: &[&str]| Failure::of_evcxr(&json!({"evalue": evalue, "traceback": traceback}));
-        let compile =
-            failure("mismatched types", &["\u{1b}[31m[E0308]\u{1b}[0m", "\u{1b}[38;5;246m│\u{1b}[38;5;54mx\u{1b}[0m"]);
-        assert_eq!(
-            (compile.name.as_str(), compile.shown[1].as_str()),
-            (COMPILE_ERROR, "\u{1b}[39m│\u{1b}[35mx\u{1b}[39m\u{1b}[22m")
-        );
+        let letters = "\u{1b}[38;5;249m1 │\u{1b}[0m \u{1b}[38;5;54mx\u{1b}[0m\u{1b}[38;5;54my\u{1b}[0m;";
+        let compile = failure("mismatched types", &["\u{1b}[31m[E0308]\u{1b}[0m", letters]);
+        assert_eq!(compile.name, COMPILE_ERROR);
+        assert_eq!(compile.shown, ["\u{1b}[31m[E0308]\u{1b}[39m", "1 │ \u{1b}[35mxy\u{1b}[39m;"]);
         assert_eq!(failure("Subprocess terminated with status: signal: 9", &["x"]).name, PROCESS_ENDED);
         assert_eq!(failure("Unrecognised command :x", &["Unrecognised command :x"]).name, ERROR);
     }
