@@ -19,7 +19,7 @@ use candle_nn::ModuleT;
 /// let views = TestTimeViews::new(candle_nn::func_t(|x, _| x.flatten_from(1)));
 /// let image = Tensor::new(&[[[[0f32, 4., 0.], [0., 0., 0.], [0., 0., 0.]]]], &Device::Cpu)?;
 /// let mean = views.forward_t(&image, false)?.to_vec2::<f32>()?;
-/// assert_eq!(mean[0], [0., 2., 0., 0.5, 0., 0.5, 0., 0., 0.]);
+/// assert_eq!(mean[0], [0., 2., 0., 1., 0., 1., 0., 0., 0.]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
