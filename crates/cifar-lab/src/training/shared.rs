@@ -220,7 +220,10 @@ impl Shared {
             steps: plan.steps,
             loss: last.0,
             accuracy: last.1,
-            test_accuracy: state.history.epochs.last().and_then(|row| row.test_accuracy),
+            // After an epoch's last step its own is still being measured; the one before would pass for it.
+            test_accuracy: (between || step < plan.steps)
+                .then(|| state.history.epochs.last().and_then(|row| row.test_accuracy))
+                .flatten(),
             images_per_second: last.2,
             elapsed,
             left: self.left(state),

@@ -23,7 +23,7 @@ pub const INTERRUPTED: &str = "Interrupted";
 pub const PROCESS_ENDED: &str = "ProcessEnded";
 
 /// What an interrupted operation's error begins with.
-const INTERRUPT: &str = "interrupted";
+const INTERRUPT: &str = "interrupted: ";
 
 impl Failure {
     pub fn new(name: &str, message: &str) -> Self {
@@ -33,10 +33,10 @@ impl Failure {
     /// For an event "panicked" or "stopped" of a cell with this source, compiled as `compiled`. `None` for other events.
     pub fn of_event(kind: &str, payload: &str, source: &str, compiled: &str) -> Option<Self> {
         let (place, message) = payload.split_once('\n')?;
-        let name = match kind {
-            "panicked" => PANIC,
-            "stopped" if message.starts_with(INTERRUPT) => INTERRUPTED,
-            "stopped" => ERROR,
+        let (name, message) = match (kind, message.strip_prefix(INTERRUPT)) {
+            ("panicked", _) => (PANIC, message),
+            ("stopped", Some(message)) => (INTERRUPTED, message),
+            ("stopped", None) => (ERROR, message),
             _ => return None,
         };
         let (file, number) = place.rsplit_once(':').unwrap_or((place, ""));
@@ -153,7 +153,8 @@ mod tests {
         let elsewhere = failure("panicked", "/cargo/candle-core/src/x.rs:10\nboom").unwrap();
         assert_eq!(elsewhere.shown, ["\u{1b}[31mPanic\u{1b}[39m: boom", "at /cargo/candle-core/src/x.rs:10"]);
         assert_eq!(failure("panicked", "\nsaid by no hook").unwrap().shown.len(), 1);
-        assert_eq!(failure("stopped", "ctx/src/lib.rs:6\ninterrupted: it goes on").unwrap().name, INTERRUPTED);
+        let interrupted = failure("stopped", "ctx/src/lib.rs:6\ninterrupted: it goes on").unwrap();
+        assert_eq!((interrupted.name.as_str(), interrupted.message.as_str()), (INTERRUPTED, "it goes on"));
         assert_eq!(failure("ended", ""), None);
     }
 
