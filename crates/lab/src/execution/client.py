@@ -33,8 +33,12 @@ LATE_OUTPUT_SECONDS = 0.15
 STARTUP_SECONDS = 600
 
 
+telling = threading.Lock()
+
+
 def tell(event, **values):
-    print(json.dumps({"event": event, **values}), flush=True)
+    with telling:  # the log has a thread of its own
+        print(json.dumps({"event": event, **values}), flush=True)
 
 
 class Client(NotebookClient):

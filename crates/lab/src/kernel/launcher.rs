@@ -84,7 +84,7 @@ fn run_evcxr(
     let own_file = live.path().join("connection.json");
     let own = Connection::write_new(&own_file).map_err(Error::file("write", &own_file))?;
     let mut command = Command::new(evcxr);
-    command.arg("--control_file").arg(&own_file).process_group(0).stderr(Stdio::piped());
+    command.arg("--control_file").arg(&own_file).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
     let launcher = std::env::current_exe().map_err(Error::file("find", "this program"))?;
     settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher)?;
     command.env(FRONT, live.path());
@@ -96,7 +96,7 @@ fn run_evcxr(
     for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
         let line = line.unwrap_or_default();
         // evcxr has read ours.
-        if !line.starts_with("No configuration file") && !line.starts_with("Loading startup configuration") {
+        if !line.starts_with("No configuration file") {
             let _ = events.send(Event::Log(line));
         }
     }
