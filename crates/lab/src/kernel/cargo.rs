@@ -8,7 +8,7 @@
 //! Everything else goes to cargo.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -39,7 +39,8 @@ fn programs(folder: &Path) -> PathBuf {
 }
 
 /// Puts this program in cargo's place for `command`, which starts evcxr in `folder`.
-pub fn apply(command: &mut Command, folder: &Path, launcher: &Path) -> Result<()> {
+/// `sysroot` is the toolchain's folder.
+pub fn apply(command: &mut Command, folder: &Path, launcher: &Path, sysroot: Option<&Path>) -> Result<()> {
     let programs = programs(folder);
     fs::create_dir_all(&programs).map_err(Error::file("make", &programs))?;
     for name in PROGRAMS {
@@ -58,7 +59,7 @@ pub fn apply(command: &mut Command, folder: &Path, launcher: &Path) -> Result<()
     command
         .env("CARGO_HOME", folder.join(HOME))
         .env("PATH", prepend(&programs, std::env::var_os("PATH").unwrap_or_default()));
-    if let Some(library) = standard_library_source(folder) {
+    if let Some(library) = sysroot.and_then(|sysroot| standard_library_source(sysroot, folder)) {
         command.env("RUST_SRC_PATH", library);
     }
     Ok(())
@@ -71,9 +72,8 @@ fn prepend(folder: &Path, path: OsString) -> OsString {
 
 /// A folder with links to the parts of the standard library's source that cells name. The rest is larger: each vector
 /// instruction of each processor has a function.
-fn standard_library_source(folder: &Path) -> Option<PathBuf> {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
-    let source = Path::new(String::from_utf8(output.stdout).ok()?.trim()).join("lib/rustlib/src/rust/library");
+fn standard_library_source(sysroot: &Path, folder: &Path) -> Option<PathBuf> {
+    let source = sysroot.join("lib/rustlib/src/rust/library");
     let own = folder.join("library");
     fs::create_dir_all(&own).ok()?;
     for part in ["core", "alloc", "std", "proc_macro"] {
@@ -101,41 +101,26 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::Exit
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != programs)).unwrap_or(path);
     let cargo = std::env::var_os(CARGO).unwrap_or("cargo".into());
+    let verb = arguments.iter().position(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+    let verb = verb.filter(|_| name == "cargo").map(|at| (at, arguments[at].to_str().unwrap_or_default()));
     let mut command = Command::new(if name == "cargo" { cargo.as_os_str() } else { name.as_ref() });
-    command.args(arguments).env("PATH", path).env_remove("CARGO_HOME");
+    command.args(arguments.iter().enumerate().map(|(at, argument)| match verb {
+        Some((place, "check")) if place == at => OsStr::new("build"),
+        _ => argument,
+    }));
+    command.env("PATH", path).env_remove("CARGO_HOME");
     if let Some(old) = std::env::var_os(CARGO_HOME) {
         command.env("CARGO_HOME", old);
     }
-    let is = |verb: &str| {
-        arguments
-            .iter()
-            .find(|argument| !argument.as_encoded_bytes().starts_with(b"-"))
-            .is_some_and(|first| first == verb)
-    };
-    if name == "rustup" && arguments == ["which", "cargo"] {
-        println!("{}", programs.join("cargo").display());
-        return Ok(std::process::ExitCode::SUCCESS);
-    }
-    if name == "cargo" && is("metadata") {
-        return metadata(command);
-    }
-    if name == "cargo" && is("check") {
-        let build = arguments
-            .iter()
-            .map(|argument| if argument == "check" { OsString::from("build") } else { argument.clone() });
-        let environment: Vec<_> =
-            command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
-        command = Command::new(&cargo);
-        command.args(build).env(CHECK, "1");
-        for (name, value) in environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
+    match verb {
+        Some((_, "metadata")) => return metadata(command),
+        Some((_, "build")) => remember_process(&mut command),
+        Some((_, "check")) => remember_process(command.env(CHECK, "1")),
+        None if name == "rustup" && arguments == ["which", "cargo"] => {
+            println!("{}", programs.join("cargo").display());
+            return Ok(std::process::ExitCode::SUCCESS);
         }
-    }
-    if name == "cargo" && (is("build") || is("check")) {
-        remember_process(&mut command);
+        _ => {}
     }
     let source = command.exec();
     Err(Error::start(command.get_program().to_string_lossy(), INSTALL_RUST)(source))

@@ -19,9 +19,9 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
 
 /// The variable that names the folder with the front's pipes. Without it, output stays where it is.
-const FRONT: &str = "CIFAR_LAB_FRONT";
+pub const FRONT: &str = "CIFAR_LAB_FRONT";
 /// The variable with the user's own RUST_BACKTRACE, which evcxr overrides.
-const BACKTRACE: &str = "CIFAR_LAB_BACKTRACE";
+pub const BACKTRACE: &str = "CIFAR_LAB_BACKTRACE";
 /// The variable with the thread that runs cells, for the crates that cells use.
 const THREAD: &str = "CIFAR_LAB_CELL_THREAD";
 

@@ -1,10 +1,9 @@
 //! What Jupyter starts in place of evcxr_jupyter, and the guard that cleans up after it.
 //!
 //! A kernel consists of three processes. The *launcher* creates the folder, starts the other two, and is the kernel's
-//! [`front`]. *evcxr* leads
-//! its own process group, so that its child with the variables, and any rustc, can be killed with it. The *guard* reads from
-//! a pipe that only the launcher holds. However the launcher ends, even by SIGKILL, the pipe closes; the guard then kills
-//! evcxr's group and removes the folder.
+//! [`front`]. *evcxr* leads its own process group, so that its child with the variables can be killed with it; cargo leads
+//! another while it compiles a cell. The *guard* reads from a pipe that only the launcher holds. However the launcher ends,
+//! even by SIGKILL, the pipe closes; the guard then kills both groups and removes the folder.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,8 +17,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::cuda::{Build, Reason};
 use crate::error::{Error, REINSTALL, Result};
 use crate::kernel::folder::{self, Filled, KernelFolders, Key, LiveFolder};
-use crate::kernel::front::{self, Connection, Event, FRONT};
-use crate::kernel::{cargo, settings};
+use crate::kernel::front::{self, Connection, Event};
+use crate::kernel::{cargo, cell, settings};
 use crate::machine;
 use crate::repository::Repository;
 
@@ -38,13 +37,13 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     let runtime = runtime.map_err(Error::file("start", "the kernel's front"))?;
     let code = runtime.block_on(async {
         let (front, events, received) = front::open(live.path(), &connection).await?;
-        let (evcxr, path) = (evcxr.to_path_buf(), live.path().to_path_buf());
+        let evcxr = evcxr.to_path_buf();
         // The front answers meanwhile.
         std::thread::spawn(move || {
             let code = run_evcxr(&evcxr, &folders, &live, guard, &events);
             let _ = events.send(Event::Gone(code));
         });
-        front.run(received).await.inspect_err(|_| cargo::end_compiler(&path))
+        front.run(received).await
     });
     // Threads that still read must not hold the kernel up.
     runtime.shutdown_background();
@@ -87,7 +86,7 @@ fn run_evcxr(
     command.arg("--control_file").arg(&own_file).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
     let launcher = std::env::current_exe().map_err(Error::file("find", "this program"))?;
     settings::apply(&mut command, live.path(), repository.as_ref(), &build, &launcher)?;
-    command.env(FRONT, live.path());
+    command.env(cell::FRONT, live.path());
     let mut child = command.spawn().map_err(Error::start(evcxr.to_string_lossy(), REINSTALL))?;
     if let Some(pipe) = &mut guard.stdin {
         writeln!(pipe, "{}", child.id()).map_err(Error::file("write to", "the kernel's guard"))?;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::cuda::{Build, CudaBuild};
 use crate::error::{Error, Result};
-use crate::kernel::{cargo, instrument};
+use crate::kernel::{cargo, cell, instrument};
 use crate::repository::Repository;
 
 /// The series of evcxr_jupyter whose source this module follows.
@@ -100,7 +100,8 @@ pub fn apply(
     let mut libraries = library_path(repository.map(Repository::root));
     // In a cell's library rustc writes a relative path to the standard library, which is one level off once cargo has moved
     // the library up from deps/. Under /tmp it works by chance.
-    libraries.splice(0..0, standard_library());
+    let toolchain = toolchain();
+    libraries.splice(0..0, toolchain.as_ref().map(|(_, library)| library.clone()).filter(|library| library.is_dir()));
     // With the library that `instrument` links cells to.
     libraries.push(folder.to_path_buf());
     if let Some(cuda) = build.cuda() {
@@ -134,10 +135,10 @@ pub fn apply(
         .env("JUPYTER_PATH", folder.join("no-kernels"));
     // evcxr sets RUST_BACKTRACE for cells. The user's own setting counts.
     match std::env::var_os("RUST_BACKTRACE") {
-        Some(asked) => command.env("CIFAR_LAB_BACKTRACE", asked),
-        None => command.env_remove("CIFAR_LAB_BACKTRACE"),
+        Some(asked) => command.env(cell::BACKTRACE, asked),
+        None => command.env_remove(cell::BACKTRACE),
     };
-    cargo::apply(command, folder, launcher)?;
+    cargo::apply(command, folder, launcher, toolchain.as_ref().map(|(sysroot, _)| sysroot.as_path()))?;
     fs::create_dir_all(&config).map_err(Error::file("make", &config))?;
     let path = config.join("evcxr.toml");
     // `:opt` without a number then means 2.
@@ -190,11 +191,12 @@ pub fn crate_library() -> String {
     format!("{}cifar_lab{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
-/// The folder of the toolchain's standard library.
-fn standard_library() -> Option<PathBuf> {
-    let output = Command::new("rustc").args(["--print", "target-libdir"]).output().ok()?;
-    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-    path.is_dir().then_some(path)
+/// The toolchain's folder, and that of its standard library.
+fn toolchain() -> Option<(PathBuf, PathBuf)> {
+    let output = Command::new("rustc").args(["--print", "sysroot", "--print", "target-libdir"]).output().ok()?;
+    let output = String::from_utf8(output.stdout).ok()?;
+    let (sysroot, library) = output.trim().split_once('\n')?;
+    Some((sysroot.into(), library.into()))
 }
 
 #[cfg(test)]

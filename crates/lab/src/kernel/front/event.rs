@@ -23,5 +23,4 @@ pub enum Event {
     Log(String),
     /// evcxr has ended with this code, or could not be started.
     Gone(Result<u8>),
-    Tick,
 }

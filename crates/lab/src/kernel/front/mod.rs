@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::kernel::instrument::Compiled;
@@ -40,8 +40,6 @@ pub use sockets::Connection;
 use sockets::{Channel, Evcxr, Jupyter};
 use variables::Variables;
 
-/// The variable that names the folder with the pipes; see `cell.rs`.
-pub const FRONT: &str = "CIFAR_LAB_FRONT";
 /// The pipes, and Jupyter's names of the streams.
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
@@ -154,13 +152,20 @@ pub async fn open(
 impl Front {
     /// Serves Jupyter until it shuts the kernel down or evcxr ends. Returns the exit code.
     pub async fn run(mut self, mut events: UnboundedReceiver<Event>) -> Result<u8> {
-        let ticks = self.events.clone();
-        tokio::spawn(async move {
-            while ticks.send(Event::Tick).is_ok() {
-                sleep(QUIET).await;
-            }
-        });
-        while let Some(event) = events.recv().await {
+        loop {
+            // While nothing runs and no output is held, only an event changes anything.
+            let idle = self.running.is_none() && self.splitters.iter().all(Splitter::holds_nothing);
+            let event = match idle {
+                true => events.recv().await,
+                false => match timeout(QUIET, events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        self.quiet().await;
+                        continue;
+                    }
+                },
+            };
+            let Some(event) = event else { return Ok(0) };
             match event {
                 Event::Asked(Channel::Shell, request) => self.asked_on_shell(request).await,
                 Event::Asked(Channel::Stdin, answer) => self.pass_to_evcxr(Channel::Stdin, &answer).await,
@@ -183,11 +188,19 @@ impl Front {
                 }
                 Event::Log(line) => self.log(&line),
                 Event::Gone(code) => return code,
-                Event::Tick => self.tick().await,
             }
-            self.finish_if_complete().await;
+            self.look_after_the_cell().await;
         }
-        Ok(0)
+    }
+
+    /// Nothing has come for a while.
+    async fn quiet(&mut self) {
+        for index in [0, 1] {
+            if let Some(piece) = self.splitters[index].pause() {
+                self.show(index, piece).await;
+            }
+        }
+        self.look_after_the_cell().await;
     }
 
     fn connect(&self, connection: Connection) {
@@ -323,7 +336,7 @@ impl Front {
             (Channel::Shell, _) => {
                 if let Some(request) = self.asked.remove(message.parent_id()) {
                     let content = if request.kind() == "complete_request" {
-                        tidy(message.content)
+                        fields_last(message.content, request.content["code"].as_str().unwrap_or_default())
                     } else {
                         without_hidden(message.content)
                     };
@@ -347,16 +360,9 @@ impl Front {
             // The last that evcxr publishes for a cell.
             ("status", Some(running)) if message.content["execution_state"] == "idle" => running.published = true,
             ("error", Some(running)) => running.errors.push(Failure::of_evcxr(&message.content)),
-            ("stream", running) => {
+            ("stream", _) => {
                 let text = message.content["text"].as_str().unwrap_or_default();
-                let index = usize::from(message.content["name"] == "stderr");
-                let text = match running {
-                    Some(running) => running.bounds[index].pass(text),
-                    None => Some(text.to_string()),
-                };
-                if let Some(text) = text {
-                    self.stream(index, &text).await;
-                }
+                self.print(usize::from(message.content["name"] == "stderr"), text).await;
             }
             ("execute_result" | "display_data", Some(running)) => {
                 let mut content = message.content;
@@ -370,15 +376,7 @@ impl Front {
 
     async fn show(&mut self, index: usize, piece: Piece) {
         match piece {
-            Piece::Text(text) => {
-                let shown = match &mut self.running {
-                    Some(running) => running.bounds[index].pass(&text),
-                    None => Some(text),
-                };
-                if let Some(text) = shown {
-                    self.stream(index, &text).await;
-                }
-            }
+            Piece::Text(text) => self.print(index, &text).await,
             Piece::Output(data) => {
                 let content = json!({"data": data, "metadata": {}, "transient": {}});
                 self.publish("display_data", content).await;
@@ -389,17 +387,6 @@ impl Front {
 
     /// An event of the cell's process.
     async fn happened(&mut self, index: usize, kind: String, payload: String) {
-        if kind == "display" {
-            if let Ok(Value::Object(mut display)) = serde_json::from_str(&payload) {
-                let kind = if display.remove("update") == Some(Value::Bool(true)) {
-                    "update_display_data"
-                } else {
-                    "display_data"
-                };
-                self.publish(kind, Value::Object(display)).await;
-            }
-            return;
-        }
         if index == 1 {
             self.errors_ended = Some(payload);
             return;
@@ -415,6 +402,17 @@ impl Front {
             return;
         }
         running.ending = Some((kind, payload));
+    }
+
+    /// Shows what the cell, or a thread of an earlier one, has written, within the cell's bounds.
+    async fn print(&mut self, index: usize, text: &str) {
+        let shown = match &mut self.running {
+            Some(running) => running.bounds[index].pass(text),
+            None => Some(text.to_string()),
+        };
+        if let Some(text) = shown {
+            self.stream(index, &text).await;
+        }
     }
 
     async fn stream(&mut self, index: usize, text: &str) {
@@ -441,12 +439,8 @@ impl Front {
         }
     }
 
-    async fn tick(&mut self) {
-        for index in [0, 1] {
-            if let Some(piece) = self.splitters[index].pause() {
-                self.show(index, piece).await;
-            }
-        }
+    /// Says what the running cell keeps one waiting for, and answers its request when it has ended.
+    async fn look_after_the_cell(&mut self) {
         let Some(running) = &mut self.running else { return };
         if running.number.is_none() && !running.noticed && running.since.elapsed() > SLOW {
             running.noticed = true;
@@ -466,16 +460,17 @@ impl Front {
                 and the cells above must be run again.\n";
             self.stream(1, text).await;
         }
+        self.finish_if_complete().await;
     }
 
     /// Answers the running cell's request, when everything that it has caused has been shown.
     async fn finish_if_complete(&mut self) {
         let Some(running) = &self.running else { return };
         let Some((reply, since)) = &running.reply else { return };
-        let calls = instrument::compiled(&self.folder) == Compiled::WithCalls;
+        let compiled = instrument::compiled(&self.folder);
         let good = reply.content["status"] == "ok";
         let ended = running.ending.is_some() && running.number.is_some() && running.number == self.errors_ended;
-        let complete = running.published && (ended || !calls);
+        let complete = running.published && (ended || compiled != Compiled::WithCalls);
         // The pipes are slower than evcxr, but a process that has died will not say that it ends.
         if !complete && since.elapsed() < if good { LOST } else { LATE } {
             return;
@@ -492,7 +487,7 @@ impl Front {
         if running.noticed {
             self.publish("clear_output", json!({"wait": false})).await;
         }
-        if let Compiled::Unchanged(reason) = instrument::compiled(&self.folder) {
+        if let Compiled::Unchanged(reason) = compiled {
             let text = format!(
                 "note: {}; its panics and failed `?` go unnoticed. `cargo lab` installs evcxr_jupyter {EVCXR_VERSION}, which is known.\n",
                 reason.trim()
@@ -578,13 +573,16 @@ fn answer(request: &Message) -> Option<Value> {
     })
 }
 
-/// Completions with private fields, which a cell can't use, after everything else.
-fn tidy(mut content: Value) -> Value {
+/// Completions after a dot with fields, which are private in these crates, after the methods. evcxr calls both fields and local
+/// variables instances.
+fn fields_last(mut content: Value, code: &str) -> Value {
+    let begin = content["cursor_start"].as_u64().and_then(|begin| usize::try_from(begin).ok()).unwrap_or_default();
+    let after_dot = begin.checked_sub(1).and_then(|before| code.chars().nth(before)) == Some('.');
     let kinds: Vec<Value> = content["metadata"]["_jupyter_types_experimental"].as_array().cloned().unwrap_or_default();
     let matches: Vec<Value> = content["matches"].as_array().cloned().unwrap_or_default();
-    if kinds.len() == matches.len() {
+    if after_dot && kinds.len() == matches.len() {
         let mut order: Vec<usize> = (0..matches.len()).collect();
-        order.sort_by_key(|&at| kinds[at]["type"] == "field" || kinds[at]["type"] == "Field");
+        order.sort_by_key(|&at| kinds[at]["type"] == "instance");
         content["matches"] = order.iter().map(|&at| matches[at].clone()).collect();
         content["metadata"]["_jupyter_types_experimental"] = order.iter().map(|&at| kinds[at].clone()).collect();
     }
@@ -593,21 +591,44 @@ fn tidy(mut content: Value) -> Value {
 
 /// Documentation without the lines of examples that rustdoc hides.
 fn without_hidden(mut content: Value) -> Value {
-    let hidden = |line: &str| {
-        let line = line.trim_start();
-        line == "#" || line.starts_with("# ") || line.starts_with("<span class=\"comment\"># ")
-    };
     for kind in ["text/plain", "text/html"] {
         let Some(text) = content["data"][kind].as_str() else { continue };
-        let mut code = false;
+        // Plain text doesn't mark code, and has no other line that begins so.
+        let mut code = kind == "text/plain";
         let kept: Vec<&str> = text
             .lines()
             .filter(|line| {
-                code ^= line.trim_start().starts_with("```") || line.contains("<pre>") != line.contains("</pre>");
-                !(code && hidden(line))
+                code ^= line.contains("<pre>") != line.contains("</pre>");
+                !(code && (*line == "#" || line.starts_with("# ")))
             })
             .collect();
         content["data"][kind] = json!(kept.join("\n"));
     }
     content
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_dot_fields_come_last() {
+        let completions = |begin: usize| {
+            json!({"cursor_start": begin, "matches": ["id", "add()"],
+                "metadata": {"_jupyter_types_experimental": [{"type": "instance"}, {"type": "function"}]}})
+        };
+        let sorted = fields_last(completions(3), "τt.");
+        assert_eq!(sorted["matches"], json!(["add()", "id"]));
+        assert_eq!(sorted["metadata"]["_jupyter_types_experimental"][1]["type"], "instance");
+        assert_eq!(fields_last(completions(0), "a")["matches"], json!(["id", "add()"]), "a local variable");
+    }
+
+    #[test]
+    fn hidden_lines_of_examples_are_left_out() {
+        let html = "<p># one</p>\n<pre><code>let a = 1;\n# hidden();\n#[attribute]\n</code></pre>\n# two";
+        let plain = "Text\n\nlet a = 1;\n# hidden();\n#[attribute]";
+        let shown = without_hidden(json!({"data": {"text/html": html, "text/plain": plain}}));
+        assert_eq!(shown["data"]["text/html"], html.replace("# hidden();\n", ""));
+        assert_eq!(shown["data"]["text/plain"], plain.replace("# hidden();\n", ""));
+    }
 }

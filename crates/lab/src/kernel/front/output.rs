@@ -60,6 +60,11 @@ impl Splitter {
         pieces
     }
 
+    /// Whether [`pause`](Self::pause) has nothing to show.
+    pub fn holds_nothing(&self) -> bool {
+        self.output.is_empty()
+    }
+
     /// The output that has no more parts, if nothing followed it for a while.
     pub fn pause(&mut self) -> Option<Piece> {
         let between = self.rest.is_empty() || self.rest[0] == MARK;

@@ -27,15 +27,30 @@ pub enum Channel {
     Stdin,
 }
 
+const CHANNELS: [Channel; 3] = [Channel::Shell, Channel::Control, Channel::Stdin];
+
+/// A socket for each channel, to send.
+struct Senders<S> {
+    key: Key,
+    sockets: Vec<S>,
+}
+
+impl<S: SocketSend> Senders<S> {
+    async fn send(&mut self, channel: Channel, message: &Message) {
+        if let Some(socket) = self.sockets.get_mut(channel as usize) {
+            let _ = timeout(PATIENCE, socket.send(message.frames(&self.key))).await;
+        }
+    }
+}
+
 /// A connection file.
 #[derive(Clone)]
 pub struct Connection {
     transport: String,
     ip: String,
     key: String,
-    shell_port: u16,
-    control_port: u16,
-    stdin_port: u16,
+    /// The ports of [`CHANNELS`].
+    ports: [u16; 3],
     iopub_port: u16,
     hb_port: u16,
 }
@@ -50,9 +65,7 @@ impl Connection {
             transport: text("transport")?,
             ip: text("ip")?,
             key: text("key")?,
-            shell_port: port("shell_port")?,
-            control_port: port("control_port")?,
-            stdin_port: port("stdin_port")?,
+            ports: [port("shell_port")?, port("control_port")?, port("stdin_port")?],
             iopub_port: port("iopub_port")?,
             hb_port: port("hb_port")?,
         })
@@ -92,10 +105,7 @@ impl Connection {
 
 /// The sockets that Jupyter connects to.
 pub struct Jupyter {
-    key: Key,
-    shell: RouterSendHalf,
-    control: RouterSendHalf,
-    stdin: RouterSendHalf,
+    senders: Senders<RouterSendHalf>,
     iopub: PubSocket,
 }
 
@@ -107,17 +117,13 @@ impl Jupyter {
         asked: fn(Channel, Message) -> E,
     ) -> Result<Self, ZmqError> {
         let key = Key::new(&connection.key);
-        let mut routers = Vec::new();
-        for (channel, port) in [
-            (Channel::Shell, connection.shell_port),
-            (Channel::Control, connection.control_port),
-            (Channel::Stdin, connection.stdin_port),
-        ] {
+        let mut sockets = Vec::new();
+        for (channel, port) in CHANNELS.into_iter().zip(connection.ports) {
             let mut socket = RouterSocket::new();
             socket.bind(&connection.endpoint(port)).await?;
             let (sender, receiver) = socket.split();
             receive(receiver, key.clone(), events, move |message| asked(channel, message));
-            routers.push(sender);
+            sockets.push(sender);
         }
         let mut iopub = PubSocket::new();
         iopub.bind(&connection.endpoint(connection.iopub_port)).await?;
@@ -128,35 +134,23 @@ impl Jupyter {
                 let _ = heartbeat.send(beat).await;
             }
         });
-        let [shell, control, stdin] = routers.try_into().map_err(|_| ZmqError::Other("three sockets"))?;
-        Ok(Self { key, shell, control, stdin, iopub })
+        Ok(Self { senders: Senders { key, sockets }, iopub })
     }
 
     /// Sends `message` to one client. A client that has gone misses it.
     pub async fn send(&mut self, channel: Channel, message: &Message) {
-        let frames = message.frames(&self.key);
-        let socket = match channel {
-            Channel::Shell => &mut self.shell,
-            Channel::Control => &mut self.control,
-            Channel::Stdin => &mut self.stdin,
-        };
-        let _ = timeout(PATIENCE, socket.send(frames)).await;
+        self.senders.send(channel, message).await;
     }
 
     /// Sends `message` to all clients.
     pub async fn publish(&mut self, message: &Message) {
-        let frames = message.frames(&self.key);
+        let frames = message.frames(&self.senders.key);
         let _ = timeout(PATIENCE, self.iopub.send(frames)).await;
     }
 }
 
 /// The sockets towards a running evcxr.
-pub struct Evcxr {
-    key: Key,
-    shell: DealerSendHalf,
-    control: DealerSendHalf,
-    stdin: DealerSendHalf,
-}
+pub struct Evcxr(Senders<DealerSendHalf>);
 
 impl Evcxr {
     /// Connects as soon as evcxr listens.
@@ -175,12 +169,8 @@ impl Evcxr {
         iopub.connect(&connection.endpoint(connection.iopub_port)).await?;
         iopub.subscribe("").await?;
         receive(iopub, key.clone(), events, published);
-        let mut dealers = Vec::new();
-        for (channel, port) in [
-            (Channel::Shell, connection.shell_port),
-            (Channel::Control, connection.control_port),
-            (Channel::Stdin, connection.stdin_port),
-        ] {
+        let mut sockets = Vec::new();
+        for (channel, port) in CHANNELS.into_iter().zip(connection.ports) {
             // evcxr asks for input on stdin whoever sent the request on shell.
             let mut options = SocketOptions::default();
             options.peer_identity(PeerIdentity::try_from(b"front".to_vec())?);
@@ -188,22 +178,15 @@ impl Evcxr {
             socket.connect(&connection.endpoint(port)).await?;
             let (sender, receiver) = socket.split();
             receive(receiver, key.clone(), events, move |message| answered(channel, message));
-            dealers.push(sender);
+            sockets.push(sender);
         }
-        let [shell, control, stdin] = dealers.try_into().map_err(|_| ZmqError::Other("three sockets"))?;
-        Ok(Self { key, shell, control, stdin })
+        Ok(Self(Senders { key, sockets }))
     }
 
     /// Sends `message`, which keeps its header, so that what it causes names it.
     pub async fn send(&mut self, channel: Channel, message: &Message) {
         let message = Message { identities: Vec::new(), ..message.clone() };
-        let frames = message.frames(&self.key);
-        let socket = match channel {
-            Channel::Shell => &mut self.shell,
-            Channel::Control => &mut self.control,
-            Channel::Stdin => &mut self.stdin,
-        };
-        let _ = timeout(PATIENCE, socket.send(frames)).await;
+        self.0.send(channel, &message).await;
     }
 }
 
