@@ -12,9 +12,10 @@
 //! and PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU is done. Below the first
 //! table is a lower bound for the time of a step (see [`Floor`]).
 //!
-//! With `--network record` the network is that of the CIFAR-10 record with its optimizer (`bench/record.rs`), on the CPU,
-//! PyTorch has a row more, in bf16, and all contenders keep freed memory. Otherwise the network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
-//! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay.
+//! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
+//! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay. With
+//! `--network record` it is that of the CIFAR-10 record with its optimizer (`bench/record.rs`), on the CPU, and PyTorch has
+//! a row more, in bf16.
 
 use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
 use candle_cnn::precision::{Precision, set_precision};
@@ -46,13 +47,6 @@ const WITHOUT_AVX512: [(&str, &str); 4] = [
     ("ATEN_CPU_CAPABILITY", "avx2"),
     ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
-];
-
-/// Has glibc keep freed memory, as in the notebooks' kernel; for networks of large tensors, and all contenders alike.
-const KEPT_MEMORY: [(&str, &str); 3] = [
-    ("MALLOC_TRIM_THRESHOLD_", "536870912"),
-    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
-    ("MALLOC_TOP_PAD_", "67108864"),
 ];
 
 /// This crate, with the blocks as one operation, layer by layer, and with `loss.backward()` in place of this crate's
@@ -448,8 +442,6 @@ impl Options {
     fn start(&self, precision: Precision, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
         let usual = self.network == NET;
-        let kept = if usual { [].as_slice() } else { KEPT_MEMORY.as_slice() };
-        let variables = [variables, kept].concat();
         let on_gpu = !self.device.is_cpu();
         let exact = precision == Precision::F32;
         let called = precision.to_string();

@@ -34,9 +34,9 @@ class Net(torch.nn.Module):
 class Record(torch.nn.Module):
     """The network of the CIFAR-10 record, as in bench/record.rs."""
 
-    def __init__(self):
+    def __init__(self, channels=(64, 256, 256)):
         super().__init__()
-        channels = [24, 64, 256, 256]
+        channels = [24, *channels]
         self.whiten = torch.nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad_(False)
         pairs = [(a, b, b) for a, b in zip(channels, channels[1:])]
@@ -49,14 +49,16 @@ class Record(torch.nn.Module):
         for conv, norm in zip(self.convs, self.norms):
             norm.weight.requires_grad_(False)
             torch.nn.init.dirac_(conv.weight.data[: conv.in_channels])
-        self.head = torch.nn.Linear(256, 10, bias=False)
+        self.head = torch.nn.Linear(channels[-1], 10, bias=False)
+        self.head.weight.data /= self.head.weight.data.std()
 
     def forward(self, x):
         x = F.gelu(self.whiten(x))
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             x = conv(x)
             x = F.gelu(norm(F.max_pool2d(x, 2) if i % 2 == 0 else x))
-        return self.head(F.max_pool2d(x, 3).flatten(1)) / 256
+        x = F.max_pool2d(x, 3).flatten(1)
+        return self.head(x) / x.shape[1]
 
 
 def orthogonalized(matrix, steps=3):
@@ -70,24 +72,20 @@ def orthogonalized(matrix, steps=3):
     return x.T if tall else x
 
 
-class Muon(torch.optim.SGD):
-    """Muon for the weights of 3x3 convolutions, SGD for the rest."""
-
-    def __init__(self, net):
-        self.filters = [conv.weight for conv in net.convs]
-        others = [p for p in net.parameters() if p.requires_grad and not any(p is f for f in self.filters)]
-        super().__init__(others, lr=1e-4, momentum=0.85, nesterov=True)
-        self.buffers = [torch.zeros_like(p) for p in self.filters]
+class Muon(torch.optim.Optimizer):
+    def __init__(self, parameters, lr, momentum):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum))
 
     @torch.no_grad()
     def step(self):
-        super().step()
-        for p, buffer in zip(self.filters, self.buffers):
-            buffer.mul_(0.6).add_(p.grad)
-            p.mul_(len(p) ** 0.5 / p.norm())
-            update = orthogonalized((p.grad + 0.6 * buffer).reshape(len(p), -1))
-            p.add_(update.view(p.shape), alpha=-0.24)
-            p.grad = None
+        for group in self.param_groups:
+            for p in group["params"]:
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.mul_(group["momentum"]).add_(p.grad)
+                direction = p.grad + group["momentum"] * buffer
+                p.mul_(len(p) ** 0.5 / p.norm())
+                update = orthogonalized(direction.reshape(len(p), -1)).view(p.shape)
+                p.add_(update, alpha=-group["lr"])
 
 
 def peak_mib():
@@ -117,10 +115,13 @@ def main():
     torch.manual_seed(0)
     net = (Record() if network == "record" else Net()).to(device, memory_format=memory_format)
     if network == "record":
-        optimizer = Muon(net)
+        filters = [conv.weight for conv in net.convs]
+        others = [p for p in net.parameters() if p.requires_grad and not any(p is f for f in filters)]
+        sgd = torch.optim.SGD(others, lr=1e-4, momentum=0.85, nesterov=True)
+        optimizers = [sgd, Muon(filters, lr=0.24, momentum=0.6)]
         loss_of = functools.partial(F.cross_entropy, label_smoothing=0.2, reduction="sum")
     else:
-        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)
+        optimizers = [torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-3)]
         loss_of = F.cross_entropy
     # A program for each batch size, as fast as it gets, in place of one for all.
     forward = torch.compile(net, dynamic=False) if kind == "compiled" else net
@@ -136,11 +137,13 @@ def main():
         start = time.perf_counter()
         for _ in range(steps):
             if mode == "training":
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
                 with reduced:
                     loss = loss_of(forward(images), labels)
                 loss.backward()
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 if device == "cpu":
                     loss.item()
             else:

@@ -8,10 +8,14 @@ BINARY is the folder of CIFAR-10's binary layout. The time covers the epochs, co
 import argparse
 import contextlib
 import pathlib
+import sys
 import time
 
 import torch
 import torch.nn.functional as F
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "candle-cnn/examples"))
+from bench_pytorch import Muon, Record  # noqa: E402
 
 RECORD = 1 + 3 * 32 * 32
 
@@ -22,72 +26,11 @@ def read(folder, names):
     return records[:, 1:].reshape(-1, 3, 32, 32).float() / 255, records[:, 0].long()
 
 
-class Group(torch.nn.Module):
-    def __init__(self, inputs, outputs):
-        super().__init__()
-        self.conv1 = torch.nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.conv2 = torch.nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm1, self.norm2 = (torch.nn.BatchNorm2d(outputs, eps=1e-12, momentum=0.4) for _ in range(2))
-        for conv in [self.conv1, self.conv2]:
-            same = min(conv.weight.shape[:2])
-            torch.nn.init.dirac_(conv.weight.data[:same])
-        for norm in [self.norm1, self.norm2]:
-            norm.weight.requires_grad_(False)
-
-    def forward(self, x):
-        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
-        return F.gelu(self.norm2(self.conv2(x)))
-
-
-class Net(torch.nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.whiten = torch.nn.Conv2d(3, 24, 2)
-        self.whiten.weight.requires_grad_(False)
-        widths = [24, *channels]
-        self.groups = torch.nn.ModuleList(Group(a, b) for a, b in zip(widths, channels))
-        self.head = torch.nn.Linear(channels[-1], 10, bias=False)
-        self.head.weight.data /= self.head.weight.data.std()
-
-    def initialize(self, images, eps=5e-4):
-        patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (vectors / (values + eps).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
-        self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
-
-    def forward(self, x):
-        x = F.gelu(self.whiten(x))
-        for group in self.groups:
-            x = group(x)
-        x = F.max_pool2d(x, 3).flatten(1)
-        return self.head(x) / x.shape[1]
-
-
-def orthogonalized(matrix, steps=3):
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(steps):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.T if tall else x
-
-
-class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters, lr, momentum):
-        super().__init__(parameters, dict(lr=lr, momentum=momentum))
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for p in group["params"]:
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.mul_(group["momentum"]).add_(p.grad)
-                direction = p.grad + group["momentum"] * buffer
-                p.mul_(len(p) ** 0.5 / p.norm())
-                update = orthogonalized(direction.reshape(len(p), -1)).view(p.shape)
-                p.add_(update, alpha=-group["lr"])
+def whiten(net, images, eps=5e-4):
+    patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    filters = (vectors / (values + eps).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
+    net.whiten.weight.data.copy_(torch.cat([filters, -filters]))
 
 
 def translated(images, by=2):
@@ -134,17 +77,17 @@ def main():
     mean, std = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True)
     images, test_images = (images - mean) / std, (test_images - mean) / std
 
-    net = Net(options.channels)
-    net.initialize(images[:5000])
+    net = Record(options.channels)
+    whiten(net, images[:5000])
     net = net.to(memory_format=layout)
     forward = torch.compile(net, dynamic=False) if options.compile else net
     batch, steps = options.batch_size, len(images) // options.batch_size
     decay = 2e-6 * batch
-    biases = [norm.bias for group in net.groups for norm in [group.norm1, group.norm2]]
+    biases = [norm.bias for norm in net.norms]
     groups = [dict(params=p, lr=rate, weight_decay=decay / rate)
               for p, rate in [([net.whiten.bias], 0.053), (biases, 0.053), ([net.head.weight], 0.67)]]
     sgd = torch.optim.SGD(groups, lr=0.1, momentum=0.85, nesterov=True)
-    muon = Muon([conv.weight for group in net.groups for conv in [group.conv1, group.conv2]], lr=0.24, momentum=0.6)
+    muon = Muon([conv.weight for conv in net.convs], lr=0.24, momentum=0.6)
     first_rates = [group["lr"] for group in sgd.param_groups + muon.param_groups]
     lasting = [3 * steps] + 3 * [options.epochs * steps]
 

@@ -185,9 +185,14 @@ impl Muon {
     /// If there is not one for each group, or one is negative or not finite.
     pub fn set_learning_rates(&mut self, rates: &[f64]) -> Result<()> {
         groups::check_rates(NAME, rates, self.initial_rates.len())?;
+        self.put_learning_rates(rates);
+        Ok(())
+    }
+
+    fn put_learning_rates(&mut self, rates: &[f64]) {
         let (own, others) = rates.split_at(self.configs.len());
         self.configs.iter_mut().zip(own).for_each(|(config, &rate)| config.learning_rate = rate);
-        self.others.set_learning_rates(others)
+        self.others.put_learning_rates(others);
     }
 
     /// The momentum buffers (copies) as `momentum.0`, `momentum.1`, … in the order of the weights, and
@@ -268,9 +273,6 @@ impl Optimizer for Muon {
     /// Sets the learning rate of the first group that started above 0; the others keep their initial ratio to it, so
     /// those at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
-        let rates = groups::scaled_rates(&self.initial_rates, rate);
-        let (own, others) = rates.split_at(self.configs.len());
-        self.configs.iter_mut().zip(own).for_each(|(config, &rate)| config.learning_rate = rate);
-        self.others.put_learning_rates(others);
+        self.put_learning_rates(&groups::scaled_rates(&self.initial_rates, rate));
     }
 }

@@ -46,8 +46,10 @@ pub trait ResumableOptimizer: Optimizer {
     }
 }
 
+/// Implements the trait by the methods of the same names that candle-cnn's optimizers have. `by graph` adds that a step can
+/// be run as a CUDA graph.
 macro_rules! resumable {
-    ($($optimizer:ident),+) => {$(
+    ($optimizer:ident $($by_graph:ident graph)?) => {
         impl ResumableOptimizer for $optimizer {
             fn state(&self) -> candle_core::Result<HashMap<String, Tensor>> {
                 $optimizer::state(self)
@@ -61,33 +63,24 @@ macro_rules! resumable {
                 format!("{:?}", self.initial_configs())
             }
 
-            fn step_by_graph(
-                &mut self,
-                graph: &mut StepGraph<'_>,
-                images: &Tensor,
-                labels: &Tensor,
-            ) -> candle_core::Result<Option<StepResult>> {
-                graph.run(self, images, labels).map(Some)
-            }
+            $(resumable!($by_graph graph);)?
         }
-    )+};
+    };
+    (by graph) => {
+        fn step_by_graph(
+            &mut self,
+            graph: &mut StepGraph<'_>,
+            images: &Tensor,
+            labels: &Tensor,
+        ) -> candle_core::Result<Option<StepResult>> {
+            graph.run(self, images, labels).map(Some)
+        }
+    };
 }
 
-resumable!(SGD, AdamW);
-
-impl ResumableOptimizer for Muon {
-    fn state(&self) -> candle_core::Result<HashMap<String, Tensor>> {
-        Muon::state(self)
-    }
-
-    fn load_state(&mut self, state: &HashMap<String, Tensor>) -> candle_core::Result<()> {
-        Muon::load_state(self, state)
-    }
-
-    fn settings(&self) -> String {
-        format!("{:?}", self.initial_configs())
-    }
-}
+resumable!(SGD by graph);
+resumable!(AdamW by graph);
+resumable!(Muon);
 
 /// The prefixes of tensor names in a checkpoint's two parts.
 const PARTS: [&str; 2] = ["model.", "optimizer."];

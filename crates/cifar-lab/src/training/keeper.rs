@@ -31,9 +31,8 @@ impl<O> Checkpointed<O> {
         Self(self.0.clone())
     }
 
-    /// The optimizer itself, for what is its own. [`Run`](super::Run) borrows it within its methods: it panics while this
-    /// is held.
-    pub fn inner(&self) -> RefMut<'_, O> {
+    /// The optimizer itself. Otherwise only [`Run`](super::Run) borrows it, within its own methods.
+    pub(super) fn inner(&self) -> RefMut<'_, O> {
         self.0.borrow_mut()
     }
 }

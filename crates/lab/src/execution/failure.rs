@@ -118,7 +118,7 @@ pub fn last_words(log: &[String]) -> String {
     let is_chatter = |line: &&String| {
         line.trim().is_empty()
             || line.trim_start().starts_with("Compiling ")
-            || line.starts_with("No configuration file")
+            || line.starts_with("Loading startup configuration")
     };
     let words: Vec<&str> = log[..end].iter().filter(|line| !is_chatter(line)).map(String::as_str).collect();
     words[words.len().saturating_sub(5)..].join("\n")

@@ -93,11 +93,7 @@ fn run_evcxr(
     }
     let _ = events.send(Event::Started(own));
     for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()) {
-        let line = line.unwrap_or_default();
-        // evcxr has read ours.
-        if !line.starts_with("No configuration file") {
-            let _ = events.send(Event::Log(line));
-        }
+        let _ = events.send(Event::Log(line.unwrap_or_default()));
     }
     let status = child.wait().map_err(Error::file("wait for", evcxr))?;
     // A shell's convention: 128 plus the signal's number.

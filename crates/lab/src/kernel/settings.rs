@@ -83,6 +83,15 @@ const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
     ("MALLOC_TOP_PAD_", "67108864"),
 ];
 
+/// Lets `command` keep freed memory. A user's own setting wins; other C libraries don't know these variables.
+pub fn keep_freed_memory(command: &mut Command) {
+    for (name, value) in KEEP_FREED_MEMORY {
+        if cfg!(target_env = "gnu") && std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+}
+
 /// Sets the environment of `command`, which starts evcxr, for it and for the cargo and rustc that it starts. Cargo starts
 /// `launcher`, an installed copy of this program, for each cell.
 pub fn apply(
@@ -113,12 +122,7 @@ pub fn apply(
     if let Ok(path) = std::env::join_paths(libraries) {
         command.env(LIBRARY_PATH, path);
     }
-    // A user's own setting wins; other C libraries don't know these variables.
-    for (name, value) in KEEP_FREED_MEMORY {
-        if cfg!(target_env = "gnu") && std::env::var_os(name).is_none() {
-            command.env(name, value);
-        }
-    }
+    keep_freed_memory(command);
     // Cargo separates flags by the unit separator here, and prefers this variable to RUSTFLAGS, which evcxr sets.
     let flags = rust_flags(build).join("\u{1f}");
     let config = folder.join("evcxr-config");

@@ -85,6 +85,10 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     }
     if let Some(network) = &options.network {
         command.args(["--network", network]);
+        if network == "record" {
+            // Its tensors are large, and notebooks keep freed memory too. All contenders inherit this.
+            settings::keep_freed_memory(&mut command);
+        }
     }
     match &pytorch {
         Some((python, version)) => {

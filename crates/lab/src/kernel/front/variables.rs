@@ -36,8 +36,8 @@ impl Variables {
 
     /// Notes that all variables of the process are lost. `compiled` is its last cell.
     pub fn lose(&mut self, compiled: &str) {
-        static LOADED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"stringify!\((\w+)\)").expect("valid"));
-        for found in LOADED.captures_iter(compiled) {
+        static NAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"stringify!\((\w+)\)").expect("valid"));
+        for found in NAMED.captures_iter(compiled) {
             let name = &found[1];
             self.0.insert(
                 name.to_string(),
