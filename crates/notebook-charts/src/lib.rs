@@ -13,8 +13,9 @@
 //! | pictures with a classifier's predictions | [`picture_with_bars`] |
 //! | the layers of a network | [`network_graph`], [`Graph`] |
 //! | a table | [`Table`] |
+//! | what changes while a cell runs | [`LiveView`] |
 //!
-//! Each but the table is drawn as a [`Figure`], and all have a plain-text twin that holds the numbers. Figures stand on a white card, so
+//! Each but the last two is drawn as a [`Figure`], and all have a plain-text twin that holds the numbers. Figures stand on a white card, so
 //! they read in light and dark themes; their colors can be told apart with any kind of color blindness.
 //!
 //! evcxr calls `evcxr_display` on a cell's last expression and reads what that prints between two marker lines
@@ -37,6 +38,7 @@ mod gallery;
 mod graph;
 mod heat_maps;
 mod histogram;
+mod live;
 mod network;
 pub mod numbers;
 mod picture_bars;
@@ -58,6 +60,7 @@ pub use gallery::{Gallery, gallery};
 pub use graph::{Graph, GraphNode, LayerGroup};
 pub use heat_maps::HeatMaps;
 pub use histogram::Histogram;
+pub use live::LiveView;
 pub use network::network_graph;
 pub use picture_bars::picture_with_bars;
 pub use reliability::{ReliabilityBin, reliability_diagram};

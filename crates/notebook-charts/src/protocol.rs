@@ -1,4 +1,5 @@
-//! The output format that evcxr reads from a cell's stdout.
+//! What a cell writes to stdout to show something: the output format that evcxr reads, and, for outputs that change, the one of
+//! `cargo lab`'s kernel (its `front/output.rs`).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,6 +8,19 @@ use std::io::Write as _;
 pub(crate) fn show(contents: &[(&str, &str)]) {
     // If stdout is closed, nobody is left to see it.
     let _ = std::io::stdout().lock().write_all(protocol(contents).as_bytes());
+}
+
+/// Shows contents in the place that this cell has given to `id`.
+pub(crate) fn show_in_place(id: u64, contents: &[(&str, &str)]) {
+    let payload = format!("{id}\n{}", protocol(contents));
+    let mut output = std::io::stdout().lock();
+    let _ = write!(output, "\x1elive {}\n{payload}", payload.len()).and_then(|()| output.flush());
+}
+
+/// Whether this thread runs a cell of a kernel that understands [`show_in_place`].
+pub(crate) fn can_show_in_place() -> bool {
+    let thread = format!("{:?}", std::thread::current().id());
+    std::env::var_os("CIFAR_LAB_FRONT").is_some() && std::env::var("CIFAR_LAB_CELL_THREAD").is_ok_and(|id| id == thread)
 }
 
 /// Contents as evcxr reads them: each between a line with its MIME type and an end marker.

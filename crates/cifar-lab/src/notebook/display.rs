@@ -1,5 +1,5 @@
-//! What a cell shows: [`Figure`]s, [`Table`]s, and values that know how they look ([`Show`]).
+//! What a cell shows: [`Figure`]s, [`Table`]s, outputs that change ([`LiveView`]), and values that know how they look ([`Show`]).
 
-pub use notebook_charts::{DrawError, Figure, Table, View};
+pub use notebook_charts::{DrawError, Figure, LiveView, Table, View};
 
 pub use super::show::Show;

@@ -23,7 +23,7 @@ pub use image;
 pub use serde_json::json;
 pub use std::path::{Path, PathBuf};
 
-pub use super::display::{Figure, Show, Table, View};
+pub use super::display::{Figure, LiveView, Show, Table, View};
 pub use super::download_link::{DownloadLink, download_link};
 pub use super::evaluation::prediction_gallery;
 pub use super::exercise::{Checks, check_exercise};

@@ -1,13 +1,15 @@
 //! How trainings show themselves: progress, curves of one or several trainings, the range test.
 
+use std::time::{Duration, Instant};
+
 use notebook_charts::{
-    Curves, Figure, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, numbers,
+    Curves, Figure, LiveView, LossAndAccuracy, PlotError, Scale, Series, Table, View, loss_and_accuracy, numbers, text,
 };
 
 use super::plot::{points, titled};
 use super::show::Show;
-use crate::error::Result;
-use crate::training::{EpochRecord, History, Progress, RangeTest, Training};
+use crate::error::{Error, Result};
+use crate::training::{Audience, EpochRecord, History, Progress, RangeTest, Status, StepRecord, Training};
 
 /// A range test's figure ends before the first loss that is more than this many times the initial one.
 const SHOWN_UP_TO: f64 = 2.0;
@@ -36,6 +38,38 @@ impl History {
 }
 
 impl Training {
+    /// Shows progress until training ends: in the kernel of `cargo lab` a bar and curves that are redrawn in place, elsewhere a line
+    /// for each epoch.
+    ///
+    /// # Errors
+    /// [`Error::Training`] if training failed. Being stopped is not an error. [`Error::Interrupted`] if the notebook's
+    /// stop button was pressed; training goes on.
+    pub fn wait(&self) -> Result<()> {
+        self.show_progress(None)
+    }
+
+    /// Like [`Self::wait`], but returns after at most `seconds`, while training continues.
+    ///
+    /// # Errors
+    /// As [`Self::wait`]; [`Error::Setting`] if `seconds` is invalid.
+    pub fn watch(&self, seconds: f64) -> Result<()> {
+        let at_most = Duration::try_from_secs_f64(seconds).map_err(|error| Error::Setting {
+            name: "seconds",
+            value: seconds.to_string(),
+            reason: error.to_string(),
+        })?;
+        self.show_progress(Some(Instant::now() + at_most))
+    }
+
+    fn show_progress(&self, until: Option<Instant>) -> Result<()> {
+        match LiveView::open() {
+            Some(view) => {
+                self.follow(until, &mut LiveProgress { training: self, view, lines: Vec::new(), curves: None })
+            }
+            None => self.follow(until, &mut Lines),
+        }
+    }
+
     /// Loss and accuracy so far.
     ///
     /// # Errors
@@ -43,6 +77,98 @@ impl Training {
     pub fn figure(&self) -> Result<Figure> {
         self.history().figure()
     }
+}
+
+/// Prints lines.
+struct Lines;
+
+impl Audience for Lines {
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+    }
+}
+
+/// Redraws a bar and curves in place. The plain-text twin is the lines.
+struct LiveProgress<'a> {
+    training: &'a Training,
+    view: LiveView,
+    lines: Vec<String>,
+    /// The curves, and of how many records.
+    curves: Option<(usize, View)>,
+}
+
+impl Audience for LiveProgress<'_> {
+    fn line(&mut self, line: &str) {
+        self.lines.push(line.to_string());
+    }
+
+    fn look(&mut self, progress: &Progress) {
+        let history = self.training.history();
+        let ended = !matches!(progress.status, Status::Running | Status::Paused);
+        let below = match ended {
+            true if history.epochs.is_empty() => None,
+            true => Some(history.view()),
+            false => self.curves(&history),
+        };
+        let bar = progress_bar(progress);
+        let view = if let Some(below) = below { bar.above(below) } else { bar };
+        let warning = progress.warning.iter().map(|warning| View::line(format!("warning: {warning}")));
+        let view = warning.fold(view, View::above);
+        self.view.show(&View::html(view.content(), self.lines.join("\n")));
+    }
+
+    fn interval(&self, progress: &Progress) -> Option<Duration> {
+        // The notebook server keeps everything while no browser is there, so a long training is redrawn more rarely.
+        Some((progress.elapsed / 300).clamp(Duration::from_millis(500), Duration::from_secs(10)))
+    }
+}
+
+impl LiveProgress<'_> {
+    /// Curves of the steps so far, with the epochs' test results; `None` before the first.
+    fn curves(&mut self, history: &History) -> Option<View> {
+        let records = history.steps.len() + history.epochs.len();
+        if self.curves.as_ref().is_none_or(|(of, _)| *of != records) {
+            let figure = live_figure(history).ok()?;
+            // HTML can hold the SVG; the picture alone would lose the bar.
+            self.curves = Some((records, View::html(figure.view().content(), "")));
+        }
+        self.curves.as_ref().map(|(_, view)| view.clone())
+    }
+}
+
+/// How many points of the steps a live figure has.
+const LIVE_POINTS: usize = 60;
+
+/// Loss and accuracy while training: the steps in groups, the test results by epoch.
+fn live_figure(history: &History) -> Result<Figure> {
+    let size = history.steps.len().div_ceil(LIVE_POINTS).max(1);
+    let means = |pick: fn(&StepRecord) -> f64| {
+        let mean = |group: &[StepRecord]| group.iter().map(pick).sum::<f64>() / group.len() as f64;
+        history.steps.chunks(size).map(|group| (group[group.len() - 1].epoch, mean(group))).collect()
+    };
+    let curves = LossAndAccuracy {
+        data: history.data.clone(),
+        train_loss: means(|row| row.loss),
+        test_loss: points(&history.epochs, |row| row.test_loss),
+        train_accuracy: means(|row| row.accuracy),
+        test_accuracy: points(&history.epochs, |row| row.test_accuracy),
+    };
+    Ok(loss_and_accuracy(&curves)?)
+}
+
+/// How much is done, as a bar with the line below it.
+fn progress_bar(progress: &Progress) -> View {
+    let of_epoch = progress.step as f64 / progress.steps.max(1) as f64;
+    let epochs = progress.epoch.saturating_sub(1) as f64 + of_epoch;
+    let done = if progress.status == Status::Finished { 1.0 } else { epochs / progress.epochs.max(1) as f64 };
+    let line = progress.to_string();
+    // Digits of one width, and its own spaces, so that the line doesn't jitter.
+    let html = format!(
+        "<progress value=\"{done:.4}\" max=\"1\" style=\"width:100%;max-width:900px;accent-color:#0072B2\"></progress>\n\
+         <div style=\"padding:2px 10px;font-variant-numeric:tabular-nums;white-space:pre-wrap\">{}</div>",
+        text::escape(&line)
+    );
+    View::html(html, line)
 }
 
 impl RangeTest {

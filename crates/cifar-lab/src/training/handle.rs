@@ -19,11 +19,25 @@ use crate::interrupt;
 use crate::loader::DataLoader;
 use crate::run_records::History;
 
-/// How often [`Training::wait`] prints a line during an epoch.
+/// How often [`Training::follow`] tells a line during an epoch.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often [`Training::wait`] looks whether it is to stop.
+/// How often it looks whether it is to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Who follows a training.
+pub(crate) trait Audience {
+    /// A line to keep: of an epoch that has ended, every 15 seconds during one, of the end, and warnings.
+    fn line(&mut self, line: &str);
+
+    /// The progress after these lines, and [`interval`](Self::interval) after the last one.
+    fn look(&mut self, _progress: &Progress) {}
+
+    /// How soon to look again; `None` if not before the next line.
+    fn interval(&self, _progress: &Progress) -> Option<Duration> {
+        None
+    }
+}
 
 /// A training run on its own thread, in progress or ended; [`Trainer`](super::Trainer) starts it. A clone is another
 /// handle to the same run; dropping all handles does not stop it.
@@ -124,29 +138,8 @@ impl Training {
         })
     }
 
-    /// Prints progress, with a line for each epoch, until training ends.
-    ///
-    /// # Errors
-    /// [`Error::Training`] if training failed. Being stopped is not an error. [`Error::Interrupted`] if the notebook's
-    /// stop button was pressed; training goes on.
-    pub fn wait(&self) -> Result<()> {
-        self.follow(None)
-    }
-
-    /// Like [`Self::wait`], but returns after at most `seconds`, while training continues.
-    ///
-    /// # Errors
-    /// [`Error::Training`] if training failed; [`Error::Setting`] if `seconds` is invalid.
-    pub fn watch(&self, seconds: f64) -> Result<()> {
-        let at_most = Duration::try_from_secs_f64(seconds).map_err(|error| Error::Setting {
-            name: "seconds",
-            value: seconds.to_string(),
-            reason: error.to_string(),
-        })?;
-        self.follow(Some(Instant::now() + at_most))
-    }
-
-    fn follow(&self, until: Option<Instant>) -> Result<()> {
+    /// Tells `audience` how training goes on until it ends, or until `until`.
+    pub(crate) fn follow(&self, until: Option<Instant>, audience: &mut dyn Audience) -> Result<()> {
         let mut state = self.shared.lock();
         let mut epochs_told = state.history.epochs.len();
         let mut last_line = Instant::now();
@@ -164,24 +157,25 @@ impl Training {
             // After the last epoch there is nothing left to estimate.
             if !estimated && let Some(left) = progress.left.filter(|left| !left.is_zero()) {
                 estimated = true;
-                println!(
+                audience.line(&format!(
                     "about {} for {} on this machine",
                     duration(left),
                     epochs_text(progress.epochs.saturating_sub(progress.first_epoch))
-                );
+                ));
             }
             // The last epoch's line comes before the final one, even if both are due at once.
             if epoch_ended && ended {
-                println!("{}", Progress { status: Status::Running, left: None, ..progress.clone() });
+                audience.line(&Progress { status: Status::Running, left: None, ..progress.clone() }.to_string());
             }
             if progress.warning != warning {
                 warning = progress.warning.clone();
-                warning.iter().for_each(|warning| println!("warning: {warning}"));
+                warning.iter().for_each(|warning| audience.line(&format!("warning: {warning}")));
             }
             if ended || epoch_ended || over || last_line.elapsed() >= LINE_INTERVAL {
-                println!("{progress}");
+                audience.line(&progress.to_string());
                 last_line = Instant::now();
             }
+            audience.look(&progress);
             if let Status::Failed(message) = progress.status {
                 let (epoch, step) = failed_at.unwrap_or((progress.epoch, progress.step));
                 let name = self.shared.plan.name.clone();
@@ -192,7 +186,7 @@ impl Training {
             }
             let next = until.map_or(LINE_INTERVAL, |until| until.saturating_duration_since(Instant::now()));
             let next = next.min(LINE_INTERVAL.saturating_sub(last_line.elapsed()));
-            let deadline = Instant::now() + next;
+            let deadline = Instant::now() + audience.interval(&progress).map_or(next, |interval| next.min(interval));
             state = self.shared.lock();
             // The state changes at every step; only the end of an epoch or of training, or the deadline, matters here.
             while Instant::now() < deadline

@@ -17,6 +17,7 @@ mod shared;
 mod trainer;
 
 pub use crate::run_records::{EpochRecord, History, StepRecord};
+pub(crate) use handle::Audience;
 pub use handle::{Paused, Training};
 pub use keeper::Checkpointed;
 pub use progress::{Progress, Status};

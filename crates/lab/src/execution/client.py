@@ -46,12 +46,22 @@ class Client(NotebookClient):
 
     last_parent = None
     reply_status = "ok"
+    redrawn = None
 
     def process_message(self, msg, cell, cell_index):
         self.last_parent = msg["parent_header"].get("msg_id")
         output = super().process_message(msg, cell, cell_index)
+        place = msg["content"].get("transient", {}).get("display_id")
         if msg["msg_type"] == "stream":
             tell("stream", name=msg["content"]["name"], text=msg["content"]["text"])
+        elif place is not None:
+            # What is redrawn only gets more lines as text.
+            if place != self.redrawn:
+                self.redrawn, self.lines_told = place, 0
+            lines = msg["content"]["data"].get("text/plain", "").splitlines()
+            for line in lines[self.lines_told :]:
+                tell("stream", name="stdout", text=line)
+            self.lines_told = len(lines)
         elif output is not None and "data" in output:
             tell("shown", types=sorted(output["data"]))
         return output

@@ -15,7 +15,7 @@ mod output;
 mod sockets;
 mod variables;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,8 @@ struct Running {
     reply: Option<(Message, Instant)>,
     errors: Vec<Failure>,
     bounds: [Bounds; 2],
+    /// The places that the cell redraws.
+    live: HashSet<String>,
     interrupted: Option<Instant>,
     warned: bool,
     killed: bool,
@@ -295,6 +297,7 @@ impl Front {
             reply: None,
             errors: Vec::new(),
             bounds: Default::default(),
+            live: HashSet::new(),
             interrupted: None,
             warned: false,
             killed: false,
@@ -391,6 +394,9 @@ impl Front {
             self.errors_ended = Some(payload);
             return;
         }
+        if kind == "live" {
+            return self.redraw(&payload).await;
+        }
         let Some(running) = &mut self.running else { return };
         if kind == "began" {
             // evcxr may compile and begin a cell more than once.
@@ -402,6 +408,18 @@ impl Front {
             return;
         }
         running.ending = Some((kind, payload));
+    }
+
+    /// Shows an output in the place whose number is the payload's first line.
+    async fn redraw(&mut self, payload: &str) {
+        let Some(running) = &mut self.running else { return };
+        let (place, output) = payload.split_once('\n').unwrap_or_default();
+        let mut splitter = Splitter::default();
+        let pieces = splitter.feed(output.as_bytes()).into_iter().chain(splitter.end());
+        let Some(data) = pieces.into_iter().find_map(Piece::into_output) else { return };
+        let kind = if running.live.insert(place.to_string()) { "display_data" } else { "update_display_data" };
+        let place = json!({"display_id": format!("{}-{place}", running.request.id())});
+        self.publish(kind, json!({"data": data, "metadata": {}, "transient": place})).await;
     }
 
     /// Shows what the cell, or a thread of an earlier one, has written, within the cell's bounds.
