@@ -71,7 +71,6 @@ enum Verb {
         times: usize,
     },
     /// Set up what is missing and stop
-    #[command(hide = true)]
     Setup,
     /// Run a kernel in a folder of its own; Jupyter calls this
     #[command(hide = true)]
