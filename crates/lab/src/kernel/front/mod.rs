@@ -235,6 +235,11 @@ impl Front {
                     self.jupyter.publish(&request.caused("comm_close", close)).await;
                 }
                 self.status(&request, "idle").await;
+                // Clients take the last status for the kernel's, such as a tab that is opened while a cell runs.
+                if let Some(running) = &self.running {
+                    let request = running.request.clone();
+                    self.status(&request, "busy").await;
+                }
             }
         }
     }
