@@ -26,8 +26,15 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 KEPT = 'println!("{}", kept + 1);'
 PROGRESS = 'println!("{}", training.progress());'
 ENDLESS = [front.DEP, front.DATA, front.TRAINING, "training.wait()?;", KEPT, PROGRESS]
+FIGURE = ", ".join(f".jp-OutputArea-output {tag}" for tag in ["svg", "img", "table"])
 # Long enough for five screenshots, one a second, on a fast machine.
 SHORT = [front.DEP, front.DATA, front.TRAINING.replace("1_000_000", "40"), "training.wait()?;"]
+SETTINGS = {
+    # No question about news, which would cover the notebook.
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # All cells are in the page, so that they can be counted.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 # Compiling a cell takes seconds, on a busy machine much longer.
 PATIENCE = 240_000
 
@@ -37,11 +44,11 @@ class Server:
 
     def __init__(self, playwright, folder, lab, browser):
         self.folder = folder
-        # No question about news, which would cover the notebook.
-        settings = folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True)
         (folder / "data").mkdir()
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        for name, values in SETTINGS.items():
+            path = folder / f"config/lab/user-settings/@jupyterlab/{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(values))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -181,6 +188,13 @@ class Notebook:
         self.page.wait_for_timeout(700)
         self.page.screenshot(path=self.server.folder / f"{name}.png")
 
+    def shoot_figures(self, name):
+        """A screenshot for each cell with a figure, which is at its top."""
+        found = [number for number in range(self.panel.locator(".jp-CodeCell").count()) if self.code(number).locator(FIGURE).count()]
+        assert found, "there are no figures"
+        for number in found:
+            self.shot(f"{name}_{number:02}", self.code(number))
+
     def check_nothing_is_cut(self):
         wide = self.panel.locator(".jp-OutputArea-output").evaluate_all(
             "outputs => outputs.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText.slice(0, 80))"
@@ -193,15 +207,13 @@ def case_run_all(server):
     notebook = server.open("run_all")
     notebook.run_all()
     started = time.monotonic()
-    notebook.panel.locator(".jp-OutputArea-output svg, .jp-OutputArea-output img").first.wait_for(timeout=PATIENCE)
+    notebook.panel.locator(FIGURE).first.wait_for(timeout=PATIENCE)
     first = time.monotonic() - started
     prompts = notebook.done()
     assert prompts == [f"[{number}]" for number in range(1, len(prompts) + 1)], prompts
     assert not notebook.errors(), notebook.errors()
     assert "after:" in notebook.text(-1), notebook.text(-1)
-    for number in range(len(prompts)):
-        if notebook.output(number).count():
-            notebook.shot(f"run_all_{number:02}", notebook.code(number))
+    notebook.shoot_figures("run_all")
     notebook.check_nothing_is_cut()
     return f"first picture after {first:.0f} s, all after {time.monotonic() - started:.0f} s"
 
@@ -257,10 +269,7 @@ def case_dark(server):
     notebook.page.locator('body[data-jp-theme-light="false"]').wait_for(state="attached")
     server.write("dark_failing", ["let numbers: Vec<u32> = vec![1, 2];", "numbers[7]"])
     try:
-        shown = [number for number in range(len(notebook.prompts())) if notebook.output(number).count()]
-        assert shown, "the committed notebook has no outputs"
-        for number in shown:
-            notebook.shot(f"dark_{number:02}", notebook.code(number))
+        notebook.shoot_figures("dark")
         failing = server.open("dark_failing")
         failing.run_all()
         failing.done()
@@ -322,7 +331,7 @@ def case_live(server):
     assert not notebook.errors(), notebook.errors()
     notebook.shot("live_end", notebook.code(3))
     # Drawn in place, or printed line by line.
-    if notebook.code(3).locator(".jp-OutputArea-output svg, .jp-OutputArea-output img").count():
+    if notebook.code(3).locator(FIGURE).count():
         assert notebook.output(3).count() <= 2, notebook.output(3).count()
     return f"{len(set(seen))} of 5 screenshots differ"
 
@@ -340,7 +349,7 @@ def main():
                     print("ok", said, "·", case(server) or "", flush=True)
                 except Exception as error:
                     failed = True
-                    print("failed", said, "·", str(error)[:1500] or repr(error), flush=True)
+                    print("failed", said, "·", repr(error)[:1500], flush=True)
                     for number, page in enumerate(server.context.pages):
                         page.screenshot(path=folder / f"{name}_failed_{number}.png")
                 finally:
