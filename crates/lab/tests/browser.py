@@ -25,10 +25,7 @@ import front
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 KEPT = 'println!("{}", kept + 1);'
 PROGRESS = 'println!("{}", training.progress());'
-ENDLESS = [front.DEP, front.DATA, front.TRAINING, "training.wait()?;", KEPT, PROGRESS]
 FIGURE = ", ".join(f".jp-OutputArea-output {tag}" for tag in ["svg", "img", "table"])
-# Long enough for five screenshots, one a second, on a fast machine.
-SHORT = [front.DEP, front.DATA, front.TRAINING.replace("1_000_000", "40"), "training.wait()?;"]
 SETTINGS = {
     # No question about news, which would cover the notebook.
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -37,6 +34,10 @@ SETTINGS = {
 }
 # Compiling a cell takes seconds, on a busy machine much longer.
 PATIENCE = 240_000
+
+
+def training(epochs):
+    return [front.DEP, front.DATA, front.TRAINING.replace("1_000_000", str(epochs)), "training.wait()?;"]
 
 
 class Server:
@@ -219,7 +220,7 @@ def case_run_all(server):
 
 
 def case_interrupt(server):
-    server.write("interrupt", ENDLESS)
+    server.write("interrupt", training(1_000_000) + [KEPT, PROGRESS])
     notebook = server.open("interrupt")
     notebook.run_all()
     notebook.until_prints(3, "epoch")
@@ -280,7 +281,7 @@ def case_dark(server):
 
 def case_two_side_by_side(server):
     for name in ["left", "right"]:
-        server.write(name, SHORT + [f'println!("{name} {{}}", kept + 1);'])
+        server.write(name, training(2) + [f'println!("{name} {{}}", kept + 1);'])
     left = server.open("left")
     right = Notebook(server, left.page, "right", 1)
     left.command("docmanager:open", path=right.path, options={"mode": "split-right"})
@@ -296,7 +297,7 @@ def case_two_side_by_side(server):
 
 
 def case_closing_and_opening_the_tab(server):
-    server.write("reopened", ENDLESS)
+    server.write("reopened", training(1_000_000) + [KEPT, PROGRESS])
     notebook = server.open("reopened")
     notebook.run_all()
     notebook.until_prints(3, "epoch")
@@ -316,7 +317,8 @@ def case_closing_and_opening_the_tab(server):
 
 
 def case_live(server):
-    server.write("live", SHORT)
+    # Long enough for five screenshots on a fast machine.
+    server.write("live", training(40))
     notebook = server.open("live")
     notebook.run_all()
     notebook.output(3).first.wait_for(timeout=PATIENCE)
