@@ -342,6 +342,8 @@ def main():
     folder, lab, browser = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     part, failed = (sys.argv[4:] or [""])[0], False
     cases = {name.removeprefix("case_"): case for name, case in globals().items() if name.startswith("case_") and part in name}
+    if not cases:
+        sys.exit(f"no case has {part!r} in its name")
     with sync_playwright() as playwright:
         server = Server(playwright, folder, lab, browser)
         try:
@@ -360,7 +362,7 @@ def main():
                     server.end_kernels()
         finally:
             server.end()
-    sys.exit(failed or not cases)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
