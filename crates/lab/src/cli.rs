@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, bundle, checks, doctor, export, open, run};
+use crate::commands::{bench, bundle, checks, clean, doctor, export, open, run};
 use crate::environment;
 use crate::error::Result;
 use crate::kernel::{cargo, instrument, launcher};
@@ -56,6 +56,8 @@ enum Verb {
     Bundle,
     /// Show what is installed, what is missing and how to get it
     Doctor,
+    /// Remove what setup has made, but not runs/ and CIFAR-10
+    Clean(clean::Options),
     /// Measure training and inference next to plain candle and PyTorch
     Bench(bench::Options),
     /// List all training runs in runs/, and plot their test accuracy
@@ -69,7 +71,6 @@ enum Verb {
         times: usize,
     },
     /// Set up what is missing and stop
-    #[command(hide = true)]
     Setup,
     /// Run a kernel in a folder of its own; Jupyter calls this
     #[command(hide = true)]
@@ -105,6 +106,7 @@ pub fn main() -> Result<ExitCode> {
         Some(Verb::Export(options)) => export::run(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS),
         Some(Verb::Bundle) => bundle::bundle(&Repository::current()?).map(|()| ExitCode::SUCCESS),
         Some(Verb::Doctor) => doctor::examine(&Repository::current()?).map(code),
+        Some(Verb::Clean(options)) => clean::clean(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS),
         Some(Verb::Bench(options)) => bench::bench(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS),
         Some(Verb::Runs(_)) => program("runs"),
         Some(Verb::Predict(_)) => program("predict"),

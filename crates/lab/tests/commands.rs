@@ -180,6 +180,52 @@ fn the_doctor_sees_cuda() {
 }
 
 #[test]
+fn cleaning_leaves_runs_data_and_running_kernels() {
+    let scratch = Scratch::new();
+    let cache = scratch.folder.path().join(".cache/cifar-lab");
+    let other = scratch.folder.path().join("other");
+    let made = |path: PathBuf, repository: Option<&Path>| {
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("file"), vec![1; 20_000_000]).unwrap();
+        fs::write(path.join(".lock"), "").unwrap();
+        if let Some(root) = repository {
+            fs::write(path.join("repository.txt"), root.to_str().unwrap()).unwrap();
+        }
+        path
+    };
+    let root = scratch.root().canonicalize().unwrap();
+    let kernels = |name: &str| cache.join("kernels").join(name);
+    let venv = made(root.join(".venv"), None);
+    let (own, dead) = (made(kernels("prepared-1-1-1"), Some(&root)), made(kernels("kernel-dead"), Some(&root)));
+    // As kernels' files are: the link in what goes frees nothing by itself.
+    fs::remove_file(dead.join("file")).unwrap();
+    fs::hard_link(own.join("file"), dead.join("file")).unwrap();
+    let (others, evcxr) = (made(kernels("prepared-2-1-1"), Some(&other)), made(cache.join("evcxr-0.22.0"), None));
+    let stays = [made(root.join("runs"), None), made(cache.join("cifar-10-batches-bin"), None)];
+    let clean = |arguments: &[&str]| {
+        let output = scratch.lab().arg("clean").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = clean(&["--dry-run"]);
+    assert!(text.contains("would go    20 MB") && text.contains("\n40 MB would be freed"), "{text}");
+    assert!(venv.exists() && own.exists() && dead.exists(), "{text}");
+
+    let running = made(kernels("kernel-running"), Some(&root));
+    let lock = fs::File::open(running.join(".lock")).unwrap();
+    lock.lock_shared().unwrap();
+    let text = clean(&[]);
+    assert!(!own.exists() && !dead.exists() && others.exists() && evcxr.exists(), "{text}");
+    assert!(running.exists() && venv.exists() && text.contains(".venv: a kernel is running"), "{text}");
+    let text = clean(&["--all"]);
+    assert!(running.exists() && venv.exists() && evcxr.exists() && !others.exists(), "{text}");
+    drop(lock);
+    let text = clean(&["--all"]);
+    assert!(!running.exists() && !venv.exists() && !evcxr.exists(), "{text}");
+    assert!(stays.iter().all(|path| path.join("file").exists()), "{text}");
+}
+
+#[test]
 fn pip_without_a_network() {
     let scratch = Scratch::new();
     scratch.link("cc", &find("cc"));

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::commands::clean::footprint;
 use crate::cuda::{self, Build, Places, Reason};
 use crate::environment::packages::Environment;
 use crate::environment::{self, evcxr, kernelspec, python};
@@ -59,7 +60,15 @@ pub fn examine(repository: &Repository) -> Result<bool> {
     findings.push(rust_sources());
     let places = Places::of_process();
     findings.extend(set_up(repository, &wanted, &place)?);
-    findings.extend([disk(repository), memory(), data(), driver(&places), gpu(&places), cuda_toolkit(&places)]);
+    findings.extend([
+        disk(repository),
+        used(&place),
+        memory(),
+        data(),
+        driver(&places),
+        gpu(&places),
+        cuda_toolkit(&places),
+    ]);
     findings.extend([notebooks(&Build::of_machine()), pytorch(&place)]);
     let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
     for Finding { what, state, found } in &findings {
@@ -176,6 +185,12 @@ fn disk(repository: &Repository) -> Finding {
             if made { optional("disk space", found) } else { missing("disk space", found) }
         }
     }
+}
+
+/// What setup has made.
+fn used(place: &Path) -> Finding {
+    let found = footprint(place).unwrap_or_else(|error| in_one_line(&error));
+    good("disk used", format!("{found}; `cargo lab clean` removes them"))
 }
 
 /// Free space at `path`, in GB.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod bundle;
 pub mod checks;
+pub mod clean;
 pub mod doctor;
 pub mod export;
 pub mod open;

@@ -11,9 +11,21 @@ use crate::steps;
 
 const PROGRAM: &str = "evcxr_jupyter";
 
+/// What the folder is called in the cache, before the version.
+const FOLDER: &str = "evcxr-";
+
 /// The folder that it is installed into.
 fn cache() -> Result<PathBuf> {
-    Ok(user_cache()?.join(format!("evcxr-{EVCXR_VERSION}")))
+    Ok(user_cache()?.join(format!("{FOLDER}{EVCXR_VERSION}")))
+}
+
+/// The folders of all versions in the cache.
+pub fn all_installed() -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(user_cache()?).into_iter().flatten().flatten();
+    Ok(entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER))
+        .map(|entry| entry.path())
+        .collect())
 }
 
 /// An evcxr_jupyter of the supported series: in `environment`, in the cache, or on PATH.

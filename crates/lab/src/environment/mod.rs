@@ -10,7 +10,7 @@ pub mod kernelspec;
 pub mod packages;
 pub mod python;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,22 +50,27 @@ fn is_made_from(prefix: &Path, wanted: &Environment) -> bool {
         .all(|package| records.iter().any(|record| record.rsplitn(3, '-').nth(2) == Some(package.name.as_str())))
 }
 
-/// Whether a program is on PATH.
-pub fn is_on_path(program: &str) -> bool {
+/// The program of this name on PATH.
+pub fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Waits until no other setup is under way, and keeps them out.
+pub fn lock_set_up() -> Result<File> {
+    folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
+        println!("Waiting for another `cargo lab` to finish its setup.");
+    })
 }
 
 /// Sets up what is missing, and reports each step.
 pub fn set_up(repository: &Repository) -> Result<Installation> {
     let wanted = Environment::read(&repository.root().join("environment.yml"))?;
-    if !is_on_path("cc") {
+    if find_on_path("cc").is_none() {
         return Err(Error::NoLinker);
     }
     let folders = KernelFolders::of_user()?;
-    let _lock = folder::lock(&folder::user_cache()?.join("set-up.lock"), || {
-        println!("Waiting for another `cargo lab` to finish its setup.");
-    })?;
+    let _lock = lock_set_up()?;
     folders.sweep()?;
     let environment = place(repository, &wanted);
     if environment.ends_with(".venv") && !python::is_ready(&environment, &wanted) {

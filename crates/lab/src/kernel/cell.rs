@@ -20,6 +20,8 @@ use std::thread::{self, ThreadId};
 
 /// The variable that names the folder with the front's pipes. Without it, output stays where it is.
 pub const FRONT: &str = "CIFAR_LAB_FRONT";
+/// The file in that folder without which a cell is evcxr's own, by which it tries whether it can compile.
+pub const ASKED: &str = "asked";
 /// The variable with the user's own RUST_BACKTRACE, which evcxr overrides.
 pub const BACKTRACE: &str = "CIFAR_LAB_BACKTRACE";
 /// The variable with the thread that runs cells, for the crates that cells use.
@@ -47,6 +49,9 @@ struct Running {
 /// Called when a cell begins.
 pub fn begin() {
     START.call_once(start);
+    if std::env::var_os(FRONT).is_some_and(|front| !Path::new(&front).join(ASKED).exists()) {
+        return;
+    }
     let pipes = lock(&PIPES);
     let Some(pipes) = pipes.as_ref() else { return };
     let _ = std::io::stdout().flush();

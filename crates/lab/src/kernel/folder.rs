@@ -158,7 +158,8 @@ impl KernelFolders {
         &self.root
     }
 
-    fn lock(&self) -> Result<File> {
+    /// Locks all folders, so that none is created, swept or published meanwhile.
+    pub fn lock(&self) -> Result<File> {
         // Others hold it for a fraction of a second.
         lock(&self.root.join("lock"), || {})
     }
@@ -171,6 +172,21 @@ impl KernelFolders {
     /// All kernels' folders, dead ones too.
     pub fn live(&self) -> Vec<PathBuf> {
         self.list(LIVE)
+    }
+
+    /// All folders, prepared and kernels', made for `repository` if there is one.
+    pub fn list_of(&self, repository: Option<&Repository>) -> Vec<PathBuf> {
+        let is_its = |path: &PathBuf| {
+            repository.is_none_or(|repository| {
+                fs::read_to_string(path.join(REPOSITORY)).is_ok_and(|root| Path::new(&root) == repository.root())
+            })
+        };
+        [self.list(PREPARED), self.live()].concat().into_iter().filter(is_its).collect()
+    }
+
+    /// Whether the folder is a kernel's that runs.
+    pub fn is_running(&self, path: &Path) -> bool {
+        File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
     }
 
     /// The folder of the kernel called `id`.
@@ -216,11 +232,7 @@ impl KernelFolders {
     }
 
     fn sweep_locked(&self) -> Vec<PathBuf> {
-        let is_dead = |path: &PathBuf| match File::open(path.join(LOCK)) {
-            Ok(lock) => lock.try_lock().is_ok(),
-            Err(_) => true,
-        };
-        let dead: Vec<PathBuf> = self.live().into_iter().filter(is_dead).collect();
+        let dead: Vec<PathBuf> = self.live().into_iter().filter(|path| !self.is_running(path)).collect();
         for path in &dead {
             end_processes_of(path);
             remove(path);
@@ -377,7 +389,7 @@ pub fn remove(path: &Path) {
 
 /// Kills the processes whose EVCXR_TMPDIR is in `folder`. They can be found on Linux only; elsewhere a kernel that has lost
 /// both launcher and guard keeps running.
-fn end_processes_of(folder: &Path) {
+pub fn end_processes_of(folder: &Path) {
     let wanted = [b"EVCXR_TMPDIR=", folder.join("ctx").as_os_str().as_encoded_bytes()].concat();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {

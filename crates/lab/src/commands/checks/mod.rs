@@ -7,12 +7,14 @@
 //! - [`outputs`]: no errors, no broken or blank pictures, small enough to be committed.
 //! - [`kernel`]: tests of the kernel itself.
 //! - [`front`]: tests of what JupyterLab does.
+//! - [`browser`]: JupyterLab itself.
 //! - [`survival`]: tests of a training in it.
 //! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
 //! - [`sanitizer`]: candle-cnn under AddressSanitizer.
 //! - [`quick`]: what has changed.
 
+mod browser;
 mod cuda;
 mod expectation;
 mod front;
@@ -50,6 +52,8 @@ pub enum Stage {
     Kernel,
     /// Notebooks as programs (only on request)
     Export,
+    /// JupyterLab in a browser (only on request)
+    Browser,
     /// CUDA code, on a GPU or a simulated one (only on request)
     Cuda,
     /// candle-cnn's CPU tests under AddressSanitizer (only on request)
@@ -68,7 +72,7 @@ pub struct Options {
     /// Only format, lints, and unit tests of crates that have changed or depend on one that has
     #[arg(long, conflicts_with_all = ["only", "filter"])]
     quick: bool,
-    /// Only notebooks, kernel tests and exports with TEXT in their name
+    /// Only notebooks, kernel tests, exports and browser tests with TEXT in their name
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
     /// How long the test of an idle kernel waits
@@ -96,7 +100,7 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
             Stage::Tests => cargo(&["test", "--workspace"]),
             Stage::Cuda => cuda::check(repository, &mut tally),
             Stage::Sanitizer => sanitizer::check(repository, &mut tally),
-            Stage::Notebooks | Stage::Kernel | Stage::Export => {
+            Stage::Notebooks | Stage::Kernel | Stage::Export | Stage::Browser => {
                 // Replaces the executed copies of the last test.
                 let folder = repository.root().join("runs/test").join(name);
                 let laboratory = match &mut laboratory {
@@ -134,6 +138,7 @@ fn in_kernels(stage: Stage, laboratory: &Laboratory, filter: &str, tally: &mut T
             println!("{name}.ipynb as a program and in the kernel");
             tally.check(&format!("{name} as a program"), || program::compare(laboratory, path))
         }),
+        Stage::Browser => tally.check("JupyterLab in a browser", || browser::check(laboratory, filter)),
         _ => kernel::TESTS
             .iter()
             .chain(&survival::TESTS)

@@ -78,6 +78,12 @@ impl Message {
         self.parent["msg_id"].as_str().unwrap_or_default()
     }
 
+    /// A request of the front's own.
+    pub fn request(kind: &str) -> Self {
+        let header = header(kind, &json!("front"));
+        Self { identities: Vec::new(), header, parent: json!({}), metadata: json!({}), content: json!({}) }
+    }
+
     /// The answer to this request.
     pub fn reply(&self, content: Value) -> Self {
         let kind = self.kind().replace("_request", "_reply");
@@ -86,16 +92,20 @@ impl Message {
 
     /// A message of this kind for all clients, caused by this one.
     pub fn caused(&self, kind: &str, content: Value) -> Self {
-        let header = json!({
-            "msg_id": next_id(),
-            "session": self.header["session"],
-            "username": "kernel",
-            "date": jiff::Timestamp::now().to_string(),
-            "msg_type": kind,
-            "version": "5.3",
-        });
+        let header = header(kind, &self.header["session"]);
         Self { identities: Vec::new(), header, parent: self.header.clone(), metadata: json!({}), content }
     }
+}
+
+fn header(kind: &str, session: &Value) -> Value {
+    json!({
+        "msg_id": next_id(),
+        "session": session,
+        "username": "kernel",
+        "date": jiff::Timestamp::now().to_string(),
+        "msg_type": kind,
+        "version": "5.3",
+    })
 }
 
 /// An id that no other message has.

@@ -31,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::{Error, Result};
 use crate::kernel::instrument::Compiled;
 use crate::kernel::settings::EVCXR_VERSION;
-use crate::kernel::{cargo, instrument};
+use crate::kernel::{cargo, cell, instrument};
 use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
 pub use event::Event;
 use message::Message;
@@ -237,6 +237,11 @@ impl Front {
                     self.jupyter.publish(&request.caused("comm_close", close)).await;
                 }
                 self.status(&request, "idle").await;
+                // Clients take the last status for the kernel's, such as a tab that is opened while a cell runs.
+                if let Some(running) = &self.running {
+                    let request = running.request.clone();
+                    self.status(&request, "busy").await;
+                }
             }
         }
     }
@@ -279,6 +284,7 @@ impl Front {
         let Some(request) = self.waiting.pop_front() else { return };
         let _ = fs::remove_file(instrument::stop_file(&self.folder));
         instrument::forget(&self.folder);
+        let _ = fs::write(self.folder.join(cell::ASKED), "");
         self.status(&request, "busy").await;
         self.count += 1;
         let input = json!({"code": request.content["code"], "execution_count": self.count});

@@ -153,7 +153,8 @@ impl Jupyter {
 pub struct Evcxr(Senders<DealerSendHalf>);
 
 impl Evcxr {
-    /// Connects as soon as evcxr listens.
+    /// Connects as soon as evcxr listens, and waits until it answers, which it does after cells of its own: their output is
+    /// not Jupyter's first cell's.
     pub async fn connect<E: Send + 'static>(
         connection: &Connection,
         events: &UnboundedSender<E>,
@@ -176,6 +177,10 @@ impl Evcxr {
             options.peer_identity(PeerIdentity::try_from(b"front".to_vec())?);
             let mut socket = DealerSocket::with_options(options);
             socket.connect(&connection.endpoint(port)).await?;
+            if channel == Channel::Shell {
+                socket.send(Message::request("kernel_info_request").frames(&key)).await?;
+                socket.recv().await?;
+            }
             let (sender, receiver) = socket.split();
             receive(receiver, key.clone(), events, move |message| answered(channel, message));
             sockets.push(sender);
