@@ -332,9 +332,8 @@ def case_live(server):
     notebook.done()
     assert not notebook.errors(), notebook.errors()
     notebook.shot("live_end", notebook.code(3))
-    # Drawn in place, or printed line by line.
-    if notebook.code(3).locator(FIGURE).count():
-        assert notebook.output(3).count() <= 2, notebook.output(3).count()
+    assert notebook.output(3).count() == 1, "it is redrawn in place"
+    assert notebook.output(3).locator("progress").count() == 1 and "finished: 40 epochs" in notebook.text(3), notebook.text(3)
     return f"{len(set(seen))} of 5 screenshots differ"
 
 

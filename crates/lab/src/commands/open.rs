@@ -1,7 +1,8 @@
 //! `cargo lab` without a verb: JupyterLab on the notebooks.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::environment;
 use crate::error::{DELETE_VENV, Error, Result};
@@ -20,6 +21,7 @@ pub fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
     if let Ok(path) = std::env::join_paths(path) {
         command.env("JUPYTER_PATH", path);
     }
+    trust(repository, &ready.environment);
     println!("Opening JupyterLab on the notebooks; press Ctrl-C in this terminal to end it.");
     // From the repository's folder, runs/ can be browsed too.
     command.arg(format!("--ServerApp.root_dir={}", repository.root().display()));
@@ -30,4 +32,13 @@ pub fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
     }
     command.args(options).current_dir(repository.root());
     Err(Error::start("jupyter-lab", DELETE_VENV)(command.exec()))
+}
+
+/// Makes JupyterLab show the committed figures, which it does for notebooks that ran here only. Without that they would be text.
+fn trust(repository: &Repository, environment: &Path) {
+    let mut command = Command::new(environment.join("bin/jupyter-trust"));
+    settings::forget_cargo_run(&mut command, repository);
+    command.args(repository.list_notebooks().unwrap_or_default()).stdin(Stdio::null());
+    // If it fails, there is text.
+    let _ = command.output();
 }
