@@ -15,6 +15,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use rayon::prelude::*;
+use std::ops::{Range, RangeInclusive};
 
 use super::geometry::{Frame, GradLayout, SQUARE, Sizes, TILE};
 use super::kernel::{Convolve, Correlate};
@@ -476,33 +477,61 @@ pub(super) fn forward(
     }
 }
 
-/// Bytes of transformed pictures that the weight's gradient holds at a time: half of a common third-level cache. (All
-/// pictures packed at once would be fresh memory, a page fault every 4 KiB.)
-const GRADIENT_BYTES: usize = 16 << 20;
+/// Bytes of transformed pictures that the weight's gradient holds at a time: twice its sums, so that reading and writing
+/// those costs little, but not less than stays in the second-level cache, and not more than half of a common third-level
+/// cache. (All pictures packed at once would be fresh memory, a page fault every 4 KiB.)
+const GRADIENT_BYTES: RangeInclusive<usize> = 1 << 20..=16 << 20;
 
-/// The weight's gradient as packed weights, from all pictures.
-pub(super) fn weight_gradient(input: &Planes, grads: &Grads, layout: GradLayout, sizes: &Sizes) -> Buffer {
+/// Bytes of all parts' sums at most.
+const PARTS_BYTES: usize = 4 << 20;
+
+/// The weight's gradient as packed weights, in so many parts, which are to be added. Where its sums are small, each part is
+/// that of a run of pictures, which one thread takes from pixels to products within its own cache. Their number depends on
+/// the shapes alone, and with it the order of all sums.
+pub(super) fn weight_gradient(input: &Planes, grads: &Grads, layout: GradLayout, sizes: &Sizes) -> (Buffer, usize) {
+    let parts = (PARTS_BYTES / sums_bytes(sizes)).clamp(1, 8).min(sizes.n);
+    let mut packed = Buffer::new(parts * sizes.weight_lanes());
+    packed.par_chunks_mut(sizes.weight_lanes()).enumerate().for_each(|(part, packed)| {
+        let pictures = part * sizes.n / parts..(part + 1) * sizes.n / parts;
+        weight_gradient_of(pictures, input, grads, layout, sizes, packed);
+    });
+    (packed, parts)
+}
+
+/// Bytes of the sums of products at all points.
+fn sums_bytes(sizes: &Sizes) -> usize {
+    4 * POINTS * sizes.input_blocks() * sizes.output_blocks() * SQUARE
+}
+
+/// The weight's gradient from some of the pictures.
+fn weight_gradient_of(
+    all: Range<usize>,
+    input: &Planes,
+    grads: &Grads,
+    layout: GradLayout,
+    sizes: &Sizes,
+    packed: &mut [Lane],
+) {
     let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
     let squares = blocks * output_blocks;
     let mut sums = Buffer::new(POINTS * squares * LANES);
     let tiles = sizes.tiles();
     let bytes = 4 * POINTS * (blocks + output_blocks) * tiles * LANES;
-    let most = (GRADIENT_BYTES / bytes).clamp(1, sizes.n);
+    let held = (2 * sums_bytes(sizes)).clamp(*GRADIENT_BYTES.start(), *GRADIENT_BYTES.end());
+    let most = (held / bytes).clamp(1, all.len());
     let mut transformed =
         (Buffer::new(POINTS * blocks * most * tiles), Buffer::new(POINTS * output_blocks * most * tiles));
-    for first in (0..sizes.n).step_by(most) {
-        let pictures = most.min(sizes.n - first);
+    for first in all.clone().step_by(most) {
+        let pictures = most.min(all.end - first);
         let packed = (input.pack(first..first + pictures), grads.pack(first..first + pictures));
         let (inputs, grads) = (floats_mut(&mut transformed.0), floats_mut(&mut transformed.1));
         transform_pictures((floats(&packed.0), floats(&packed.1)), layout, sizes, pictures, (inputs, grads));
-        add_products(inputs, grads, sizes, pictures, first == 0, floats_mut(&mut sums));
+        add_products(inputs, grads, sizes, pictures, first == all.start, floats_mut(&mut sums));
     }
-    let mut packed = Buffer::new(squares * TAPS * LANES);
     packed.par_chunks_mut(TAPS * LANES).enumerate().for_each(|(square, dst)| {
         let src = &floats(&sums)[square * SQUARE..];
         UntransformWeights { src, point: squares * SQUARE, dst: floats_mut(dst) }.call();
     });
-    packed
 }
 
 /// BᵀdB and AyAᵀ of the first `pictures` pictures. Point by point, block by block, the pictures lie one after another: one
