@@ -417,6 +417,28 @@ fn gradients_match_finite_differences() -> Result<()> {
 }
 
 /// The sum is so many times the mean, in each way of computing it.
+/// Sums over many channels and pictures, with sides that end on a whole tile of Winograd's or one to three pixels into one.
+#[test]
+fn many_channels_and_pictures_stay_accurate() -> Result<()> {
+    let config = Conv2dConfig { padding: 1, ..Default::default() };
+    for (n, c, o, side) in [(3, 256, 128, (7, 8)), (9, 24, 64, (15, 13)), (20, 144, 80, (3, 6))] {
+        let run = |dtype: DType| -> Result<Vec<Vec<f64>>> {
+            let mut numbers = Numbers::new(side.0 as u64);
+            let mut var = |shape: &[usize]| Var::from_tensor(&numbers.tensor(shape)?.to_dtype(dtype)?);
+            let (x, weight) = (var(&[n, c, side.0, side.1])?, var(&[o, c, 3, 3])?);
+            let y = ops::conv2d(&x, &weight, None, config)?;
+            let dy = Numbers::new(6).tensor(y.dims())?.to_dtype(dtype)?;
+            let mut results = gradients(&y, &dy, &[&x, &weight])?;
+            results.push(flat(&y)?);
+            Ok(results)
+        };
+        for (i, (found, wanted)) in run(DType::F32)?.iter().zip(&run(DType::F64)?).enumerate() {
+            assert_close_values(&format!("{c} to {o} channels of {side:?}, result {i}"), found, wanted, TOLERANCE);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn losses_are_summed() -> Result<()> {
     let labels = Tensor::new(&[1u32, 0, 3, 3, 2], &Device::Cpu)?;

@@ -144,7 +144,8 @@ pub(crate) fn weight_gradient(
     assert_eq!(output.len(), sizes.o * sizes.c * sizes.taps());
     let input = Planes { x, distance: x_picture, h: sizes.h, w: sizes.w, frame };
     if sizes.in_tiles() {
-        return unpack_weights(&winograd::weight_gradient(&input, &grads, layout, sizes), 1, sizes, output);
+        let (packed, parts) = winograd::weight_gradient(&input, &grads, layout, sizes);
+        return unpack_weights(&packed, parts, sizes, output);
     }
     let (input, grad) = (input.pack(0..sizes.n), grads.pack(0..sizes.n));
     assert!(input.len() * LANES >= sizes.n * frame.picture());

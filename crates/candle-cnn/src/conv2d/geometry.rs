@@ -110,6 +110,9 @@ impl Geometry {
 /// Floats of one tap's weights between 16 input and 16 output channels.
 pub(super) const SQUARE: usize = LANES * LANES;
 
+/// Rows and columns of a tile of outputs: see [`winograd`](super::winograd).
+pub(super) const TILE: usize = 4;
+
 /// Sizes of one convolution of one group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -175,7 +178,7 @@ impl Sizes {
     pub(crate) fn output_blocks(&self) -> usize {
         self.o.div_ceil(LANES)
     }
-    /// Tiles of 2×2 pixels that cover the output, and how many of the input's cover it: see [`winograd`](super::winograd).
+    /// Tiles of 4×4 pixels that cover the output, and how many of the input's cover it: see [`winograd`](super::winograd).
     pub(super) fn tiles(&self) -> usize {
         tiles(self.oh, self.ow)
     }
@@ -194,7 +197,7 @@ impl Sizes {
     }
     /// The input as the forward pass and the weight's gradient read it.
     pub(crate) fn input_frame(&self) -> Frame {
-        let whole = |side: usize| if self.in_tiles() { side.next_multiple_of(2) } else { side };
+        let whole = |side: usize| if self.in_tiles() { (side - 2).next_multiple_of(TILE) + 2 } else { side };
         Frame {
             c: self.c,
             rows: whole((self.oh - 1) * self.stride + self.dilation * (self.kh - 1) + 1),
@@ -207,7 +210,8 @@ impl Sizes {
     }
     /// The output's gradient as the input's gradient reads it.
     pub(crate) fn output_frame(&self) -> Frame {
-        let whole = |side: usize| if self.input_gradient_in_tiles() { side.next_multiple_of(2) } else { side };
+        let whole =
+            |side: usize| if self.input_gradient_in_tiles() { (side - 2).next_multiple_of(TILE) + 2 } else { side };
         Frame {
             c: self.o,
             rows: whole(self.h + self.dilation * (self.kh - 1)),
@@ -225,12 +229,12 @@ impl Sizes {
 }
 
 fn tiles(rows: usize, columns: usize) -> usize {
-    rows.div_ceil(2) * columns.div_ceil(2)
+    rows.div_ceil(TILE) * columns.div_ceil(TILE)
 }
 
-/// Whether 16 products for each 2×2 tile save at least a third of nine for each pixel, for the transforms take time too.
+/// Whether 36 products for each tile save at least a third of nine for each pixel, for the transforms take time too.
 fn tiles_pay(rows: usize, columns: usize) -> bool {
-    2 * 9 * rows * columns >= 3 * 16 * tiles(rows, columns)
+    2 * 9 * rows * columns >= 3 * 36 * tiles(rows, columns)
 }
 
 /// How the output's gradient lies in memory, in floats, from its first pixel on.
