@@ -282,7 +282,8 @@ fn a_loop_that_could_not_be_resumed_is_refused() -> Result<()> {
 #[test]
 fn a_loop_that_sets_each_group_s_rate_goes_on_to_the_bit() -> Result<()> {
     let loader = DataLoader::new(&Cifar10::stand_in(3, 32, 0).train, &Device::Cpu).batch_size(8).shuffle(5);
-    let train = |folder: &Path, fails_at: Option<usize>| {
+    type Trained = (Option<String>, Vec<Vec<f32>>, Vec<Option<f64>>);
+    let train = |folder: &Path, fails_at: Option<usize>| -> Result<Trained> {
         let parameters = Parameters::new(3);
         let head = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
         let (weights, biases): (Vec<Var>, Vec<Var>) = parameters.trainable().into_iter().partition(|v| v.rank() > 1);
@@ -313,7 +314,7 @@ fn a_loop_that_sets_each_group_s_rate_goes_on_to_the_bit() -> Result<()> {
         let error = training.wait().err().map(|error| error.to_string());
         let values = parameters.trainable().into_iter().map(|var| var.flatten_all()?.to_vec1::<f32>());
         let rates: Vec<Option<f64>> = training.history().epochs.iter().map(|row| row.learning_rate).collect();
-        Result::Ok((error, values.collect::<CandleResult<Vec<_>>>()?, rates))
+        Ok((error, values.collect::<CandleResult<Vec<_>>>()?, rates))
     };
     let (undisturbed, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = train(undisturbed.path(), None)?;
