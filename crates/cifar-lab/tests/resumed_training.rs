@@ -278,6 +278,52 @@ fn a_loop_that_could_not_be_resumed_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// Rates of groups that change at different speeds, which one rate and its proportions would not bring back.
+#[test]
+fn a_loop_that_sets_each_group_s_rate_goes_on_to_the_bit() -> Result<()> {
+    let loader = DataLoader::new(&Cifar10::stand_in(3, 32, 0).train, &Device::Cpu).batch_size(8).shuffle(5);
+    type Trained = (Option<String>, Vec<Vec<f32>>, Vec<Option<f64>>);
+    let train = |folder: &Path, fails_at: Option<usize>| -> Result<Trained> {
+        let parameters = Parameters::new(3);
+        let head = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+        let (weights, biases): (Vec<Var>, Vec<Var>) = parameters.trainable().into_iter().partition(|v| v.rank() > 1);
+        let muon = ParameterGroup { vars: weights, config: MuonConfig::default() };
+        let sgd = SgdConfig { learning_rate: 0.1, momentum: 0.9, ..SgdConfig::default() };
+        let muon = Muon::with_sgd(vec![muon], vec![ParameterGroup { vars: biases, config: sgd }])?;
+        let batches = loader.clone();
+        let body = move |run: &mut Run| {
+            let mut muon = run.resume(muon)?;
+            for epoch in run.epochs() {
+                for batch in run.batches(&batches, epoch) {
+                    let Batch { images, labels, .. } = batch?;
+                    let step = run.steps_done();
+                    if fails_at == Some(step) {
+                        return Err(candle_core::Error::Msg("the loop is broken".into()).into());
+                    }
+                    muon.set_learning_rates(&[0.02 / (1 + step) as f64, 0.1 / (1 + step * step) as f64])?;
+                    let logits = head.forward(&flatten(&images)?)?;
+                    let loss = cross_entropy(&logits, &labels)?;
+                    muon.step(&backward(&loss)?)?;
+                    run.step(&loss, &logits, &labels)?;
+                }
+                run.end_epoch(None)?;
+            }
+            Ok(())
+        };
+        let training = Trainer::with_loop(&loader, body).epochs(3).folder(folder).resumable(&parameters).start()?;
+        let error = training.wait().err().map(|error| error.to_string());
+        let values = parameters.trainable().into_iter().map(|var| var.flatten_all()?.to_vec1::<f32>());
+        let rates: Vec<Option<f64>> = training.history().epochs.iter().map(|row| row.learning_rate).collect();
+        Ok((error, values.collect::<CandleResult<Vec<_>>>()?, rates))
+    };
+    let (undisturbed, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = train(undisturbed.path(), None)?;
+    assert_eq!(wanted.2, [3, 7, 11].map(|step| Some(0.02 / (1 + step) as f64)));
+    assert!(train(stopped.path(), Some(6))?.0.is_some_and(|error| error.contains("the loop is broken")));
+    assert_eq!(train(stopped.path(), None)?, wanted);
+    Ok(())
+}
+
 /// The settings that no one has to note: each makes it another training.
 #[test]
 fn whatever_decides_the_result_is_compared() -> Result<()> {

@@ -11,7 +11,10 @@ pub use candle_cnn::layers::{
     BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, Flatten, Linear, MaxPool2d, Relu, Sequential,
     batch_norm2d, conv2d, linear,
 };
-pub use candle_cnn::ops::{cross_entropy, cross_entropy_with_label_smoothing, flatten, max_pool2d, relu};
+pub use candle_cnn::ops::{
+    CrossEntropyConfig, Reduction, cross_entropy, cross_entropy_with, cross_entropy_with_label_smoothing, flatten,
+    max_pool2d, relu,
+};
 pub use candle_cnn::optim::{Muon, MuonConfig, MuonScaling, ParameterGroup, SGD, SgdConfig};
 pub use candle_cnn::parameters::Parameters;
 pub use candle_cnn::schedule::Schedule;

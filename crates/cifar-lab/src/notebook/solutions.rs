@@ -23,3 +23,7 @@ pub mod export {}
 /// Solutions of notebook 06.
 #[doc = include_str!("../../../../notebooks/solutions/06_further.md")]
 pub mod further {}
+
+/// Solutions of notebook 07.
+#[doc = include_str!("../../../../notebooks/solutions/07_record.md")]
+pub mod record {}

@@ -1,5 +1,6 @@
 //! What a training run needs to write checkpoints: its parameters, optimizer and folder.
 
+use candle_cnn::optim::Muon;
 use candle_cnn::parameters::Parameters;
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -34,6 +35,16 @@ impl<O> Checkpointed<O> {
     /// The optimizer itself. Otherwise only [`Run`](super::Run) borrows it, within its own methods.
     pub(super) fn inner(&self) -> RefMut<'_, O> {
         self.0.borrow_mut()
+    }
+}
+
+impl Checkpointed<Muon> {
+    /// Sets each group's learning rate; see [`Muon::set_learning_rates`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_learning_rates(&mut self, rates: &[f64]) -> candle_core::Result<()> {
+        self.inner().set_learning_rates(rates)
     }
 }
 
