@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::cuda::Build;
 use crate::error::{Error, INSTALL_RUST, Result};
 use crate::fingerprint::Fingerprint;
-use crate::kernel::settings;
+use crate::kernel::{cargo, instrument, settings};
 use crate::repository::Repository;
 
 /// The prefix of kernels' folders.
@@ -238,6 +238,13 @@ impl KernelFolders {
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
         if let Some(prepared) = self.prepared(key) {
             copy_tree(&prepared.join("ctx"), &live.path().join("ctx"))?;
+            let (first, own) = (cargo::first_cell(&prepared), cargo::first_cell(live.path()));
+            // It calls the library. Without either, the first cell compiles them.
+            if instrument::take_library(&prepared, live.path())
+                && own.parent().is_some_and(|to| fs::create_dir(to).is_ok())
+            {
+                let _ = fs::hard_link(first, own);
+            }
             return Ok(Filled::Warm);
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -297,12 +304,18 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Removes what only the preparing kernel needed: its cells' libraries and incremental state.
+/// Removes what only the preparing kernel needed: its cells' libraries, but for the first, and incremental state.
 fn tidy(folder: &Path) -> Result<()> {
     let target = folder.join("ctx/target");
+    remove(&target.join("debug/incremental"));
     for platform in subfolders(&target) {
         let debug = platform.join("debug");
         remove(&debug.join("incremental"));
+        let (library, first) = (debug.join(instrument::library_name("code_1")), cargo::first_cell(folder));
+        if let Some(to) = first.parent().filter(|_| library.is_file()) {
+            fs::create_dir_all(to).map_err(Error::file("make", to))?;
+            fs::rename(&library, &first).map_err(Error::file("rename", &library))?;
+        }
         for place in [debug.clone(), debug.join("deps")] {
             for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -441,6 +454,7 @@ mod tests {
             "build/ring-0123/build-script-build",
             "build/ring-4567/out/libring.rlib",
             ".cargo-lock",
+            "libcode_1.so",
             ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
             ".fingerprint/candle-core-0123/dep-lib-candle_core",
             "incremental/ctx-1/state",
@@ -465,6 +479,7 @@ mod tests {
         let making = folders.create("making").unwrap();
         assert_eq!(folders.fill(&making, &repository, &key).unwrap(), Filled::Cold);
         fake_build(&making.path().join("ctx"));
+        instrument::fake_library(making.path());
         let prepared = folders.publish(making, &key).unwrap();
         assert_eq!(folders.prepared(&key), Some(prepared.clone()));
 
@@ -476,6 +491,7 @@ mod tests {
         assert!(since(&dep) > Duration::from_secs(1_000_000), "cargo would take a later edit for an older one");
         assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
         assert!(!live.path().join(debug).join("deps/libctx.so").exists());
+        assert_eq!(fs::read_to_string(cargo::first_cell(live.path())).unwrap(), "libcode_1.so");
         assert!(!live.path().join(debug).join("incremental").exists());
         assert!(live.path().join("Cargo.lock").exists() && live.path().join("keep/Cargo.toml").exists());
 
