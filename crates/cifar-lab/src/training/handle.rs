@@ -59,7 +59,7 @@ impl Training {
     }
 
     /// Not generic: a cell would compile it for its network.
-    pub(super) fn start_any(mut plan: Plan, body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>) -> Result<Self> {
+    fn start_any(mut plan: Plan, body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>) -> Result<Self> {
         // A cell that trains one after another, and whose `wait` was interrupted, must not start the next.
         if interrupt::is_requested() {
             return Err(Error::Interrupted(format!("training {:?} was not started", plan.name)));

@@ -139,7 +139,7 @@ fn start(
         }
         choose(&mut plan)?.iter().for_each(|words| println!("{words}"));
     }
-    Training::start_any(plan, body)
+    Training::start(plan, body)
 }
 
 /// Fills in the settings that are known; those set by the user take precedence.
