@@ -5,7 +5,7 @@
 //!   1.2 GB from each kernel.
 //! - `cargo check`, with which evcxr asks for the errors of a cell, becomes a build that stops early. Otherwise it would compile
 //!   every crate once more, for a minute.
-//! - `cargo rustc --print` becomes `rustc --print`, without what cargo reads before.
+//! - `cargo rustc -Z unstable-options --print`, as rust-analyzer asks, becomes `rustc --print`, without what cargo reads before.
 //! - The first `cargo build` of a kernel, of the cell with which evcxr tries whether it can compile, finds it compiled.
 //!
 //! Everything else goes to cargo.
@@ -121,7 +121,7 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::Exit
         _ => argument,
     }));
     if let Some((at, "rustc")) = verb
-        && arguments[at..].iter().any(|argument| argument == "--print")
+        && arguments[at + 1..].starts_with(&["-Z", "unstable-options", "--print"].map(OsString::from))
     {
         let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
         command = Command::new(&rustc);
