@@ -71,10 +71,15 @@ pub struct Evaluation {
 /// If an image can't be read or the network rejects a batch; [`Error::Setting`] if the network has fewer classes than
 /// the data set, or the loader has no images.
 pub fn evaluate(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
+    evaluate_any(network, loader)
+}
+
+/// Not generic: a cell would compile it for its network.
+fn evaluate_any(network: &dyn ModuleT, loader: &DataLoader) -> Result<Evaluation> {
     between_steps(loader.device(), || evaluate_now(network, loader))
 }
 
-fn evaluate_now(network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
+fn evaluate_now(network: &dyn ModuleT, loader: &DataLoader) -> Result<Evaluation> {
     let started = Instant::now();
     let class_names = loader.dataset().class_names().to_vec();
     let mut predictions = Vec::with_capacity(loader.dataset().len());

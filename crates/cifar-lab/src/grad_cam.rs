@@ -42,10 +42,15 @@ pub struct GradCam {
 /// the numbers of classes and images differ, and for a class that the network doesn't have; [`Error::NotFinite`] if a
 /// class's logit or map is NaN or infinite.
 pub fn grad_cam(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
+    grad_cam_any(network, images, layer, classes)
+}
+
+/// Not generic: a cell would compile it for its network.
+fn grad_cam_any(network: &dyn ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     between_steps(images.device(), || grad_cam_now(network, images, layer, classes))
 }
 
-fn grad_cam_now(network: &impl ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
+fn grad_cam_now(network: &dyn ModuleT, images: &Tensor, layer: &str, classes: &[usize]) -> Result<GradCam> {
     let (logits, calls) = trace::record(|| network.forward_t(images, false));
     let (count, told) = logits?.dims2()?;
     if classes.len() != count {

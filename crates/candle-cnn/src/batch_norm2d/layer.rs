@@ -107,7 +107,11 @@ fn is_missing(error: &Error) -> bool {
 /// # Errors
 /// If a setting is out of range or `vb` has other shapes under these names.
 pub fn batch_norm2d(features: usize, config: impl Into<BatchNormConfig>, vb: VarBuilder) -> Result<BatchNorm2d> {
-    let config = config.into();
+    with_config(features, config.into(), vb)
+}
+
+/// Not generic: whoever calls it would compile it.
+fn with_config(features: usize, config: BatchNormConfig, vb: VarBuilder) -> Result<BatchNorm2d> {
     config.check()?;
     let get = |name: &str, value: f64| vb.get_with_hints(features, name, Init::Const(value));
     let weight = config.weight.then(|| get("weight", 1.0)).transpose()?;

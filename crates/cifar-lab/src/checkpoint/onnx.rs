@@ -57,6 +57,11 @@ const MOST_BYTES: usize = i32::MAX as usize;
 /// [`Error::Onnx`] where the network is no chain of layers that ONNX has too, [`Error::File`] where the file cannot be
 /// written, candle's where the forward pass fails.
 pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCard, device: &Device) -> Result<()> {
+    save_any_onnx(network, path.as_ref(), card, device)
+}
+
+/// Not generic: a cell would compile it for its network.
+fn save_any_onnx(network: &dyn ModuleT, path: &Path, card: &ModelCard, device: &Device) -> Result<()> {
     let (channels, height, width) = card.image_shape;
     // A variable, so that what is computed from it can be told.
     let images = Var::zeros((1, channels, height, width), DType::F32, device)?;

@@ -119,8 +119,19 @@ pub fn save_checkpoint(
     epochs_done: usize,
     notes: &[(&str, &str)],
 ) -> Result<()> {
+    write(parameters, path.as_ref(), optimizer.state()?, epochs_done, notes)
+}
+
+/// Not generic: a cell would compile it for its optimizer.
+fn write(
+    parameters: &Parameters,
+    path: &Path,
+    optimizer: HashMap<String, Tensor>,
+    epochs_done: usize,
+    notes: &[(&str, &str)],
+) -> Result<()> {
     let mut tensors = HashMap::new();
-    for (part, state) in PARTS.into_iter().zip([parameters.state_dict()?, optimizer.state()?]) {
+    for (part, state) in PARTS.into_iter().zip([parameters.state_dict()?, optimizer]) {
         for (name, tensor) in state {
             let tensor = tensor.to_device(&Device::Cpu)?;
             check_finite(&name, &tensor)?;
@@ -132,7 +143,7 @@ pub fn save_checkpoint(
     let mut notes: BTreeMap<&str, &str> = notes.collect();
     let checksum = checksum(tensors.iter(), &notes);
     notes.insert(CHECKSUM, &checksum);
-    save_tensors(tensors, path.as_ref(), &notes.into_iter().collect::<Vec<_>>())
+    save_tensors(tensors, path, &notes.into_iter().collect::<Vec<_>>())
 }
 
 fn check_finite(name: &str, tensor: &Tensor) -> Result<()> {

@@ -40,7 +40,11 @@ use crate::error::Result;
 /// [`Error`](crate::error::Error): `File` if a file can't be written, `Weights` for a tensor type that PyTorch's format
 /// doesn't have (`u32`).
 pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCard) -> Result<()> {
-    let path = path.as_ref();
+    save_pth_at(parameters, path.as_ref(), card)
+}
+
+/// Not generic: a cell would compile it, and the writer of the archive with it.
+fn save_pth_at(parameters: &Parameters, path: &Path, card: &ModelCard) -> Result<()> {
     let mut state = StateDict::new();
     for (name, tensor) in parameters.snapshot()? {
         let dtype = pth_dtype(tensor.dtype()).ok_or_else(|| {
@@ -68,7 +72,11 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 /// doesn't match the network, candle's, which lists all missing and unexpected names and wrong shapes. In each case,
 /// nothing is changed.
 pub fn load_pth(parameters: &Parameters, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
+    load_pth_at(parameters, path.as_ref())
+}
+
+/// Not generic: a cell would compile it.
+fn load_pth_at(parameters: &Parameters, path: &Path) -> Result<()> {
     let file = read_as(path, Format::Pth)?;
     let state = StateDict::read(&file).map_err(|error| damaged(path, &error))?;
     // As in PyTorch, only version 1 of batch norm may lack the number of batches.

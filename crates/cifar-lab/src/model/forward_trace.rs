@@ -34,6 +34,11 @@ pub struct ForwardTrace {
 /// # Errors
 /// [`Error::ForwardTrace`], which names the last layer that ran, if a layer doesn't accept the previous one's output.
 pub fn forward_trace(network: &impl ModuleT, images: &Tensor) -> Result<ForwardTrace> {
+    trace_any(network, images)
+}
+
+/// Not generic: a cell would compile it for its network.
+fn trace_any(network: &dyn ModuleT, images: &Tensor) -> Result<ForwardTrace> {
     // A variable, so that candle's graph also keeps operations that report nothing.
     let images = Var::from_tensor(&images.detach())?;
     let (output, calls) = between_steps(images.device(), || trace::dissect(|| network.forward_t(&images, false)));

@@ -68,7 +68,12 @@ pub struct Training {
 
 impl Training {
     /// Runs `body`, the training loop, on its own thread and returns immediately.
-    pub(super) fn start(mut plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+    pub(super) fn start(plan: Plan, body: impl FnOnce(&mut Run) -> Result<()> + Send + 'static) -> Result<Self> {
+        Self::start_any(plan, Box::new(body))
+    }
+
+    /// Not generic: a cell would compile it for its network.
+    fn start_any(mut plan: Plan, body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>) -> Result<Self> {
         // A cell that trains one after another, and whose `wait` was interrupted, must not start the next.
         if interrupt::is_requested() {
             return Err(Error::Interrupted(format!("training {:?} was not started", plan.name)));

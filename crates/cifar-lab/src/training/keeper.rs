@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::place::Place;
 use crate::checkpoint::{CheckpointFolder, ResumableOptimizer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The checkpoint note that holds the [`Place`] as JSON.
 pub(super) const PLACE: &str = "place";
@@ -87,6 +87,12 @@ pub(super) struct Keeper<O> {
     pub target: Option<(Parameters, CheckpointFolder)>,
 }
 
+/// Not generic: a cell would compile it for its optimizer.
+fn text(place: &Place) -> Result<String> {
+    let text = serde_json::to_string(place).map_err(std::io::Error::from);
+    text.map_err(|source| Error::File { action: "writing", path: "a checkpoint".into(), source })
+}
+
 impl<O: ResumableOptimizer> Keep for Keeper<O> {
     fn learning_rate(&self) -> f64 {
         self.optimizer.learning_rate()
@@ -94,12 +100,7 @@ impl<O: ResumableOptimizer> Keep for Keeper<O> {
 
     fn save(&self, place: &Place) -> Result<()> {
         let Some((parameters, folder)) = &self.target else { return Ok(()) };
-        let text = serde_json::to_string(place).map_err(std::io::Error::from);
-        let text = text.map_err(|source| crate::error::Error::File {
-            action: "writing",
-            path: "a checkpoint".into(),
-            source,
-        })?;
+        let text = text(place)?;
         let notes = [(PLACE, text.as_str()), (OPTIMIZER, self.settings.as_str()), ("data", self.data.as_str())];
         let steps = place.epoch * place.steps + place.step;
         folder.save(steps, parameters, &*self.optimizer.inner(), place.epoch, &notes)

@@ -114,59 +114,61 @@ impl<L> Trainer<L> {
         self.plan.fresh = true;
         self
     }
+}
 
-    /// Chooses where to start, prints that, and starts training. `identity` is what must be the same to resume, besides
-    /// what every run has.
-    fn start_with(
-        mut self,
-        learning_rate: Option<f64>,
-        identity: Value,
-        body: impl FnOnce(L, DataLoader, &mut Run) -> Result<()> + Send + 'static,
-    ) -> Result<Training>
-    where
-        L: Send + 'static,
-    {
-        self.note_settings(learning_rate);
-        let Self { mut plan, loader, training_loop } = self;
-        if let Some(parameters) = &plan.parameters {
-            plan.check()?;
-            plan.identity = json!({
-                "the order": if loader.config().shuffle { "shuffled" } else { "as stored" },
-                "the normalization": loader.config().normalize.as_ref().map(|normalize| format!("{normalize:?}")),
-                "the images' checksum": loader.dataset().checksum(),
-                "the parameters' seed": parameters.seed(),
-            });
-            if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
-                known.extend(more);
-            }
-            choose(&mut plan)?.iter().for_each(|words| println!("{words}"));
-        }
-        Training::start(plan, move |run| body(training_loop, loader, run))
-    }
-
-    /// Fills in the settings that are known; those set by the user take precedence.
-    fn note_settings(&mut self, learning_rate: Option<f64>) {
-        let config = self.loader.config();
-        let mut settings = json!({
-            "images": self.loader.dataset().len(),
-            "batch_size": config.batch_size,
-            "augmentation": augmentation(&config.augment),
-            "seed": config.seed,
-            "device": describe(self.loader.device()),
+/// Chooses where to start, prints that, and starts training. `identity` is what must be the same to resume, besides what
+/// every run has.
+fn start(
+    mut plan: Plan,
+    loader: &DataLoader,
+    learning_rate: Option<f64>,
+    identity: Value,
+    body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>,
+) -> Result<Training> {
+    note_settings(&mut plan, loader, learning_rate);
+    if let Some(parameters) = &plan.parameters {
+        plan.check()?;
+        plan.identity = json!({
+            "the order": if loader.config().shuffle { "shuffled" } else { "as stored" },
+            "the normalization": loader.config().normalize.as_ref().map(|normalize| format!("{normalize:?}")),
+            "the images' checksum": loader.dataset().checksum(),
+            "the parameters' seed": parameters.seed(),
         });
-        if let Some(learning_rate) = learning_rate {
-            settings["learning_rate"] = json!(learning_rate);
+        if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
+            known.extend(more);
         }
-        if precision() != Precision::F32 {
-            settings["precision"] = json!(precision().to_string());
-        }
-        match (&mut settings, std::mem::take(&mut self.plan.settings)) {
-            (Value::Object(known), Value::Object(noted)) => known.extend(noted),
-            (_, Value::Null) => {}
-            (_, other) => settings["noted"] = other,
-        }
-        self.plan.settings = settings;
+        choose(&mut plan)?.iter().for_each(|words| println!("{words}"));
     }
+    Training::start(plan, body)
+}
+
+/// Fills in the settings that are known; those set by the user take precedence.
+fn note_settings(plan: &mut Plan, loader: &DataLoader, learning_rate: Option<f64>) {
+    let config = loader.config();
+    let mut settings = json!({
+        "images": loader.dataset().len(),
+        "batch_size": config.batch_size,
+        "augmentation": augmentation(&config.augment),
+        "seed": config.seed,
+        "device": describe(loader.device()),
+    });
+    if let Some(learning_rate) = learning_rate {
+        settings["learning_rate"] = json!(learning_rate);
+    }
+    if precision() != Precision::F32 {
+        settings["precision"] = json!(precision().to_string());
+    }
+    match (&mut settings, std::mem::take(&mut plan.settings)) {
+        (Value::Object(known), Value::Object(noted)) => known.extend(noted),
+        (_, Value::Null) => {}
+        (_, other) => settings["noted"] = other,
+    }
+    plan.settings = settings;
+}
+
+/// What a standard loop must have in common with the one that it resumes.
+fn identity(optimizer: String, schedule: Option<String>) -> Value {
+    json!({ "the optimizer": optimizer, "the schedule": schedule })
 }
 
 /// The augmentation as text for the record: `flip, crop 4`, or `none`.
@@ -197,7 +199,7 @@ impl<F: FnOnce(&mut Run) -> Result<()> + Send + 'static> Trainer<OwnLoop<F>> {
     /// [`Error::Setting`](crate::error::Error::Setting) for zero epochs, a loader without batches, or a folder that
     /// another run is writing to; [`Error::File`](crate::error::Error::File) if the folder can't be written to.
     pub fn start(self) -> Result<Training> {
-        self.start_with(None, json!({}), |body, _, run| body.0(run))
+        start(self.plan, &self.loader, None, json!({}), Box::new(self.training_loop.0))
     }
 }
 
@@ -309,11 +311,11 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
             schedule.check()?;
         }
         let learning_rate = standard.optimizer.learning_rate();
-        let identity = json!({
-            "the optimizer": standard.optimizer.settings(),
-            "the schedule": standard.schedule.as_ref().map(|schedule| schedule.describe()),
-        });
-        self.start_with(Some(learning_rate), identity, |standard, loader, run| standard.train(&loader, run))
+        let schedule = standard.schedule.as_ref().map(|schedule| schedule.describe());
+        let identity = identity(standard.optimizer.settings(), schedule);
+        let Self { plan, loader, training_loop } = self;
+        let given = loader.clone();
+        start(plan, &given, Some(learning_rate), identity, Box::new(move |run| training_loop.train(&loader, run)))
     }
 }
 

@@ -1,13 +1,16 @@
 //! What evcxr and its rust-analyzer get in place of cargo.
 //!
-//! - `cargo metadata` leaves out all crates but the notebook's dependencies and theirs. rust-analyzer reads every crate that it
-//!   hears of, though cells name few: this takes 10 seconds and 1.2 GB from each kernel.
+//! - `cargo metadata` leaves out all crates but the notebook's dependencies and theirs, if a manifest lists them only those
+//!   that cells can name. rust-analyzer reads every crate that it hears of, though cells name few: this takes 10 seconds and
+//!   1.2 GB from each kernel.
 //! - `cargo check`, with which evcxr asks for the errors of a cell, becomes a build that stops early. Otherwise it would compile
 //!   every crate once more, for a minute.
+//! - `cargo rustc -Z unstable-options --print`, as rust-analyzer asks, becomes `rustc --print`, without what cargo reads before.
+//! - The first `cargo build` of a kernel, of the cell with which evcxr tries whether it can compile, finds it compiled.
 //!
 //! Everything else goes to cargo.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
@@ -16,13 +19,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Error, INSTALL_RUST, Result};
-use crate::kernel::instrument::{CHECK, FOLDER};
+use crate::kernel::instrument::{self, CHECK, FOLDER};
 
-/// The variable with cargo's own path.
+/// The variables with cargo's and rustc's own paths, not those of rustup's proxies, which take time to find the toolchain. All
+/// cargos get the same rustc, since they share what they have asked it.
 const CARGO: &str = "CIFAR_LAB_CARGO";
+const RUSTC: &str = "CIFAR_LAB_RUSTC";
 /// The variable with the user's CARGO_HOME. rust-analyzer prefers the cargo in CARGO_HOME, so that is set to a folder of ours.
 const CARGO_HOME: &str = "CIFAR_LAB_CARGO_HOME";
 /// In the kernel's folder: the id of the cargo that compiles the cell, whose group can be ended.
@@ -49,10 +54,10 @@ pub fn apply(command: &mut Command, folder: &Path, launcher: &Path, sysroot: Opt
             symlink(launcher, &link).map_err(Error::file("make", &link))?;
         }
     }
-    // Not the proxy of rustup, which takes time to find the toolchain.
-    let cargo = Command::new("rustup").args(["which", "cargo"]).stderr(Stdio::null()).output().ok();
-    let cargo = cargo.filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
-    command.env(CARGO, cargo.as_deref().map_or("cargo", str::trim));
+    for (variable, name) in [(CARGO, "cargo"), (RUSTC, "rustc")] {
+        let own = sysroot.map(|sysroot| sysroot.join("bin").join(name)).filter(|own| own.is_file());
+        command.env(variable, own.unwrap_or(name.into()));
+    }
     if let Some(old) = std::env::var_os("CARGO_HOME") {
         command.env(CARGO_HOME, old);
     }
@@ -95,12 +100,19 @@ pub fn called_as() -> Option<(&'static str, Vec<OsString>)> {
     Some((name, arguments.collect()))
 }
 
+/// The library of the cell that evcxr compiles first in each kernel, if it is compiled, in a kernel's folder or a prepared one.
+/// It needs evcxr's name for what cargo has just built; evcxr renames it.
+pub fn first_cell(folder: &Path) -> PathBuf {
+    folder.join("first").join(instrument::library_name(instrument::CELL))
+}
+
 /// Does what the program would do.
 pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::ExitCode> {
     let programs = programs(Path::new(&std::env::var_os(FOLDER).unwrap_or_default()));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != programs)).unwrap_or(path);
     let cargo = std::env::var_os(CARGO).unwrap_or("cargo".into());
+    let rustc = std::env::var_os(RUSTC).unwrap_or("rustc".into());
     let verb = arguments.iter().position(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
     let verb = verb.filter(|_| name == "cargo").map(|at| (at, arguments[at].to_str().unwrap_or_default()));
     let mut command = Command::new(if name == "cargo" { cargo.as_os_str() } else { name.as_ref() });
@@ -108,13 +120,33 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::Exit
         Some((place, "check")) if place == at => OsStr::new("build"),
         _ => argument,
     }));
+    if let Some((at, "rustc")) = verb
+        && arguments[at + 1..].starts_with(&["-Z", "unstable-options", "--print"].map(OsString::from))
+    {
+        let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+        command = Command::new(&rustc);
+        command.args(flags.split('\u{1f}').filter(|flag| !flag.is_empty()));
+        command.args(arguments[at + 1..].iter().filter(|argument| *argument != "--"));
+    }
     command.env("PATH", path).env_remove("CARGO_HOME");
     if let Some(old) = std::env::var_os(CARGO_HOME) {
         command.env("CARGO_HOME", old);
     }
     match verb {
-        Some((_, "metadata")) => return metadata(command),
-        Some((_, "build")) => remember_process(&mut command),
+        Some((_, "metadata")) => {
+            command.env("RUSTC", rustc);
+            return metadata(command);
+        }
+        Some((_, "build")) => {
+            let folder = std::env::var_os(FOLDER).unwrap_or_default();
+            let first = first_cell(Path::new(&folder));
+            if first.is_file() {
+                let target = json!({"name": instrument::CELL});
+                println!("{}", json!({"reason": "compiler-artifact", "target": target, "filenames": [first]}));
+                return Ok(std::process::ExitCode::SUCCESS);
+            }
+            remember_process(&mut command);
+        }
         Some((_, "check")) => remember_process(command.env(CHECK, "1")),
         None if name == "rustup" && arguments == ["which", "cargo"] => {
             println!("{}", programs.join("cargo").display());
@@ -165,11 +197,18 @@ fn prune(mut metadata: Value) -> Value {
         return metadata;
     }
     let nodes = array(&metadata["resolve"]["nodes"]);
+    let packages: HashMap<String, Value> =
+        array(&metadata["packages"]).into_iter().map(|package| (id(&package["id"]), package)).collect();
+    let package = |of: &Value| packages.get(of.as_str().unwrap_or_default()).unwrap_or(&Value::Null);
+    let can_be_named = |node: &Value, dependency: &Value| {
+        let list = package(&node["id"])["metadata"]["notebooks"]["named"].as_array();
+        list.is_none_or(|list| list.contains(&package(&dependency["pkg"])["name"]))
+    };
     for _ in 0..DEPTH {
         let next: Vec<String> = nodes
             .iter()
             .filter(|node| kept.contains(&id(&node["id"])))
-            .flat_map(|node| array(&node["deps"]))
+            .flat_map(|node| array(&node["deps"]).into_iter().filter(|dependency| can_be_named(node, dependency)))
             // Not those for tests and build scripts.
             .filter(|dependency| array(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()))
             .map(|dependency| id(&dependency["pkg"]))
@@ -203,19 +242,21 @@ fn prune(mut metadata: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn far_dependencies_and_other_members_are_pruned() {
-        let package =
-            |name: &str| json!({"name": name, "id": name, "targets": [{"kind": ["lib"]}, {"kind": ["example"]}]});
+    fn far_and_unnamed_dependencies_and_other_members_are_pruned() {
+        let package = |name: &str| {
+            let named =
+                if name == "cifar-lab" { json!({"notebooks": {"named": ["candle-core"]}}) } else { Value::Null };
+            json!({"name": name, "id": name, "metadata": named, "targets": [{"kind": ["lib"]}, {"kind": ["example"]}]})
+        };
         let node = |name: &str, deps: &[(&str, Value)]| {
             let deps: Vec<Value> =
                 deps.iter().map(|(name, kind)| json!({"pkg": name, "dep_kinds": [{"kind": kind}]})).collect();
             let ids: Vec<&Value> = deps.iter().map(|dep| &dep["pkg"]).collect();
             json!({"id": name, "dependencies": ids, "deps": deps})
         };
-        let all = ["ctx", "keep", "cifar-lab", "candle-core", "gemm", "cc", "proptest"];
+        let all = ["ctx", "keep", "cifar-lab", "candle-core", "jiff", "gemm", "cc", "proptest"];
         let metadata = json!({
             "packages": all.map(package),
             "workspace_members": ["ctx", "keep"],
@@ -223,8 +264,9 @@ mod tests {
             "resolve": {"nodes": [
                 node("ctx", &[("cifar-lab", Value::Null)]),
                 node("keep", &[("cifar-lab", Value::Null)]),
-                node("cifar-lab", &[("candle-core", Value::Null), ("cc", json!("build")), ("proptest", json!("dev"))]),
+                node("cifar-lab", &[("candle-core", Value::Null), ("jiff", Value::Null), ("cc", json!("build")), ("proptest", json!("dev"))]),
                 node("candle-core", &[("gemm", Value::Null)]),
+                node("jiff", &[]),
                 node("gemm", &[]),
                 node("cc", &[]),
                 node("proptest", &[]),

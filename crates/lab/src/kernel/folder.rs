@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::cuda::Build;
 use crate::error::{Error, INSTALL_RUST, Result};
 use crate::fingerprint::Fingerprint;
-use crate::kernel::settings;
+use crate::kernel::{cargo, instrument, settings};
 use crate::repository::Repository;
 
 /// The prefix of kernels' folders.
@@ -247,9 +248,15 @@ impl KernelFolders {
         let lock_path = self.root.join("lock");
         let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
-        let own_crates = repository.crate_names()?;
         if let Some(prepared) = self.prepared(key) {
-            copy_tree(&prepared.join("ctx"), &live.path().join("ctx"), &own_crates)?;
+            copy_tree(&prepared.join("ctx"), &live.path().join("ctx"))?;
+            let (first, own) = (cargo::first_cell(&prepared), cargo::first_cell(live.path()));
+            // It calls the library. Without either, the first cell compiles them.
+            if instrument::take_library(&prepared, live.path())
+                && own.parent().is_some_and(|to| fs::create_dir(to).is_ok())
+            {
+                let _ = fs::hard_link(first, own);
+            }
             return Ok(Filled::Warm);
         }
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -259,9 +266,9 @@ impl KernelFolders {
             return Ok(Filled::Cold);
         };
         let ctx = live.path().join("ctx");
-        copy_tree(&nearest.join("ctx"), &ctx, &own_crates)?;
+        copy_tree(&nearest.join("ctx"), &ctx)?;
         // Cargo compares the files' times, and sources from an archive may look old though they are new.
-        forget_fingerprints(&ctx.join("target"), &own_crates);
+        forget_fingerprints(&ctx.join("target"), &repository.crate_names()?);
         Ok(Filled::Changed)
     }
 
@@ -309,15 +316,22 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Removes what only the preparing kernel needed: its cells' libraries and incremental state.
+/// Removes what only the preparing kernel needed: its cells' libraries, but for the first, and incremental state.
 fn tidy(folder: &Path) -> Result<()> {
     let target = folder.join("ctx/target");
+    remove(&target.join("debug/incremental"));
     for platform in subfolders(&target) {
         let debug = platform.join("debug");
         remove(&debug.join("incremental"));
+        let (library, first) = (debug.join(instrument::library_name("code_1")), cargo::first_cell(folder));
+        if let Some(to) = first.parent().filter(|_| library.is_file()) {
+            fs::create_dir_all(to).map_err(Error::file("make", to))?;
+            fs::rename(&library, &first).map_err(Error::file("rename", &library))?;
+        }
         for place in [debug.clone(), debug.join("deps")] {
             for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with("libcode_") {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with("libcode_") || name.starts_with("libctx.") {
                     fs::remove_file(entry.path()).map_err(Error::file("remove", entry.path()))?;
                 }
             }
@@ -346,17 +360,17 @@ fn forget_fingerprints(target: &Path, own_crates: &[String]) {
     }
 }
 
-/// Copies a tree with the files' times, which cargo compares. Compiled registry crates are hard-linked if possible, since
-/// rustc replaces such files and never writes into them.
-fn copy_tree(from: &Path, to: &Path, own_crates: &[String]) -> Result<()> {
+/// Copies a tree with the files' times, which cargo compares. What compilers have made, nearly all of it, is hard-linked if
+/// possible.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::file("make", to))?;
     for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
         let entry = entry.map_err(Error::file("read", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let metadata = entry.metadata().map_err(Error::file("read", &source))?;
         if metadata.is_dir() {
-            copy_tree(&source, &target, own_crates)?;
-        } else if !(is_replaced_never_written(&source, own_crates) && fs::hard_link(&source, &target).is_ok()) {
+            copy_tree(&source, &target)?;
+        } else if !(is_replaced_never_written(&source, &metadata) && fs::hard_link(&source, &target).is_ok()) {
             fs::copy(&source, &target).map_err(Error::file("copy", &source))?;
             let modified = metadata.modified().map_err(Error::file("read", &source))?;
             let file = File::options().write(true).open(&target).map_err(Error::file("write", &target))?;
@@ -366,16 +380,14 @@ fn copy_tree(from: &Path, to: &Path, own_crates: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Whether `path` is `deps/lib<crate>-<hash>.rlib` or `.rmeta` of a crate from the registry.
-fn is_replaced_never_written(path: &Path, own_crates: &[String]) -> bool {
+/// Whether `path` is a crate or a program in `debug/`, `debug/deps/` or `debug/build/<crate>/`. To compile one again, rustc
+/// renames a new file over an `.rlib` or `.rmeta`, and cargo removes what a linker is to make. A build script's own output,
+/// in `debug/build/<crate>/out/`, may be written in place.
+fn is_replaced_never_written(path: &Path, metadata: &fs::Metadata) -> bool {
     let compiled = path.extension().is_some_and(|extension| extension == "rlib" || extension == "rmeta");
-    let in_deps = path.parent().is_some_and(|parent| parent.ends_with("deps"));
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let foreign = name
-        .strip_prefix("lib")
-        .and_then(|name| name.rsplit_once('-'))
-        .is_some_and(|(name, _)| name != "ctx" && !own_crates.iter().any(|own| own == name));
-    compiled && in_deps && foreign
+    let linked = metadata.permissions().mode() & 0o111 != 0;
+    let lies = |depth: usize, name: &str| path.ancestors().nth(depth).is_some_and(|folder| folder.ends_with(name));
+    (compiled || linked) && (lies(1, "debug") || lies(1, "deps") || lies(2, "build"))
 }
 
 /// Removes a folder, as far as possible; the next sweep does the rest.
@@ -408,6 +420,7 @@ pub fn end_processes_of(folder: &Path) {
 mod tests {
     use super::*;
     use crate::cuda::{CudaBuild, Reason};
+    use std::os::unix::fs::MetadataExt;
     use std::time::SystemTime;
 
     fn repository(folder: &Path) -> Repository {
@@ -449,6 +462,11 @@ mod tests {
             "deps/libcifar_lab-0123.rlib",
             "deps/libcifar_lab.so",
             "deps/libcode_3.so",
+            "deps/libctx.so",
+            "build/ring-0123/build-script-build",
+            "build/ring-4567/out/libring.rlib",
+            ".cargo-lock",
+            "libcode_1.so",
             ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
             ".fingerprint/candle-core-0123/dep-lib-candle_core",
             "incremental/ctx-1/state",
@@ -456,6 +474,9 @@ mod tests {
             let path = debug.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, file).unwrap();
+            if file.ends_with(".so") || file.ends_with("-build") {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            }
             let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
             File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         }
@@ -470,6 +491,7 @@ mod tests {
         let making = folders.create("making").unwrap();
         assert_eq!(folders.fill(&making, &repository, &key).unwrap(), Filled::Cold);
         fake_build(&making.path().join("ctx"));
+        instrument::fake_library(making.path());
         let prepared = folders.publish(making, &key).unwrap();
         assert_eq!(folders.prepared(&key), Some(prepared.clone()));
 
@@ -480,13 +502,23 @@ mod tests {
         let since = |path: &Path| fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap();
         assert!(since(&dep) > Duration::from_secs(1_000_000), "cargo would take a later edit for an older one");
         assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
+        assert!(!live.path().join(debug).join("deps/libctx.so").exists());
+        assert_eq!(fs::read_to_string(cargo::first_cell(live.path())).unwrap(), "libcode_1.so");
         assert!(!live.path().join(debug).join("incremental").exists());
         assert!(live.path().join("Cargo.lock").exists() && live.path().join("keep/Cargo.toml").exists());
 
-        // The repository's own crates can be compiled again in the kernel; the prepared ones must not see it.
-        fs::write(live.path().join(debug).join("deps/libcifar_lab-0123.rlib"), "changed").unwrap();
-        let original = fs::read_to_string(prepared.join(debug).join("deps/libcifar_lab-0123.rlib")).unwrap();
-        assert_eq!(original, "deps/libcifar_lab-0123.rlib");
+        // What may be written in place is copied, cargo's lock too, so that kernels don't wait for each other.
+        let is_shared = |file: &str| {
+            let inode = |folder: &Path| fs::metadata(folder.join(debug).join(file)).unwrap().ino();
+            inode(live.path()) == inode(&prepared)
+        };
+        for file in ["deps/libcifar_lab-0123.rlib", "deps/libcifar_lab.so", "build/ring-0123/build-script-build"] {
+            assert!(is_shared(file), "{file}");
+        }
+        for file in ["build/ring-4567/out/libring.rlib", ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", ".cargo-lock"]
+        {
+            assert!(!is_shared(file), "{file}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn stop_file(folder: &Path) -> PathBuf {
 }
 
 /// The package that evcxr writes cells into.
-const CELL: &str = "ctx";
+pub const CELL: &str = "ctx";
 /// The start of the function that evcxr calls for a cell.
 pub const FUNCTION: &str = "#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_";
 
@@ -112,13 +112,38 @@ fn opt_level(folder: &Path) -> String {
     level.unwrap_or("0").trim_matches('"').to_string()
 }
 
-/// The compiled library, in a kernel's folder. The first cell that needs it compiles it.
+/// The file name of a dynamic library.
+pub fn library_name(of: &str) -> String {
+    format!("{}{of}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+}
+
+/// The source of the library, in the folder with the library.
+fn library_source(folder: &Path) -> PathBuf {
+    folder.join(format!("{LIBRARY}.rs"))
+}
+
+/// What [`take_library`] takes for a compiled library.
+#[cfg(test)]
+pub fn fake_library(folder: &Path) {
+    fs::write(library_source(folder), LIBRARY_SOURCE).unwrap();
+    fs::write(folder.join(library_name(LIBRARY)), "").unwrap();
+}
+
+/// Links the library from a prepared folder into a kernel's, unless it was compiled from another source; returns whether it is
+/// there.
+pub fn take_library(prepared: &Path, folder: &Path) -> bool {
+    let same = fs::read_to_string(library_source(prepared)).is_ok_and(|source| source == LIBRARY_SOURCE);
+    let name = library_name(LIBRARY);
+    same && fs::hard_link(prepared.join(&name), folder.join(&name)).is_ok()
+}
+
+/// The compiled library, in a kernel's folder. The first cell that needs it compiles it, unless it was taken.
 fn library(rustc: &OsStr, folder: &Path) -> Result<PathBuf, String> {
-    let library = folder.join(format!("{}{LIBRARY}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX));
+    let library = folder.join(library_name(LIBRARY));
     if library.exists() {
         return Ok(library);
     }
-    let source = folder.join(format!("{LIBRARY}.rs"));
+    let source = library_source(folder);
     fs::write(&source, LIBRARY_SOURCE).map_err(|error| format!("{}: {error}", source.display()))?;
     let mut command = Command::new(rustc);
     command.args([

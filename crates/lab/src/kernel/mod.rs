@@ -2,7 +2,7 @@
 //!
 //! evcxr keeps a Cargo package, `ctx`, in the folder that `EVCXR_TMPDIR` names, and rewrites it for every cell, so two
 //! kernels can't share a folder. In an empty folder evcxr would compile candle again, which takes minutes. Therefore
-//! setup prepares one folder by running a few cells in it, and each kernel works in a copy.
+//! setup prepares one folder by running a few cells in it, and each kernel works in a copy, most of it links.
 //!
 //! Jupyter talks to a [`front`], and evcxr works behind it.
 //!

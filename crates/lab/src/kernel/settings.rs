@@ -192,7 +192,7 @@ fn is_kept(entry: &Path, root: Option<&Path>) -> bool {
 
 /// The file name of the library that notebooks import.
 pub fn crate_library() -> String {
-    format!("{}cifar_lab{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+    instrument::library_name("cifar_lab")
 }
 
 /// The toolchain's folder, and that of its standard library.

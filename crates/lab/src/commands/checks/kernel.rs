@@ -1,6 +1,8 @@
 //! Tests of the kernel: gradients across cells, errors, two kernels at once, cleaning up, starting, idling.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -45,7 +47,7 @@ pub const TESTS: [Test; 15] = [
     ("a cell that can't be executed twice is reported", second_time_is_reported),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
-    ("a warm start compiles no crate", warm_start),
+    ("a warm start compiles no crate and leaves the prepared folder as it was", warm_start),
     ("an idle kernel keeps its training", idle),
 ];
 
@@ -292,26 +294,49 @@ pub fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
     found
 }
 
-/// Nothing that is compiled in the prepared folder is compiled again. (How long a start takes is up to `measure-start`, since a
-/// busy machine must not fail a test.)
+/// Nothing that is compiled in the prepared folder is compiled again, and nothing in it changes, though a kernel's folder has
+/// links to its files. (How long a start takes is up to `measure-start`, since a busy machine must not fail a test.)
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
     let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
     let prepared = laboratory.installation.folders.prepared(&key).ok_or("no folder is prepared")?;
-    let prepared = own_library(&prepared).ok_or("the prepared folder has no libcifar_lab")?;
+    let before = files(&prepared);
+    let compiled = own_library(&before).ok_or("the prepared folder has no libcifar_lab")?;
     let mut used = None;
-    let (_, remark) = execute_start(laboratory, &mut |folder| used = own_library(folder))?;
+    let (_, remark) = execute_start(laboratory, &mut |folder| used = own_library(&files(folder)))?;
+    let after = files(&prepared);
+    let differs = |path: &&PathBuf| before.get(*path) != after.get(*path);
+    if let Some(path) = before.keys().chain(after.keys()).find(differs) {
+        return Err(format!("the kernel changed {} of the prepared folder", path.display()));
+    }
     match used {
-        Some(used) if used == prepared => Ok(remark),
+        Some(used) if used == compiled => Ok(remark),
         Some(_) => Err(format!("the crates were compiled again in the first cell: {remark}")),
         None => Err("the kernel's folder has no libcifar_lab".to_string()),
     }
 }
 
-/// The time at which the library for notebooks was compiled, in a prepared folder or a kernel's.
-fn own_library(folder: &Path) -> Option<SystemTime> {
-    let platforms = std::fs::read_dir(folder.join("ctx/target")).ok()?.flatten();
+/// The files in a folder, with what a write or a replacement changes: inode, size and time.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, u64, SystemTime)> {
+    fn add(folder: &Path, at: &Path, files: &mut BTreeMap<PathBuf, (u64, u64, SystemTime)>) {
+        for entry in std::fs::read_dir(folder.join(at)).into_iter().flatten().flatten() {
+            let path = at.join(entry.file_name());
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                add(folder, &path, files);
+            } else if let Ok(modified) = metadata.modified() {
+                files.insert(path, (metadata.ino(), metadata.len(), modified));
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    add(folder, Path::new(""), &mut files);
+    files
+}
+
+/// The library for notebooks, in a prepared folder or a kernel's.
+fn own_library(files: &BTreeMap<PathBuf, (u64, u64, SystemTime)>) -> Option<SystemTime> {
     let name = format!("debug/deps/{}", settings::crate_library());
-    platforms.into_iter().find_map(|platform| platform.path().join(&name).metadata().ok()?.modified().ok())
+    files.iter().find_map(|(path, (_, _, modified))| path.ends_with(&name).then_some(*modified))
 }
 
 /// Measures some starts, and prints how long each took; returns whether all were fast enough.

@@ -44,6 +44,8 @@ use variables::Variables;
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
 const CHUNKS: usize = 16;
+/// Inspected to have rust-analyzer look through the names and traits of all dependencies, as for the next cell.
+const WARM_UP: &str = "let warm = 1;";
 /// How long an output may lack another MIME type.
 const QUIET: Duration = Duration::from_millis(30);
 /// A compilation that takes longer is mentioned.
@@ -534,7 +536,18 @@ impl Front {
         if !failures.is_empty() && running.request.content["stop_on_error"] != json!(false) {
             self.abort_waiting().await;
         }
+        if self.waiting.is_empty()
+            && running.request.content["code"].as_str().is_some_and(|code| code.contains(":dep "))
+        {
+            self.warm_up(&running.request).await;
+        }
         self.run_next().await;
+    }
+
+    /// Has rust-analyzer look through new dependencies while the user reads, by asking for a type that nobody waits for.
+    async fn warm_up(&mut self, request: &Message) {
+        let request = request.caused("inspect_request", json!({"code": WARM_UP, "cursor_pos": 4, "detail_level": 0}));
+        self.pass_to_evcxr(Channel::Shell, &request).await;
     }
 
     /// How the cell failed, in evcxr's words or those of the cell's own report.
