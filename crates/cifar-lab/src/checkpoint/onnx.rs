@@ -81,7 +81,7 @@ fn save_any_onnx(network: &dyn ModuleT, path: &Path, card: &ModelCard, device: &
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
         metadata_props: vec![StringStringEntryProto { key: Some(METADATA_KEY.into()), value: Some(card.to_json()?) }],
     };
-    write(path.as_ref(), &model.encode_to_vec())
+    write(path, &model.encode_to_vec())
 }
 
 /// Assigns unique names.

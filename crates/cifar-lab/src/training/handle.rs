@@ -25,6 +25,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it looks whether it is to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What a training's thread runs.
+pub(super) type Body = Box<dyn FnOnce(&mut Run) -> Result<()> + Send>;
+
 /// Who follows a training.
 pub(crate) trait Audience {
     /// A line to keep: of an epoch that has ended, every 15 seconds during one, of the end, and warnings.
@@ -73,7 +76,7 @@ impl Training {
     }
 
     /// Not generic: a cell would compile it for its network.
-    fn start_any(mut plan: Plan, body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>) -> Result<Self> {
+    fn start_any(mut plan: Plan, body: Body) -> Result<Self> {
         // A cell that trains one after another, and whose `wait` was interrupted, must not start the next.
         if interrupt::is_requested() {
             return Err(Error::Interrupted(format!("training {:?} was not started", plan.name)));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::handle::Training;
+use super::handle::{Body, Training};
 use super::plan::Plan;
 use super::resumption::choose;
 use super::run::Run;
@@ -123,7 +123,7 @@ fn start(
     loader: &DataLoader,
     learning_rate: Option<f64>,
     identity: Value,
-    body: Box<dyn FnOnce(&mut Run) -> Result<()> + Send>,
+    body: Body,
 ) -> Result<Training> {
     note_settings(&mut plan, loader, learning_rate);
     if let Some(parameters) = &plan.parameters {
