@@ -207,15 +207,16 @@ def check_a_training_is_redrawn_in_place(kernel):
     kernel.good(TRAINING.replace("1_000_000", "3"))
     cell = kernel.good("training.wait()?;")
     assert cell.text == {"stdout": "", "stderr": ""}, cell.text
-    assert cell.places[0][0] == "display_data" and {kind for kind, _ in cell.places[1:]} == {"update_display_data"}, cell.places
-    assert len(set(cell.places[1:])) == 1 and cell.places[0][1] == cell.places[1][1], cell.places
-    assert all("<progress" in data["text/html"] for data in cell.displays), cell.displays
+    # Without the note on a slow compilation, which has no place.
+    kinds, places = zip(*(kind for kind in cell.places if kind[1]))
+    assert kinds[0] == "display_data" and set(kinds[1:]) == {"update_display_data"} and len(set(places)) == 1, cell.places
+    assert all("<progress" in data["text/html"] for data in cell.displays[-len(places) :]), cell.displays
     assert "<svg" in cell.displays[-2]["text/html"] and "<table" in cell.displays[-1]["text/html"], cell.displays[-2:]
     lines = cell.displays[-1]["text/plain"].splitlines()
     assert lines[-1].startswith("finished: 3 epochs") and lines[-2].startswith("epoch  3/3"), lines
     again = kernel.good("training.wait()?;")
-    assert len(again.places) == 1 and again.places[0][1] != cell.places[0][1], again.places
-    return f"{len(cell.places)} times"
+    assert len([one for one in again.places if one[1]]) == 1 and again.places[-1][1] != places[0], again.places
+    return f"{len(places)} times"
 
 
 def check_a_second_interrupt_ends_the_process(kernel):
