@@ -219,11 +219,17 @@ def case_run_all(server):
     return f"first picture after {first:.0f} s, all after {time.monotonic() - started:.0f} s"
 
 
-def case_interrupt(server):
-    server.write("interrupt", training(1_000_000) + [KEPT, PROGRESS])
-    notebook = server.open("interrupt")
+def following(server, name):
+    """A notebook whose fourth cell waits for a training without an end."""
+    server.write(name, training(1_000_000) + [KEPT, PROGRESS])
+    notebook = server.open(name)
     notebook.run_all()
     notebook.until_prints(3, "epoch")
+    return notebook
+
+
+def case_interrupt(server):
+    notebook = following(server, "interrupt")
     notebook.shot("interrupt_before")
     notebook.click("notebook:interrupt-kernel")
     prompts = notebook.done()
@@ -297,10 +303,7 @@ def case_two_side_by_side(server):
 
 
 def case_closing_and_opening_the_tab(server):
-    server.write("reopened", training(1_000_000) + [KEPT, PROGRESS])
-    notebook = server.open("reopened")
-    notebook.run_all()
-    notebook.until_prints(3, "epoch")
+    notebook = following(server, "reopened")
     notebook.command("docmanager:save")
     kernels = [kernel["id"] for kernel in server.kernels()]
     notebook.page.close()

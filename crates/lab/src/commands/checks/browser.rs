@@ -1,7 +1,7 @@
 //! JupyterLab in a real browser: what its users see and click.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::expectation::Trial;
@@ -16,8 +16,8 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 
 /// Runs `tests/browser.py`, which has a case for each thing to see and can run one alone.
 pub fn check(laboratory: &Laboratory, filter: &str) -> Result<String, String> {
-    let command = prepare(laboratory, filter).map_err(|error| error.to_string())?;
-    let status = { command }.status().map_err(|error| format!("Python: {error}"))?;
+    let mut command = prepare(laboratory, filter).map_err(|error| error.to_string())?;
+    let status = command.status().map_err(|error| format!("Python: {error}"))?;
     match status.success() {
         true => Ok(format!("screenshots are in {}", laboratory.folder.display())),
         false => Err(format!("see above, and the screenshots and jupyter.log in {}", laboratory.folder.display())),
@@ -43,7 +43,7 @@ fn prepare(laboratory: &Laboratory, filter: &str) -> Result<Command> {
 }
 
 /// Installs playwright, which nothing else needs, and finds a browser; `None` is one that playwright has downloaded.
-fn install(python: &PathBuf) -> Result<Option<PathBuf>> {
+fn install(python: &Path) -> Result<Option<PathBuf>> {
     let module = |arguments: &[&str]| {
         let mut command = Command::new(python);
         command.arg("-m").args(arguments);

@@ -424,7 +424,8 @@ impl Front {
         let (place, output) = payload.split_once('\n').unwrap_or_default();
         let mut splitter = Splitter::default();
         let pieces = splitter.feed(output.as_bytes()).into_iter().chain(splitter.end());
-        let Some(data) = pieces.into_iter().find_map(Piece::into_output) else { return };
+        let is_output = |piece| if let Piece::Output(data) = piece { Some(data) } else { None };
+        let Some(data) = pieces.into_iter().find_map(is_output) else { return };
         let kind = if running.live.insert(place.to_string()) { "display_data" } else { "update_display_data" };
         let place = json!({"display_id": format!("{}-{place}", running.request.id())});
         self.publish(kind, json!({"data": data, "metadata": {}, "transient": place})).await;

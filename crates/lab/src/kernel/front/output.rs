@@ -26,15 +26,6 @@ pub enum Piece {
     },
 }
 
-impl Piece {
-    pub fn into_output(self) -> Option<Map<String, Value>> {
-        match self {
-            Self::Output(output) => Some(output),
-            _ => None,
-        }
-    }
-}
-
 /// Splits a stream into its pieces.
 #[derive(Default)]
 pub struct Splitter {
