@@ -158,7 +158,7 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
         finding(
             "evcxr_jupyter",
             program.map(|path| path.display().to_string()),
-            "will be compiled: 5 minutes on 2 cores, needs the network; conda has it compiled: evcxr",
+            "will be compiled: up to 6 minutes on 2 cores, needs the network; conda has it compiled: evcxr",
         ),
         finding("Jupyter kernel", spec, "will be installed in a moment"),
         finding(

@@ -80,8 +80,10 @@ fn is_of_the_series(prefix: &Path) -> bool {
 /// Compiles it and installs it into the cache.
 pub fn install() -> Result<PathBuf> {
     let root = cache()?;
-    let step =
-        steps::begin(&format!("Compiling {PROGRAM} {EVCXR_VERSION}, the Rust kernel, once"), "5 minutes on 2 cores");
+    let step = steps::begin(
+        &format!("Compiling {PROGRAM} {EVCXR_VERSION}, the Rust kernel, once"),
+        "up to 6 minutes on 2 cores",
+    );
     // With the folder on PATH, cargo doesn't advise the user to add it.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([root.join("bin")]);
