@@ -48,10 +48,22 @@ class Client(NotebookClient):
     reply_status = "ok"
     redrawn = None
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.shown = {}
+
     def process_message(self, msg, cell, cell_index):
         self.last_parent = msg["parent_header"].get("msg_id")
-        output = super().process_message(msg, cell, cell_index)
-        place = msg["content"].get("transient", {}).get("display_id")
+        # nbclient would look for the output by its index, which joining streams and executing a cell twice change.
+        place = (msg["content"].pop("transient", None) or {}).get("display_id")
+        if msg["msg_type"] == "update_display_data":
+            output = self.shown.get(place)
+            if output is not None:
+                output.update(data=msg["content"]["data"], metadata=msg["content"]["metadata"])
+        else:
+            output = super().process_message(msg, cell, cell_index)
+            if place is not None:
+                self.shown[place] = output
         if msg["msg_type"] == "stream":
             tell("stream", name=msg["content"]["name"], text=msg["content"]["text"])
         elif place is not None:

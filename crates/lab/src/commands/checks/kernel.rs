@@ -33,7 +33,7 @@ const PASTED: &str = ":dep candle-core = \"0.11.1\"";
 /// A test: its name, and a function that returns a remark or the reason of a failure.
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
 
-pub const TESTS: [Test; 15] = [
+pub const TESTS: [Test; 16] = [
     ("a gradient across cells", tensor_ids),
     ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
     ("a training step across cells equals a compiled program's", one_step),
@@ -45,6 +45,7 @@ pub const TESTS: [Test; 15] = [
     ("a crashed process is reported", crash_is_reported),
     ("handled failures pass, and a cell that is meant to fail must fail", endings_are_told_apart),
     ("a cell that can't be executed twice is reported", second_time_is_reported),
+    ("what is redrawn stays in its place", redrawn_in_place),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
     ("a warm start compiles no crate and leaves the prepared folder as it was", warm_start),
@@ -206,6 +207,24 @@ fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
     match reported && kept && execution.repeated == [1, 2, 3] {
         true => Ok(String::new()),
         false => Err(format!("{:?}, kept {:?}", execution.outcome, printed(&execution)?)),
+    }
+}
+
+/// Prints before an output that is redrawn are joined, and the cell is executed twice.
+fn redrawn_in_place(laboratory: &Laboratory) -> Result<String, String> {
+    let cell = "for number in 0..3 {\nprintln!(\"{number}\");\nstd::thread::sleep(std::time::Duration::from_millis(300));\n}\n\
+                let live: LiveView = LiveView::open().ok_or(\"nothing can be redrawn\")?;\n\
+                live.show(&View::line(\"first\"));\nlive.show(&View::line(\"second\"));";
+    let name = "redrawn_in_place";
+    let notebook = Notebook::from_cells([FIRST, cell]);
+    let request = Request {
+        twice_below: Some(Duration::MAX),
+        ..Request::new(notebook.clone(), name, laboratory.folder.join(name))
+    };
+    let printed = printed(passed(name, &notebook, &laboratory.execute_as(&request)?)?)?;
+    match printed.split_whitespace().collect::<Vec<_>>().join(" ").as_str() {
+        "0 1 2 second" => Ok(String::new()),
+        other => Err(format!("the outputs were {other:?}")),
     }
 }
 
