@@ -14,6 +14,7 @@
 //! | [`schedule`] | learning-rate schedules |
 //! | [`init`] | initial values: Dirac, whitening |
 //! | [`linalg`] | eigenvalues of small symmetric matrices |
+//! | [`memory`] | freed memory kept for the next step |
 //! | [`step_graph`] | a training step that a GPU repeats with one launch |
 //! | [`precision`] | `f32`, TF32 or bf16 on a GPU |
 //! | [`parameters`] | a network's parameters: seeded, ordered, behind a `VarBuilder` |
@@ -41,6 +42,7 @@ pub mod init;
 pub mod layers;
 pub mod linalg;
 mod linear;
+pub mod memory;
 pub mod ops;
 pub mod optim;
 pub mod parameters;

@@ -18,6 +18,8 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use candle_cnn::memory;
+
 use super::show::Show;
 use crate::device;
 
@@ -69,6 +71,7 @@ pub fn execute(notebook: &Exported, cells: fn() -> Result<(), Failure>) -> ExitC
             return ExitCode::from(2);
         }
     };
+    memory::keep_freed();
     // Already set only in doctests.
     let _ = SETTINGS.set(settings);
     eprintln!("{}.ipynb as a program, {} cells", notebook.notebook, notebook.cells);

@@ -1,5 +1,6 @@
 //! The notebook's handle to a training run.
 
+use candle_cnn::memory;
 use candle_nn::ModuleT;
 use notebook_charts::numbers::duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -106,6 +107,7 @@ impl Training {
             // From here on, other threads may read the parameters.
             finish_work();
             drop(run);
+            memory::return_freed();
             shared.end(status, failed_at);
         };
         let thread = std::thread::Builder::new().name("training".into());

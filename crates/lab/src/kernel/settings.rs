@@ -75,11 +75,14 @@ pub fn rust_flags(build: &Build) -> Vec<&'static str> {
 }
 
 /// Keeps glibc from returning freed memory to the system. A training step frees hundreds of megabytes that the next one
-/// allocates again, and the page fault for each fresh 4 KiB costs more than the arithmetic on them. The kernel keeps up to
-/// 512 MiB (`TRIM`), serves blocks below 1 GiB from them (`MMAP`), and grows by 64 MiB at a time (`TOP_PAD`).
-const KEEP_FREED_MEMORY: [(&str, &str); 3] = [
-    ("MALLOC_TRIM_THRESHOLD_", "536870912"),
-    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+/// allocates again, and the page fault for each fresh 4 KiB costs more than the arithmetic on them. What
+/// `candle_cnn::memory::keep_freed` does, but at the process's start, before any thread has a heap of its own: one heap, as
+/// others hold no block above 64 MiB (`ARENA_MAX`), which serves blocks below 8 GiB (`MMAP`), keeps up to 8 GiB (`TRIM`) and
+/// grows by 64 MiB at a time (`TOP_PAD`). A training returns it when it ends.
+const KEEP_FREED_MEMORY: [(&str, &str); 4] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "8589934592"),
+    ("MALLOC_TRIM_THRESHOLD_", "8589934592"),
     ("MALLOC_TOP_PAD_", "67108864"),
 ];
 
