@@ -85,6 +85,7 @@ pub(crate) fn forward_packed(
         output,
         output_picture: sizes.output_blocks() * sizes.pixels() * LANES,
         output_block: sizes.pixels() * LANES,
+        output_row: sizes.ow * LANES,
         output_blocks: sizes.output_blocks(),
     }
     .call();
@@ -125,6 +126,7 @@ pub(crate) fn input_gradient_packed(
         output,
         output_picture: sizes.input_blocks() * plane * LANES,
         output_block: plane * LANES,
+        output_row: sizes.w * LANES,
         output_blocks: sizes.input_blocks(),
     }
     .call();

@@ -5,7 +5,8 @@
 //! A tile's 6×6 inputs d become BᵀdB, the weights g become GgGᵀ, their products are summed over the input channels in
 //! matrix products, one for each of 36 points, and AᵀmA gives the 4×4 outputs. The weight's gradient is the adjoint of all
 //! this: Gᵀ(Σ BᵀdB · AyAᵀ)G. Where a side is no multiple of four, the last tiles reach over the edge: zeros there are read,
-//! and what is computed there is not stored.
+//! and what is computed there is not stored. Their products at ∞, on which the fourth row or column alone depends, are left
+//! out.
 //!
 //! Polynomials are evaluated at 0, 1, −1, ½, −2 and ∞, for which errors are about half of those with 2 in place of ½
 //! (Barabasz et al., 2020, "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks"):
@@ -119,38 +120,96 @@ unsafe fn weights_of_points<S: Simd>(u: [S::V; SIDE]) -> [S::V; 3] {
     }
 }
 
-/// BᵀdB of all tiles of one packed picture; the points lie `point` values apart, the blocks of channels `block`.
+/// How transformed tiles lie in memory: `[point][block of channels][tile][picture][16]`, with the tiles of so many `rows` and
+/// `columns`, so that the tiles of all pictures in a run of columns are one run of vectors.
+#[derive(Clone, Copy)]
+struct Tiles {
+    blocks: usize,
+    rows: usize,
+    columns: usize,
+    pictures: usize,
+}
+
+impl Tiles {
+    fn new(blocks: usize, (rows, columns): (usize, usize), pictures: usize) -> Self {
+        Self { blocks, rows: rows.div_ceil(TILE), columns: columns.div_ceil(TILE), pictures }
+    }
+
+    /// Vectors of all points.
+    fn len(&self) -> usize {
+        POINTS * self.blocks * self.rows * self.columns * self.pictures
+    }
+
+    /// Values between two points,
+    fn point(&self) -> usize {
+        self.blocks * self.block()
+    }
+
+    /// two blocks,
+    fn block(&self) -> usize {
+        self.rows * self.row()
+    }
+
+    /// two rows,
+    fn row(&self) -> usize {
+        self.columns * self.tile()
+    }
+
+    /// and two tiles of a picture.
+    fn tile(&self) -> usize {
+        self.pictures * LANES
+    }
+
+    /// Values from the first of a picture to its last.
+    fn picture(&self) -> usize {
+        extent(
+            &[(POINTS, self.point()), (self.blocks, self.block())],
+            (self.rows * self.columns - 1) * self.tile() + LANES,
+        )
+    }
+
+    /// The rows and columns of tiles of a picture of `rows` × `columns` whose product at `point` is needed, one at least.
+    fn needed(&self, point: usize, (rows, columns): (usize, usize)) -> (usize, usize) {
+        let needed = |at: usize, tiles: usize, side: usize| {
+            let all = at < SIDE - 1 || side.is_multiple_of(TILE);
+            if all { tiles } else { (tiles - 1).max(1) }
+        };
+        (needed(point / SIDE, self.rows, rows), needed(point % SIDE, self.columns, columns))
+    }
+}
+
+/// BᵀdB of all tiles of one packed picture.
 struct TransformInputs<'a> {
     src: &'a [f32],
     frame: &'a Frame,
     dst: Part<'a>,
-    point: usize,
-    block: usize,
+    tiles: Tiles,
 }
 
 impl Kernel for TransformInputs<'_> {
     fn check(&self) {
-        let Self { src, frame, dst, point, block } = self;
-        assert!(frame.pixel == LANES && frame.rows > 2 && frame.columns > 2);
-        assert!(src.len() >= frame.picture());
-        let tiles = (frame.rows - 2) / TILE * ((frame.columns - 2) / TILE);
-        assert!(dst.len() >= extent(&[(POINTS, *point), (frame.blocks(), *block)], tiles * LANES));
+        let Self { src, frame, dst, tiles } = self;
+        assert!(
+            frame.pixel == LANES && frame.rows == TILE * tiles.rows + 2 && frame.columns == TILE * tiles.columns + 2
+        );
+        assert!(src.len() >= frame.picture() && frame.blocks() == tiles.blocks);
+        assert!(dst.len() >= tiles.picture());
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { src, frame, dst, point, block } = self;
+        let Self { src, frame, dst, tiles } = self;
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
-        let (rows, columns) = ((frame.rows - 2) / TILE, (frame.columns - 2) / TILE);
+        let point = tiles.point();
         // SAFETY: `src` has a picture as `frame` says, whose tiles of 6×6 pixels begin at every fourth of its rows and
         // columns; `dst` has a vector for each point, block and tile (`check`).
         unsafe {
-            for b in 0..frame.blocks() {
-                let (src, dst) = (src.add(b * frame.block()), dst.add(b * block));
-                for row in 0..rows {
-                    for column in 0..columns {
+            for b in 0..tiles.blocks {
+                let (src, dst) = (src.add(b * frame.block()), dst.add(b * tiles.block()));
+                for row in 0..tiles.rows {
+                    for column in 0..tiles.columns {
                         let corner = src.add(TILE * (row * frame.columns + column) * LANES);
-                        let dst = dst.add((row * columns + column) * LANES);
+                        let dst = dst.add(row * tiles.row() + column * tiles.tile());
                         let mut t = [[S::zero(); SIDE]; SIDE];
                         for j in 0..SIDE {
                             let mut d = [S::zero(); SIDE];
@@ -175,13 +234,10 @@ impl Kernel for TransformInputs<'_> {
     }
 }
 
-/// AᵀmA + bias of all tiles of one picture of `rows` × `columns` outputs; the points lie `point` values apart, the blocks of
-/// channels `block`.
+/// AᵀmA + bias of all tiles of one picture of `rows` × `columns` outputs.
 struct TransformOutputs<'a> {
     src: &'a [f32],
-    point: usize,
-    block: usize,
-    blocks: usize,
+    tiles: Tiles,
     rows: usize,
     columns: usize,
     bias: Option<&'a [f32]>,
@@ -190,26 +246,27 @@ struct TransformOutputs<'a> {
 
 impl Kernel for TransformOutputs<'_> {
     fn check(&self) {
-        let Self { src, point, block, blocks, rows, columns, bias, dst } = self;
-        let tiles = rows.div_ceil(TILE) * columns.div_ceil(TILE);
-        assert!(src.len() >= extent(&[(POINTS, *point), (*blocks, *block)], tiles * LANES));
-        assert!(bias.is_none_or(|bias| bias.len() >= blocks * LANES));
-        assert!(dst.len() >= blocks * rows * columns * LANES);
+        let Self { src, tiles, rows, columns, bias, dst } = self;
+        assert!(tiles.rows == rows.div_ceil(TILE) && tiles.columns == columns.div_ceil(TILE));
+        assert!(src.len() >= tiles.picture());
+        assert!(bias.is_none_or(|bias| bias.len() >= tiles.blocks * LANES));
+        assert!(dst.len() >= tiles.blocks * rows * columns * LANES);
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { src, point, block, blocks, rows, columns, bias, dst } = self;
+        let Self { src, tiles, rows, columns, bias, dst } = self;
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
+        let point = tiles.point();
         // SAFETY: `src` has a vector for each point, block and tile of 4×4 that `rows` and `columns` begin, `bias` one for
-        // each of `blocks`, `dst` one for each pixel of each block (`check`), and pixels beyond are left out.
+        // each block, `dst` one for each pixel of each block (`check`), and pixels beyond are left out.
         unsafe {
-            for b in 0..blocks {
+            for b in 0..tiles.blocks {
                 let bias = bias.map_or(S::zero(), |bias| S::load(bias.as_ptr().add(b * LANES)));
-                let (src, dst) = (src.add(b * block), dst.add(b * rows * columns * LANES));
-                for row in 0..rows.div_ceil(TILE) {
-                    for column in 0..columns.div_ceil(TILE) {
-                        let src = src.add((row * columns.div_ceil(TILE) + column) * LANES);
+                let (src, dst) = (src.add(b * tiles.block()), dst.add(b * rows * columns * LANES));
+                for row in 0..tiles.rows {
+                    for column in 0..tiles.columns {
+                        let src = src.add(row * tiles.row() + column * tiles.tile());
                         let mut t = [[S::zero(); SIDE]; TILE];
                         for j in 0..SIDE {
                             let mut m = [S::zero(); SIDE];
@@ -241,41 +298,40 @@ impl Kernel for TransformOutputs<'_> {
 // SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for TransformOutputs<'_> {}
 
-/// AyAᵀ of all tiles of one picture's output gradient of `rows` × `columns`, which lies in `blocks` blocks from its first pixel
-/// on as `layout` says; the points lie `point` values apart, the blocks `block`.
+/// AyAᵀ of all tiles of one picture's output gradient of `rows` × `columns`, which lies from its first pixel on as `layout`
+/// says.
 struct TransformGrads<'a> {
     src: &'a [f32],
     layout: &'a GradLayout,
-    blocks: usize,
     rows: usize,
     columns: usize,
     dst: Part<'a>,
-    point: usize,
-    block: usize,
+    tiles: Tiles,
 }
 
 impl Kernel for TransformGrads<'_> {
     fn check(&self) {
-        let Self { src, layout, blocks, rows, columns, dst, point, block } = self;
-        let places = [(*blocks, layout.block), (*rows, layout.row), (*columns, layout.pixel)];
+        let Self { src, layout, rows, columns, dst, tiles } = self;
+        let places = [(tiles.blocks, layout.block), (*rows, layout.row), (*columns, layout.pixel)];
         assert!(src.len() >= extent(&places, LANES));
-        let tiles = rows.div_ceil(TILE) * columns.div_ceil(TILE);
-        assert!(dst.len() >= extent(&[(POINTS, *point), (*blocks, *block)], tiles * LANES));
+        assert!(tiles.rows == rows.div_ceil(TILE) && tiles.columns == columns.div_ceil(TILE));
+        assert!(dst.len() >= tiles.picture());
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { src, layout, blocks, rows, columns, dst, point, block } = self;
+        let Self { src, layout, rows, columns, dst, tiles } = self;
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
+        let point = tiles.point();
         // SAFETY: `src` has a vector for each pixel of each block where `layout` says, and none is read beyond; `dst` has one
         // for each point, block and tile of 4×4 that `rows` and `columns` begin (`check`).
         unsafe {
-            for b in 0..blocks {
-                let (src, dst) = (src.add(b * layout.block), dst.add(b * block));
-                for row in 0..rows.div_ceil(TILE) {
-                    for column in 0..columns.div_ceil(TILE) {
+            for b in 0..tiles.blocks {
+                let (src, dst) = (src.add(b * layout.block), dst.add(b * tiles.block()));
+                for row in 0..tiles.rows {
+                    for column in 0..tiles.columns {
                         let corner = src.add(TILE * (row * layout.row + column * layout.pixel));
-                        let dst = dst.add((row * columns.div_ceil(TILE) + column) * LANES);
+                        let dst = dst.add(row * tiles.row() + column * tiles.tile());
                         let (height, width) = (TILE.min(rows - TILE * row), TILE.min(columns - TILE * column));
                         let mut t = [[S::zero(); TILE]; SIDE];
                         for j in 0..TILE {
@@ -432,48 +488,48 @@ pub(super) fn forward(
     assert!(frame.pixel == LANES && [frame.rows - 2, frame.columns - 2] == whole);
     assert!(input.len() >= pictures * frame.picture());
     assert!(output.len() >= pictures * output_blocks * rows * columns * LANES);
-    let tiles = whole[0] * whole[1] / (TILE * TILE);
-    let all = pictures * tiles;
-    let (block, blocks) = (all * LANES, frame.blocks());
-    let mut inputs = Buffer::new(POINTS * blocks * all);
-    let mut products = Buffer::new(POINTS * output_blocks * all);
+    let (from, to) =
+        (Tiles::new(frame.blocks(), (rows, columns), pictures), Tiles::new(output_blocks, (rows, columns), pictures));
+    let mut inputs = Buffer::new(from.len());
+    let mut products = Buffer::new(to.len());
     let dst = Part::new(floats_mut(&mut inputs));
     for (i, src) in input.chunks_exact(frame.picture()).take(pictures).enumerate() {
-        let dst = dst.from(i * tiles * LANES);
-        let kernel = TransformInputs { src, frame, dst, point: blocks * block, block };
-        // SAFETY: `src` is one picture, of whole tiles by the assertion above; `inputs` has room for each point, block and
-        // picture, and is this task's alone.
+        let kernel = TransformInputs { src, frame, dst: dst.from(i * LANES), tiles: from };
+        // SAFETY: `src` is one picture, of whole tiles by the assertion above; `inputs` has room for each point, block, tile
+        // and picture, and is this task's alone.
         unsafe { run(kernel) }
     }
     let (v, weights) = (floats(&inputs), floats(weights));
-    let m = floats_mut(&mut products).chunks_exact_mut(output_blocks * block);
-    for (point, output) in m.enumerate() {
+    for (point, output) in floats_mut(&mut products).chunks_exact_mut(to.point()).enumerate() {
+        let needed = from.needed(point, (rows, columns));
+        // All columns of tiles: the rows follow each other in one run.
+        let (rows, run) = if needed.1 == from.columns { (1, needed.0 * needed.1) } else { needed };
         Convolve {
-            input: &v[point * blocks * block..],
+            input: &v[point * from.point()..],
             input_picture: 0,
-            input_block: block,
-            input_row: 0,
+            input_block: from.block(),
+            input_row: from.row(),
             input_pixel: LANES,
             stride: 1,
             taps: &[0],
             channels: frame.c,
-            weights: &weights[point * output_blocks * blocks * SQUARE..],
+            weights: &weights[point * output_blocks * from.blocks * SQUARE..],
             bias: None,
             pictures: 1,
-            rows: 1,
-            columns: all,
+            rows,
+            columns: run * pictures,
             output,
             output_picture: 0,
-            output_block: block,
+            output_block: to.block(),
+            output_row: to.row(),
             output_blocks,
         }
         .call();
     }
     let (m, bias) = (floats(&products), bias.map(floats));
     for (i, dst) in output.chunks_exact_mut(output_blocks * rows * columns * LANES).take(pictures).enumerate() {
-        let src = &m[i * tiles * LANES..];
-        let point = output_blocks * block;
-        TransformOutputs { src, point, block, blocks: output_blocks, rows, columns, bias, dst }.call();
+        // What is left over where a product isn't needed changes nothing that is stored.
+        TransformOutputs { src: &m[i * LANES..], tiles: to, rows, columns, bias, dst }.call();
     }
 }
 
@@ -519,8 +575,8 @@ fn weight_gradient_of(
     let bytes = 4 * POINTS * (blocks + output_blocks) * tiles * LANES;
     let held = (2 * sums_bytes(sizes)).clamp(*GRADIENT_BYTES.start(), *GRADIENT_BYTES.end());
     let most = (held / bytes).clamp(1, all.len());
-    let mut transformed =
-        (Buffer::new(POINTS * blocks * most * tiles), Buffer::new(POINTS * output_blocks * most * tiles));
+    let [from, to] = tiles_of(sizes, most);
+    let mut transformed = (Buffer::new(from.len()), Buffer::new(to.len()));
     for first in all.clone().step_by(most) {
         let pictures = most.min(all.end - first);
         let packed = (input.pack(first..first + pictures), grads.pack(first..first + pictures));
@@ -534,9 +590,8 @@ fn weight_gradient_of(
     });
 }
 
-/// BᵀdB and AyAᵀ of the first `pictures` pictures. Point by point, block by block, the pictures lie one after another: one
-/// long run for each task of [`add_products`]. (Pictures at the distance of all points would fall on the same few lines of
-/// the cache.)
+/// BᵀdB and AyAᵀ of the first `pictures` pictures. (Pictures at the distance of all points would fall on the same few lines
+/// of the cache.)
 fn transform_pictures(
     (input, grad): (&[f32], &[f32]),
     layout: GradLayout,
@@ -545,28 +600,24 @@ fn transform_pictures(
     (inputs, grads): (&mut [f32], &mut [f32]),
 ) {
     let frame = sizes.input_frame();
-    let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    let tiles = sizes.tiles();
-    let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
+    let [from, to] = tiles_of(sizes, pictures);
     assert!(sizes.in_tiles());
     assert!(input.len() >= pictures * frame.picture() && grad.len() >= pictures * layout.picture);
-    assert!(inputs.len() >= POINTS * blocks * block && grads.len() >= POINTS * output_blocks * block);
+    assert!(inputs.len() >= from.len() * LANES && grads.len() >= to.len() * LANES);
     let (v, m) = (Part::new(inputs), Part::new(grads));
     (0..pictures).into_par_iter().for_each(|i| {
-        let (src, dst) = (&input[i * frame.picture()..], v.from(i * picture));
-        let inputs = TransformInputs { src, frame: &frame, dst, point: blocks * block, block };
+        let inputs =
+            TransformInputs { src: &input[i * frame.picture()..], frame: &frame, dst: v.from(i * LANES), tiles: from };
         let grads = TransformGrads {
             src: &grad[i * layout.picture + layout.offset..],
             layout: &layout,
-            blocks: output_blocks,
             rows: sizes.oh,
             columns: sizes.ow,
-            dst: m.from(i * picture),
-            point: output_blocks * block,
-            block,
+            dst: m.from(i * LANES),
+            tiles: to,
         };
-        // SAFETY: the assertions above: all pictures are there, and room for each point, block and picture; each task writes
-        // to the tiles of its own picture, of which the frame has whole ones, since the sizes are `in_tiles`.
+        // SAFETY: the assertions above: all pictures are there, and room for each point, block, tile and picture; each task
+        // writes to the tiles of its own picture, of which the frame has whole ones, since the sizes are `in_tiles`.
         unsafe {
             run(inputs);
             run(grads);
@@ -574,42 +625,47 @@ fn transform_pictures(
     });
 }
 
+/// The tiles of the inputs and of the output's gradient.
+fn tiles_of(sizes: &Sizes, pictures: usize) -> [Tiles; 2] {
+    [sizes.input_blocks(), sizes.output_blocks()].map(|blocks| Tiles::new(blocks, (sizes.oh, sizes.ow), pictures))
+}
+
 /// The sums over `pictures` pictures' tiles of all products of input and output channels, point by point.
 fn add_products(inputs: &[f32], grads: &[f32], sizes: &Sizes, pictures: usize, fresh: bool, sums: &mut [f32]) {
-    let (blocks, output_blocks) = (sizes.input_blocks(), sizes.output_blocks());
-    let tiles = sizes.tiles();
-    let (picture, block) = (tiles * LANES, pictures * tiles * LANES);
-    let squares = blocks * output_blocks;
-    assert!(inputs.len() >= POINTS * blocks * block && grads.len() >= POINTS * output_blocks * block);
+    let [from, to] = tiles_of(sizes, pictures);
+    let squares = from.blocks * to.blocks;
+    assert!(inputs.len() >= from.len() * LANES && grads.len() >= to.len() * LANES);
     assert!(sums.len() >= POINTS * squares * SQUARE);
     let sums = Part::new(sums);
-    let pairs = output_blocks.div_ceil(2);
-    (0..POINTS * blocks * pairs).into_par_iter().for_each(|task| {
-        let (point, tile) = (task / (blocks * pairs), task % (blocks * pairs));
+    let pairs = to.blocks.div_ceil(2);
+    (0..POINTS * from.blocks * pairs).into_par_iter().for_each(|task| {
+        let (point, tile) = (task / (from.blocks * pairs), task % (from.blocks * pairs));
         let (b, pair) = (tile / pairs, tile % pairs);
-        let output_block = blocks * SQUARE;
+        let output_block = from.blocks * SQUARE;
+        let (rows, columns) = from.needed(point, (sizes.oh, sizes.ow));
         let kernel = Correlate {
-            input: &inputs[(point * blocks + b) * block..],
-            input_picture: picture,
+            input: &inputs[point * from.point() + b * from.block()..],
+            input_picture: from.row(),
             input_row: 0,
             input_pixel: LANES,
             taps: &[0],
             channels: LANES.min(sizes.c - b * LANES),
-            grad: &grads[(point * output_blocks + 2 * pair) * block..],
-            grad_picture: picture,
-            grad_block: block,
+            grad: &grads[point * to.point() + 2 * pair * to.block()..],
+            grad_picture: to.row(),
+            grad_block: to.block(),
             grad_row: 0,
             grad_pixel: LANES,
-            pictures,
+            // A row of tiles of all pictures in a piece.
+            pictures: rows,
             rows: 1,
-            columns: tiles,
+            columns: columns * pictures,
             output: sums.from(point * squares * SQUARE + 2 * pair * output_block + b * SQUARE),
             output_block,
-            output_blocks: 2.min(output_blocks - 2 * pair),
+            output_blocks: 2.min(to.blocks - 2 * pair),
             fresh,
         };
-        // SAFETY: the assertions above: from `point` on there are all blocks and pictures; each task writes to the squares of
-        // its own point, block and pair.
+        // SAFETY: the assertions above: from `point` on there are all blocks, rows and columns of tiles; each task writes to
+        // the squares of its own point, block and pair.
         unsafe { run(kernel) }
     });
 }
