@@ -1,7 +1,9 @@
 //! Element types that the CPU code computes in, and the values of a CPU tensor as a slice.
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, WithDType};
+use rayon::prelude::*;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 
 /// `f32` (the fast type) and `f64` (for references and finite differences).
@@ -70,6 +72,21 @@ pub(crate) fn vector<T: Element>(values: impl Iterator<Item = f64>) -> Result<Te
     let values: Vec<T> = values.map(T::from_f64).collect();
     let len = values.len();
     tensor(values, &[len])
+}
+
+/// `len` values, which tasks of `chunk` at a time fill: each gets its number and its values, all zero. They are set to zero
+/// within the task, in its cache: a vector of zeros would be written by one thread while the others wait.
+pub(crate) fn filled<T: Element>(len: usize, chunk: usize, fill: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    let room = &mut values.spare_capacity_mut()[..len];
+    room.par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, room)| {
+        room.fill(MaybeUninit::new(T::zero()));
+        // SAFETY: `room` has just been filled, and a `MaybeUninit<T>` is laid out as a `T`.
+        fill(i, unsafe { &mut *(std::ptr::from_mut(room) as *mut [T]) });
+    });
+    // SAFETY: the chunks were all of the first `len` values, and each was filled.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// The values of a CPU vector, or `count` times `default`.

@@ -2,7 +2,6 @@
 
 use candle_core::cpu::erf::erfc_f64;
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 use super::CHUNK;
@@ -12,7 +11,7 @@ use super::cuda;
 use crate::autograd::graph::node;
 use crate::check::{self, Backend};
 use crate::config::Gelu;
-use crate::element::{tensor, values};
+use crate::element::{filled, tensor, values};
 use crate::simd::Whole;
 use crate::trace::{self, LayerCall, Operation};
 
@@ -64,12 +63,10 @@ pub(crate) fn of_form(x: &Tensor, form: Gelu) -> Result<Tensor> {
 fn on_cpu(x: &Tensor, form: Gelu) -> Result<Tensor> {
     let x = x.contiguous()?;
     let apply = move |x: &[f32], dy: Option<&[f32]>| {
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(i, (y, x))| {
-            let dy = dy.map(|dy| &dy[i * CHUNK..][..x.len()]);
-            Apply { x, dy, form, y }.call();
-        });
-        y
+        filled(x.len(), CHUNK, |i, y| {
+            let part = i * CHUNK..i * CHUNK + y.len();
+            Apply { x: &x[part.clone()], dy: dy.map(|dy| &dy[part]), form, y }.call();
+        })
     };
     let y = apply(&values::<f32>(&x)?, None);
     let input = x.clone();

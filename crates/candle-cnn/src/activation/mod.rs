@@ -1,7 +1,6 @@
 //! ReLU, GELU, and a product with a number.
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -13,7 +12,7 @@ pub(crate) mod scale;
 use crate::autograd::graph::{node, note, set_note};
 use crate::batch_norm2d::BatchNormNote;
 use crate::check::{self, Backend};
-use crate::element::{Element, tensor, values};
+use crate::element::{Element, filled, tensor, values};
 use crate::trace::{self, LayerCall, Operation};
 
 /// Elements that one thread takes at a time: 64 KiB of `f32`, which stays in its cache.
@@ -60,9 +59,8 @@ fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
     let y = node("relu", &[&x], y, x.dims(), move |grad| {
         let (x, grad_values) = (values::<T>(&input)?, values::<T>(grad)?);
         let (x, dy): (&[T], &[T]) = (&x, &grad_values);
-        let mut dx = vec![T::zero(); x.len()];
-        dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, x), dy)| {
-            for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+        let dx = filled(x.len(), CHUNK, |i, dx| {
+            for ((dx, &x), &dy) in dx.iter_mut().zip(&x[i * CHUNK..]).zip(&dy[i * CHUNK..]) {
                 *dx = if x <= T::zero() { T::zero() } else { dy };
             }
         });
@@ -75,11 +73,9 @@ fn relu_on_cpu<T: Element>(x: &Tensor) -> Result<Tensor> {
 }
 
 fn map<T: Element>(x: &[T], f: impl Fn(&T) -> T + Sync) -> Vec<T> {
-    let mut y = vec![T::zero(); x.len()];
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        for (y, x) in y.iter_mut().zip(x) {
+    filled(x.len(), CHUNK, |i, y| {
+        for (y, x) in y.iter_mut().zip(&x[i * CHUNK..]) {
             *y = f(x);
         }
-    });
-    y
+    })
 }

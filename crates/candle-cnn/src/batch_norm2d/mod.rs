@@ -13,7 +13,7 @@ use crate::autograd::graph::{Gradients, node, note, set_note};
 use crate::check::{self, Backend};
 use crate::config::BatchNormConfig;
 use crate::conv2d::Conv2dNote;
-use crate::element::{Element, tensor, values, vector, vector_or};
+use crate::element::{Element, filled, tensor, values, vector, vector_or};
 use crate::error::Error;
 use crate::sums::{dot, sum, sum_of};
 use running::{RunningStatistics, update};
@@ -177,12 +177,11 @@ fn on_cpu<T: Element>(
     // mean and 1 / √(var + eps) of each channel.
     let normalizer: Arc<[(f64, f64)]> =
         statistics.iter().map(|&(mean, var)| (mean, 1.0 / (var + config.eps).sqrt())).collect();
-    let mut output = vec![T::zero(); input.len()];
-    output.par_chunks_mut(plane).zip(input.par_chunks(plane)).enumerate().for_each(|(i, (y, x))| {
+    let output = filled(input.len(), plane, |i, y| {
         let (mean, inverse) = normalizer[i % c];
         // Centered first: scale · x + shift would lose digits if the mean is large.
         let (mean, scale, shift) = (T::from_f64(mean), T::from_f64(inverse * gamma[i % c]), T::from_f64(beta[i % c]));
-        for (y, &x) in y.iter_mut().zip(x) {
+        for (y, &x) in y.iter_mut().zip(&input[i * plane..]) {
             *y = (x - mean) * scale + shift;
         }
     });
@@ -213,20 +212,17 @@ fn on_cpu<T: Element>(
             .collect();
         let mut gradients = vec![None; tracked.len()];
         if tracked[0] {
-            let mut dx = vec![T::zero(); x.len()];
-            dx.par_chunks_mut(plane).zip(dy.par_chunks(plane)).zip(x.par_chunks(plane)).enumerate().for_each(
-                |(i, ((dx, dy), x))| {
-                    let channel = i % c;
-                    let (mean, inverse) = normalizer[channel];
-                    let (total, product) = if train { sums[channel] } else { (0.0, 0.0) };
-                    let scale = T::from_f64(gamma[channel] * inverse);
-                    let (mean, offset) = (T::from_f64(mean), T::from_f64(total / count));
-                    let slope = T::from_f64(product * inverse / count);
-                    for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-                        *dx = (dy - offset - (x - mean) * slope) * scale;
-                    }
-                },
-            );
+            let dx = filled(x.len(), plane, |i, dx| {
+                let channel = i % c;
+                let (mean, inverse) = normalizer[channel];
+                let (total, product) = if train { sums[channel] } else { (0.0, 0.0) };
+                let scale = T::from_f64(gamma[channel] * inverse);
+                let (mean, offset) = (T::from_f64(mean), T::from_f64(total / count));
+                let slope = T::from_f64(product * inverse / count);
+                for ((dx, &dy), &x) in dx.iter_mut().zip(&dy[i * plane..]).zip(&x[i * plane..]) {
+                    *dx = (dy - offset - (x - mean) * slope) * scale;
+                }
+            });
             gradients[0] = Some(tensor(dx, &[n, c, h, w])?);
         }
         if has_weight && tracked[1] {

@@ -112,18 +112,17 @@ fn on_cpu<T: Element>(
 }
 
 fn blocked_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, g: &Geometry) -> Vec<f32> {
-    let mut y = vec![0.0; g.n * g.o * g.pixels()];
-    in_pool(|| cpu::forward(x, weight, bias, g.config.groups, &g.sizes(), &mut y));
-    y
+    in_pool(|| cpu::forward(x, weight, bias, g.config.groups, &g.sizes()))
 }
 
 fn blocked_backward(x: &[f32], weight: &[f32], grad: &[f32], g: &Geometry, wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
-    let [mut dx, mut dw] = [(wanted[0], x.len()), (wanted[1], weight.len())].map(|(w, n)| w.then(|| vec![0.0; n]));
+    let (groups, sizes) = (g.config.groups, g.sizes());
     in_pool(|| {
-        let (dx, dw) = (dx.as_deref_mut(), dw.as_deref_mut());
-        cpu::backward(x, weight, grad, g.config.groups, &g.sizes(), dx, dw)
-    });
-    [dx, dw]
+        [
+            wanted[0].then(|| cpu::input_gradient(weight, grad, groups, &sizes)),
+            wanted[1].then(|| cpu::weight_gradient_of_groups(x, grad, groups, &sizes)),
+        ]
+    })
 }
 
 fn bias_gradient<T: Element>(grad: &[T], g: &Geometry) -> Vec<T> {

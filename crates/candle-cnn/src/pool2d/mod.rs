@@ -13,7 +13,7 @@ use crate::activation::ReluNote;
 use crate::autograd::graph::{node, note};
 use crate::chain;
 use crate::check::{self, Backend};
-use crate::element::{Element, tensor, values};
+use crate::element::{Element, filled, tensor, values};
 use crate::simd::Whole;
 use crate::trace::{self, Operation};
 use cpu::Maxima;
@@ -110,23 +110,21 @@ fn max_in_vectors(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let x = x.contiguous()?;
     let (plane, pixels) = (windows.plane(), windows.pixels());
     let count = windows.dims[0] * windows.dims[1] * pixels;
-    let mut y = vec![0f32; count];
     let chain = note(&x).filter(|_| (windows.kernel, windows.stride) == ((2, 2), (2, 2)));
     let chain = chain.map(|ReluNote(batch_norm)| batch_norm).filter(|note| chain::serves(&note.conv.geometry));
     let mut winners = vec![0u8; if x.track_op() && chain.is_none() { count } else { 0 }];
-    {
+    let y = {
         let input = values::<f32>(&x)?;
-        let input: &[f32] = &input;
-        let windows = &windows;
+        let (input, windows): (&[f32], _) = (&input, &windows);
         if winners.is_empty() {
-            y.par_chunks_mut(pixels)
-                .zip(input.par_chunks(plane))
-                .for_each(|(y, x)| Maxima { x, windows, y, winners: None }.call());
+            filled(count, pixels, |i, y| Maxima { x: &input[i * plane..], windows, y, winners: None }.call())
         } else {
+            let mut y = vec![0f32; count];
             let planes = y.par_chunks_mut(pixels).zip(winners.par_chunks_mut(pixels)).zip(input.par_chunks(plane));
             planes.for_each(|((y, winners), x)| Maxima { x, windows, y, winners: Some(winners) }.call());
+            y
         }
-    }
+    };
     if let Some(note) = chain {
         return chain::node_of_chain(note, y);
     }
@@ -135,10 +133,9 @@ fn max_in_vectors(x: &Tensor, windows: Windows) -> Result<Tensor> {
         let dy: &[f32] = &grad;
         // The first window's pixels: from its own corner each window's lie as far.
         let offsets: Vec<usize> = windows.places(0).collect();
-        let mut dx = vec![0f32; windows.dims.iter().product()];
-        let planes = dx.par_chunks_mut(plane).zip(dy.par_chunks(pixels)).zip(winners.par_chunks(pixels));
-        planes.for_each(|((dx, dy), winners)| {
-            let rows = dy.chunks_exact(windows.ow).zip(winners.chunks_exact(windows.ow));
+        let dx = filled(windows.dims.iter().product(), plane, |i, dx: &mut [f32]| {
+            let own = i * pixels..(i + 1) * pixels;
+            let rows = dy[own.clone()].chunks_exact(windows.ow).zip(winners[own].chunks_exact(windows.ow));
             for (row, (dy, winners)) in rows.enumerate() {
                 let mut corner = row * windows.stride.0 * windows.dims[3];
                 for (&dy, &winner) in dy.iter().zip(winners) {
