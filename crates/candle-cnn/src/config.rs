@@ -58,6 +58,37 @@ pub enum Gelu {
     Tanh,
 }
 
+/// The activation of a [`ConvBlock`](crate::layers::ConvBlock).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// [`ops::relu`](crate::ops::relu).
+    #[default]
+    Relu,
+    /// GELU in one of its forms.
+    Gelu(Gelu),
+}
+
+/// Where a [`ConvBlock`](crate::layers::ConvBlock) takes the maximum of each 2×2 window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BlockPool {
+    /// Nowhere.
+    None,
+    /// Between the convolution and the batch norm.
+    BeforeNorm,
+    /// At the end.
+    #[default]
+    Last,
+}
+
+/// What a [`ConvBlock`](crate::layers::ConvBlock) does beside convolution and batch norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConvBlockConfig {
+    /// The activation behind the batch norm.
+    pub activation: Activation,
+    /// The max-pool's place.
+    pub pool: BlockPool,
+}
+
 /// What becomes of a batch's losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reduction {

@@ -8,7 +8,7 @@
 pub use crate::activation::layer::Relu;
 pub use crate::batch_norm2d::layer::{BatchNorm2d, batch_norm2d};
 pub use crate::block::ConvBlock;
-pub use crate::config::{BatchNormConfig, Conv2dConfig, Gelu};
+pub use crate::config::{Activation, BatchNormConfig, BlockPool, Conv2dConfig, ConvBlockConfig, Gelu};
 pub use crate::conv2d::layer::{Conv2d, conv2d, conv2d_dirac, conv2d_no_bias};
 pub use crate::dropout::Dropout;
 pub use crate::flatten::Flatten;

@@ -2,7 +2,8 @@
 
 mod support;
 
-use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, ConvBlock, batch_norm2d, conv2d};
+use candle_cnn::layers::{Activation, BatchNorm2d, BatchNormConfig, BlockPool, Gelu, batch_norm2d};
+use candle_cnn::layers::{Conv2d, Conv2dConfig, ConvBlock, ConvBlockConfig, conv2d};
 use candle_cnn::ops::{self, RunningStatistics};
 use candle_cnn::{parameters::Parameters, trace};
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -22,6 +23,7 @@ struct Case {
     affine: bool,
     train: bool,
     x_is_variable: bool,
+    block: ConvBlockConfig,
     seed: u64,
 }
 
@@ -37,8 +39,20 @@ impl Case {
         running.mean.set(&((draw(&[self.o])? * 0.1)? + 1.)?)?;
         let (g, b) = if self.affine { (Some(&gamma), Some(&beta)) } else { (None, None) };
         let y = ops::conv2d(&x, &weight, self.bias.then_some(&bias), self.config)?;
+        let before = if self.block.pool == BlockPool::BeforeNorm { closest_in_windows(&y)? } else { f64::INFINITY };
+        let y = self.pooled(y, BlockPool::BeforeNorm)?;
         let y = ops::batch_norm2d(&y, Some(&running), g, b, BatchNormConfig::default(), self.train)?;
-        closest_choice(&y)
+        let behind = match (self.block.activation, self.block.pool) {
+            (Activation::Relu, BlockPool::Last) => closest_choice(&y)?,
+            (Activation::Relu, _) => flat(&y)?.iter().fold(f64::INFINITY, |closest, y| closest.min(y.abs())),
+            (activation, BlockPool::Last) => closest_in_windows(&activated(&y, activation)?)?,
+            _ => f64::INFINITY,
+        };
+        Ok(before.min(behind))
+    }
+
+    fn pooled(&self, y: Tensor, place: BlockPool) -> Result<Tensor> {
+        if self.block.pool == place { ops::max_pool2d(&y, 2, 2) } else { Ok(y) }
     }
 
     /// Output, running statistics and gradients.
@@ -60,11 +74,12 @@ impl Case {
         let y = if fused {
             let conv = Conv2d::new(weight.as_tensor().clone(), bias.map(|v| v.as_tensor().clone()), self.config);
             let bn = BatchNorm2d::new(running.clone(), g.cloned(), b.cloned(), config)?;
-            ConvBlock::new(conv, bn).forward_t(&input, self.train)?
+            ConvBlock::with_config(conv, bn, self.block).forward_t(&input, self.train)?
         } else {
             let y = ops::conv2d(&input, &weight, bias.map(|v| v.as_tensor()), self.config)?;
+            let y = self.pooled(y, BlockPool::BeforeNorm)?;
             let y = ops::batch_norm2d(&y, Some(&running), g, b, config, self.train)?;
-            ops::max_pool2d(&ops::relu(&y)?, 2, 2)?
+            self.pooled(activated(&y, self.block.activation)?, BlockPool::Last)?
         };
         let dy = Numbers::new(self.seed ^ 1).tensor(y.dims())?.to_dtype(dtype)?;
         let store = (&y * dy)?.sum_all()?.backward()?;
@@ -88,11 +103,36 @@ impl Case {
     }
 }
 
+fn activated(y: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Relu => ops::relu(y),
+        Activation::Gelu(Gelu::Erf) => ops::gelu(y),
+        Activation::Gelu(Gelu::Tanh) => ops::gelu_tanh(y),
+    }
+}
+
+/// How close the two largest values of a 2×2 window are.
+fn closest_in_windows(y: &Tensor) -> Result<f64> {
+    let lowest = y.min_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    // All positive, so that ReLU has no say.
+    closest_choice(&((y - lowest)? + 1.)?)
+}
+
+fn block() -> impl Strategy<Value = ConvBlockConfig> {
+    let activation =
+        prop_oneof![Just(Activation::Relu), Just(Activation::Gelu(Gelu::Erf)), Just(Activation::Gelu(Gelu::Tanh))];
+    let pool = prop_oneof![Just(BlockPool::None), Just(BlockPool::BeforeNorm), Just(BlockPool::Last)];
+    prop_oneof![
+        Just(ConvBlockConfig::default()),
+        (activation, pool).prop_map(|(activation, pool)| ConvBlockConfig { activation, pool })
+    ]
+}
+
 fn case() -> impl Strategy<Value = Case> {
     let sizes = (1usize..5, 1usize..24, 1usize..40, (2usize..15, 2usize..15));
     let settings = (prop_oneof![3 => Just(3usize), 1 => 1usize..5], 1usize..3, 1usize..3, 0usize..4, 1usize..3);
-    (sizes, settings, any::<[bool; 5]>(), any::<u64>()).prop_map(
-        |((n, c, o, side), (kernel, stride, dilation, padding, groups), flags, seed)| {
+    (sizes, settings, block(), any::<[bool; 5]>(), any::<u64>()).prop_map(
+        |((n, c, o, side), (kernel, stride, dilation, padding, groups), block, flags, seed)| {
             let [bias, affine, train, x_is_variable, usual] = flags;
             let config = if usual {
                 Conv2dConfig { padding: kernel / 2, ..Default::default() }
@@ -103,13 +143,13 @@ fn case() -> impl Strategy<Value = Case> {
             let room = |size: usize| size.max(config.dilation * (kernel - 1) + 3 * config.stride + 1);
             let (c, o) = (c.div_ceil(config.groups) * config.groups, o.div_ceil(config.groups) * config.groups);
             let side = (room(side.0), room(side.1));
-            Case { n: n + 1, c, o, side, kernel, config, bias, affine, train, x_is_variable, seed }
+            Case { n: n + 1, c, o, side, kernel, config, bias, affine, train, x_is_variable, block, seed }
         },
     )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn fused_and_separate_agree(case in case()) {
@@ -123,7 +163,8 @@ proptest! {
             let found = case.run(DType::F32, fused).unwrap();
             prop_assert_eq!(wanted.len(), found.len());
             for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-                assert_close_values(&format!("fused {fused}, result {i}"), found, wanted, 1e-5);
+                // A gradient of batch norm is a sum over all pixels, which may cancel to a small part of its terms.
+                assert_close_values(&format!("fused {fused}, result {i}"), found, wanted, 1e-4);
             }
         }
     }

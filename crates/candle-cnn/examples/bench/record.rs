@@ -1,6 +1,8 @@
 //! The network of the CIFAR-10 record (Jordan's `airbench94_muon`) and its optimizer; `cifar-lab` has it for use.
 
-use candle_cnn::layers::{BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Gelu};
+use candle_cnn::layers::{
+    Activation, BatchNormConfig, BlockPool, Conv2d, Conv2dConfig, ConvBlock, ConvBlockConfig, Gelu,
+};
 use candle_cnn::layers::{batch_norm2d, conv2d, conv2d_dirac};
 use candle_cnn::ops::{self, CrossEntropyConfig, Reduction};
 use candle_cnn::optim::{Muon, MuonConfig, MuonScaling, ParameterGroup, SgdConfig};
@@ -12,33 +14,21 @@ use super::{Contender, read_on_the_cpu};
 
 const CHANNELS: [usize; 4] = [24, 64, 256, 256];
 
-struct Group {
-    convs: [Conv2d; 2],
-    norms: [BatchNorm2d; 2],
-}
-
-impl Group {
-    fn new(inputs: usize, outputs: usize, vb: &VarBuilder) -> Result<Self> {
-        let same = Conv2dConfig { padding: 1, ..Default::default() };
-        let config = BatchNormConfig { eps: 1e-12, momentum: 0.4, weight: false, bias: true };
-        let norm = |name: &str| batch_norm2d(outputs, config, vb.pp(name));
-        let convs = [
-            conv2d_dirac(inputs, outputs, 3, same, vb.pp("conv1"))?,
-            conv2d_dirac(outputs, outputs, 3, same, vb.pp("conv2"))?,
-        ];
-        Ok(Self { convs, norms: [norm("norm1")?, norm("norm2")?] })
-    }
-
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let x = ops::max_pool2d(&self.convs[0].forward(x)?, 2, 2)?;
-        let x = Gelu::Erf.forward(&self.norms[0].forward_t(&x, train)?)?;
-        Gelu::Erf.forward(&self.norms[1].forward_t(&self.convs[1].forward(&x)?, train)?)
-    }
+/// Convolution, max-pool, batch norm, GELU; convolution, batch norm, GELU.
+fn group(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<[ConvBlock; 2]> {
+    let same = Conv2dConfig { padding: 1, ..Default::default() };
+    let config = BatchNormConfig { eps: 1e-12, momentum: 0.4, weight: false, bias: true };
+    let block = |inputs: usize, pool: BlockPool, vb: VarBuilder| -> Result<ConvBlock> {
+        let conv = conv2d_dirac(inputs, outputs, 3, same, vb.pp("conv"))?;
+        let norm = batch_norm2d(outputs, config, vb.pp("norm"))?;
+        Ok(ConvBlock::with_config(conv, norm, ConvBlockConfig { activation: Activation::Gelu(Gelu::Erf), pool }))
+    };
+    Ok([block(inputs, BlockPool::BeforeNorm, vb.pp(1))?, block(outputs, BlockPool::None, vb.pp(2))?])
 }
 
 pub struct Record {
     whiten: Conv2d,
-    groups: Vec<Group>,
+    blocks: Vec<ConvBlock>,
     head: Tensor,
     optimizer: Muon,
 }
@@ -48,8 +38,8 @@ impl Record {
         let parameters = Parameters::new(0);
         let vb = parameters.var_builder(device);
         let whiten = conv2d(3, CHANNELS[0], 2, Conv2dConfig::default(), vb.pp("whiten"))?;
-        let groups = (0..3).map(|i| Group::new(CHANNELS[i], CHANNELS[i + 1], &vb.pp(i)));
-        let groups = groups.collect::<Result<Vec<_>>>()?;
+        let groups = (0..3).map(|i| group(CHANNELS[i], CHANNELS[i + 1], vb.pp(i)));
+        let blocks = groups.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let head = vb.get((10, CHANNELS[3]), "head")?;
         let (mut filters, mut others) = (Vec::new(), Vec::new());
         for (name, var) in parameters.named() {
@@ -64,14 +54,14 @@ impl Record {
         let sgd = SgdConfig { learning_rate: 1e-4, momentum: 0.85, nesterov: true, ..Default::default() };
         let filters = ParameterGroup { vars: filters, config: muon };
         let optimizer = Muon::with_sgd(vec![filters], vec![ParameterGroup { vars: others, config: sgd }])?;
-        Ok(Self { whiten, groups, head, optimizer })
+        Ok(Self { whiten, blocks, head, optimizer })
     }
 
     fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         let filters = self.whiten.weight().detach();
         let mut x = Gelu::Erf.forward(&ops::conv2d(images, &filters, self.whiten.bias(), self.whiten.config())?)?;
-        for group in &self.groups {
-            x = group.forward(&x, train)?;
+        for block in &self.blocks {
+            x = block.forward_t(&x, train)?;
         }
         let x = ops::flatten(&ops::max_pool2d(&x, 3, 3)?)?;
         ops::scale(&ops::linear(&x, &self.head, None)?, 1.0 / CHANNELS[3] as f64)

@@ -1,6 +1,6 @@
-//! GELU and its derivative in vectors.
+//! Activations and their derivatives in vectors.
 
-use crate::config::Gelu;
+use crate::config::{Activation, Gelu};
 use crate::simd::exp::exp;
 use crate::simd::lanes::LANES;
 use crate::simd::vector::{Simd, load, store};
@@ -47,6 +47,24 @@ unsafe fn gelu<S: Simd>(x: S::V, form: Gelu) -> (S::V, S::V) {
                 let rise = S::mul(S::mul(share, S::mul(share, power)), S::mul(x, du));
                 (S::mul(x, share), S::add(share, rise))
             }
+        }
+    }
+}
+
+/// An activation of x and its derivative.
+///
+/// # Safety
+/// As [`Simd`]'s functions.
+#[inline(always)]
+pub(crate) unsafe fn activate<S: Simd>(x: S::V, activation: Activation) -> (S::V, S::V) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match activation {
+            Activation::Relu => {
+                let dead = S::not_positive(x);
+                (S::select(dead, S::zero(), x), S::select(dead, S::zero(), S::splat(1.0)))
+            }
+            Activation::Gelu(form) => gelu::<S>(x, form),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod gelu;

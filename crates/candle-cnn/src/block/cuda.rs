@@ -7,6 +7,7 @@ use crate::autograd::graph::{Gradients, node_of};
 use crate::batch_norm2d::cuda::Statistics;
 use crate::batch_norm2d::layer::BatchNorm2d;
 use crate::chain::{Inputs, NAME};
+use crate::config::ConvBlockConfig;
 use crate::conv2d::cuda::{self, convolve, gradients};
 use crate::conv2d::geometry::Geometry;
 use crate::cuda::launch::{Block, Channels};
@@ -70,6 +71,6 @@ pub(crate) fn infer(inputs: Inputs, bn: &BatchNorm2d, g: Geometry) -> Result<Ten
     gpu.run(block.forward(y.at(), &normalizer, pooled.at(), 0))?;
     let (saved, bn) = (inputs.clone(), bn.clone());
     node_of(NAME, &inputs.list(), pooled.into_storage(), &shape(&g), move |grad| {
-        gradients_in_inference(&saved, &bn, grad)
+        gradients_in_inference(&saved, &bn, ConvBlockConfig::default(), grad)
     })
 }

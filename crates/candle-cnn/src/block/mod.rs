@@ -1,16 +1,19 @@
-//! Convolution, batch norm, ReLU and 2×2 max-pool as one layer.
+//! Convolution, batch norm, activation and, where wanted, 2×2 max-pool as one layer.
 
 use candle_core::{Result, Tensor};
 use candle_nn::ModuleT;
 
-mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod norm_last;
+mod normalizer;
+mod pool_last;
 mod separate;
 
 use crate::batch_norm2d::layer::BatchNorm2d;
-use crate::chain::{self, Inputs, NAME};
+use crate::chain::{self, Inputs, NAME, pooled};
 use crate::check::{self, Backend};
+use crate::config::{Activation, BlockPool, ConvBlockConfig};
 use crate::conv2d::geometry::Geometry;
 use crate::conv2d::layer::Conv2d;
 use crate::error::Error;
@@ -20,13 +23,14 @@ use separate::separate;
 
 /// max_pool2d(relu(bn(conv(x))), 2, 2) as one layer: the same values and gradients without writing intermediate
 /// results, which takes half of the separate operations' time. `x` is `[N, C, H, W]`, the output `[N, O, OH / 2, OW /
-/// 2]`, rounded down.
+/// 2]`, rounded down. [`with_config`](Self::with_config) gives it another activation, and the max-pool another place or none.
 ///
 /// In training the gradient of the convolution's bias is exactly 0, because the batch's mean cancels any bias; the
 /// separate operations leave rounding errors there.
 ///
 /// The separate operations run if there is no fused code (another type or device, groups, on the CPU a padding beyond
-/// the kernel's reach), and while [`trace`] records, so that each is recorded.
+/// the kernel's reach or a max-pool behind GELU, on a GPU any other [`ConvBlockConfig`]), and while [`trace`] records, so that
+/// each is recorded.
 ///
 /// ```
 /// use candle_cnn::{layers::*, parameters::Parameters};
@@ -45,12 +49,18 @@ use separate::separate;
 pub struct ConvBlock {
     conv: Conv2d,
     bn: BatchNorm2d,
+    config: ConvBlockConfig,
 }
 
 impl ConvBlock {
     /// A block of two layers, which keep their parameters and can still be used separately.
     pub fn new(conv: Conv2d, bn: BatchNorm2d) -> Self {
-        Self { conv, bn }
+        Self::with_config(conv, bn, ConvBlockConfig::default())
+    }
+
+    /// The same with another activation, or the max-pool elsewhere.
+    pub fn with_config(conv: Conv2d, bn: BatchNorm2d, config: ConvBlockConfig) -> Self {
+        Self { conv, bn, config }
     }
 
     /// The convolution.
@@ -61,6 +71,11 @@ impl ConvBlock {
     /// The batch norm.
     pub fn bn(&self) -> &BatchNorm2d {
         &self.bn
+    }
+
+    /// Activation and max-pool.
+    pub fn config(&self) -> ConvBlockConfig {
+        self.config
     }
 
     fn inputs(&self, x: &Tensor) -> Result<Inputs> {
@@ -78,18 +93,24 @@ impl ConvBlock {
 
 impl ModuleT for ConvBlock {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let Self { conv, bn } = self;
+        let Self { conv, bn, config } = self;
         let geometry = Geometry::new(x, conv.weight(), conv.bias(), conv.config())?;
         let sizes = geometry.sizes();
         let backend = check::backend(x);
         let served = match backend {
-            Backend::CpuF32 => chain::serves(&geometry),
+            Backend::CpuF32 => {
+                let gelu_pooled = config.pool == BlockPool::Last && config.activation != Activation::Relu;
+                chain::serves(&geometry) && !gelu_pooled
+            }
             #[cfg(feature = "cuda")]
-            Backend::CudaF32 => cuda::serves(&geometry) && crate::batch_norm2d::cuda::serves(Some(bn.running())),
+            Backend::CudaF32 => {
+                let usual = *config == ConvBlockConfig::default();
+                usual && cuda::serves(&geometry) && crate::batch_norm2d::cuda::serves(Some(bn.running()))
+            }
             _ => false,
         };
         if !served || trace::is_recording() {
-            return separate(conv, bn, x, train);
+            return separate(conv, bn, *config, x, train);
         }
         let arguments = [
             ("the batch norm's weight", bn.weight()),
@@ -102,14 +123,20 @@ impl ModuleT for ConvBlock {
                 check::argument(NAME, name, argument, &[sizes.o], x)?;
             }
         }
-        if train && sizes.n * sizes.pixels() == 1 {
-            return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, sizes.oh, sizes.ow] }.into());
+        let (rows, columns) = if config.pool == BlockPool::BeforeNorm { pooled(&sizes) } else { (sizes.oh, sizes.ow) };
+        if train && sizes.n * rows * columns == 1 {
+            return Err(Error::OneValuePerChannel { found: vec![sizes.n, sizes.o, rows, columns] }.into());
         }
         let inputs = self.inputs(x)?;
         #[cfg(feature = "cuda")]
         if matches!(backend, Backend::CudaF32) {
             return if train { cuda::train(inputs, bn, geometry) } else { cuda::infer(inputs, bn, geometry) };
         }
-        in_pool_alone(|| if train { cpu::train(inputs, bn, sizes) } else { cpu::infer(inputs, bn, sizes) })
+        in_pool_alone(|| match (config.pool, train) {
+            (BlockPool::Last, true) => pool_last::train(inputs, bn, sizes),
+            (BlockPool::Last, false) => pool_last::infer(inputs, bn, sizes),
+            (_, true) => norm_last::train(inputs, bn, sizes, *config),
+            (_, false) => norm_last::infer(inputs, bn, sizes, *config),
+        })
     }
 }

@@ -66,12 +66,13 @@ pub(crate) struct Affine {
 }
 
 /// Normalizes one block of `rows` × `columns` pixels, applies ReLU and takes the maximum of each 2×2 window, rows and
-/// columns rounded down; notes which pixel of the window it came from, where `winners` are wanted.
+/// columns rounded down; without `affine`, takes the maximum alone. Notes which pixel of the window it came from, where
+/// `winners` are wanted.
 pub(crate) struct Normalize<'a> {
     pub y: &'a [f32],
     pub rows: usize,
     pub columns: usize,
-    pub affine: &'a Affine,
+    pub affine: Option<&'a Affine>,
     pub pooled: &'a mut [f32],
     pub winners: Option<&'a mut [u8]>,
 }
@@ -95,8 +96,11 @@ impl Kernel for Normalize<'_> {
         let winners = winners.map_or(std::ptr::null_mut(), <[u8]>::as_mut_ptr);
         // SAFETY: `y` has sixteen values for each pixel, `pooled` and, unless it is null, `winners` for each window (`check`).
         unsafe {
-            let [mean, scale, shift] =
-                [&affine.mean, &affine.scale, &affine.shift].map(|lane| S::load(lane.0.as_ptr()));
+            let relu = affine.is_some();
+            let [mean, scale, shift] = match affine {
+                Some(affine) => [&affine.mean, &affine.scale, &affine.shift].map(|lane| S::load(lane.0.as_ptr())),
+                None => [S::zero(), S::splat(1.0), S::zero()],
+            };
             let at = |y: *const f32| S::fma(S::sub(S::load(y), mean), scale, shift);
             let (ph, pw) = (rows / 2, columns / 2);
             for row in 0..ph {
@@ -113,7 +117,7 @@ impl Kernel for Normalize<'_> {
                         best = S::select(wins, value, best);
                         winner = S::select(wins, S::splat((i + 1) as f32), winner);
                     }
-                    let dead = S::not_positive(best);
+                    let dead = S::not_positive(if relu { best } else { S::splat(1.0) });
                     let place = (row * pw + column) * LANES;
                     S::store(pooled.add(place), S::select(dead, S::zero(), best));
                     if !winners.is_null() {

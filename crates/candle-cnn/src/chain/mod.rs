@@ -16,7 +16,7 @@ use crate::config::Conv2dConfig;
 use crate::conv2d::geometry::{Frame, Geometry, GradLayout, Sizes};
 use crate::conv2d::pack::{Grads, Pack, Unpack, pack_all};
 use crate::conv2d::{Conv2dNote, cpu as cv};
-use crate::element::{tensor, values, vector, vector_or};
+use crate::element::{filled, tensor, values, vector, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::{Whole, in_pool_alone};
 use cpu::{Affine, Normalize, PooledSums, Slope, Spread};
@@ -111,7 +111,7 @@ impl Saved {
             let mut blocks = Buffer::new(ph * pw);
             let (affine, pooled) = (&affines[i % obs], floats_mut(&mut blocks));
             let (rows, columns, winners) = (sizes.oh, sizes.ow, Some(winners));
-            Normalize { y: floats(y), rows, columns, affine, pooled, winners }.call();
+            Normalize { y: floats(y), rows, columns, affine: Some(affine), pooled, winners }.call();
         });
         Ok(Self { inputs, sizes, y, winners, mean, inverse, gamma })
     }
@@ -151,80 +151,105 @@ impl Saved {
                     .call();
                 }
             });
-        let sum = |which: usize, c: usize| -> f64 {
-            sums.iter().skip(c / LANES).step_by(obs).map(|s| f64::from(s[which].0[c % LANES])).sum()
-        };
-        let total: Vec<f64> = (0..o).map(|c| sum(0, c)).collect();
-        let product: Vec<f64> = (0..o).map(|c| sum(1, c) * self.inverse[c]).collect();
-
-        let count = (sizes.n * pixels) as f64;
-        let scale = |c: usize| self.gamma[c] * self.inverse[c];
-        let scales = lanes(o, scale);
-        let slope_lanes = lanes(o, |c| scale(c) * self.inverse[c] * product[c] / count);
-        let offsets = lanes(o, |c| scale(c) * total[c] / count);
-        let slopes: Vec<Slope> = (0..obs)
-            .map(|b| Slope { mean: means[b], scale: scales[b], slope: slope_lanes[b], offset: offsets[b] })
-            .collect();
-
-        let (want_x, want_weight) = (inputs.x.track_op(), inputs.weight.track_op());
-        // Framed where the input's gradient needs zeros around it.
-        let layout = if want_x { GradLayout::framed(sizes) } else { GradLayout::dense(sizes) };
-        let frame = sizes.output_frame();
-        let mut dy = Buffer::new(sizes.n * layout.picture / LANES);
-        let mut dx = vec![0f32; if want_x { inputs.x.elem_count() } else { 0 }];
-        let (x_picture, plane) = (sizes.c * sizes.h * sizes.w, sizes.h * sizes.w);
-        let spread = |first: usize, dy: &mut [Lane]| {
-            for (i, dy) in dy.chunks_exact_mut(layout.picture / LANES).enumerate() {
-                let picture = first + i;
-                if want_x {
-                    clear_frame(dy, sizes, &frame);
+        let parameters = normalizer_gradients(&sums, o, &self.inverse);
+        let slopes = parameters.slopes(&self.mean, &self.inverse, &self.gamma, (sizes.n * pixels) as f64);
+        let spread = |picture: usize, dy: &mut [f32], layout: &GradLayout| {
+            for (b, slope) in slopes.iter().enumerate() {
+                let at = picture * window + b * ph * pw;
+                Spread {
+                    y: floats(&self.y[(picture * obs + b) * pixels..]),
+                    rows: sizes.oh,
+                    columns: sizes.ow,
+                    slope,
+                    grad: floats(&pooled_grad[at..]),
+                    winners: &self.winners[at * LANES..],
+                    output: &mut dy[b * layout.block + layout.offset..],
+                    output_row: layout.row,
+                    output_pixel: layout.pixel,
                 }
-                for (b, slope) in slopes.iter().enumerate() {
-                    let at = picture * window + b * ph * pw;
-                    Spread {
-                        y: floats(&self.y[(picture * obs + b) * pixels..]),
-                        rows: sizes.oh,
-                        columns: sizes.ow,
-                        slope,
-                        grad: floats(&pooled_grad[at..]),
-                        winners: &self.winners[at * LANES..],
-                        output: &mut floats_mut(dy)[b * layout.block + layout.offset..],
-                        output_row: layout.row,
-                        output_pixel: layout.pixel,
-                    }
-                    .call();
-                }
+                .call();
             }
         };
-        let group = cv::group(sizes);
-        if want_x {
-            let turned = cv::backward_weights(&values::<f32>(&inputs.weight)?, sizes);
-            dy.par_chunks_mut(group * layout.picture / LANES)
-                .zip(dx.par_chunks_mut(group * x_picture))
-                .enumerate()
-                .for_each(|(i, (dy, dx))| {
-                    spread(i * group, dy);
-                    let pictures = dx.len() / x_picture;
-                    let blocks = sizes.input_blocks() * plane;
-                    let mut output = Buffer::new(pictures * blocks);
-                    cv::input_gradient_packed(floats(dy), pictures, &turned, sizes, floats_mut(&mut output));
-                    for (output, dst) in output.chunks_exact(blocks).zip(dx.chunks_exact_mut(x_picture)) {
-                        Unpack { src: floats(output), c: sizes.c, plane, dst }.call();
-                    }
-                });
-        } else {
-            dy.par_chunks_mut(group * layout.picture / LANES).enumerate().for_each(|(i, dy)| spread(i * group, dy));
-        }
-        let mut gradients = vec![want_x.then(|| tensor(dx, inputs.x.dims())).transpose()?];
-        gradients.push(if want_weight {
-            let x = values::<f32>(&inputs.x)?;
-            let mut dw = vec![0f32; inputs.weight.elem_count()];
-            cv::weight_gradient(&x, x_picture, Grads::Packed(&dy, layout.picture), layout, sizes, &mut dw);
-            Some(tensor(dw, inputs.weight.dims())?)
+        inputs.gradients(sizes, &spread, parameters)
+    }
+}
+
+/// The gradients of a batch norm's weight and bias.
+pub(crate) struct NormalizerGradients {
+    pub gamma: Vec<f64>,
+    pub beta: Vec<f64>,
+}
+
+/// From Σ d and Σ d · (y − mean) of each block of each picture, d being the gradient of what was normalized and shifted.
+pub(crate) fn normalizer_gradients(sums: &[[Lane; 2]], o: usize, inverse: &[f64]) -> NormalizerGradients {
+    let obs = o.div_ceil(LANES);
+    let sum = |which: usize, c: usize| -> f64 {
+        sums.iter().skip(c / LANES).step_by(obs).map(|s| f64::from(s[which].0[c % LANES])).sum()
+    };
+    let beta = (0..o).map(|c| sum(0, c)).collect();
+    NormalizerGradients { gamma: (0..o).map(|c| sum(1, c) * inverse[c]).collect(), beta }
+}
+
+impl NormalizerGradients {
+    /// How the gradient goes on to what was normalized, of which each channel has `count` values.
+    pub(crate) fn slopes(&self, mean: &[f64], inverse: &[f64], gamma: &[f64], count: f64) -> Vec<Slope> {
+        let o = mean.len();
+        let scale = |c: usize| gamma[c] * inverse[c];
+        let (means, scales) = (lanes(o, |c| mean[c]), lanes(o, scale));
+        let slopes = lanes(o, |c| scale(c) * inverse[c] * self.gamma[c] / count);
+        let offsets = lanes(o, |c| scale(c) * self.beta[c] / count);
+        let block = |b: usize| Slope { mean: means[b], scale: scales[b], slope: slopes[b], offset: offsets[b] };
+        (0..means.len()).map(block).collect()
+    }
+}
+
+impl Inputs {
+    /// The gradients of all inputs. `spread` gives the gradient of the convolution's output: it writes all pixels of a
+    /// picture, of this number, where the layout says.
+    pub(crate) fn gradients(
+        &self,
+        sizes: &Sizes,
+        spread: &(impl Fn(usize, &mut [f32], &GradLayout) + Sync),
+        normalizer: NormalizerGradients,
+    ) -> Result<Gradients> {
+        let (x_picture, plane) = (sizes.c * sizes.h * sizes.w, sizes.h * sizes.w);
+        let mut gradients = Vec::new();
+        gradients.push(if self.x.track_op() {
+            // With zeros around it.
+            let (layout, frame) = (GradLayout::framed(sizes), sizes.output_frame());
+            let turned = cv::backward_weights(&values::<f32>(&self.weight)?, sizes);
+            let group = cv::group(sizes);
+            let dx = filled(sizes.n * x_picture, group * x_picture, |task, dx| {
+                let pictures = dx.len() / x_picture;
+                let mut dy = Buffer::new(pictures * layout.picture / LANES);
+                for (i, dy) in dy.chunks_exact_mut(layout.picture / LANES).enumerate() {
+                    clear_frame(dy, sizes, &frame);
+                    spread(task * group + i, floats_mut(dy), &layout);
+                }
+                let blocks = sizes.input_blocks() * plane;
+                let mut output = Buffer::new(pictures * blocks);
+                cv::input_gradient_packed(floats(&dy), pictures, &turned, sizes, floats_mut(&mut output));
+                for (output, dst) in output.chunks_exact(blocks).zip(dx.chunks_exact_mut(x_picture)) {
+                    Unpack { src: floats(output), c: sizes.c, plane, dst }.call();
+                }
+            });
+            Some(tensor(dx, self.x.dims())?)
         } else {
             None
         });
-        for (input, gradient) in [(&inputs.bias, vec![0.0; o]), (&inputs.gamma, product), (&inputs.beta, total)] {
+        gradients.push(if self.weight.track_op() {
+            let x = values::<f32>(&self.x)?;
+            let mut dw = vec![0f32; self.weight.elem_count()];
+            let layout = GradLayout::dense(sizes);
+            let compute = |picture: usize, dy: &mut [Lane]| spread(picture, floats_mut(dy), &layout);
+            cv::weight_gradient(&x, x_picture, Grads::Computed(&compute, layout.picture), layout, sizes, &mut dw);
+            Some(tensor(dw, self.weight.dims())?)
+        } else {
+            None
+        });
+        let of_bias = vec![0.0; sizes.o];
+        for (input, gradient) in [(&self.bias, of_bias), (&self.gamma, normalizer.gamma), (&self.beta, normalizer.beta)]
+        {
             if let Some(input) = input {
                 gradients.push(input.track_op().then(|| vector::<f32>(gradient.into_iter())).transpose()?);
             }

@@ -1,7 +1,7 @@
 //! Pictures and weights as blocks of sixteen channels, and back.
 
 use rayon::prelude::*;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 
 use super::geometry::{Frame, SQUARE, Sizes};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
@@ -119,37 +119,22 @@ impl Planes<'_> {
 /// The output's gradient of all pictures.
 #[derive(Clone, Copy)]
 pub(crate) enum Grads<'a> {
-    /// Not packed yet.
+    /// As it is.
     Planes(Planes<'a>),
-    /// Packed, in blocks of so many values for each picture.
-    Packed(&'a [Lane], usize),
+    /// Computed where it is needed: a picture's number to its blocks, of so many values.
+    Computed(&'a (dyn Fn(usize, &mut [Lane]) + Sync), usize),
 }
 
-impl<'a> Grads<'a> {
+impl Grads<'_> {
     /// Some of the pictures, packed.
-    pub(super) fn pack(&self, pictures: Range<usize>) -> Packed<'a> {
+    pub(super) fn pack(&self, pictures: Range<usize>) -> Buffer {
         match *self {
-            Self::Planes(planes) => Packed::Own(planes.pack(pictures)),
-            Self::Packed(all, picture) => {
-                Packed::Borrowed(&all[pictures.start * picture / LANES..pictures.end * picture / LANES])
+            Self::Planes(planes) => planes.pack(pictures),
+            Self::Computed(compute, picture) => {
+                let mut packed = Buffer::new(pictures.len() * picture / LANES);
+                packed.par_chunks_mut(picture / LANES).zip(pictures).for_each(|(dst, i)| compute(i, dst));
+                packed
             }
-        }
-    }
-}
-
-/// Packed pictures.
-pub(super) enum Packed<'a> {
-    Own(Buffer),
-    Borrowed(&'a [Lane]),
-}
-
-impl Deref for Packed<'_> {
-    type Target = [Lane];
-
-    fn deref(&self) -> &[Lane] {
-        match self {
-            Self::Own(buffer) => buffer,
-            Self::Borrowed(lanes) => lanes,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use candle_cnn::init::whitening;
 use candle_cnn::layers::{
-    BatchNorm2d, BatchNormConfig, Conv2d, Conv2dConfig, Gelu, Linear, batch_norm2d, conv2d_dirac,
+    Activation, BatchNormConfig, BlockPool, Conv2d, Conv2dConfig, ConvBlock, ConvBlockConfig, Gelu, Linear,
+    batch_norm2d, conv2d_dirac,
 };
 use candle_cnn::ops::{conv2d, flatten, max_pool2d, scale};
 use candle_core::{Result as CandleResult, Tensor, Var};
@@ -53,33 +54,16 @@ impl AirbenchConfig {
 
 /// Convolution, 2×2 max-pool, batch norm, GELU; convolution, batch norm, GELU. The max-pool comes before the batch norm,
 /// which has a bias and no weight.
-#[derive(Clone, Debug)]
-struct Group {
-    convs: [Conv2d; 2],
-    norms: [BatchNorm2d; 2],
-}
-
-impl Group {
-    fn new(inputs: usize, outputs: usize, vb: &VarBuilder) -> CandleResult<Self> {
-        let padding = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
-        // The running statistics keep 0.6 of their old value.
-        let config = BatchNormConfig { eps: 1e-12, momentum: 0.4, weight: false, bias: true };
-        Ok(Self {
-            convs: [
-                conv2d_dirac(inputs, outputs, 3, padding, vb.pp("conv1"))?,
-                conv2d_dirac(outputs, outputs, 3, padding, vb.pp("conv2"))?,
-            ],
-            norms: [batch_norm2d(outputs, config, vb.pp("norm1"))?, batch_norm2d(outputs, config, vb.pp("norm2"))?],
-        })
-    }
-}
-
-impl ModuleT for Group {
-    fn forward_t(&self, x: &Tensor, train: bool) -> CandleResult<Tensor> {
-        let x = max_pool2d(&self.convs[0].forward(x)?, 2, 2)?;
-        let x = Gelu::Erf.forward(&self.norms[0].forward_t(&x, train)?)?;
-        Gelu::Erf.forward(&self.norms[1].forward_t(&self.convs[1].forward(&x)?, train)?)
-    }
+fn group(inputs: usize, outputs: usize, vb: &VarBuilder) -> CandleResult<[ConvBlock; 2]> {
+    let padding = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+    // The running statistics keep 0.6 of their old value.
+    let config = BatchNormConfig { eps: 1e-12, momentum: 0.4, weight: false, bias: true };
+    let block = |number: usize, inputs: usize, pool: BlockPool| -> CandleResult<ConvBlock> {
+        let conv = conv2d_dirac(inputs, outputs, 3, padding, vb.pp(format!("conv{number}")))?;
+        let norm = batch_norm2d(outputs, config, vb.pp(format!("norm{number}")))?;
+        Ok(ConvBlock::with_config(conv, norm, ConvBlockConfig { activation: Activation::Gelu(Gelu::Erf), pool }))
+    };
+    Ok([block(1, inputs, BlockPool::BeforeNorm)?, block(2, outputs, BlockPool::None)?])
 }
 
 /// The parameters of an [`AirbenchNet`] by how they are trained; the whitening filters, which are not, are left out.
@@ -120,7 +104,7 @@ pub struct AirbenchParameters {
 pub struct AirbenchNet {
     config: AirbenchConfig,
     whitening: Conv2d,
-    groups: Vec<Group>,
+    blocks: Vec<ConvBlock>,
     head: Linear,
 }
 
@@ -148,10 +132,10 @@ impl AirbenchNet {
         let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
         let filters = own.get_with_hints(shape, "weight", uniform(bound))?;
         let bias = own.get_with_hints(first, "bias", uniform(bound))?;
-        let mut groups = Vec::with_capacity(config.channels.len());
+        let mut blocks = Vec::with_capacity(2 * config.channels.len());
         let mut features = first;
         for (index, &channels) in config.channels.iter().enumerate() {
-            groups.push(Group::new(features, channels, &vb.pp(format!("group{}", index + 1)))?);
+            blocks.extend(group(features, channels, &vb.pp(format!("group{}", index + 1)))?);
             features = channels;
         }
         features *= side * side;
@@ -160,7 +144,7 @@ impl AirbenchNet {
         Ok(Self {
             config: config.clone(),
             whitening: Conv2d::new(filters, Some(bias), Conv2dConfig::default()),
-            groups,
+            blocks,
             head: Linear::new(head, None),
         })
     }
@@ -193,10 +177,8 @@ impl AirbenchNet {
         };
         Ok(AirbenchParameters {
             whitening_bias,
-            filters: vars(self.groups.iter().flat_map(|group| &group.convs).map(Conv2d::weight).collect())?,
-            norm_biases: vars(
-                self.groups.iter().flat_map(|group| &group.norms).filter_map(BatchNorm2d::bias).collect(),
-            )?,
+            filters: vars(self.blocks.iter().map(|block| block.conv().weight()).collect())?,
+            norm_biases: vars(self.blocks.iter().filter_map(|block| block.bn().bias()).collect())?,
             head,
         })
     }
@@ -215,8 +197,8 @@ impl ModuleT for AirbenchNet {
     /// `images` [N, C, H, W], normalized, to logits [N, classes].
     fn forward_t(&self, images: &Tensor, train: bool) -> CandleResult<Tensor> {
         let mut x = Gelu::Erf.forward(&self.whitened(images)?)?;
-        for group in &self.groups {
-            x = group.forward_t(&x, train)?;
+        for block in &self.blocks {
+            x = block.forward_t(&x, train)?;
         }
         let x = flatten(&max_pool2d(&x, LAST_POOL, LAST_POOL)?)?;
         scale(&self.head.forward(&x)?, 1.0 / x.dim(1)? as f64)

@@ -1,18 +1,19 @@
-//! The block's forward passes on the CPU.
+//! Convolution, batch norm, ReLU and 2×2 max-pool on the CPU: the forward passes.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::normalizer::Normalizer;
 use super::separate::gradients_in_inference;
 use crate::autograd::graph::node;
 use crate::batch_norm2d::layer::BatchNorm2d;
-use crate::batch_norm2d::running::update;
 use crate::chain::cpu::{Affine, Moments, Normalize};
-use crate::chain::{Inputs, NAME, Saved, affines, pooled};
+use crate::chain::{Inputs, NAME, Saved, pooled};
+use crate::config::ConvBlockConfig;
 use crate::conv2d::cpu as cv;
 use crate::conv2d::geometry::Sizes;
 use crate::conv2d::pack::{Unpack, pack_pictures};
-use crate::element::{values, vector, vector_or};
+use crate::element::{values, vector_or};
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut};
 use crate::simd::{Whole, in_pool_alone};
 
@@ -26,7 +27,7 @@ fn finish(y: &[Lane], affines: &[Affine], sizes: &Sizes, mut winners: Option<&mu
             y: floats(&y[b * sizes.pixels()..]),
             rows: sizes.oh,
             columns: sizes.ow,
-            affine,
+            affine: Some(affine),
             pooled: floats_mut(&mut blocks[b * ph * pw..]),
             winners: winners.as_deref_mut().map(|winners| &mut winners[b * ph * pw * LANES..]),
         }
@@ -40,13 +41,7 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
     let o = sizes.o;
     let mut output = vec![0f32; sizes.n * o * ph * pw];
     {
-        let bias = vector_or::<f32>(inputs.bias.as_ref(), o, 0.0)?;
-        let (mean, var) =
-            (vector_or::<f32>(Some(&bn.running().mean), o, 0.0)?, vector_or::<f32>(Some(&bn.running().var), o, 0.0)?);
-        let (gamma, beta) =
-            (vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?, vector_or::<f32>(inputs.beta.as_ref(), o, 0.0)?);
-        let scale = |c: usize| gamma[c] / (var[c] + bn.config().eps).sqrt();
-        let affines = affines(o, |c| mean[c] - bias[c], scale, &beta);
+        let affines = Normalizer::running(&inputs, bn, o)?.affines(&inputs)?;
         let x = values::<f32>(&inputs.x)?;
         let x: &[f32] = &x;
         let weights = cv::forward_weights(&values::<f32>(&inputs.weight)?, &sizes);
@@ -66,7 +61,9 @@ pub(super) fn infer(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
         });
     }
     let (saved, bn) = (inputs.clone(), bn.clone());
-    node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| gradients_in_inference(&saved, &bn, grad))
+    node(NAME, &inputs.list(), output, &[sizes.n, o, ph, pw], move |grad| {
+        gradients_in_inference(&saved, &bn, ConvBlockConfig::default(), grad)
+    })
 }
 
 pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Tensor> {
@@ -94,16 +91,8 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
             }
         });
     }
-    let (mean, var) = combine(&moments, &sizes);
-    let bias = vector_or::<f32>(inputs.bias.as_ref(), o, 0.0)?;
-    let count = (sizes.n * sizes.pixels()) as f64;
-    let batch_mean = vector::<f32>(mean.iter().zip(&bias).map(|(mean, bias)| mean + bias))?;
-    let batch_var = vector::<f32>(var.iter().map(|var| var * count / (count - 1.0)))?;
-    update(bn.running(), &batch_mean, &batch_var, bn.config().momentum)?;
-    let inverse: Vec<f64> = var.iter().map(|var| 1.0 / (var + bn.config().eps).sqrt()).collect();
-    let gamma = vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?;
-    let affines = affines(o, |c| mean[c], |c| gamma[c] * inverse[c], &vector_or::<f32>(inputs.beta.as_ref(), o, 0.0)?);
-
+    let normalizer = Normalizer::of_batch(&moments, sizes.pixels(), &inputs, bn, o)?;
+    let affines = normalizer.affines(&inputs)?;
     let mut output = vec![0f32; sizes.n * o * ph * pw];
     let mut winners = vec![0u8; sizes.n * obs * ph * pw * LANES];
     output
@@ -114,25 +103,8 @@ pub(super) fn train(inputs: Inputs, bn: &BatchNorm2d, sizes: Sizes) -> Result<Te
             finish(y, &affines, &sizes, Some(winners), output);
         });
     let list = inputs.clone();
+    let Normalizer { mean, inverse } = normalizer;
+    let gamma = vector_or::<f32>(inputs.gamma.as_ref(), o, 1.0)?;
     let saved = Saved { inputs, sizes, y, winners, mean, inverse, gamma };
     node(NAME, &list.list(), output, &[sizes.n, o, ph, pw], move |grad| in_pool_alone(|| saved.backward(grad)))
-}
-
-/// Mean and biased variance of each channel from those of each picture's blocks (Chan, Golub and LeVeque, 1979).
-fn combine(moments: &[[Lane; 2]], sizes: &Sizes) -> (Vec<f64>, Vec<f64>) {
-    let obs = sizes.output_blocks();
-    let count = sizes.pixels() as f64;
-    let channel = |c: usize| {
-        let pictures = moments.iter().skip(c / LANES).step_by(obs);
-        let (mut mean, mut squares, mut seen) = (0.0, 0.0, 0.0);
-        for [m, s] in pictures {
-            let delta = f64::from(m.0[c % LANES]) - mean;
-            let total = seen + count;
-            mean += delta * count / total;
-            squares += f64::from(s.0[c % LANES]) + delta * delta * seen * count / total;
-            seen = total;
-        }
-        (mean, (squares / seen).max(0.0))
-    };
-    (0..sizes.o).map(channel).unzip()
 }
