@@ -1,4 +1,6 @@
-//! Sums over planes.
+//! Sums over planes, and of two arrays.
+
+use rayon::prelude::*;
 
 use crate::element::Element;
 
@@ -35,4 +37,18 @@ pub(super) fn dot<T: Element>(a: &[T], b: &[T], f: impl Fn(T) -> T) -> f64 {
 /// Σ plane.
 pub(super) fn sum<T: Element>(plane: &[T]) -> f64 {
     sum_of(plane, |x| x)
+}
+
+/// Elements that one thread adds at a time: 128 KiB of two arrays of `f32`.
+const CHUNK: usize = 1 << 14;
+
+/// x + y, for arrays of one length.
+pub(super) fn added<T: Element>(x: &[T], y: &[T]) -> Vec<T> {
+    let mut sum = vec![T::zero(); x.len()];
+    sum.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(y.par_chunks(CHUNK)).for_each(|((sum, x), y)| {
+        for ((sum, &x), &y) in sum.iter_mut().zip(x).zip(y) {
+            *sum = x + y;
+        }
+    });
+    sum
 }

@@ -3,8 +3,9 @@
 //! Input pictures are packed into `[C / 16][HP][WP][16]`, zeros around them, one picture at a time so that they stay in
 //! the cache; weights into `[O / 16][C / 16][tap][16 inputs][16 outputs]`. A tile of output pixels times output channels
 //! stays in registers over all taps and input channels: for each input channel, vectors of weights are loaded and the
-//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed; the weight's
-//! gradient keeps a tile of input channels times output channels in registers over the pixels of many pictures.
+//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed (with a stride
+//! it is one for each [`Phase`](super::geometry::Phase), so that no zeros are multiplied); the weight's gradient keeps a tile of
+//! input channels times output channels in registers over the pixels of many pictures.
 
 use rayon::prelude::*;
 
@@ -85,6 +86,8 @@ pub(crate) fn forward_packed(
         output,
         output_picture: sizes.output_blocks() * sizes.pixels() * LANES,
         output_block: sizes.pixels() * LANES,
+        output_row: sizes.ow * LANES,
+        output_pixel: LANES,
         output_blocks: sizes.output_blocks(),
     }
     .call();
@@ -108,26 +111,32 @@ pub(crate) fn input_gradient_packed(
             return winograd::forward(grad, pictures, &frame, turned, None, size, output);
         }
     };
-    Convolve {
-        input: grad,
-        input_picture: frame.picture(),
-        input_block: frame.block(),
-        input_row: frame.columns * LANES,
-        input_pixel: LANES,
-        stride: 1,
-        taps: &taps(sizes.kh, sizes.kw, sizes.dilation, &frame),
-        channels: sizes.o,
-        weights: floats(turned),
-        bias: None,
-        pictures,
-        rows: sizes.h,
-        columns: sizes.w,
-        output,
-        output_picture: sizes.input_blocks() * plane * LANES,
-        output_block: plane * LANES,
-        output_blocks: sizes.input_blocks(),
+    let mut weights = floats(turned);
+    for phase in sizes.phases() {
+        Convolve {
+            input: grad,
+            input_picture: frame.picture(),
+            input_block: frame.block(),
+            input_row: frame.columns * LANES,
+            input_pixel: LANES,
+            stride: 1,
+            taps: &phase.offsets,
+            channels: sizes.o,
+            weights,
+            bias: None,
+            pictures,
+            rows: phase.rows,
+            columns: phase.columns,
+            output: &mut output[(phase.row * sizes.w + phase.column) * LANES..],
+            output_picture: sizes.input_blocks() * plane * LANES,
+            output_block: plane * LANES,
+            output_row: sizes.stride * sizes.w * LANES,
+            output_pixel: sizes.stride * LANES,
+            output_blocks: sizes.input_blocks(),
+        }
+        .call();
+        weights = &weights[sizes.output_blocks() * sizes.input_blocks() * phase.taps.len() * SQUARE..];
     }
-    .call();
 }
 
 /// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the input and the output's gradient, which is or will be

@@ -28,6 +28,8 @@ pub(super) struct Convolve<'a> {
     pub output: &'a mut [f32],
     pub output_picture: usize,
     pub output_block: usize,
+    pub output_row: usize,
+    pub output_pixel: usize,
     pub output_blocks: usize,
 }
 
@@ -41,8 +43,9 @@ impl Kernel for Convolve<'_> {
         assert!(self.input.len() >= furthest + extent(&places, self.channels.min(LANES)));
         assert!(self.weights.len() >= self.output_blocks * blocks * self.taps.len() * SQUARE);
         assert!(self.bias.is_none_or(|bias| bias.len() >= self.output_blocks * LANES));
-        let places = [(self.pictures, self.output_picture), (self.output_blocks, self.output_block)];
-        assert!(self.output.len() >= extent(&places, self.rows * self.columns * LANES));
+        let pixels = [(self.rows, self.output_row), (self.columns, self.output_pixel)];
+        let places = [(self.pictures, self.output_picture), (self.output_blocks, self.output_block), pixels[0], pixels[1]];
+        assert!(self.output.len() >= extent(&places, LANES));
     }
 
     #[inline(always)]
@@ -122,11 +125,11 @@ impl Convolve<'_> {
         unsafe {
             let input = self.input.as_ptr().add(picture * self.input_picture + row * self.input_row);
             let output =
-                output.add(picture * self.output_picture + block * self.output_block + row * self.columns * LANES);
+                output.add(picture * self.output_picture + block * self.output_block + row * self.output_row);
             let mut column = 0;
             for segment in 0..segments {
                 let length = length + usize::from(segment < longer);
-                let (x, y) = (input.add(column * pixel), output.add(column * LANES));
+                let (x, y) = (input.add(column * pixel), output.add(column * self.output_pixel));
                 match length {
                     1 => self.tile::<S, OV, R, 1>(x, pixel, block, y),
                     2 => self.tile::<S, OV, R, 2>(x, pixel, block, y),
@@ -186,7 +189,7 @@ impl Convolve<'_> {
             for o in 0..OV {
                 for r in 0..R {
                     for p in 0..PX {
-                        let at = o * self.output_block + (r * self.columns + p) * LANES;
+                        let at = o * self.output_block + r * self.output_row + p * self.output_pixel;
                         S::store(output.add(at), sums[o][r][p]);
                     }
                 }

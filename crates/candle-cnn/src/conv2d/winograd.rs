@@ -465,6 +465,8 @@ pub(super) fn forward(
             output,
             output_picture: 0,
             output_block: block,
+            output_row: 0,
+            output_pixel: LANES,
             output_blocks,
         }
         .call();
