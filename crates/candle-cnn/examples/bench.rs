@@ -358,8 +358,8 @@ struct Options {
     /// A Python with PyTorch [default: don't measure PyTorch]
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
-    /// Rounds to take the median of
-    #[arg(long, value_name = "N", default_value_t = 11)]
+    /// Rounds to take the median of [default: of net 11, of others 3]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     rounds: usize,
     /// Batch sizes [default: of net 32,128,512, of record 2000, of others 128]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
@@ -604,6 +604,10 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
 
 fn main() -> Result<(), Error> {
     let mut options = Options::parse();
+    if options.rounds == 0 {
+        // A step of the others takes seconds, and one of plain candle a minute.
+        options.rounds = if options.network == NET { 11 } else { 3 };
+    }
     if options.batches.is_empty() {
         options.batches = match options.network.as_str() {
             NET => vec![32, 128, 512],

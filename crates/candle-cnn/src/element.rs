@@ -1,7 +1,9 @@
 //! Element types that the CPU code computes in, and the values of a CPU tensor as a slice.
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, WithDType};
+use rayon::prelude::*;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 
 /// `f32` (the fast type) and `f64` (for references and finite differences).
@@ -58,6 +60,32 @@ pub(crate) fn values<T: Element>(tensor: &Tensor) -> Result<Values<impl Deref<Ta
         _ => candle_core::bail!("internal: a tensor on the CPU was expected"),
     }
     Ok(Values { storage, start, len: end - start, element: PhantomData })
+}
+
+/// Memory for values to be computed. `vec![0.0; len]` would write zeros on one thread while the others wait, for as long as
+/// an addition takes. Made on the thread that called the operation: glibc has little room for the threads of a pool.
+pub(crate) struct Fresh<T> {
+    memory: Vec<T>,
+    len: usize,
+}
+
+impl<T: Element> Fresh<T> {
+    pub(crate) fn new(len: usize) -> Self {
+        Self { memory: Vec::with_capacity(len), len }
+    }
+
+    /// The values that `fill` computes in parallel, `chunk` at a time, from each chunk's number. Each chunk is zeros at first.
+    pub(crate) fn filled(mut self, chunk: usize, fill: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+        let fresh = &mut self.memory.spare_capacity_mut()[..self.len];
+        fresh.par_chunks_mut(chunk).enumerate().for_each(|(i, fresh)| {
+            fresh.fill(MaybeUninit::new(T::zero()));
+            // SAFETY: all of `fresh` has just been written.
+            fill(i, unsafe { &mut *(std::ptr::from_mut(fresh) as *mut [T]) });
+        });
+        // SAFETY: the first `len` values of `memory` are the chunks, each of which has been written.
+        unsafe { self.memory.set_len(self.len) };
+        self.memory
+    }
 }
 
 /// A CPU tensor that owns `data`, outside of any graph.

@@ -13,6 +13,7 @@ use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
 use super::kernel::{Convolve, Correlate};
 use super::pack::{Grads, Planes, Unpack, pack_pictures, pack_weights, turn_weights, unpack_weights};
 use super::winograd;
+use crate::element::Fresh;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::part::Part;
 use crate::simd::{Whole, run};
@@ -204,18 +205,25 @@ pub(crate) fn weight_gradient(
 }
 
 /// A convolution of `[N, C, H, W]` in `groups` groups of `sizes` each.
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: usize, sizes: &Sizes, y: &mut [f32]) {
+pub(crate) fn forward(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    groups: usize,
+    sizes: &Sizes,
+    y: Fresh<f32>,
+) -> Vec<f32> {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
-    assert!(x.len() == sizes.n * x_picture && y.len() == sizes.n * y_picture);
+    assert!(x.len() == sizes.n * x_picture);
     let weights: Vec<Weights> =
         weight.chunks_exact(weight.len() / groups).map(|weight| forward_weights(weight, sizes)).collect();
     let biases: Option<Vec<Vec<Lane>>> =
         bias.map(|bias| bias.chunks_exact(sizes.o).map(|bias| lanes(sizes.o, |c| bias[c].into())).collect());
     let frame = sizes.input_frame();
     let group = group(sizes);
-    y.par_chunks_mut(group * y_picture).zip(x.par_chunks(group * x_picture)).for_each(|(y, x)| {
-        let pictures = x.len() / x_picture;
+    y.filled(group * y_picture, |i, y| {
+        let (x, pictures) = (&x[i * group * x_picture..], y.len() / y_picture);
         let mut input = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
         let mut output = Buffer::new(pictures * sizes.output_blocks() * pixels);
         for g in 0..groups {
@@ -227,55 +235,50 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
                 Unpack { src: floats(src), c: sizes.o, plane: pixels, dst }.call();
             }
         }
-    });
+    })
 }
 
-/// Gradients of input and weight, each where wanted, for the output's gradient `grad` `[N, O, OH, OW]`.
-pub(crate) fn backward(
-    x: &[f32],
+/// The input's gradient, for the output's gradient `grad` `[N, O, OH, OW]`.
+pub(crate) fn input_gradient(
     weight: &[f32],
     grad: &[f32],
     groups: usize,
     sizes: &Sizes,
-    mut dx: Option<&mut [f32]>,
-    mut dw: Option<&mut [f32]>,
-) {
+    dx: Fresh<f32>,
+) -> Vec<f32> {
+    let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
+    let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
+    assert!(grad.len() == sizes.n * y_picture);
+    let turned: Vec<Weights> =
+        weight.chunks_exact(weight.len() / groups).map(|weight| backward_weights(weight, sizes)).collect();
+    let frame = sizes.output_frame();
+    let group = group(sizes);
+    dx.filled(group * x_picture, |i, dx| {
+        let (grad, pictures) = (&grad[i * group * y_picture..], dx.len() / x_picture);
+        let mut packed = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
+        let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
+        for g in 0..groups {
+            pack_pictures(&grad[g * sizes.o * pixels..], y_picture, sizes.oh, sizes.ow, &frame, &mut packed);
+            input_gradient_packed(floats(&packed), pictures, &turned[g], sizes, floats_mut(&mut output));
+            for (i, src) in output.chunks_exact(sizes.input_blocks() * plane).enumerate() {
+                let dst = &mut dx[i * x_picture + g * sizes.c * plane..];
+                Unpack { src: floats(src), c: sizes.c, plane, dst }.call();
+            }
+        }
+    })
+}
+
+/// The weight's gradients of all groups, for the output's gradient `grad` `[N, O, OH, OW]`.
+pub(crate) fn weight_gradients(x: &[f32], grad: &[f32], groups: usize, sizes: &Sizes, dw: &mut [f32]) {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(x.len() == sizes.n * x_picture && grad.len() == sizes.n * y_picture);
-    let output_frame = sizes.output_frame();
-    let group = group(sizes);
-    for g in 0..groups {
-        let weight = &weight[g * weight.len() / groups..][..weight.len() / groups];
-        if let Some(dx) = dx.as_deref_mut() {
-            assert_eq!(dx.len(), x.len());
-            let turned = backward_weights(weight, sizes);
-            dx.par_chunks_mut(group * x_picture).zip(grad.par_chunks(group * y_picture)).for_each(|(dx, grad)| {
-                let pictures = grad.len() / y_picture;
-                let mut packed = Buffer::new((pictures * output_frame.picture()).div_ceil(LANES));
-                let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
-                let grad = &grad[g * sizes.o * pixels..];
-                pack_pictures(grad, y_picture, sizes.oh, sizes.ow, &output_frame, &mut packed);
-                input_gradient_packed(floats(&packed), pictures, &turned, sizes, floats_mut(&mut output));
-                for (i, src) in output.chunks_exact(sizes.input_blocks() * plane).enumerate() {
-                    let dst = &mut dx[i * x_picture + g * sizes.c * plane..];
-                    Unpack { src: floats(src), c: sizes.c, plane, dst }.call();
-                }
-            });
-        }
-        if let Some(dw) = dw.as_deref_mut() {
-            let dense = Frame::dense(sizes.o, sizes.oh, sizes.ow);
-            let planes = Planes {
-                x: &grad[g * sizes.o * pixels..],
-                distance: y_picture,
-                h: sizes.oh,
-                w: sizes.ow,
-                frame: dense,
-            };
-            let share = dw.len() / groups;
-            let dw = &mut dw[g * share..][..share];
-            let x = &x[g * sizes.c * plane..];
-            weight_gradient(x, x_picture, Grads::Planes(planes), GradLayout::dense(sizes), sizes, dw);
-        }
+    let frame = Frame::dense(sizes.o, sizes.oh, sizes.ow);
+    let share = dw.len() / groups;
+    for (g, dw) in dw.chunks_exact_mut(share).enumerate() {
+        let grad = &grad[g * sizes.o * pixels..];
+        let planes = Planes { x: grad, distance: y_picture, h: sizes.oh, w: sizes.ow, frame };
+        let x = &x[g * sizes.c * plane..];
+        weight_gradient(x, x_picture, Grads::Planes(planes), GradLayout::dense(sizes), sizes, dw);
     }
 }
