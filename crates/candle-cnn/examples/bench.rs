@@ -561,7 +561,11 @@ fn check(workers: &mut [Worker]) -> Result<(), Error> {
     let _ = std::fs::remove_file(&path);
     let Some((logits, gradients)) = errors else { return Ok(()) };
     println!("\nFrom PyTorch's in f64, logits differ by {logits:.0e} and weights' gradients by up to {gradients:.0e}.");
-    if logits.max(gradients) < TOLERANCE { Ok(()) } else { Err("this crate and PyTorch compute different things".into()) }
+    if logits.max(gradients) < TOLERANCE {
+        Ok(())
+    } else {
+        Err("this crate and PyTorch compute different things".into())
+    }
 }
 
 fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) -> Result<(), Error> {

@@ -239,13 +239,7 @@ pub(crate) fn forward(
 }
 
 /// The input's gradient, for the output's gradient `grad` `[N, O, OH, OW]`.
-pub(crate) fn input_gradient(
-    weight: &[f32],
-    grad: &[f32],
-    groups: usize,
-    sizes: &Sizes,
-    dx: Fresh<f32>,
-) -> Vec<f32> {
+pub(crate) fn input_gradient(weight: &[f32], grad: &[f32], groups: usize, sizes: &Sizes, dx: Fresh<f32>) -> Vec<f32> {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(grad.len() == sizes.n * y_picture);

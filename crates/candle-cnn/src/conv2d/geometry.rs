@@ -212,7 +212,8 @@ impl Sizes {
     pub(crate) fn output_frame(&self) -> Frame {
         let whole =
             |side: usize| if self.input_gradient_in_tiles() { (side - 2).next_multiple_of(TILE) + 2 } else { side };
-        let ((top, rows), (left, columns)) = (self.framed(self.h, self.oh, self.kh), self.framed(self.w, self.ow, self.kw));
+        let ((top, rows), (left, columns)) =
+            (self.framed(self.h, self.oh, self.kh), self.framed(self.w, self.ow, self.kw));
         Frame { c: self.o, rows: whole(rows), columns: whole(columns), top, left, step: 1, pixel: LANES }
     }
     /// Where the output's first row (or column) lies in that frame, and the frame's number of rows.

@@ -44,7 +44,8 @@ impl Kernel for Convolve<'_> {
         assert!(self.weights.len() >= self.output_blocks * blocks * self.taps.len() * SQUARE);
         assert!(self.bias.is_none_or(|bias| bias.len() >= self.output_blocks * LANES));
         let pixels = [(self.rows, self.output_row), (self.columns, self.output_pixel)];
-        let places = [(self.pictures, self.output_picture), (self.output_blocks, self.output_block), pixels[0], pixels[1]];
+        let places =
+            [(self.pictures, self.output_picture), (self.output_blocks, self.output_block), pixels[0], pixels[1]];
         assert!(self.output.len() >= extent(&places, LANES));
     }
 
@@ -124,8 +125,7 @@ impl Convolve<'_> {
         // length stay below `columns`.
         unsafe {
             let input = self.input.as_ptr().add(picture * self.input_picture + row * self.input_row);
-            let output =
-                output.add(picture * self.output_picture + block * self.output_block + row * self.output_row);
+            let output = output.add(picture * self.output_picture + block * self.output_block + row * self.output_row);
             let mut column = 0;
             for segment in 0..segments {
                 let length = length + usize::from(segment < longer);
