@@ -61,6 +61,8 @@ const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
 /// Beside `f32`, on the CPU alone.
 const CHANNELS_LAST_BF16: &str = "PyTorch channels-last bf16";
+/// In training, where `--burn` names it.
+const BURN: &str = "burn";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
 const COMPILED: &str = "PyTorch compiled";
@@ -358,6 +360,9 @@ struct Options {
     /// A Python with PyTorch [default: don't measure PyTorch]
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
+    /// burn's side, built in `bench-burn`; it only trains, on the CPU [default: don't measure burn]
+    #[arg(long, value_name = "PROGRAM")]
+    burn: Option<String>,
     /// Rounds to take the median of [default: of net 11, of others 3]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     rounds: usize,
@@ -453,6 +458,11 @@ impl Options {
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
         }
+        if let Some(burn) = self.burn.as_ref().filter(|_| !on_gpu && self.network != RECORD && self.wants(BURN)) {
+            let mut command = Command::new(burn);
+            command.arg(layers_of(&self.network)).env("RAYON_NUM_THREADS", self.threads.to_string());
+            workers.push(Worker::start(BURN, command.envs(variables.iter().copied()))?);
+        }
         Ok(workers)
     }
 }
@@ -488,7 +498,7 @@ struct Yardsticks {
 /// Runs the contenders in turns and prints a row for each.
 fn measure(workers: &mut [Worker], options: &Options, mode: &str, batch: usize, yardsticks: &mut Yardsticks) {
     let mut all = Vec::new();
-    let differs = |worker: &&mut Worker| mode == "training" || worker.name != CANDLES_BACKWARD;
+    let differs = |worker: &&mut Worker| mode == "training" || ![CANDLES_BACKWARD, BURN].contains(&worker.name);
     let mut workers: Vec<&mut Worker> = workers.iter_mut().filter(differs).collect();
     for worker in &mut workers {
         let steps = worker.warm_up(mode, batch, !options.device.is_cpu()).unwrap_or(0);
