@@ -15,6 +15,7 @@
 //! `--network` names one of [`NETWORKS`], for pictures of 32×32: the notebooks' (`net`), ResNet-18 or VGG11 in the forms that
 //! are usual for CIFAR-10, with SGD with momentum and weight decay; or that of the CIFAR-10 record with its optimizer
 //! (`bench/record.rs`), on the CPU. Before it measures, it checks that this crate computes PyTorch's logits and gradients.
+//! `--burn` names what `cargo build --release` makes in `bench-burn`, a crate of its own.
 
 use candle_cnn::layers::Sequential;
 use candle_cnn::precision::{Precision, set_precision};
