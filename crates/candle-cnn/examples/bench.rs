@@ -12,31 +12,34 @@
 //! and PyTorch by `torch.compile`. No step reads its loss; the clock is read when the GPU is done. Below the first
 //! table is a lower bound for the time of a step (see [`Floor`]).
 //!
-//! The network is four times convolution 3×3, batch norm, ReLU, max-pool (3 → 32 → 64 → 128 → 256 channels) and dense
-//! layers 1024 → 512 → 128 → 10 on pictures of 32×32; the optimizer is SGD with momentum and weight decay. With
-//! `--network record` it is that of the CIFAR-10 record with its optimizer (`bench/record.rs`), on the CPU, and PyTorch has
-//! a row more, in bf16.
+//! `--network` names one of [`NETWORKS`], for pictures of 32×32: the notebooks' (`net`), ResNet-18 or VGG11 in the forms that
+//! are usual for CIFAR-10, with SGD with momentum and weight decay; or that of the CIFAR-10 record with its optimizer
+//! (`bench/record.rs`), on the CPU. Before it measures, it checks that this crate computes PyTorch's logits and gradients.
+//! `--burn` names what `cargo build --release` makes in `bench-burn`, a crate of its own.
 
-use candle_cnn::layers::{BatchNormConfig, Conv2dConfig, ConvBlock, Linear, batch_norm2d, conv2d, linear};
+use candle_cnn::layers::Sequential;
 use candle_cnn::precision::{Precision, set_precision};
 use candle_cnn::step_graph::StepGraph;
 use candle_cnn::{backward, ops, optim, parameters::Parameters, random};
 use candle_core::{DType, Device, Tensor};
-use candle_nn::{Module, ModuleT, Optimizer, VarBuilder, VarMap};
+use candle_nn::{ModuleT, Optimizer};
 use clap::Parser;
 use rand::Rng;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Instant;
 
+#[path = "bench/networks.rs"]
+mod networks;
 #[path = "bench/record.rs"]
 mod record;
 
+use networks::{Library, NET, NETWORKS, RECORD, layers_of};
+
 type Error = Box<dyn std::error::Error>;
 
-const CHANNELS: [usize; 5] = [3, 32, 64, 128, 256];
-const DENSE: [usize; 4] = [1024, 512, 128, 10];
 const CLASSES: u32 = 10;
 /// The shortest measurement, long enough for the clock's resolution.
 const SECONDS: f64 = 0.25;
@@ -57,14 +60,13 @@ const CANDLES_BACKWARD: &str = "candle-cnn with candle's backward";
 const PLAIN: &str = "plain candle";
 const PYTORCH: &str = "PyTorch";
 const CHANNELS_LAST: &str = "PyTorch channels-last";
-/// Of other networks than the usual one.
+/// Beside `f32`, on the CPU alone.
 const CHANNELS_LAST_BF16: &str = "PyTorch channels-last bf16";
+/// In training, where `--burn` names it.
+const BURN: &str = "burn";
 /// On a GPU alone.
 const CAPTURED: &str = "candle-cnn as a CUDA graph";
 const COMPILED: &str = "PyTorch compiled";
-/// The networks.
-const NET: &str = "net";
-const RECORD: &str = "record";
 /// Not contenders, but benchmarks of the machine.
 const PRODUCT: &str = "matrix product";
 const COPY: &str = "copy";
@@ -79,55 +81,47 @@ trait Contender {
 /// This crate, as one of the contenders.
 struct Ours {
     way: &'static str,
-    blocks: Vec<ConvBlock>,
-    dense: Vec<Linear>,
+    parameters: Parameters,
+    layers: Sequential,
     sgd: optim::SGD,
 }
 
 impl Ours {
-    fn new(way: &'static str, device: &Device) -> candle_core::Result<Self> {
+    fn new(way: &'static str, layers: &str, device: &Device) -> candle_core::Result<Self> {
         let parameters = Parameters::new(0);
-        let vb = parameters.var_builder(device);
-        let same = Conv2dConfig { padding: 1, ..Default::default() };
-        let block = |i: usize| {
-            let conv = conv2d(CHANNELS[i], CHANNELS[i + 1], 3, same, vb.pp(format!("conv{i}")))?;
-            let bn = batch_norm2d(CHANNELS[i + 1], BatchNormConfig::default(), vb.pp(format!("bn{i}")))?;
-            Ok(ConvBlock::new(conv, bn))
-        };
-        let blocks = (0..4).map(block).collect::<candle_core::Result<_>>()?;
-        let dense = (0..3).map(|i| linear(DENSE[i], DENSE[i + 1], vb.pp(format!("fc{i}"))));
-        let dense = dense.collect::<candle_core::Result<_>>()?;
+        let layers = networks::Ours { fused: way != SEPARATE }.build(layers, &parameters.var_builder(device))?;
         let config = optim::SgdConfig { learning_rate: 1e-3, momentum: 0.9, weight_decay: 1e-3, ..Default::default() };
         let sgd = optim::SGD::new(parameters.trainable(), config)?;
-        Ok(Self { way, blocks, dense, sgd })
+        Ok(Self { way, parameters, layers, sgd })
     }
 
-    fn forward(&self, images: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        let mut x = images.clone();
-        for block in &self.blocks {
-            x = if self.way == SEPARATE {
-                let y = block.bn().forward_t(&block.conv().forward(&x)?, train)?;
-                ops::max_pool2d(&ops::relu(&y)?, 2, 2)?
-            } else {
-                block.forward_t(&x, train)?
-            };
+    /// Writes parameters, images, logits and gradients to a file, for PyTorch to compare with its own.
+    fn write_example(&self, images: &Tensor, labels: &Tensor, path: &str) -> Result<(), Error> {
+        let vars = self.parameters.trainable();
+        let logits = self.layers.forward_t(images, true)?;
+        let gradients = backward(&ops::cross_entropy(&logits, labels)?)?;
+        let mut tensors: Vec<&Tensor> = vars.iter().map(|var| var.as_tensor()).collect();
+        tensors.extend([images, &logits]);
+        for var in &vars {
+            tensors.push(gradients.get(var).ok_or("a parameter has no gradient")?);
         }
-        x = ops::flatten(&x)?;
-        x = ops::relu(&self.dense[0].forward(&x)?)?;
-        x = ops::relu(&self.dense[1].forward(&x)?)?;
-        self.dense[2].forward(&x)
+        let mut bytes = Vec::new();
+        for tensor in tensors {
+            bytes.extend(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_ne_bytes));
+        }
+        Ok(std::fs::write(path, bytes)?)
     }
 }
 
 impl Contender for Ours {
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
-        let loss = ops::cross_entropy(&self.forward(images, true)?, labels)?;
+        let loss = ops::cross_entropy(&self.layers.forward_t(images, true)?, labels)?;
         let gradients = if self.way == CANDLES_BACKWARD { loss.backward()? } else { backward(&loss)? };
         self.sgd.step(&gradients)?;
         read_on_the_cpu(&loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
-        self.forward(images, false).map(drop)
+        self.layers.forward_t(images, false).map(drop)
     }
 }
 
@@ -143,8 +137,8 @@ struct Captured {
 }
 
 impl Captured {
-    fn new(device: &Device) -> candle_core::Result<Self> {
-        let mut net = Ours::new(FUSED, device)?;
+    fn new(layers: &str, device: &Device) -> candle_core::Result<Self> {
+        let mut net = Ours::new(FUSED, layers, device)?;
         // Its own, since the network is shared with the graph.
         let sgd = std::mem::replace(&mut net.sgd, optim::SGD::new(Vec::new(), Default::default())?);
         Ok(Self { net: net.into(), sgd, graph: None })
@@ -159,7 +153,7 @@ impl Contender for Captured {
             None => self.graph.insert((
                 batch,
                 StepGraph::new(move |images, labels| {
-                    let logits = net.forward(images, true)?;
+                    let logits = net.layers.forward_t(images, true)?;
                     Ok((ops::cross_entropy(&logits, labels)?, logits))
                 }),
             )),
@@ -167,54 +161,32 @@ impl Contender for Captured {
         read_on_the_cpu(&graph.1.run(&mut self.sgd, images, labels)?.loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
-        self.net.forward(images, false).map(drop)
+        self.net.infer(images)
     }
 }
 
 /// candle_nn's layers and its SGD, which has neither momentum nor weight decay.
 struct Plain {
-    convs: Vec<(candle_nn::Conv2d, candle_nn::BatchNorm)>,
-    dense: Vec<candle_nn::Linear>,
+    layers: Sequential,
     sgd: candle_nn::SGD,
 }
 
 impl Plain {
-    fn new(device: &Device) -> candle_core::Result<Self> {
-        let map = VarMap::new();
-        let vb = VarBuilder::from_varmap(&map, DType::F32, device);
-        let same = candle_nn::Conv2dConfig { padding: 1, ..Default::default() };
-        let block = |i: usize| {
-            let conv = candle_nn::conv2d(CHANNELS[i], CHANNELS[i + 1], 3, same, vb.pp(format!("conv{i}")))?;
-            Ok((conv, candle_nn::batch_norm(CHANNELS[i + 1], 1e-5, vb.pp(format!("bn{i}")))?))
-        };
-        let convs = (0..4).map(block).collect::<candle_core::Result<_>>()?;
-        let dense = (0..3).map(|i| candle_nn::linear(DENSE[i], DENSE[i + 1], vb.pp(format!("fc{i}"))));
-        Ok(Self {
-            convs,
-            dense: dense.collect::<candle_core::Result<_>>()?,
-            sgd: candle_nn::SGD::new(map.all_vars(), 1e-3)?,
-        })
-    }
-
-    fn forward(&self, images: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        let mut x = images.clone();
-        for (conv, bn) in &self.convs {
-            x = bn.forward_t(&conv.forward(&x)?, train)?.relu()?.max_pool2d(2)?;
-        }
-        x = self.dense[0].forward(&x.flatten_from(1)?)?.relu()?;
-        x = self.dense[1].forward(&x)?.relu()?;
-        self.dense[2].forward(&x)
+    fn new(layers: &str, device: &Device) -> candle_core::Result<Self> {
+        let parameters = Parameters::new(0);
+        let layers = networks::Plain.build(layers, &parameters.var_builder(device))?;
+        Ok(Self { layers, sgd: candle_nn::SGD::new(parameters.trainable(), 1e-3)? })
     }
 }
 
 impl Contender for Plain {
     fn train(&mut self, images: &Tensor, labels: &Tensor) -> candle_core::Result<()> {
-        let loss = candle_nn::loss::cross_entropy(&self.forward(images, true)?, labels)?;
+        let loss = candle_nn::loss::cross_entropy(&self.layers.forward_t(images, true)?, labels)?;
         self.sgd.backward_step(&loss)?;
         read_on_the_cpu(&loss)
     }
     fn infer(&self, images: &Tensor) -> candle_core::Result<()> {
-        self.forward(images, false).map(drop)
+        self.layers.forward_t(images, false).map(drop)
     }
 }
 
@@ -226,18 +198,18 @@ fn side(device: &Device) -> usize {
 /// Values in the vector of [`COPY`]: 1 GiB, larger than any cache.
 const COPIED: usize = 1 << 28;
 
-/// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB".
+/// Answers each line "mode batch steps" on the standard input with "seconds peak-MiB", and "check batch file" with zeros.
 fn work(name: &str, options: &Options) -> Result<(), Error> {
-    let device = &options.device;
+    let (device, layers) = (&options.device, layers_of(&options.network));
     // A worker is given one.
     set_precision(options.precisions.first().copied().unwrap_or(Precision::F32));
     let mut contender: Option<Box<dyn Contender>> = match name {
-        PLAIN => Some(Box::new(Plain::new(device)?)),
+        PLAIN => Some(Box::new(Plain::new(layers, device)?)),
         FUSED if options.network == RECORD => Some(Box::new(record::Record::new(device)?)),
-        FUSED => Some(Box::new(Ours::new(FUSED, device)?)),
-        SEPARATE => Some(Box::new(Ours::new(SEPARATE, device)?)),
-        CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, device)?)),
-        CAPTURED => Some(Box::new(Captured::new(device)?)),
+        FUSED => Some(Box::new(Ours::new(FUSED, layers, device)?)),
+        SEPARATE => Some(Box::new(Ours::new(SEPARATE, layers, device)?)),
+        CANDLES_BACKWARD => Some(Box::new(Ours::new(CANDLES_BACKWARD, layers, device)?)),
+        CAPTURED => Some(Box::new(Captured::new(layers, device)?)),
         _ => None,
     };
     let yardstick = match name {
@@ -248,9 +220,9 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
     let mut data: Option<(Tensor, Tensor)> = None;
     for line in std::io::stdin().lines() {
         let line = line?;
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [mode, batch, steps] = words[..] else { return Err(format!("a worker received {line:?}").into()) };
-        let (batch, steps): (usize, usize) = (batch.parse()?, steps.parse()?);
+        let words: Vec<&str> = line.splitn(3, ' ').collect();
+        let [mode, batch, rest] = words[..] else { return Err(format!("a worker received {line:?}").into()) };
+        let batch: usize = batch.parse()?;
         if data.as_ref().is_none_or(|(images, _)| images.dims()[0] != batch) {
             let mut random = random::stream(0, "bench", &[batch as u64]);
             let pixels: Vec<f32> = (0..batch * 3 * 32 * 32).map(|_| random.random_range(-1.0..1.0)).collect();
@@ -259,6 +231,12 @@ fn work(name: &str, options: &Options) -> Result<(), Error> {
             data = Some((images, Tensor::from_vec(labels, batch, device)?));
         }
         let Some((images, labels)) = &data else { continue };
+        if mode == "check" {
+            Ours::new(FUSED, layers, device)?.write_example(images, labels, rest)?;
+            println!("0 0");
+            continue;
+        }
+        let steps: usize = rest.parse()?;
         device.synchronize()?;
         let start = Instant::now();
         for _ in 0..steps {
@@ -286,7 +264,7 @@ fn peak_mib() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// The least work of a training step, and so a lower bound for its time: the larger of the times for arithmetic and for
+/// The least work of a training step of the notebooks' network, and so a lower bound for its time: the larger of the times for arithmetic and for
 /// memory, at the measured speeds of this machine.
 struct Floor {
     /// Floating-point operations.
@@ -297,6 +275,8 @@ struct Floor {
 
 impl Floor {
     fn of(batch: usize) -> Self {
+        const CHANNELS: [usize; 5] = [3, 32, 64, 128, 256];
+        const DENSE: [usize; 4] = [1024, 512, 128, 10];
         let (mut products, mut first, mut outputs, mut parameters) = (0, 0, 0, 0);
         for (i, side) in [32, 16, 8, 4].into_iter().enumerate() {
             let (inputs, channels) = (CHANNELS[i], CHANNELS[i + 1]);
@@ -345,7 +325,7 @@ impl Worker {
     }
 
     /// Seconds for `steps` steps, and the peak memory in MiB; `None` if the contender failed and printed its error.
-    fn run(&mut self, mode: &str, batch: usize, steps: usize) -> Option<(f64, f64)> {
+    fn run(&mut self, mode: &str, batch: usize, steps: impl Display) -> Option<(f64, f64)> {
         writeln!(self.input, "{mode} {batch} {steps}").and_then(|()| self.input.flush()).ok()?;
         let mut line = String::new();
         self.output.read_line(&mut line).ok()?;
@@ -356,8 +336,10 @@ impl Worker {
     /// Warms up and returns the number of steps of one measurement.
     fn warm_up(&mut self, mode: &str, batch: usize, on_gpu: bool) -> Option<usize> {
         // A CUDA graph is captured at the fourth step, and cuDNN and torch.compile look for what is fast before.
-        self.run(mode, batch, if on_gpu { 10 } else { 2 })?;
-        let (seconds, _) = self.run(mode, batch, 1)?;
+        let (seconds, _) = self.run(mode, batch, if on_gpu { 10 } else { 1 })?;
+        // A step as long as that needs no second one to be warm.
+        let again = seconds < 10.0 * SECONDS;
+        let (seconds, _) = if again { self.run(mode, batch, 1)? } else { (seconds, 0.0) };
         // More than 200 steps gain nothing.
         Some(((SECONDS / seconds) as usize).clamp(1, 200))
     }
@@ -374,15 +356,18 @@ impl Drop for Worker {
 #[derive(Parser)]
 struct Options {
     /// The network
-    #[arg(long, value_name = "NAME", default_value = NET, value_parser = [NET, RECORD])]
+    #[arg(long, value_name = "NAME", default_value = NET, value_parser = NETWORKS.map(|(name, _)| name))]
     network: String,
     /// A Python with PyTorch [default: don't measure PyTorch]
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
-    /// Rounds to take the median of
-    #[arg(long, value_name = "N", default_value_t = 11)]
+    /// burn's side, built in `bench-burn`; it only trains, on the CPU [default: don't measure burn]
+    #[arg(long, value_name = "PROGRAM")]
+    burn: Option<String>,
+    /// Rounds to take the median of [default: of net 11, of others 3]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     rounds: usize,
-    /// Batch sizes [default: 32,128,512, or 2000 for the record's network]
+    /// Batch sizes [default: of net 32,128,512, of record 2000, of others 128]
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     batches: Vec<usize>,
     /// What to measure
@@ -441,13 +426,17 @@ impl Options {
     /// Starts all contenders for `precision`, with `variables` in their environment.
     fn start(&self, precision: Precision, variables: &[(&str, &str)]) -> Result<Vec<Worker>, Error> {
         let mut workers = Vec::new();
-        let usual = self.network == NET;
         let on_gpu = !self.device.is_cpu();
         let exact = precision == Precision::F32;
         let called = precision.to_string();
         let yardsticks = [PRODUCT].into_iter().chain(on_gpu.then_some(COPY)).filter(|_| exact);
         let ours = [FUSED].into_iter().chain(on_gpu.then_some(CAPTURED));
-        let ours = ours.chain([SEPARATE, CANDLES_BACKWARD, PLAIN].into_iter().filter(|_| exact && usual));
+        let others: &[&str] = match self.network.as_str() {
+            NET => &[SEPARATE, CANDLES_BACKWARD, PLAIN],
+            RECORD => &[],
+            _ => &[PLAIN],
+        };
+        let ours = ours.chain(others.iter().copied().filter(|_| exact));
         for name in yardsticks.chain(ours).filter(|name| self.wants(name)) {
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["--worker", name, "--precisions", &called, "--network", &self.network]);
@@ -458,7 +447,7 @@ impl Options {
             workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
         }
         let compiled = on_gpu.then_some((COMPILED, "compiled"));
-        let reduced = (!usual).then_some((CHANNELS_LAST_BF16, "channels_last"));
+        let reduced = (!on_gpu).then_some((CHANNELS_LAST_BF16, "channels_last"));
         let pytorch = [(PYTORCH, "contiguous"), (CHANNELS_LAST, "channels_last")].into_iter();
         for (name, kind) in pytorch.chain(compiled).chain(reduced) {
             if let Some(python) = self.python.as_ref().filter(|_| self.wants(name)) {
@@ -466,9 +455,14 @@ impl Options {
                 command.args([&self.pytorch_script, kind, &self.threads.to_string()]);
                 let precision = if name == CHANNELS_LAST_BF16 { "bf16" } else { &called };
                 command.args([if self.pytorch_device == "cpu" || !on_gpu { "cpu" } else { "cuda" }, precision]);
-                command.arg(&self.network);
+                command.arg(layers_of(&self.network));
                 workers.push(Worker::start(name, command.envs(variables.iter().copied()))?);
             }
+        }
+        if let Some(burn) = self.burn.as_ref().filter(|_| !on_gpu && self.network != RECORD && self.wants(BURN)) {
+            let mut command = Command::new(burn);
+            command.arg(layers_of(&self.network)).env("RAYON_NUM_THREADS", self.threads.to_string());
+            workers.push(Worker::start(BURN, command.envs(variables.iter().copied()))?);
         }
         Ok(workers)
     }
@@ -505,7 +499,7 @@ struct Yardsticks {
 /// Runs the contenders in turns and prints a row for each.
 fn measure(workers: &mut [Worker], options: &Options, mode: &str, batch: usize, yardsticks: &mut Yardsticks) {
     let mut all = Vec::new();
-    let differs = |worker: &&mut Worker| mode == "training" || worker.name != CANDLES_BACKWARD;
+    let differs = |worker: &&mut Worker| mode == "training" || ![CANDLES_BACKWARD, BURN].contains(&worker.name);
     let mut workers: Vec<&mut Worker> = workers.iter_mut().filter(differs).collect();
     for worker in &mut workers {
         let steps = worker.warm_up(mode, batch, !options.device.is_cpu()).unwrap_or(0);
@@ -565,8 +559,31 @@ fn has_avx512() -> bool {
     false
 }
 
+/// Compares logits and gradients of this crate and PyTorch, with the same parameters and images.
+fn check(workers: &mut [Worker]) -> Result<(), Error> {
+    // Of ReLUs, whose gates rounding opens and closes; a wrong gradient is off by its own size.
+    const TOLERANCE: f64 = 2e-2;
+    let path = std::env::temp_dir().join(format!("candle-cnn-bench-{}", std::process::id()));
+    let mut answer_of = |name: &str| {
+        let worker = workers.iter_mut().find(|worker| worker.name == name)?;
+        worker.run("check", 8, path.display())
+    };
+    let errors = answer_of(FUSED).and_then(|_| answer_of(PYTORCH));
+    let _ = std::fs::remove_file(&path);
+    let Some((logits, gradients)) = errors else { return Ok(()) };
+    println!("\nFrom PyTorch's in f64, logits differ by {logits:.0e} and weights' gradients by up to {gradients:.0e}.");
+    if logits.max(gradients) < TOLERANCE {
+        Ok(())
+    } else {
+        Err("this crate and PyTorch compute different things".into())
+    }
+}
+
 fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) -> Result<(), Error> {
     let mut workers = options.start(precision, variables)?;
+    if precision == Precision::F32 && options.network != RECORD {
+        check(&mut workers)?;
+    }
     println!(
         "\n| mode | batch | contender | images/s | slowest – fastest | peak memory, MiB \
          | × PyTorch | × its channels-last | × plain candle |"
@@ -585,7 +602,7 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
     let [low, middle, high] = [slowest, flops, fastest].map(|flops| flops * 1e-9);
     let (side, by) = (side(&options.device), if options.device.is_cpu() { "`gemm`" } else { "cuBLAS in `f32`" });
     println!("\nMatrix product of {side}³ by {by}: {middle:.0} GFLOP/s ({low:.0} – {high:.0}).");
-    if !options.device.is_cpu() {
+    if !options.device.is_cpu() && options.network == NET {
         let bytes = median(&yardsticks.bytes);
         println!("Copy of 1 GiB, read and written: {:.0} GB/s. Lower bounds for a training step in f32:", bytes * 1e-9);
         for &batch in &options.batches {
@@ -602,8 +619,16 @@ fn table(options: &Options, precision: Precision, variables: &[(&str, &str)]) ->
 
 fn main() -> Result<(), Error> {
     let mut options = Options::parse();
+    if options.rounds == 0 {
+        // A step of the others takes seconds, and one of plain candle a minute.
+        options.rounds = if options.network == NET { 11 } else { 3 };
+    }
     if options.batches.is_empty() {
-        options.batches = if options.network == NET { vec![32, 128, 512] } else { vec![2000] };
+        options.batches = match options.network.as_str() {
+            NET => vec![32, 128, 512],
+            RECORD => vec![2000],
+            _ => vec![128],
+        };
     }
     if let Some(name) = &options.worker {
         return work(name, &options);

@@ -1,10 +1,14 @@
-"""PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB".
+"""PyTorch's side of bench.rs: answers each line "mode batch steps" with "seconds peak-MiB", and "check batch file" with the
+errors of logits and gradients there.
 
-    python bench_pytorch.py contiguous|channels_last|compiled THREADS [cpu|cuda f32|tf32|bf16 [net|record]]
+    python bench_pytorch.py contiguous|channels_last|compiled THREADS cpu|cuda f32|tf32|bf16 record|LAYERS
+
+LAYERS is as in bench/networks.rs.
 """
 
 import contextlib
 import functools
+import math
 import sys
 import time
 
@@ -12,23 +16,47 @@ import torch
 import torch.nn.functional as F
 
 
-class Net(torch.nn.Module):
-    def __init__(self):
+def conv(inputs, outputs, kernel=3, stride=1, bias=False):
+    own = torch.nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+    return torch.nn.Sequential(own, torch.nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(torch.nn.Module):
+    def __init__(self, inputs, outputs, stride):
         super().__init__()
-        channels = [3, 32, 64, 128, 256]
-        self.convs = torch.nn.ModuleList(
-            torch.nn.Conv2d(channels[i], channels[i + 1], 3, padding=1) for i in range(4)
-        )
-        self.norms = torch.nn.ModuleList(torch.nn.BatchNorm2d(channels[i + 1]) for i in range(4))
-        self.fc1 = torch.nn.Linear(1024, 512)
-        self.fc2 = torch.nn.Linear(512, 128)
-        self.fc3 = torch.nn.Linear(128, 10)
+        self.first = conv(inputs, outputs, stride=stride)
+        self.second = conv(outputs, outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = torch.nn.Sequential() if same else conv(inputs, outputs, 1, stride)
 
     def forward(self, x):
-        for conv, norm in zip(self.convs, self.norms):
-            x = F.max_pool2d(F.relu(norm(conv(x))), 2, 2)
-        x = torch.flatten(x, 1)
-        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+def network_of(layers):
+    if layers == "record":
+        return Record()
+    net, channels, side, linears = torch.nn.Sequential(), 3, 32, 0
+    for word in layers.split():
+        kind, size, stride = word[0], word[1:].split("/")[0], 2 if "/" in word else 1
+        outputs = int(size.rstrip("+") or channels)
+        if kind == "c":
+            net.extend([conv(channels, outputs, bias="+" in size), torch.nn.ReLU()])
+        elif kind == "m":
+            net.append(torch.nn.MaxPool2d(2))
+            side //= 2
+        elif kind == "r":
+            net.append(BasicBlock(channels, outputs, stride))
+            side //= stride
+        elif kind == "a":
+            net.append(torch.nn.AdaptiveAvgPool2d(1))
+            side = 1
+        else:
+            net.append(torch.nn.ReLU() if linears else torch.nn.Flatten())
+            net.append(torch.nn.Linear(channels if linears else channels * side**2, outputs))
+            linears += 1
+        channels = outputs
+    return net
 
 
 class Record(torch.nn.Module):
@@ -88,6 +116,29 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update, alpha=-group["lr"])
 
 
+def errors(layers, batch, path):
+    """How far logits and weights' gradients in a file are from ours in f64, as shares of their norms. (A value that rounding
+    takes past a ReLU's 0 changes single gradients by a few percent, in f32 PyTorch's too.)
+    """
+    net = network_of(layers).double()
+    images = torch.zeros(batch, 3, 32, 32, dtype=torch.double)
+    parameters = list(net.parameters())
+    shapes = [p.shape for p in parameters]
+    shapes = [*shapes, images.shape, (batch, 10), *shapes]
+    sizes = [math.prod(shape) for shape in shapes]
+    values = torch.from_file(path, size=sum(sizes)).double().split(sizes)
+    values = [part.view(shape) for part, shape in zip(values, shapes)]
+    for p, value in zip([*(p.data for p in parameters), images], values):
+        p.copy_(value)
+    found = values[len(parameters) + 1 :]
+    logits = net(images)
+    F.cross_entropy(logits, torch.arange(batch) % 10).backward()
+    # Others are sums that may be 0 but for rounding, as of a bias before a batch norm.
+    wanted = [logits.detach(), *(p.grad for p in parameters)]
+    off = [float((a - b).norm() / b.norm()) for a, b in zip(found, wanted) if b.dim() > 1]
+    return off[0], max(off[1:])
+
+
 def peak_mib():
     with open("/proc/self/status") as status:
         kib = next((int(line.split()[1]) for line in status if line.startswith("VmHWM:")), 0)
@@ -106,14 +157,14 @@ def synchronize(device):
 
 def main():
     kind, threads = sys.argv[1], int(sys.argv[2])
-    device, precision, network = [*sys.argv[3:], *["cpu", "f32", "net"][len(sys.argv) - 3 :]]
+    device, precision, network = sys.argv[3:]
     torch.set_num_threads(threads)
     memory_format = torch.channels_last if kind == "channels_last" else torch.contiguous_format
     # Convolutions would take TF32 by default.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     reduced = torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     torch.manual_seed(0)
-    net = (Record() if network == "record" else Net()).to(device, memory_format=memory_format)
+    net = network_of(network).to(device, memory_format=memory_format)
     if network == "record":
         filters = [conv.weight for conv in net.convs]
         others = [p for p in net.parameters() if p.requires_grad and not any(p is f for f in filters)]
@@ -127,15 +178,18 @@ def main():
     forward = torch.compile(net, dynamic=False) if kind == "compiled" else net
     images = labels = None
     for line in sys.stdin:
-        mode, batch, steps = line.split()
-        batch, steps = int(batch), int(steps)
+        mode, batch, rest = line.rstrip("\n").split(" ", 2)
+        batch = int(batch)
+        if mode == "check":
+            print(*errors(network, batch, rest), flush=True)
+            continue
         if images is None or len(images) != batch:
             images = (torch.rand(batch, 3, 32, 32) * 2 - 1).to(device, memory_format=memory_format)
             labels = torch.arange(batch, device=device) % 10
         net.train(mode == "training")
         synchronize(device)
         start = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(int(rest)):
             if mode == "training":
                 for optimizer in optimizers:
                     optimizer.zero_grad()

@@ -62,6 +62,32 @@ pub(crate) fn values<T: Element>(tensor: &Tensor) -> Result<Values<impl Deref<Ta
     Ok(Values { storage, start, len: end - start, element: PhantomData })
 }
 
+/// Memory for values to be computed. `vec![0.0; len]` would write zeros on one thread while the others wait, for as long as
+/// an addition takes. Made on the thread that called the operation: glibc has little room for the threads of a pool.
+pub(crate) struct Fresh<T> {
+    memory: Vec<T>,
+    len: usize,
+}
+
+impl<T: Element> Fresh<T> {
+    pub(crate) fn new(len: usize) -> Self {
+        Self { memory: Vec::with_capacity(len), len }
+    }
+
+    /// The values that `fill` computes in parallel, `chunk` at a time, from each chunk's number. Each chunk is zeros at first.
+    pub(crate) fn filled(mut self, chunk: usize, fill: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+        let fresh = &mut self.memory.spare_capacity_mut()[..self.len];
+        fresh.par_chunks_mut(chunk).enumerate().for_each(|(i, fresh)| {
+            fresh.fill(MaybeUninit::new(T::zero()));
+            // SAFETY: all of `fresh` has just been written.
+            fill(i, unsafe { &mut *(std::ptr::from_mut(fresh) as *mut [T]) });
+        });
+        // SAFETY: the first `len` values of `memory` are the chunks, each of which has been written.
+        unsafe { self.memory.set_len(self.len) };
+        self.memory
+    }
+}
+
 /// A CPU tensor that owns `data`, outside of any graph.
 pub(crate) fn tensor<T: Element>(data: Vec<T>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(data, shape, &Device::Cpu)
@@ -74,19 +100,9 @@ pub(crate) fn vector<T: Element>(values: impl Iterator<Item = f64>) -> Result<Te
     tensor(values, &[len])
 }
 
-/// `len` values, which tasks of `chunk` at a time fill: each gets its number and its values, all zero. They are set to zero
-/// within the task, in its cache: a vector of zeros would be written by one thread while the others wait.
+/// `len` values that `fill` computes, as [`Fresh::filled`] does.
 pub(crate) fn filled<T: Element>(len: usize, chunk: usize, fill: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
-    let room = &mut values.spare_capacity_mut()[..len];
-    room.par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, room)| {
-        room.fill(MaybeUninit::new(T::zero()));
-        // SAFETY: `room` has just been filled, and a `MaybeUninit<T>` is laid out as a `T`.
-        fill(i, unsafe { &mut *(std::ptr::from_mut(room) as *mut [T]) });
-    });
-    // SAFETY: the chunks were all of the first `len` values, and each was filled.
-    unsafe { values.set_len(len) };
-    values
+    Fresh::new(len).filled(chunk, fill)
 }
 
 /// The values of a CPU vector, or `count` times `default`.

@@ -8,7 +8,7 @@
 //! | item | what it is for |
 //! |---|---|
 //! | [`backward`] | gradients through this crate's operations |
-//! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, GELU, linear, cross entropy |
+//! | [`ops`] | differentiable operations: convolution, batch norm, pooling, ReLU, GELU, sums, linear, cross entropy |
 //! | [`layers`] | operations with their parameters, built from a `VarBuilder`; `Sequential` |
 //! | [`optim`] | SGD and AdamW as PyTorch defines them, Muon, gradient clipping, parameter groups |
 //! | [`schedule`] | learning-rate schedules |
@@ -22,6 +22,7 @@
 //! | [`trace`] | the record of a forward pass, layer by layer |
 
 mod activation;
+mod add;
 mod autograd;
 mod batch_norm2d;
 mod block;

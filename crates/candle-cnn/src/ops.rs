@@ -7,6 +7,7 @@
 pub use crate::activation::gelu::{gelu, gelu_tanh};
 pub use crate::activation::relu;
 pub use crate::activation::scale::scale;
+pub use crate::add::add;
 pub use crate::batch_norm2d::batch_norm2d;
 pub use crate::batch_norm2d::running::RunningStatistics;
 pub use crate::config::{BatchNormConfig, Conv2dConfig, CrossEntropyConfig, Reduction};

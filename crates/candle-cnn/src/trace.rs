@@ -57,6 +57,8 @@ pub enum Operation {
         /// The vertical and horizontal stride, in pixels.
         stride: (usize, usize),
     },
+    /// x + y.
+    Add,
     /// max(x, 0).
     Relu,
     /// x · Φ(x), exactly or by the hyperbolic tangent.

@@ -206,6 +206,7 @@ proptest! {
             ("cross_entropy", ops::cross_entropy(&x, &a)),
             ("relu", ops::relu(&x)),
             ("scale", ops::scale(&x, k as f64)),
+            ("add", ops::add(&x, &a)),
             ("gelu", ops::gelu(&x)),
             ("gelu", ops::gelu_tanh(&x)),
             ("flatten", ops::flatten(&x)),

@@ -405,6 +405,7 @@ fn gradients_match_finite_differences() -> Result<()> {
     finite_differences(&[&[2, 2, 7, 7]], |a| ops::max_pool2d(a[0], 3, 2))?;
     finite_differences(&[&[3, 4]], |a| ops::relu(a[0]))?;
     finite_differences(&[&[3, 4]], |a| ops::scale(a[0], -0.3))?;
+    finite_differences(&[&[3, 4], &[3, 4]], |a| ops::add(a[0], a[1]))?;
     finite_differences(&[&[3, 4]], |a| ops::gelu(a[0]))?;
     finite_differences(&[&[3, 4]], |a| ops::gelu_tanh(a[0]))?;
     finite_differences(&[&[3, 4], &[5, 4], &[5]], |a| ops::linear(a[0], a[1], Some(a[2])))?;

@@ -197,7 +197,7 @@ pub(crate) struct Slope {
 }
 
 /// The gradient of one block of `rows` × `columns` pixels before normalization, for the gradient `grad` of the pooled
-/// output and [`Normalize`]'s `winners`; its rows and pixels lie `output_row` and `output_pixel` values apart.
+/// output and [`Normalize`]'s `winners`; its rows lie `output_row` values apart.
 pub(crate) struct Spread<'a> {
     pub y: &'a [f32],
     pub rows: usize,
@@ -207,7 +207,6 @@ pub(crate) struct Spread<'a> {
     pub winners: &'a [u8],
     pub output: &'a mut [f32],
     pub output_row: usize,
-    pub output_pixel: usize,
 }
 
 impl Kernel for Spread<'_> {
@@ -215,16 +214,15 @@ impl Kernel for Spread<'_> {
         let windows = windows(self.rows, self.columns);
         assert!(self.y.len() >= self.rows * self.columns * LANES);
         assert!(self.grad.len() >= windows && self.winners.len() >= windows);
-        let places = [(self.rows, self.output_row), (self.columns, self.output_pixel)];
-        assert!(self.output.len() >= extent(&places, LANES));
+        assert!(self.output.len() >= extent(&[(self.rows, self.output_row)], self.columns * LANES));
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { y, rows, columns, slope, grad, winners, output, output_row, output_pixel } = self;
+        let Self { y, rows, columns, slope, grad, winners, output, output_row } = self;
         let (y, grad, winners, output) = (y.as_ptr(), grad.as_ptr(), winners.as_ptr(), output.as_mut_ptr());
         // SAFETY: `y` has sixteen values for each pixel, `grad` and `winners` for each window, and `output` for each pixel
-        // where `output_row` and `output_pixel` say (`check`).
+        // where `output_row` says (`check`).
         unsafe {
             let [mean, scale, falling, offset] =
                 [&slope.mean, &slope.scale, &slope.slope, &slope.offset].map(|lane| S::load(lane.0.as_ptr()));
@@ -240,20 +238,20 @@ impl Kernel for Spread<'_> {
                         let (y_row, y_column) = (2 * row + i / 2, 2 * column + i % 2);
                         let mine = S::select(S::equal(winner, S::splat(i as f32)), d, S::zero());
                         let value = S::add(base(y.add((y_row * columns + y_column) * LANES)), mine);
-                        S::store(output.add(y_row * output_row + y_column * output_pixel), value);
+                        S::store(output.add(y_row * output_row + y_column * LANES), value);
                     }
                 }
                 if columns % 2 == 1 {
                     for y_row in [2 * row, 2 * row + 1] {
                         let value = base(y.add((y_row * columns + columns - 1) * LANES));
-                        S::store(output.add(y_row * output_row + (columns - 1) * output_pixel), value);
+                        S::store(output.add(y_row * output_row + (columns - 1) * LANES), value);
                     }
                 }
             }
             if rows % 2 == 1 {
                 for column in 0..columns {
                     let value = base(y.add(((rows - 1) * columns + column) * LANES));
-                    S::store(output.add((rows - 1) * output_row + column * output_pixel), value);
+                    S::store(output.add((rows - 1) * output_row + column * LANES), value);
                 }
             }
         }

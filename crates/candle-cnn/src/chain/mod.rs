@@ -165,7 +165,6 @@ impl Saved {
                     winners: &self.winners[at * LANES..],
                     output: &mut dy[b * layout.block + layout.offset..],
                     output_row: layout.row,
-                    output_pixel: layout.pixel,
                 }
                 .call();
             }
@@ -260,10 +259,6 @@ impl Inputs {
 
 /// Zeros wherever no pixel of the gradient will be written.
 fn clear_frame(dy: &mut [Lane], sizes: &Sizes, frame: &Frame) {
-    if frame.step > 1 {
-        dy.fill(Lane::ZERO);
-        return;
-    }
     let (top, left) = (frame.top as usize, frame.left as usize);
     for block in dy.chunks_exact_mut(frame.rows * frame.columns) {
         for (y, row) in block.chunks_exact_mut(frame.columns).enumerate() {

@@ -3,8 +3,9 @@
 //! Input pictures are packed into `[C / 16][HP][WP][16]`, zeros around them, one picture at a time so that they stay in
 //! the cache; weights into `[O / 16][C / 16][tap][16 inputs][16 outputs]`. A tile of output pixels times output channels
 //! stays in registers over all taps and input channels: for each input channel, vectors of weights are loaded and the
-//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed; the weight's
-//! gradient keeps a tile of input channels times output channels in registers over the pixels of many pictures.
+//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed (with a stride
+//! it is one for each [`Phase`](super::geometry::Phase), so that no zeros are multiplied); the weight's gradient keeps a tile of
+//! input channels times output channels in registers over the pixels of many pictures.
 
 use rayon::prelude::*;
 
@@ -12,7 +13,7 @@ use super::geometry::{Frame, GradLayout, SQUARE, Sizes, taps};
 use super::kernel::{Convolve, Correlate};
 use super::pack::{Grads, Planes, Unpack, pack_pictures, pack_weights, turn_weights, unpack_weights};
 use super::winograd;
-use crate::element::filled;
+use crate::element::Fresh;
 use crate::simd::lanes::{Buffer, LANES, Lane, floats, floats_mut, lanes};
 use crate::simd::part::Part;
 use crate::simd::{Whole, run};
@@ -87,6 +88,7 @@ pub(crate) fn forward_packed(
         output_picture: sizes.output_blocks() * sizes.pixels() * LANES,
         output_block: sizes.pixels() * LANES,
         output_row: sizes.ow * LANES,
+        output_pixel: LANES,
         output_blocks: sizes.output_blocks(),
     }
     .call();
@@ -110,27 +112,32 @@ pub(crate) fn input_gradient_packed(
             return winograd::forward(grad, pictures, &frame, turned, None, size, output);
         }
     };
-    Convolve {
-        input: grad,
-        input_picture: frame.picture(),
-        input_block: frame.block(),
-        input_row: frame.columns * LANES,
-        input_pixel: LANES,
-        stride: 1,
-        taps: &taps(sizes.kh, sizes.kw, sizes.dilation, &frame),
-        channels: sizes.o,
-        weights: floats(turned),
-        bias: None,
-        pictures,
-        rows: sizes.h,
-        columns: sizes.w,
-        output,
-        output_picture: sizes.input_blocks() * plane * LANES,
-        output_block: plane * LANES,
-        output_row: sizes.w * LANES,
-        output_blocks: sizes.input_blocks(),
+    let mut weights = floats(turned);
+    for phase in sizes.phases() {
+        Convolve {
+            input: grad,
+            input_picture: frame.picture(),
+            input_block: frame.block(),
+            input_row: frame.columns * LANES,
+            input_pixel: LANES,
+            stride: 1,
+            taps: &phase.offsets,
+            channels: sizes.o,
+            weights,
+            bias: None,
+            pictures,
+            rows: phase.rows,
+            columns: phase.columns,
+            output: &mut output[(phase.row * sizes.w + phase.column) * LANES..],
+            output_picture: sizes.input_blocks() * plane * LANES,
+            output_block: plane * LANES,
+            output_row: sizes.stride * sizes.w * LANES,
+            output_pixel: sizes.stride * LANES,
+            output_blocks: sizes.input_blocks(),
+        }
+        .call();
+        weights = &weights[sizes.output_blocks() * sizes.input_blocks() * phase.taps.len() * SQUARE..];
     }
-    .call();
 }
 
 /// The weight's gradient, `[O, C, KH, KW]`, from all pictures: the input and the output's gradient, which is or will be
@@ -181,7 +188,6 @@ pub(crate) fn weight_gradient(
             grad_picture: layout.picture,
             grad_block: layout.block,
             grad_row: layout.row,
-            grad_pixel: layout.pixel,
             pictures: to - from,
             rows: sizes.oh,
             columns: sizes.ow,
@@ -198,7 +204,14 @@ pub(crate) fn weight_gradient(
 }
 
 /// A convolution of `[N, C, H, W]` in `groups` groups of `sizes` each.
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: usize, sizes: &Sizes) -> Vec<f32> {
+pub(crate) fn forward(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    groups: usize,
+    sizes: &Sizes,
+    y: Fresh<f32>,
+) -> Vec<f32> {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(x.len() == sizes.n * x_picture);
@@ -208,9 +221,8 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
         bias.map(|bias| bias.chunks_exact(sizes.o).map(|bias| lanes(sizes.o, |c| bias[c].into())).collect());
     let frame = sizes.input_frame();
     let group = group(sizes);
-    filled(sizes.n * y_picture, group * y_picture, |task, y| {
-        let pictures = y.len() / y_picture;
-        let x = &x[task * group * x_picture..];
+    y.filled(group * y_picture, |i, y| {
+        let (x, pictures) = (&x[i * group * x_picture..], y.len() / y_picture);
         let mut input = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
         let mut output = Buffer::new(pictures * sizes.output_blocks() * pixels);
         for g in 0..groups {
@@ -225,8 +237,8 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, groups: u
     })
 }
 
-/// The input's gradient for the output's gradient `grad` `[N, O, OH, OW]`.
-pub(crate) fn input_gradient(weight: &[f32], grad: &[f32], groups: usize, sizes: &Sizes) -> Vec<f32> {
+/// The input's gradient, for the output's gradient `grad` `[N, O, OH, OW]`.
+pub(crate) fn input_gradient(weight: &[f32], grad: &[f32], groups: usize, sizes: &Sizes, dx: Fresh<f32>) -> Vec<f32> {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(grad.len() == sizes.n * y_picture);
@@ -234,9 +246,8 @@ pub(crate) fn input_gradient(weight: &[f32], grad: &[f32], groups: usize, sizes:
         weight.chunks_exact(weight.len() / groups).map(|weight| backward_weights(weight, sizes)).collect();
     let frame = sizes.output_frame();
     let group = group(sizes);
-    filled(sizes.n * x_picture, group * x_picture, |task, dx| {
-        let pictures = dx.len() / x_picture;
-        let grad = &grad[task * group * y_picture..];
+    dx.filled(group * x_picture, |i, dx| {
+        let (grad, pictures) = (&grad[i * group * y_picture..], dx.len() / x_picture);
         let mut packed = Buffer::new((pictures * frame.picture()).div_ceil(LANES));
         let mut output = Buffer::new(pictures * sizes.input_blocks() * plane);
         for g in 0..groups {
@@ -250,19 +261,17 @@ pub(crate) fn input_gradient(weight: &[f32], grad: &[f32], groups: usize, sizes:
     })
 }
 
-/// The weight's gradient `[O, C / groups, KH, KW]` for the output's gradient `grad` `[N, O, OH, OW]`.
-pub(crate) fn weight_gradient_of_groups(x: &[f32], grad: &[f32], groups: usize, sizes: &Sizes) -> Vec<f32> {
+/// The weight's gradients of all groups, for the output's gradient `grad` `[N, O, OH, OW]`.
+pub(crate) fn weight_gradients(x: &[f32], grad: &[f32], groups: usize, sizes: &Sizes, dw: &mut [f32]) {
     let (plane, pixels) = (sizes.h * sizes.w, sizes.pixels());
     let (x_picture, y_picture) = (groups * sizes.c * plane, groups * sizes.o * pixels);
     assert!(x.len() == sizes.n * x_picture && grad.len() == sizes.n * y_picture);
-    let share = sizes.o * sizes.c * sizes.taps();
-    let mut dw = vec![0f32; groups * share];
+    let frame = Frame::dense(sizes.o, sizes.oh, sizes.ow);
+    let share = dw.len() / groups;
     for (g, dw) in dw.chunks_exact_mut(share).enumerate() {
-        let frame = Frame::dense(sizes.o, sizes.oh, sizes.ow);
         let grad = &grad[g * sizes.o * pixels..];
         let planes = Planes { x: grad, distance: y_picture, h: sizes.oh, w: sizes.ow, frame };
         let x = &x[g * sizes.c * plane..];
         weight_gradient(x, x_picture, Grads::Planes(planes), GradLayout::dense(sizes), sizes, dw);
     }
-    dw
 }

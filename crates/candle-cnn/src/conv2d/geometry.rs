@@ -141,8 +141,6 @@ pub(crate) struct Frame {
     /// The position of the picture's first pixel; negative if rows or columns of the picture are cut off.
     pub top: isize,
     pub left: isize,
-    /// Distance of the picture's pixels in the buffer: more than 1 puts zeros between them.
-    pub step: usize,
     /// Floats per pixel: 16, or 4 where there are so few channels.
     pub pixel: usize,
 }
@@ -150,7 +148,7 @@ pub(crate) struct Frame {
 impl Frame {
     /// Pictures of `c` channels without zeros around or between their pixels.
     pub(crate) fn dense(c: usize, rows: usize, columns: usize) -> Self {
-        Self { c, rows, columns, top: 0, left: 0, step: 1, pixel: LANES }
+        Self { c, rows, columns, top: 0, left: 0, pixel: LANES }
     }
     pub(crate) fn blocks(&self) -> usize {
         self.c.div_ceil(LANES)
@@ -204,7 +202,6 @@ impl Sizes {
             columns: whole((self.ow - 1) * self.stride + self.dilation * (self.kw - 1) + 1),
             top: self.padding as isize,
             left: self.padding as isize,
-            step: 1,
             pixel: if self.c <= 4 { 4 } else { LANES },
         }
     }
@@ -212,20 +209,67 @@ impl Sizes {
     pub(crate) fn output_frame(&self) -> Frame {
         let whole =
             |side: usize| if self.input_gradient_in_tiles() { (side - 2).next_multiple_of(TILE) + 2 } else { side };
-        Frame {
-            c: self.o,
-            rows: whole(self.h + self.dilation * (self.kh - 1)),
-            columns: whole(self.w + self.dilation * (self.kw - 1)),
-            top: (self.dilation * (self.kh - 1)) as isize - self.padding as isize,
-            left: (self.dilation * (self.kw - 1)) as isize - self.padding as isize,
-            step: self.stride,
-            pixel: LANES,
+        let ((top, rows), (left, columns)) =
+            (self.framed(self.h, self.oh, self.kh), self.framed(self.w, self.ow, self.kw));
+        Frame { c: self.o, rows: whole(rows), columns: whole(columns), top, left, pixel: LANES }
+    }
+    /// Where the output's first row (or column) lies in that frame, and the frame's number of rows.
+    fn framed(&self, input: usize, output: usize, kernel: usize) -> (isize, usize) {
+        let reached = (0..self.stride.min(input)).flat_map(|phase| {
+            let last = ((input - 1 - phase) / self.stride) as isize;
+            self.taps_to(phase, kernel).into_iter().map(move |(_, ahead)| (ahead, last + ahead))
+        });
+        let first = reached.clone().map(|(first, _)| first).min().unwrap_or(0);
+        let last = reached.map(|(_, last)| last).max().unwrap_or(0);
+        // All of the gradient, unless the padding puts its first row out of reach; and as many rows as a phase has.
+        let all = if first <= 0 { output as isize - first } else { 0 };
+        (-first, all.max(last + 1 - first).max(input.div_ceil(self.stride) as isize) as usize)
+    }
+    /// The taps that lead to the inputs `phase`, `phase` + stride, … of one side, the last one first, and how far each input's
+    /// output is ahead: input `phase` + stride · i takes the gradient of output i + `ahead` by that tap.
+    fn taps_to(&self, phase: usize, kernel: usize) -> Vec<(usize, isize)> {
+        let stride = self.stride as isize;
+        let ahead = |tap: usize| (phase + self.padding) as isize - (tap * self.dilation) as isize;
+        let taps = (0..kernel).rev().filter(|&tap| ahead(tap) % stride == 0);
+        taps.map(|tap| (tap, ahead(tap) / stride)).collect()
+    }
+    /// The convolutions that together are the input's gradient: one where the stride is 1.
+    pub(super) fn phases(&self) -> Vec<Phase> {
+        let frame = self.output_frame();
+        let mut phases = Vec::new();
+        for row in 0..self.stride.min(self.h) {
+            for column in 0..self.stride.min(self.w) {
+                let (mut taps, mut offsets) = (Vec::new(), Vec::new());
+                for (y, down) in self.taps_to(row, self.kh) {
+                    for (x, right) in self.taps_to(column, self.kw) {
+                        let (down, right) = ((down + frame.top) as usize, (right + frame.left) as usize);
+                        taps.push(y * self.kw + x);
+                        offsets.push((down * frame.columns + right) * frame.pixel);
+                    }
+                }
+                let (rows, columns) = ((self.h - row).div_ceil(self.stride), (self.w - column).div_ceil(self.stride));
+                phases.push(Phase { row, column, rows, columns, taps, offsets });
+            }
         }
+        phases
     }
     /// Blocks of sixteen values of all packed weights.
     pub(super) fn weight_lanes(&self) -> usize {
         self.output_blocks() * self.input_blocks() * self.taps() * LANES
     }
+}
+
+/// The inputs in every `stride`-th row and column from one pixel on, whose gradient is a convolution with some of the taps.
+pub(super) struct Phase {
+    /// The first pixel's.
+    pub row: usize,
+    pub column: usize,
+    /// The number of them.
+    pub rows: usize,
+    pub columns: usize,
+    pub taps: Vec<usize>,
+    /// Where each tap finds the first pixel's gradient in the output's frame.
+    pub offsets: Vec<usize>,
 }
 
 fn tiles(rows: usize, columns: usize) -> usize {
@@ -244,7 +288,6 @@ pub(crate) struct GradLayout {
     pub picture: usize,
     pub block: usize,
     pub row: usize,
-    pub pixel: usize,
 }
 
 impl GradLayout {
@@ -255,14 +298,13 @@ impl GradLayout {
             offset: (frame.top as usize * frame.columns + frame.left as usize) * LANES,
             picture: frame.picture(),
             block: frame.block(),
-            row: frame.step * frame.columns * LANES,
-            pixel: frame.step * LANES,
+            row: frame.columns * LANES,
         }
     }
     /// Blocks without a frame.
     pub(crate) fn dense(sizes: &Sizes) -> Self {
         let block = sizes.pixels() * LANES;
-        Self { offset: 0, picture: sizes.output_blocks() * block, block, row: sizes.ow * LANES, pixel: LANES }
+        Self { offset: 0, picture: sizes.output_blocks() * block, block, row: sizes.ow * LANES }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Convolve<'a> {
     pub output_picture: usize,
     pub output_block: usize,
     pub output_row: usize,
+    pub output_pixel: usize,
     pub output_blocks: usize,
 }
 
@@ -42,9 +43,10 @@ impl Kernel for Convolve<'_> {
         assert!(self.input.len() >= furthest + extent(&places, self.channels.min(LANES)));
         assert!(self.weights.len() >= self.output_blocks * blocks * self.taps.len() * SQUARE);
         assert!(self.bias.is_none_or(|bias| bias.len() >= self.output_blocks * LANES));
-        let blocks = (self.output_blocks, self.output_block);
-        let places = [(self.pictures, self.output_picture), blocks, (self.rows, self.output_row)];
-        assert!(self.output.len() >= extent(&places, self.columns * LANES));
+        let pixels = [(self.rows, self.output_row), (self.columns, self.output_pixel)];
+        let places =
+            [(self.pictures, self.output_picture), (self.output_blocks, self.output_block), pixels[0], pixels[1]];
+        assert!(self.output.len() >= extent(&places, LANES));
     }
 
     #[inline(always)]
@@ -127,7 +129,7 @@ impl Convolve<'_> {
             let mut column = 0;
             for segment in 0..segments {
                 let length = length + usize::from(segment < longer);
-                let (x, y) = (input.add(column * pixel), output.add(column * LANES));
+                let (x, y) = (input.add(column * pixel), output.add(column * self.output_pixel));
                 match length {
                     1 => self.tile::<S, OV, R, 1>(x, pixel, block, y),
                     2 => self.tile::<S, OV, R, 2>(x, pixel, block, y),
@@ -187,7 +189,7 @@ impl Convolve<'_> {
             for o in 0..OV {
                 for r in 0..R {
                     for p in 0..PX {
-                        let at = o * self.output_block + r * self.output_row + p * LANES;
+                        let at = o * self.output_block + r * self.output_row + p * self.output_pixel;
                         S::store(output.add(at), sums[o][r][p]);
                     }
                 }
@@ -211,7 +213,6 @@ pub(super) struct Correlate<'a> {
     pub grad_picture: usize,
     pub grad_block: usize,
     pub grad_row: usize,
-    pub grad_pixel: usize,
     pub pictures: usize,
     pub rows: usize,
     pub columns: usize,
@@ -232,7 +233,7 @@ impl Kernel for Correlate<'_> {
         let furthest = self.taps.iter().max().copied().unwrap_or_default();
         let places = [(pictures, self.input_picture), (rows, self.input_row), (columns, self.input_pixel)];
         assert!(self.channels <= LANES && self.input.len() >= furthest + extent(&places, self.channels));
-        let places = [(pictures, self.grad_picture), (rows, self.grad_row), (columns, self.grad_pixel)];
+        let places = [(pictures, self.grad_picture), (rows, self.grad_row), (columns, LANES)];
         assert!(self.grad.len() >= extent(&places, extent(&[(self.output_blocks, self.grad_block)], LANES)));
         let places = [(self.output_blocks, self.output_block), (self.taps.len(), SQUARE)];
         assert!(self.output.len() >= extent(&places, self.channels * LANES));
@@ -335,7 +336,7 @@ impl Correlate<'_> {
                             }
                         }
                         x = x.wrapping_add(self.input_pixel);
-                        dy = dy.wrapping_add(self.grad_pixel);
+                        dy = dy.wrapping_add(LANES);
                     }
                 }
             }

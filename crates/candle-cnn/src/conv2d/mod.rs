@@ -18,7 +18,7 @@ mod winograd;
 use crate::autograd::graph::{Gradients, node, set_note};
 use crate::check::{self, Backend};
 use crate::config::Conv2dConfig;
-use crate::element::{Element, tensor, values};
+use crate::element::{Element, Fresh, tensor, values};
 use crate::simd::in_pool;
 use crate::sums::sum;
 use geometry::{Geometry, NAME};
@@ -112,16 +112,19 @@ fn on_cpu<T: Element>(
 }
 
 fn blocked_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, g: &Geometry) -> Vec<f32> {
-    in_pool(|| cpu::forward(x, weight, bias, g.config.groups, &g.sizes()))
+    let y = Fresh::new(g.n * g.o * g.pixels());
+    in_pool(|| cpu::forward(x, weight, bias, g.config.groups, &g.sizes(), y))
 }
 
 fn blocked_backward(x: &[f32], weight: &[f32], grad: &[f32], g: &Geometry, wanted: [bool; 2]) -> [Option<Vec<f32>>; 2] {
     let (groups, sizes) = (g.config.groups, g.sizes());
+    let (dx, mut dw) = (wanted[0].then(|| Fresh::new(x.len())), wanted[1].then(|| vec![0.0; weight.len()]));
     in_pool(|| {
-        [
-            wanted[0].then(|| cpu::input_gradient(weight, grad, groups, &sizes)),
-            wanted[1].then(|| cpu::weight_gradient_of_groups(x, grad, groups, &sizes)),
-        ]
+        let dx = dx.map(|dx| cpu::input_gradient(weight, grad, groups, &sizes, dx));
+        if let Some(dw) = &mut dw {
+            cpu::weight_gradients(x, grad, groups, &sizes, dw);
+        }
+        [dx, dw]
     })
 }
 

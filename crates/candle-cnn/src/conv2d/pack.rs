@@ -34,8 +34,8 @@ impl Kernel for Pack<'_> {
             std::ptr::write_bytes(dst, 0, frame.picture());
             let plane = h * w;
             let place = |p: usize| -> Option<usize> {
-                let y = (p / w * frame.step) as isize + frame.top;
-                let x = (p % w * frame.step) as isize + frame.left;
+                let y = (p / w) as isize + frame.top;
+                let x = (p % w) as isize + frame.left;
                 let inside = y >= 0 && x >= 0 && (y as usize) < frame.rows && (x as usize) < frame.columns;
                 inside.then(|| (y as usize * frame.columns + x as usize) * frame.pixel)
             };
@@ -63,7 +63,7 @@ impl Kernel for Pack<'_> {
                     // Within one row of the picture positions follow each other.
                     let (mut y, mut x) = (p / w, p % w);
                     for &column in columns.iter().take(count) {
-                        let (fy, fx) = ((y * frame.step) as isize + frame.top, (x * frame.step) as isize + frame.left);
+                        let (fy, fx) = (y as isize + frame.top, x as isize + frame.left);
                         if fy >= 0 && fx >= 0 && (fy as usize) < frame.rows && (fx as usize) < frame.columns {
                             S::store(dst.add((fy as usize * frame.columns + fx as usize) * LANES), column);
                         }
@@ -245,34 +245,36 @@ pub(super) fn pack_weights(weight: &[f32], sizes: &Sizes) -> Buffer {
     packed
 }
 
-/// All packed weights at `src`, into those of input block `block` as the input's gradient reads them.
+/// All packed weights at `src`, into those of input block `block` as the input's gradient reads them in one phase.
 struct TurnWeights<'a> {
     src: &'a [f32],
     sizes: &'a Sizes,
+    phase: &'a [usize],
     block: usize,
     dst: &'a mut [f32],
 }
 
 impl Kernel for TurnWeights<'_> {
     fn check(&self) {
-        let Self { src, sizes, block, dst } = self;
+        let Self { src, sizes, phase, block, dst } = self;
         assert!(*block < sizes.input_blocks() && src.len() >= sizes.weight_lanes() * LANES);
-        assert!(dst.len() >= sizes.output_blocks() * sizes.taps() * SQUARE);
+        assert!(phase.iter().all(|&tap| tap < sizes.taps()));
+        assert!(dst.len() >= sizes.output_blocks() * phase.len() * SQUARE);
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { src, sizes, block, dst } = self;
+        let Self { src, sizes, phase, block, dst } = self;
         let (taps, inputs) = (sizes.taps(), sizes.input_blocks());
         let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
-        // SAFETY: `src` has a square for each output block, input block and tap, `block` is one of the input blocks, and
-        // `dst` has a square for each output block and tap (`check`).
+        // SAFETY: `src` has a square for each output block, input block and tap, `block` is one of the input blocks, those of
+        // `phase` are taps, and `dst` has a square for each output block and each of `phase` (`check`).
         unsafe {
             for o in 0..sizes.output_blocks() {
-                for tap in 0..taps {
+                for (t, &tap) in phase.iter().enumerate() {
                     let square = src.add(((o * inputs + block) * taps + tap) * SQUARE);
                     let turned = S::transpose(std::array::from_fn(|i| S::load(square.add(i * LANES))));
-                    let dst = dst.add((o * taps + taps - 1 - tap) * SQUARE);
+                    let dst = dst.add((o * phase.len() + t) * SQUARE);
                     for (i, &row) in turned.iter().enumerate() {
                         S::store(dst.add(i * LANES), row);
                     }
@@ -285,14 +287,19 @@ impl Kernel for TurnWeights<'_> {
 // SAFETY: `check` asserts all that `run` reaches, and it writes to `dst` alone.
 unsafe impl Whole for TurnWeights<'_> {}
 
-/// Packed weights as the input's gradient reads them: inputs and outputs exchanged, taps in reverse.
+/// Packed weights as the input's gradient reads them, phase by phase: inputs and outputs exchanged, taps in reverse.
 pub(super) fn turn_weights(packed: &[Lane], sizes: &Sizes) -> Buffer {
     assert_eq!(packed.len(), sizes.weight_lanes());
     let mut turned = Buffer::new(sizes.weight_lanes());
-    let block = sizes.output_blocks() * sizes.taps() * LANES;
-    turned.par_chunks_mut(block).enumerate().for_each(|(c, dst)| {
-        TurnWeights { src: floats(packed), sizes, block: c, dst: floats_mut(dst) }.call();
-    });
+    let mut rest: &mut [Lane] = &mut turned;
+    for phase in sizes.phases().iter().map(|phase| phase.taps.as_slice()).filter(|phase| !phase.is_empty()) {
+        let block = sizes.output_blocks() * phase.len() * LANES;
+        let (own, others) = rest.split_at_mut(sizes.input_blocks() * block);
+        rest = others;
+        own.par_chunks_mut(block).enumerate().for_each(|(c, dst)| {
+            TurnWeights { src: floats(packed), sizes, phase, block: c, dst: floats_mut(dst) }.call();
+        });
+    }
     turned
 }
 

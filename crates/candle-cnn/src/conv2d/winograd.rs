@@ -312,7 +312,7 @@ struct TransformGrads<'a> {
 impl Kernel for TransformGrads<'_> {
     fn check(&self) {
         let Self { src, layout, rows, columns, dst, tiles } = self;
-        let places = [(tiles.blocks, layout.block), (*rows, layout.row), (*columns, layout.pixel)];
+        let places = [(tiles.blocks, layout.block), (*rows, layout.row), (*columns, LANES)];
         assert!(src.len() >= extent(&places, LANES));
         assert!(tiles.rows == rows.div_ceil(TILE) && tiles.columns == columns.div_ceil(TILE));
         assert!(dst.len() >= tiles.picture());
@@ -330,7 +330,7 @@ impl Kernel for TransformGrads<'_> {
                 let (src, dst) = (src.add(b * layout.block), dst.add(b * tiles.block()));
                 for row in 0..tiles.rows {
                     for column in 0..tiles.columns {
-                        let corner = src.add(TILE * (row * layout.row + column * layout.pixel));
+                        let corner = src.add(TILE * (row * layout.row + column * LANES));
                         let dst = dst.add(row * tiles.row() + column * tiles.tile());
                         let (height, width) = (TILE.min(rows - TILE * row), TILE.min(columns - TILE * column));
                         let mut t = [[S::zero(); TILE]; SIDE];
@@ -338,7 +338,7 @@ impl Kernel for TransformGrads<'_> {
                             let mut y = [S::zero(); TILE];
                             for i in 0..TILE {
                                 if i < height && j < width {
-                                    y[i] = S::load(corner.add(i * layout.row + j * layout.pixel));
+                                    y[i] = S::load(corner.add(i * layout.row + j * LANES));
                                 }
                             }
                             let points = grad_points::<S>(y);
@@ -522,6 +522,7 @@ pub(super) fn forward(
             output_picture: 0,
             output_block: to.block(),
             output_row: to.row(),
+            output_pixel: LANES,
             output_blocks,
         }
         .call();
@@ -654,7 +655,6 @@ fn add_products(inputs: &[f32], grads: &[f32], sizes: &Sizes, pictures: usize, f
             grad_picture: to.row(),
             grad_block: to.block(),
             grad_row: 0,
-            grad_pixel: LANES,
             // A row of tiles of all pictures in a piece.
             pictures: rows,
             rows: 1,

@@ -1,6 +1,6 @@
 //! Exports networks as ONNX, for onnxruntime and other programs that know neither Rust nor Python.
 //!
-//! Written is what a forward pass records, layer by layer: so any network can be exported that is a chain of this
+//! Written is what a forward pass records, layer by layer: so any network can be exported that is made of this
 //! repository's layers and functions, whether it is [`Net`](crate::model::Net), a `Sequential` or a struct of one's
 //! own. Source: <https://onnx.ai/onnx/operators>, opset 17.
 
@@ -54,7 +54,7 @@ const MOST_BYTES: usize = i32::MAX as usize;
 /// ```
 ///
 /// # Errors
-/// [`Error::Onnx`] where the network is no chain of layers that ONNX has too, [`Error::File`] where the file cannot be
+/// [`Error::Onnx`] where the network has more than layers that ONNX has too, [`Error::File`] where the file cannot be
 /// written, candle's where the forward pass fails.
 pub fn save_onnx(network: &impl ModuleT, path: impl AsRef<Path>, card: &ModelCard, device: &Device) -> Result<()> {
     save_any_onnx(network, path.as_ref(), card, device)
@@ -184,6 +184,7 @@ impl Operator {
             }
             Operation::MaxPool2d { kernel, stride } => Self::new("MaxPool", windows(*kernel, *stride)),
             Operation::AvgPool2d { kernel, stride } => Self::new("AveragePool", windows(*kernel, *stride)),
+            Operation::Add => Self::new("Add", vec![]),
             Operation::Relu => Self::new("Relu", vec![]),
             Operation::Flatten => Self::new("Flatten", vec![integer("axis", 1)]),
             Operation::Dropout { train: true } => return refused("drops values even in evaluation mode".into()),
@@ -241,16 +242,16 @@ fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProt
     let mut values = HashMap::from([(images.id(), INPUT.to_string())]);
     let (mut node, mut kinds): (Vec<NodeProto>, HashMap<&str, usize>) = Default::default();
     for (call, operator) in calls.iter().zip(&operators) {
-        let input = call.inputs.first().and_then(|input| values.get(&input.id())).cloned();
-        let input = input.ok_or_else(|| Error::Onnx {
+        let inputs: Option<Vec<String>> = call.inputs.iter().map(|input| values.get(&input.id()).cloned()).collect();
+        let inputs = inputs.ok_or_else(|| Error::Onnx {
             reason: format!(
-                "what goes into {} was computed by an operation that reports nothing; a chain of this crate's layers and \
+                "what goes into {} was computed by an operation that reports nothing; networks of this crate's layers and \
                  functions can be exported",
                 told(call)
             ),
         })?;
         let Some(Operator { kind, parameters, attributes }) = operator else {
-            values.insert(call.output.id(), input);
+            values.extend(inputs.into_iter().map(|input| (call.output.id(), input)));
             continue;
         };
         let name = match call.name.as_str() {
@@ -263,7 +264,7 @@ fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProt
         };
         values.insert(call.output.id(), name.clone());
         node.push(NodeProto {
-            input: [input].into_iter().chain(parameters.iter().map(|one| written[&one.identity].clone())).collect(),
+            input: inputs.into_iter().chain(parameters.iter().map(|one| written[&one.identity].clone())).collect(),
             output: vec![name.clone()],
             name: Some(name),
             op_type: Some((*kind).into()),
@@ -460,6 +461,7 @@ mod tests {
                 }
                 ("MaxPool", []) => x.max_pool2d_with_stride(pair("kernel_shape"), pair("strides"))?,
                 ("AveragePool", []) => x.avg_pool2d_with_stride(pair("kernel_shape"), pair("strides"))?,
+                ("Add", [y]) => (*x + *y)?,
                 ("Relu", []) => x.relu()?,
                 ("Flatten", []) => x.flatten_from(1)?,
                 ("Identity", []) => (*x).clone(),

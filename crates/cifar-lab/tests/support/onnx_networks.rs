@@ -144,6 +144,12 @@ pub fn all() -> Result<Vec<Case>> {
     });
     add("dropout_and_flat_tensors", small, Box::new(net));
 
+    let net = func_t(|x, _| {
+        let y = ops::relu(x)?;
+        ops::flatten(&ops::add(&ops::add(&y, x)?, &y)?)
+    });
+    add("residuals", small, Box::new(net));
+
     let grouped = Conv2dConfig { padding: 2, stride: 2, dilation: 2, groups: 2 };
     let net = Sequential::new()
         .add(conv2d(4, 6, 3, grouped, vb(0).pp("conv"))?)

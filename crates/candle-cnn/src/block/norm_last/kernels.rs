@@ -86,7 +86,7 @@ unsafe impl Whole for ActivationGrad<'_> {}
 
 /// The gradient of one block of `rows` × `columns` pixels of the convolution's output, for the gradient `grad` of what was
 /// normalized. With `winners` that is the maximum of each 2×2 window, rows and columns rounded down, and all other pixels have
-/// none. The output's rows and pixels lie `output_row` and `output_pixel` values apart.
+/// none. The output's rows lie `output_row` values apart.
 pub(super) struct NormGrad<'a> {
     pub z: &'a [f32],
     pub slope: &'a Slope,
@@ -96,7 +96,6 @@ pub(super) struct NormGrad<'a> {
     pub columns: usize,
     pub output: &'a mut [f32],
     pub output_row: usize,
-    pub output_pixel: usize,
 }
 
 impl Kernel for NormGrad<'_> {
@@ -105,16 +104,15 @@ impl Kernel for NormGrad<'_> {
         let values = self.rows / side * (self.columns / side) * LANES;
         assert!(self.z.len() >= values && self.grad.len() >= values);
         assert!(self.winners.is_none_or(|winners| winners.len() >= values));
-        let places = [(self.rows, self.output_row), (self.columns, self.output_pixel)];
-        assert!(self.output.len() >= extent(&places, LANES));
+        assert!(self.output.len() >= extent(&[(self.rows, self.output_row)], self.columns * LANES));
     }
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { z, slope, grad, winners, rows, columns, output, output_row, output_pixel } = self;
+        let Self { z, slope, grad, winners, rows, columns, output, output_row } = self;
         let (z, grad, output) = (z.as_ptr(), grad.as_ptr(), output.as_mut_ptr());
         // SAFETY: `z`, `grad` and, where there are any, `winners` have sixteen values for each window, or each pixel, and
-        // `output` for each pixel where `output_row` and `output_pixel` say (`check`).
+        // `output` for each pixel where `output_row` says (`check`).
         unsafe {
             let [mean, scale, falling, offset] =
                 [&slope.mean, &slope.scale, &slope.slope, &slope.offset].map(|lane| S::load(lane.0.as_ptr()));
@@ -127,7 +125,7 @@ impl Kernel for NormGrad<'_> {
                 for row in 0..rows {
                     for column in 0..columns {
                         let place = (row * columns + column) * LANES;
-                        S::store(output.add(row * output_row + column * output_pixel), at(place));
+                        S::store(output.add(row * output_row + column * LANES), at(place));
                     }
                 }
                 return;
@@ -140,19 +138,19 @@ impl Kernel for NormGrad<'_> {
                     let (d, winner) = (at(place), S::load_u8(winners.add(place)));
                     for i in 0..4 {
                         let mine = S::equal(winner, S::splat(i as f32));
-                        let pixel = output.add((2 * row + i / 2) * output_row + (2 * column + i % 2) * output_pixel);
+                        let pixel = output.add((2 * row + i / 2) * output_row + (2 * column + i % 2) * LANES);
                         S::store(pixel, S::select(mine, d, S::zero()));
                     }
                 }
                 if columns % 2 == 1 {
                     for row in [2 * row, 2 * row + 1] {
-                        S::store(output.add(row * output_row + (columns - 1) * output_pixel), S::zero());
+                        S::store(output.add(row * output_row + (columns - 1) * LANES), S::zero());
                     }
                 }
             }
             if rows % 2 == 1 {
                 for column in 0..columns {
-                    S::store(output.add((rows - 1) * output_row + column * output_pixel), S::zero());
+                    S::store(output.add((rows - 1) * output_row + column * LANES), S::zero());
                 }
             }
         }

@@ -200,7 +200,6 @@ impl Saved {
                     columns: sizes.ow,
                     output: &mut dy[b * layout.block + layout.offset..],
                     output_row: layout.row,
-                    output_pixel: layout.pixel,
                 }
                 .call();
             }

@@ -20,6 +20,9 @@ use crate::programs::Example;
 use crate::repository::Repository;
 use report::{Report, failed};
 
+/// The notebooks' network.
+const NET: &str = "net";
+
 /// What to measure.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Options {
@@ -29,8 +32,8 @@ pub struct Options {
     /// Only batch 32 and a few rounds, for a first impression
     #[arg(long)]
     quick: bool,
-    /// The network: net, the notebooks', or record, that of the CIFAR-10 record [default: net]
-    #[arg(long, value_name = "NAME", conflicts_with = "kernel", value_parser = ["net", "record"])]
+    /// The network: net, the notebooks'; resnet18 or vgg11; or record, that of the CIFAR-10 record [default: net]
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel", value_parser = [NET, "resnet18", "vgg11", "record"])]
     network: Option<String>,
     /// Compare the notebook kernel with a compiled program instead
     #[arg(long, conflicts_with = "python")]
@@ -85,8 +88,8 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     }
     if let Some(network) = &options.network {
         command.args(["--network", network]);
-        if network == "record" {
-            // Its tensors are large, and notebooks keep freed memory too. All contenders inherit this.
+        if network != NET {
+            // Their tensors are large, and notebooks keep freed memory too. All contenders inherit this.
             settings::keep_freed_memory(&mut command);
         }
     }
@@ -99,7 +102,7 @@ fn beside_others(repository: &Repository, options: &Options, report: &mut Report
     }
     println!(
         "It takes about {} on 2 cores; close other programs.",
-        if options.quick { "a minute" } else { "9 minutes" }
+        if options.quick { "a minute" } else { "10 minutes" }
     );
     settings::forget_cargo_run(&mut command, repository);
     settings::add_libraries(&mut command, repository, build.cuda());
