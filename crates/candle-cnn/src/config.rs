@@ -66,6 +66,8 @@ pub enum Activation {
     Relu,
     /// GELU in one of its forms.
     Gelu(Gelu),
+    /// None, as before the sum of a residual block.
+    None,
 }
 
 /// Where a [`ConvBlock`](crate::layers::ConvBlock) takes the maximum of each 2×2 window.

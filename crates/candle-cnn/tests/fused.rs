@@ -108,6 +108,7 @@ fn activated(y: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Relu => ops::relu(y),
         Activation::Gelu(Gelu::Erf) => ops::gelu(y),
         Activation::Gelu(Gelu::Tanh) => ops::gelu_tanh(y),
+        Activation::None => Ok(y.clone()),
     }
 }
 
@@ -119,9 +120,9 @@ fn closest_in_windows(y: &Tensor) -> Result<f64> {
 }
 
 fn block() -> impl Strategy<Value = ConvBlockConfig> {
-    let activation =
-        prop_oneof![Just(Activation::Relu), Just(Activation::Gelu(Gelu::Erf)), Just(Activation::Gelu(Gelu::Tanh))];
-    let pool = prop_oneof![Just(BlockPool::None), Just(BlockPool::BeforeNorm), Just(BlockPool::Last)];
+    let activation = [Activation::Relu, Activation::None, Activation::Gelu(Gelu::Erf), Activation::Gelu(Gelu::Tanh)];
+    let activation = prop::sample::select(activation.to_vec());
+    let pool = prop::sample::select(vec![BlockPool::None, BlockPool::BeforeNorm, BlockPool::Last]);
     prop_oneof![
         Just(ConvBlockConfig::default()),
         (activation, pool).prop_map(|(activation, pool)| ConvBlockConfig { activation, pool })

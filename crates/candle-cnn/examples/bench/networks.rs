@@ -1,6 +1,7 @@
 //! The networks as lists of layers, which this crate and plain candle build here and PyTorch in `bench_pytorch.py`.
 
-use candle_cnn::layers::{self, BatchNormConfig, Conv2dConfig, ConvBlock, Flatten, Sequential};
+use candle_cnn::layers::{self, Activation, BatchNormConfig, BlockPool, Conv2dConfig};
+use candle_cnn::layers::{ConvBlock, ConvBlockConfig, Flatten, Sequential};
 use candle_cnn::ops;
 use candle_core::{Result, Tensor};
 use candle_nn::{ModuleT, VarBuilder};
@@ -119,7 +120,7 @@ impl<L: Library> ModuleT for BasicBlock<L> {
 /// This crate's.
 #[derive(Clone, Copy)]
 pub struct Ours {
-    /// Whether convolution, batch norm, ReLU and pool are one operation.
+    /// Whether convolution, batch norm and what may follow are one operation.
     pub fused: bool,
 }
 
@@ -130,8 +131,11 @@ impl Library for Ours {
         let new = if conv.bias { layers::conv2d } else { layers::conv2d_no_bias };
         let own = new(inputs, outputs, kernel, config, vb.pp("conv"))?;
         let norm = layers::batch_norm2d(outputs, BatchNormConfig::default(), vb.pp("norm"))?;
-        if self.fused && conv.pool {
-            return Ok(Sequential::new().add(ConvBlock::new(own, norm)));
+        if self.fused {
+            let activation = if conv.relu { Activation::Relu } else { Activation::None };
+            let pool = if conv.pool { BlockPool::Last } else { BlockPool::None };
+            let config = ConvBlockConfig { activation, pool };
+            return Ok(Sequential::new().add(ConvBlock::with_config(own, norm, config)));
         }
         let mut layers = Sequential::new().add(own).add(norm);
         if conv.relu {

@@ -65,6 +65,7 @@ pub(crate) unsafe fn activate<S: Simd>(x: S::V, activation: Activation) -> (S::V
                 (S::select(dead, S::zero(), x), S::select(dead, S::zero(), S::splat(1.0)))
             }
             Activation::Gelu(form) => gelu::<S>(x, form),
+            Activation::None => (x, S::splat(1.0)),
         }
     }
 }

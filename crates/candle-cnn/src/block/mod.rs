@@ -29,7 +29,7 @@ use separate::separate;
 /// separate operations leave rounding errors there.
 ///
 /// The separate operations run if there is no fused code (another type or device, groups, on the CPU a padding beyond
-/// the kernel's reach or a max-pool behind GELU, on a GPU any other [`ConvBlockConfig`]), and while [`trace`] records, so that
+/// the kernel's reach or a last max-pool without ReLU, on a GPU any other [`ConvBlockConfig`]), and while [`trace`] records, so that
 /// each is recorded.
 ///
 /// ```
@@ -99,8 +99,8 @@ impl ModuleT for ConvBlock {
         let backend = check::backend(x);
         let served = match backend {
             Backend::CpuF32 => {
-                let gelu_pooled = config.pool == BlockPool::Last && config.activation != Activation::Relu;
-                chain::serves(&geometry) && !gelu_pooled
+                let pooled_without_relu = config.pool == BlockPool::Last && config.activation != Activation::Relu;
+                chain::serves(&geometry) && !pooled_without_relu
             }
             #[cfg(feature = "cuda")]
             Backend::CudaF32 => {

@@ -23,9 +23,10 @@ pub(super) fn separate(
     let y = pooled(conv.forward(x)?, BlockPool::BeforeNorm)?;
     let y = bn.forward_t(&y, train)?;
     let y = match config.activation {
-        Activation::Relu => relu(&y),
-        Activation::Gelu(form) => of_form(&y, form),
-    }?;
+        Activation::Relu => relu(&y)?,
+        Activation::Gelu(form) => of_form(&y, form)?,
+        Activation::None => y,
+    };
     pooled(y, BlockPool::Last)
 }
 
