@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cuda::Build;
 use crate::error::{Error, INSTALL_RUST, Result};
@@ -122,6 +122,12 @@ pub struct LiveFolder {
 impl LiveFolder {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When the folder was created, by the clock of the files.
+    fn created(&self) -> Result<SystemTime> {
+        let lock = self.path.join(LOCK);
+        fs::metadata(&lock).and_then(|metadata| metadata.modified()).map_err(Error::file("read", lock))
     }
 
     /// Shares the lock of the folder at `path`, as a kernel's guard does.
@@ -250,6 +256,7 @@ impl KernelFolders {
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
         if let Some(prepared) = self.prepared(key) {
             copy_tree(&prepared.join("ctx"), &live.path().join("ctx"))?;
+            refresh(&live.path().join("ctx/target"), &repository.crate_names()?, live.created()?)?;
             let (first, own) = (cargo::first_cell(&prepared), cargo::first_cell(live.path()));
             // It calls the library. Without either, the first cell compiles them.
             if instrument::take_library(&prepared, live.path())
@@ -345,19 +352,38 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
+/// The folders that cargo keeps in `kind` (`.fingerprint` or `build`) for the repository's own crates, called <package>-<hash>.
+fn units(target: &Path, kind: &str, own_crates: &[String]) -> Vec<PathBuf> {
+    let is_own = |unit: &PathBuf| {
+        let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
+        own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own))
+    };
+    let platforms = subfolders(target).into_iter().chain([target.to_path_buf()]);
+    platforms.flat_map(|platform| subfolders(&platform.join("debug").join(kind))).filter(is_own).collect()
+}
+
 /// Makes cargo recompile the repository's own crates.
 fn forget_fingerprints(target: &Path, own_crates: &[String]) {
-    let platforms = subfolders(target);
-    let nested = platforms.iter().map(|platform| platform.join("debug/.fingerprint"));
-    for folder in nested.chain([target.join("debug/.fingerprint")]) {
-        for unit in subfolders(&folder) {
-            let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-            // Its name is <package>-<hash>.
-            if own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own)) {
-                remove(&unit);
+    for unit in units(target, ".fingerprint", own_crates) {
+        remove(&unit);
+    }
+}
+
+/// Makes cargo take the repository's own crates for compiled at `time`. A source that is newer counts as changed, and a
+/// checkout of what has been compiled before is newer.
+fn refresh(target: &Path, own_crates: &[String], time: SystemTime) -> Result<()> {
+    for unit in [".fingerprint", "build"].iter().flat_map(|kind| units(target, kind, own_crates)) {
+        for entry in fs::read_dir(&unit).map_err(Error::file("read", &unit))?.flatten() {
+            // What cargo compares sources with: a list of them, and what a build script has printed.
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("dep-") || name == "output" {
+                let path = entry.path();
+                let file = File::options().write(true).open(&path);
+                file.and_then(|file| file.set_modified(time)).map_err(Error::file("write", path))?;
             }
         }
     }
+    Ok(())
 }
 
 /// Copies a tree with the files' times, which cargo compares. What compilers have made, nearly all of it, is hard-linked if
@@ -421,7 +447,6 @@ mod tests {
     use super::*;
     use crate::cuda::{CudaBuild, Reason};
     use std::os::unix::fs::MetadataExt;
-    use std::time::SystemTime;
 
     fn repository(folder: &Path) -> Repository {
         let root = folder.join("repository");
@@ -468,6 +493,7 @@ mod tests {
             ".cargo-lock",
             "libcode_1.so",
             ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
+            "build/cifar-lab-4567/output",
             ".fingerprint/candle-core-0123/dep-lib-candle_core",
             "incremental/ctx-1/state",
         ] {
@@ -498,9 +524,9 @@ mod tests {
         let live = folders.create("one").unwrap();
         assert_eq!(folders.fill(&live, &repository, &key).unwrap(), Filled::Warm);
         let debug = "ctx/target/x86_64/debug";
-        let dep = live.path().join(debug).join(".fingerprint/cifar-lab-0123/dep-lib-cifar_lab");
-        let since = |path: &Path| fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap();
-        assert!(since(&dep) > Duration::from_secs(1_000_000), "cargo would take a later edit for an older one");
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let candle = live.path().join(debug).join(".fingerprint/candle-core-0123/dep-lib-candle_core");
+        assert!(modified(&candle).elapsed().unwrap() > Duration::from_secs(1_000_000), "copied with its time");
         assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
         assert!(!live.path().join(debug).join("deps/libctx.so").exists());
         assert_eq!(fs::read_to_string(cargo::first_cell(live.path())).unwrap(), "libcode_1.so");
@@ -518,6 +544,30 @@ mod tests {
         for file in ["build/ring-4567/out/libring.rlib", ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", ".cargo-lock"]
         {
             assert!(!is_shared(file), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_checkout_of_the_same_sources_counts_as_compiled_and_a_later_edit_does_not() {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = repository(temporary.path());
+        let folders = KernelFolders::at(&temporary.path().join("kernels"));
+        let source = repository.root().join("crates/cifar-lab/src/lib.rs");
+        fs::write(&source, "").unwrap();
+        let key = key_of(&repository);
+        let making = folders.create("making").unwrap();
+        fake_build(&making.path().join("ctx"));
+        folders.publish(making, &key).unwrap();
+
+        fs::write(&source, "").unwrap();
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let live = folders.create("one").unwrap();
+        assert_eq!(folders.fill(&live, &repository, &key_of(&repository)).unwrap(), Filled::Warm);
+        let debug = live.path().join("ctx/target/x86_64/debug");
+        for compared in [".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", "build/cifar-lab-4567/output"] {
+            let compiled = modified(&debug.join(compared));
+            assert!(modified(&source) <= compiled, "{compared} is older than the checkout");
+            assert!(compiled <= live.created().unwrap(), "{compared} would hide an edit");
         }
     }
 
