@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::kernel::instrument::Compiled;
 use crate::kernel::settings::EVCXR_VERSION;
 use crate::kernel::{cargo, cell, instrument};
-use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
+use ending::{COMPILE_ERROR, Failure, INTERRUPTED, PROCESS_ENDED};
 pub use event::Event;
 use message::Message;
 use output::{Bounds, Piece, Splitter};
@@ -182,6 +182,9 @@ impl Front {
                 Event::Connected(evcxr) => {
                     self.evcxr = Some(evcxr);
                     self.run_next().await;
+                    if self.running.is_none() {
+                        self.warm_up(&Message::request("start")).await;
+                    }
                 }
                 Event::Answered(channel, message) => self.answered(channel, message).await,
                 Event::Published(message) => self.published(message).await,
@@ -497,7 +500,8 @@ impl Front {
         let compiled = instrument::compiled(&self.folder);
         let good = reply.content["status"] == "ok";
         let ended = running.ending.is_some() && running.number.is_some() && running.number == self.errors_ended;
-        let complete = running.published && (ended || compiled != Compiled::WithCalls);
+        let never_began = running.number.is_none() && running.errors.iter().any(|error| error.name == COMPILE_ERROR);
+        let complete = running.published && (ended || never_began || compiled != Compiled::WithCalls);
         // The pipes are slower than evcxr, but a process that has died will not say that it ends.
         if !complete && since.elapsed() < if good { LOST } else { LATE } {
             return;
