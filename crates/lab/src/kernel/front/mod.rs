@@ -44,8 +44,9 @@ use variables::Variables;
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
 const CHUNKS: usize = 16;
-/// Inspected to have rust-analyzer look through the names and traits of all dependencies, as for the next cell.
-const WARM_UP: &str = "let warm = 1;";
+/// Inspected at its end, to have rust-analyzer look through the names and traits of all dependencies, as for the next cell: it has
+/// to find out the type of the last word.
+const WARM_UP: &str = "let warm: u32 = 1.max(2);\nwarm";
 /// How long an output may lack another MIME type.
 const QUIET: Duration = Duration::from_millis(30);
 /// A compilation that takes longer is mentioned.
@@ -551,7 +552,8 @@ impl Front {
 
     /// Has rust-analyzer look through new dependencies while the user reads, by asking for a type that nobody waits for.
     async fn warm_up(&mut self, request: &Message) {
-        let request = request.caused("inspect_request", json!({"code": WARM_UP, "cursor_pos": 4, "detail_level": 0}));
+        let request =
+            request.caused("inspect_request", json!({"code": WARM_UP, "cursor_pos": WARM_UP.len(), "detail_level": 0}));
         self.pass_to_evcxr(Channel::Shell, &request).await;
     }
 
