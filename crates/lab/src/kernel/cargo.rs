@@ -125,6 +125,10 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
         command.args(arguments[at + 1..].iter().filter(|argument| *argument != "--"));
     }
     command.env("PATH", path).env_remove("CARGO_HOME");
+    if Path::new(&cargo).is_absolute() {
+        // rustup's cargo sets it, so `cargo lab` has it and Jupyter may not; for another one, cargo would ask rustc all again.
+        command.env_remove("RUSTUP_TOOLCHAIN");
+    }
     if let Some(old) = std::env::var_os(CARGO_HOME) {
         command.env("CARGO_HOME", old);
     }

@@ -636,11 +636,15 @@ mod tests {
         let live = folders.create("one").unwrap();
         assert_eq!(folders.fill(&live, &repository, &key_of(&repository)).unwrap(), Filled::Warm);
         let debug = live.path().join("ctx/target/x86_64/debug");
-        for compared in [".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", "build/cifar-lab-4567/output"] {
-            let compiled = modified(&debug.join(compared));
-            assert!(modified(&source) <= compiled, "{compared} is older than the checkout");
-            assert!(compiled <= live.created().unwrap(), "{compared} would hide an edit");
+        let lists = [".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", "build/cifar-lab-4567/output"];
+        // Cargo compares what is compiled with what a build script has printed.
+        for file in lists.into_iter().chain(["deps/libcifar_lab-0123.rlib", "deps/libcifar_lab.so"]) {
+            let compiled = modified(&debug.join(file));
+            assert!(modified(&source) <= compiled, "{file} is older than the checkout");
+            assert!(compiled <= live.created().unwrap(), "{file} would hide an edit");
         }
+        let candle = debug.join("deps/libcandle_core-0123.rlib");
+        assert!(modified(&candle) < modified(&source), "candle is not the repository's");
     }
 
     #[test]

@@ -105,3 +105,45 @@ impl Question {
 pub fn is_preparing() -> bool {
     std::env::var_os(PREPARING).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_in_other_folders_until_a_source_changes() {
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().join("repository");
+        fs::create_dir_all(root.join("crates/cifar-lab/src")).unwrap();
+        let source = root.join("crates/cifar-lab/src/lib.rs");
+        for file in [
+            "crates/cifar-lab/Cargo.toml",
+            "crates/cifar-lab/src/lib.rs",
+            "environment.yml",
+            "Cargo.lock",
+            "Cargo.toml",
+        ] {
+            fs::write(root.join(file), "").unwrap();
+        }
+        let repository = Repository::around(&root).unwrap();
+        let (prepared, kernel) = (temporary.path().join("prepared-1"), temporary.path().join("kernel-1"));
+        let question = |folder: &Path, read: &str| {
+            Question::new(folder, &["metadata".into(), format!("--manifest={}", folder.display()).into()], &[read])
+        };
+        let file = temporary.path().join("made");
+        fs::write(&file, "made").unwrap();
+        let path = prepared.join("ctx").display().to_string();
+        question(&prepared, "a").remember(&path, &[("library", &file)]).unwrap();
+        assert!(are_in(&prepared) && !are_in(&kernel));
+
+        take(&prepared, &kernel, &repository, SystemTime::now()).unwrap();
+        let known = question(&kernel, "a");
+        assert_eq!(known.answer(), Some(kernel.join("ctx").display().to_string()));
+        assert_eq!(fs::read_to_string(known.file("library")).unwrap(), "made");
+        assert_eq!(question(&kernel, "b").answer(), None, "another manifest");
+
+        let later = SystemTime::now() + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&source).unwrap().set_modified(later).unwrap();
+        assert_eq!(known.answer(), None, "an edit");
+    }
+}

@@ -46,7 +46,7 @@ const NAMES: [&str; 2] = ["stdout", "stderr"];
 const CHUNKS: usize = 16;
 /// Inspected at its end, to have rust-analyzer look through the names and traits of all dependencies, as for the next cell: it has
 /// to find out the type of the last word.
-const WARM_UP: &str = "let warm: u32 = 1.max(2);\nwarm";
+const WARM_UP: &str = "let warm: u32 = 1;\nwarm";
 /// How long an output may lack another MIME type.
 const QUIET: Duration = Duration::from_millis(30);
 /// A compilation that takes longer is mentioned.
