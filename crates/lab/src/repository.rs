@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
@@ -90,8 +91,8 @@ impl Repository {
             .ok_or(Error::BadEnvironment { path, reason: "it has no rust-version".to_string() })
     }
 
-    /// A fingerprint of everything that notebooks compile: lock file, manifests and sources of all crates but `lab`.
-    pub fn source_fingerprint(&self) -> Result<u64> {
+    /// Everything that notebooks compile: lock file, manifests and sources of all crates but `lab`.
+    fn sources(&self) -> Result<Vec<PathBuf>> {
         let mut files = vec![self.root.join("Cargo.lock"), self.root.join("Cargo.toml")];
         let crates = self.root.join("crates");
         for entry in fs::read_dir(&crates).map_err(Error::file("read", &crates))? {
@@ -104,12 +105,27 @@ impl Repository {
             collect_files(&folder.join("src"), &mut files)?;
         }
         files.sort();
+        Ok(files)
+    }
+
+    /// A fingerprint of everything that notebooks compile.
+    pub fn source_fingerprint(&self) -> Result<u64> {
         let mut fingerprint = Fingerprint::default();
-        for file in files {
+        for file in self.sources()? {
             fingerprint.add(file.strip_prefix(&self.root).unwrap_or(&file).as_os_str().as_encoded_bytes());
             fingerprint.add(&fs::read(&file).map_err(Error::file("read", &file))?);
         }
         Ok(fingerprint.finish())
+    }
+
+    /// When the newest of what notebooks compile was written; `None` if that can't be told.
+    pub fn newest_source(&self) -> Option<SystemTime> {
+        let modified = |file: &PathBuf| fs::metadata(file).ok()?.modified().ok();
+        self.sources()
+            .ok()?
+            .iter()
+            .map(modified)
+            .try_fold(SystemTime::UNIX_EPOCH, |newest, time| Some(newest.max(time?)))
     }
 
     /// The names of the repository's crates as rustc writes them (`cifar_lab`).

@@ -22,7 +22,7 @@ use crate::execution::progress::Shown;
 use crate::execution::{self, Interrupts, KEPT_KERNELS, Outcome, Request};
 use crate::kernel::folder::{self, KernelFolders, Key};
 use crate::kernel::installation::{Installation, launcher};
-use crate::kernel::settings;
+use crate::kernel::{known, settings};
 use crate::notebook::Notebook;
 use crate::repository::Repository;
 use crate::steps;
@@ -96,7 +96,7 @@ const WARMING: [&str; 2] =
 fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -> Result<()> {
     let build = Build::of_machine();
     let key = Key::of(repository, &build)?;
-    if installation.folders.prepared(&key).is_some() {
+    if installation.folders.prepared(&key).is_some_and(|prepared| known::are_in(&prepared)) {
         return Ok(());
     }
     println!("Notebooks are compiled for {build}.");
@@ -113,6 +113,7 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
     // evcxr without the launcher, which would delete the folder.
     let mut command = Command::new(evcxr);
     settings::apply(&mut command, live.path(), Some(repository), &build, &launcher(&installation.environment))?;
+    command.env(known::PREPARING, "1");
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_string_lossy().into_owned(), value?.to_string_lossy().into_owned())));

@@ -75,7 +75,10 @@ class Client(NotebookClient):
                 tell("stream", name="stdout", text=line)
             self.lines_told = len(lines)
         elif output is not None and "data" in output:
-            tell("shown", types=sorted(output["data"]))
+            if set(output["data"]) == {"text/plain"}:
+                tell("stream", name="stdout", text=output["data"]["text/plain"])
+            else:
+                tell("shown", types=sorted(output["data"]))
         return output
 
     async def read_late_output(self, cell, cell_index):

@@ -6,7 +6,7 @@
 //! - `cargo check`, with which evcxr asks for the errors of a cell, becomes a build that stops early. Otherwise it would compile
 //!   every crate once more, for a minute.
 //! - `cargo rustc -Z unstable-options --print`, as rust-analyzer asks, becomes `rustc --print`, without what cargo reads before.
-//! - The first `cargo build` of a kernel, of the cell with which evcxr tries whether it can compile, finds it compiled.
+//! - A notebook's first cell, and what evcxr asks before it, are answered from memory ([`known`]).
 //!
 //! Everything else goes to cargo.
 
@@ -17,12 +17,14 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::{Error, INSTALL_RUST, Result};
-use crate::kernel::instrument::{self, CHECK, FOLDER};
+use crate::kernel::gate;
+use crate::kernel::instrument::{self, CELL, CHECK, FOLDER};
+use crate::kernel::known::{self, Question};
 
 /// The variables with cargo's and rustc's own paths, not those of rustup's proxies, which take time to find the toolchain. All
 /// cargos get the same rustc, since they share what they have asked it.
@@ -100,14 +102,8 @@ pub fn called_as() -> Option<(&'static str, Vec<OsString>)> {
     Some((name, arguments.collect()))
 }
 
-/// The library of the cell that evcxr compiles first in each kernel, if it is compiled, in a kernel's folder or a prepared one.
-/// It needs evcxr's name for what cargo has just built; evcxr renames it.
-pub fn first_cell(folder: &Path) -> PathBuf {
-    folder.join("first").join(instrument::library_name(instrument::CELL))
-}
-
 /// Does what the program would do.
-pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::ExitCode> {
+pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
     let programs = programs(Path::new(&std::env::var_os(FOLDER).unwrap_or_default()));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != programs)).unwrap_or(path);
@@ -129,28 +125,33 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<std::process::Exit
         command.args(arguments[at + 1..].iter().filter(|argument| *argument != "--"));
     }
     command.env("PATH", path).env_remove("CARGO_HOME");
+    if Path::new(&cargo).is_absolute() {
+        // rustup's cargo sets it, so `cargo lab` has it and Jupyter may not; for another one, cargo would ask rustc all again.
+        command.env_remove("RUSTUP_TOOLCHAIN");
+    }
     if let Some(old) = std::env::var_os(CARGO_HOME) {
         command.env("CARGO_HOME", old);
     }
+    let folder = std::env::var_os(FOLDER).map(PathBuf::from).unwrap_or_default();
     match verb {
         Some((_, "metadata")) => {
             command.env("RUSTC", rustc);
-            return metadata(command);
+            return metadata(command, &folder, arguments);
         }
         Some((_, "build")) => {
-            let folder = std::env::var_os(FOLDER).unwrap_or_default();
-            let first = first_cell(Path::new(&folder));
-            if first.is_file() {
-                let target = json!({"name": instrument::CELL});
-                println!("{}", json!({"reason": "compiler-artifact", "target": target, "filenames": [first]}));
-                return Ok(std::process::ExitCode::SUCCESS);
+            gate::pass(&folder);
+            if let Some(code) = build(&mut command, &folder, arguments)? {
+                return Ok(code);
             }
             remember_process(&mut command);
         }
-        Some((_, "check")) => remember_process(command.env(CHECK, "1")),
+        Some((_, "check")) => {
+            gate::pass(&folder);
+            remember_process(command.env(CHECK, "1"));
+        }
         None if name == "rustup" && arguments == ["which", "cargo"] => {
             println!("{}", programs.join("cargo").display());
-            return Ok(std::process::ExitCode::SUCCESS);
+            return Ok(ExitCode::SUCCESS);
         }
         _ => {}
     }
@@ -174,12 +175,88 @@ pub fn end_compiler(folder: &Path) {
     }
 }
 
-fn metadata(mut command: Command) -> Result<std::process::ExitCode> {
+/// Builds the cell, unless `command` is to do it.
+fn build(command: &mut Command, folder: &Path, arguments: &[OsString]) -> Result<Option<ExitCode>> {
+    let file = |name| fs::read_to_string(folder.join(CELL).join(name)).unwrap_or_default();
+    let question = Question::new(folder, arguments, &[&file("Cargo.toml"), &file("src/lib.rs")]);
+    if let Some(printed) = question.answer() {
+        let built = question.file(BUILT);
+        let code = match cell_library(&printed) {
+            Some(library) => put(&built, &library).is_ok().then_some(ExitCode::SUCCESS),
+            None => Some(FAILED.into()),
+        };
+        if code.is_some() {
+            instrument::remember(folder, &question.file(SAID));
+            print!("{printed}");
+            return Ok(code);
+        }
+    }
+    if !known::is_preparing() {
+        return Ok(None);
+    }
+    let output = run(command)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let said = instrument::said_file(folder);
+    if let Some(library) = cell_library(&printed).filter(|_| output.status.success()) {
+        question.remember(&printed, &[(BUILT, &library), (SAID, &said)])?;
+    } else if output.status.code() == Some(FAILED.into()) {
+        question.remember(&printed, &[(SAID, &said)])?;
+    }
+    Ok(Some(print(&output, &output.stdout)))
+}
+
+/// Cargo's exit code where something doesn't compile. evcxr tries some cells in several forms.
+const FAILED: u8 = 101;
+
+/// In what is known of a build: the cell's library, and how it was compiled.
+const BUILT: &str = "library";
+const SAID: &str = "compiled.txt";
+
+/// The library that cargo's messages say it has built for a cell.
+fn cell_library(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_cell = |message: &Value| message["reason"] == "compiler-artifact" && message["target"]["name"] == CELL;
+    messages.filter(is_cell).find_map(|message| Some(PathBuf::from(message["filenames"][0].as_str()?)))
+}
+
+/// Links `built` to where cargo would have put it.
+fn put(built: &Path, library: &Path) -> std::io::Result<()> {
+    let _ = fs::remove_file(library);
+    fs::hard_link(built, library)
+}
+
+fn metadata(mut command: Command, folder: &Path, arguments: &[OsString]) -> Result<ExitCode> {
+    let manifest = fs::read_to_string(folder.join(CELL).join("Cargo.toml")).unwrap_or_default();
+    let dependencies = manifest.split_once("[dependencies]").map_or("", |(_, list)| list.trim());
+    let question = |dependencies: &str| Question::new(folder, arguments, &[dependencies]);
+    if let Some(printed) = question(dependencies).answer() {
+        print!("{printed}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let output = run(&mut command)?;
+    let Ok(pruned) = serde_json::from_slice(&output.stdout).map(|metadata| prune(metadata).to_string()) else {
+        return Ok(print(&output, &output.stdout));
+    };
+    if known::is_preparing() && output.status.success() {
+        question(dependencies).remember(&pruned, &[])?;
+        // rust-analyzer reads the dependencies of the first cell at the start, when nobody waits. `--filter-platform` is its.
+        if arguments.iter().any(|argument| argument == "--filter-platform") {
+            question("").remember(&pruned, &[])?;
+        }
+    }
+    Ok(print(&output, pruned.as_bytes()))
+}
+
+/// Runs cargo, whose errors are seen.
+fn run(command: &mut Command) -> Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stderr(Stdio::inherit()).output().map_err(Error::start(program, INSTALL_RUST))?;
-    let pruned = serde_json::from_slice(&output.stdout).map(|metadata| prune(metadata).to_string().into_bytes());
-    let _ = std::io::stdout().write_all(&pruned.unwrap_or(output.stdout));
-    Ok(std::process::ExitCode::from(u8::try_from(output.status.code().unwrap_or(1)).unwrap_or(1)))
+    command.stderr(Stdio::inherit()).output().map_err(Error::start(program, INSTALL_RUST))
+}
+
+/// Prints what is seen of cargo's output; the exit code is cargo's.
+fn print(output: &Output, seen: &[u8]) -> ExitCode {
+    let _ = std::io::stdout().write_all(seen);
+    ExitCode::from(u8::try_from(output.status.code().unwrap_or(1)).unwrap_or(1))
 }
 
 /// Leaves the workspace's package `ctx`, what it depends on, what that depends on, and no more.
@@ -242,6 +319,7 @@ fn prune(mut metadata: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn far_and_unnamed_dependencies_and_other_members_are_pruned() {

@@ -30,6 +30,8 @@ const THREAD: &str = "CIFAR_LAB_CELL_THREAD";
 unsafe extern "C" {
     fn dup(from: RawFd) -> RawFd;
     fn dup2(from: RawFd, to: RawFd) -> RawFd;
+    #[cfg(target_os = "linux")]
+    fn prctl(option: i32, ...) -> i32;
 }
 
 static START: Once = Once::new();
@@ -100,7 +102,19 @@ pub fn panicked(payload: &Box<dyn Any + Send>) {
     finish("panicked", &format!("{}\n{}", place.0, place.1), 1);
 }
 
+/// Allows huge pages again, which evcxr's allocator does without.
+fn allow_huge_pages() {
+    #[cfg(target_os = "linux")]
+    {
+        /// From Linux's <linux/prctl.h>. Its four arguments are `unsigned long`.
+        const PR_SET_THP_DISABLE: i32 = 41;
+        // SAFETY: prctl takes numbers only here, and changes how pages are backed, not what they hold.
+        unsafe { prctl(PR_SET_THP_DISABLE, 0_usize, 0_usize, 0_usize, 0_usize) };
+    }
+}
+
 fn start() {
+    allow_huge_pages();
     let set = |name, value: Option<String>| match value {
         // SAFETY: evcxr's process has only this thread before the first cell has run.
         Some(value) => unsafe { std::env::set_var(name, value) },

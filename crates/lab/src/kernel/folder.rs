@@ -13,12 +13,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cuda::Build;
 use crate::error::{Error, INSTALL_RUST, Result};
 use crate::fingerprint::Fingerprint;
-use crate::kernel::{cargo, instrument, settings};
+use crate::kernel::gate::Gate;
+use crate::kernel::{instrument, known, settings};
 use crate::repository::Repository;
 
 /// The prefix of kernels' folders.
@@ -124,6 +125,12 @@ impl LiveFolder {
         &self.path
     }
 
+    /// When the folder was created, by the clock of the files.
+    fn created(&self) -> Result<SystemTime> {
+        let lock = self.path.join(LOCK);
+        fs::metadata(&lock).and_then(|metadata| metadata.modified()).map_err(Error::file("read", lock))
+    }
+
     /// Shares the lock of the folder at `path`, as a kernel's guard does.
     pub fn join(path: &Path) -> Result<Self> {
         let lock_path = path.join(LOCK);
@@ -142,6 +149,54 @@ pub enum Filled {
     Changed,
     /// Nothing: the first cell compiles everything.
     Cold,
+}
+
+/// A prepared folder that is copied.
+#[derive(Debug)]
+enum Source {
+    /// Of the same sources.
+    Same(PathBuf),
+    Other(PathBuf),
+    None,
+}
+
+/// A kernel's folder in the making, in which evcxr may start already.
+#[derive(Debug)]
+pub struct Filling {
+    source: Source,
+    target: PathBuf,
+    own_crates: Vec<String>,
+    _gate: Gate,
+    _lock: File,
+}
+
+impl Filling {
+    pub fn filled(&self) -> Filled {
+        match self.source {
+            Source::Same(_) => Filled::Warm,
+            Source::Other(_) => Filled::Changed,
+            Source::None => Filled::Cold,
+        }
+    }
+
+    /// Copies what is compiled.
+    pub fn finish(self) -> Result<()> {
+        match &self.source {
+            Source::Same(prepared) => copy_tree(&target(prepared), &self.target),
+            Source::Other(nearest) => {
+                copy_tree(&target(nearest), &self.target)?;
+                // Cargo compares the files' times, and sources from an archive may look old though they are new.
+                forget_fingerprints(&self.target, &self.own_crates);
+                Ok(())
+            }
+            Source::None => Ok(()),
+        }
+    }
+}
+
+/// Cargo's folder in a prepared folder or a kernel's.
+fn target(folder: &Path) -> PathBuf {
+    folder.join("ctx/target")
 }
 
 impl KernelFolders {
@@ -243,33 +298,37 @@ impl KernelFolders {
 
     /// Fills a kernel's folder with workspace, lock file, and what a prepared folder has already compiled.
     pub fn fill(&self, live: &LiveFolder, repository: &Repository, key: &Key) -> Result<Filled> {
+        let filling = self.begin_to_fill(live, repository, key)?;
+        let filled = filling.filled();
+        filling.finish()?;
+        Ok(filled)
+    }
+
+    /// Fills a kernel's folder with what evcxr needs to start. The rest takes longer; cargo waits for it.
+    pub fn begin_to_fill(&self, live: &LiveFolder, repository: &Repository, key: &Key) -> Result<Filling> {
         write_workspace(live.path(), repository)?;
+        let gate = Gate::close(live.path())?;
         // So that nobody removes the prepared folder while it is copied.
         let lock_path = self.root.join("lock");
         let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
-        lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
-        if let Some(prepared) = self.prepared(key) {
-            copy_tree(&prepared.join("ctx"), &live.path().join("ctx"))?;
-            let (first, own) = (cargo::first_cell(&prepared), cargo::first_cell(live.path()));
-            // It calls the library. Without either, the first cell compiles them.
-            if instrument::take_library(&prepared, live.path())
-                && own.parent().is_some_and(|to| fs::create_dir(to).is_ok())
-            {
-                let _ = fs::hard_link(first, own);
+        lock.lock().map_err(Error::file("lock", &lock_path))?;
+        let own_crates = repository.crate_names()?;
+        let source = if let Some(prepared) = self.prepared(key) {
+            // Cells that are known as compiled call the library.
+            if instrument::take_library(&prepared, live.path()) {
+                known::take(&prepared, live.path(), repository, live.created()?)?;
             }
-            return Ok(Filled::Warm);
-        }
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let same_toolchain = self.list(PREPARED).into_iter().filter(|path| key.has_toolchain(&name(path)));
-        // Crates from the registry are the same in every clone.
-        let Some(nearest) = same_toolchain.max_by_key(|path| name(path).starts_with(&key.same_repository())) else {
-            return Ok(Filled::Cold);
+            refresh(&target(&prepared), repository, live.created()?)?;
+            Source::Same(prepared)
+        } else {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let same_toolchain = self.list(PREPARED).into_iter().filter(|path| key.has_toolchain(&name(path)));
+            // Crates from the registry are the same in every clone.
+            let nearest = same_toolchain.max_by_key(|path| name(path).starts_with(&key.same_repository()));
+            nearest.map_or(Source::None, Source::Other)
         };
-        let ctx = live.path().join("ctx");
-        copy_tree(&nearest.join("ctx"), &ctx)?;
-        // Cargo compares the files' times, and sources from an archive may look old though they are new.
-        forget_fingerprints(&ctx.join("target"), &repository.crate_names()?);
-        Ok(Filled::Changed)
+        lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
+        Ok(Filling { source, target: target(live.path()), own_crates, _gate: gate, _lock: lock })
     }
 
     /// Makes `live` the prepared folder for `key`, and removes older ones of the same repository and those of repositories
@@ -279,10 +338,8 @@ impl KernelFolders {
         tidy(&path)?;
         let _lock = self.lock()?;
         let target = self.root.join(key.folder_name());
-        if target.is_dir() {
-            remove(&path);
-            return Ok(target);
-        }
+        // With what an older `cargo lab` knew.
+        remove(&target);
         fs::rename(&path, &target).map_err(Error::file("rename", &path))?;
         let same = key.same_repository();
         for other in self.list(PREPARED).into_iter().filter(|other| *other != target) {
@@ -316,18 +373,13 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Removes what only the preparing kernel needed: its cells' libraries, but for the first, and incremental state.
+/// Removes what only the preparing kernel needed: its cells' libraries and incremental state.
 fn tidy(folder: &Path) -> Result<()> {
-    let target = folder.join("ctx/target");
+    let target = target(folder);
     remove(&target.join("debug/incremental"));
     for platform in subfolders(&target) {
         let debug = platform.join("debug");
         remove(&debug.join("incremental"));
-        let (library, first) = (debug.join(instrument::library_name("code_1")), cargo::first_cell(folder));
-        if let Some(to) = first.parent().filter(|_| library.is_file()) {
-            fs::create_dir_all(to).map_err(Error::file("make", to))?;
-            fs::rename(&library, &first).map_err(Error::file("rename", &library))?;
-        }
         for place in [debug.clone(), debug.join("deps")] {
             for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -345,19 +397,66 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
+/// The folders that cargo keeps in `kind` (`.fingerprint` or `build`) for the repository's own crates, called <package>-<hash>.
+fn units(target: &Path, kind: &str, own_crates: &[String]) -> Vec<PathBuf> {
+    let is_own = |unit: &PathBuf| {
+        let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
+        own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own))
+    };
+    platforms(target)
+        .iter()
+        .flat_map(|platform| subfolders(&platform.join("debug").join(kind)))
+        .filter(is_own)
+        .collect()
+}
+
+/// Where cargo compiles for a platform, and for build scripts.
+fn platforms(target: &Path) -> Vec<PathBuf> {
+    subfolders(target).into_iter().chain([target.to_path_buf()]).collect()
+}
+
 /// Makes cargo recompile the repository's own crates.
 fn forget_fingerprints(target: &Path, own_crates: &[String]) {
-    let platforms = subfolders(target);
-    let nested = platforms.iter().map(|platform| platform.join("debug/.fingerprint"));
-    for folder in nested.chain([target.join("debug/.fingerprint")]) {
-        for unit in subfolders(&folder) {
-            let name = unit.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-            // Its name is <package>-<hash>.
-            if own_crates.iter().any(|own| name.rsplit_once('_').is_some_and(|(package, _)| package == own)) {
-                remove(&unit);
-            }
-        }
+    for unit in units(target, ".fingerprint", own_crates) {
+        remove(&unit);
     }
+}
+
+/// Makes cargo take the repository's own crates for compiled at `time`, if a source is newer: as a checkout of what has been
+/// compiled before.
+fn refresh(target: &Path, repository: &Repository, time: SystemTime) -> Result<()> {
+    let own_crates = repository.crate_names()?;
+    // What cargo compares sources with: a list of them, and what a build script has printed.
+    let lists = units(target, ".fingerprint", &own_crates).into_iter().flat_map(|unit| files_of(&unit, "dep-"));
+    let printed = units(target, "build", &own_crates).into_iter().flat_map(|unit| files_of(&unit, "output"));
+    let compared: Vec<PathBuf> = lists.chain(printed).collect();
+    let newest = repository.newest_source();
+    let is_old = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok() < newest;
+    if !compared.iter().any(is_old) {
+        return Ok(());
+    }
+    // What is compiled must not be older than what it is compiled from.
+    let debugs = platforms(target).into_iter().map(|platform| platform.join("debug"));
+    let made = debugs
+        .flat_map(|debug| [debug.join("deps"), debug])
+        .flat_map(|folder| files_of(&folder, instrument::LIBRARY_PREFIX));
+    let is_own = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.trim_start_matches(instrument::LIBRARY_PREFIX).split(['-', '.']).next().unwrap_or_default();
+        own_crates.iter().any(|own| own == name)
+    };
+    for path in compared.iter().cloned().chain(made.filter(is_own)) {
+        let file = File::open(&path);
+        file.and_then(|file| file.set_modified(time)).map_err(Error::file("change the time of", path))?;
+    }
+    Ok(())
+}
+
+/// The files in `folder` whose names begin with `prefix`.
+fn files_of(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    entries.filter(|path| fits(path) && path.is_file()).collect()
 }
 
 /// Copies a tree with the files' times, which cargo compares. What compilers have made, nearly all of it, is hard-linked if
@@ -421,7 +520,6 @@ mod tests {
     use super::*;
     use crate::cuda::{CudaBuild, Reason};
     use std::os::unix::fs::MetadataExt;
-    use std::time::SystemTime;
 
     fn repository(folder: &Path) -> Repository {
         let root = folder.join("repository");
@@ -468,6 +566,7 @@ mod tests {
             ".cargo-lock",
             "libcode_1.so",
             ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
+            "build/cifar-lab-4567/output",
             ".fingerprint/candle-core-0123/dep-lib-candle_core",
             "incremental/ctx-1/state",
         ] {
@@ -498,12 +597,11 @@ mod tests {
         let live = folders.create("one").unwrap();
         assert_eq!(folders.fill(&live, &repository, &key).unwrap(), Filled::Warm);
         let debug = "ctx/target/x86_64/debug";
-        let dep = live.path().join(debug).join(".fingerprint/cifar-lab-0123/dep-lib-cifar_lab");
-        let since = |path: &Path| fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap();
-        assert!(since(&dep) > Duration::from_secs(1_000_000), "cargo would take a later edit for an older one");
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let candle = live.path().join(debug).join(".fingerprint/candle-core-0123/dep-lib-candle_core");
+        assert!(modified(&candle).elapsed().unwrap() > Duration::from_secs(1_000_000), "copied with its time");
         assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
         assert!(!live.path().join(debug).join("deps/libctx.so").exists());
-        assert_eq!(fs::read_to_string(cargo::first_cell(live.path())).unwrap(), "libcode_1.so");
         assert!(!live.path().join(debug).join("incremental").exists());
         assert!(live.path().join("Cargo.lock").exists() && live.path().join("keep/Cargo.toml").exists());
 
@@ -519,6 +617,34 @@ mod tests {
         {
             assert!(!is_shared(file), "{file}");
         }
+    }
+
+    #[test]
+    fn a_checkout_of_the_same_sources_counts_as_compiled_and_a_later_edit_does_not() {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = repository(temporary.path());
+        let folders = KernelFolders::at(&temporary.path().join("kernels"));
+        let source = repository.root().join("crates/cifar-lab/src/lib.rs");
+        fs::write(&source, "").unwrap();
+        let key = key_of(&repository);
+        let making = folders.create("making").unwrap();
+        fake_build(&making.path().join("ctx"));
+        folders.publish(making, &key).unwrap();
+
+        fs::write(&source, "").unwrap();
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let live = folders.create("one").unwrap();
+        assert_eq!(folders.fill(&live, &repository, &key_of(&repository)).unwrap(), Filled::Warm);
+        let debug = live.path().join("ctx/target/x86_64/debug");
+        let lists = [".fingerprint/cifar-lab-0123/dep-lib-cifar_lab", "build/cifar-lab-4567/output"];
+        // Cargo compares what is compiled with what a build script has printed.
+        for file in lists.into_iter().chain(["deps/libcifar_lab-0123.rlib", "deps/libcifar_lab.so"]) {
+            let compiled = modified(&debug.join(file));
+            assert!(modified(&source) <= compiled, "{file} is older than the checkout");
+            assert!(compiled <= live.created().unwrap(), "{file} would hide an edit");
+        }
+        let candle = debug.join("deps/libcandle_core-0123.rlib");
+        assert!(modified(&candle) < modified(&source), "candle is not the repository's");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub enum Compiled {
 
 /// How the last cell was compiled since [`forget`].
 pub fn compiled(folder: &Path) -> Compiled {
-    match fs::read_to_string(folder.join(COMPILED)) {
+    match fs::read_to_string(said_file(folder)) {
         Ok(said) if said == CALLS => Compiled::WithCalls,
         Ok(reason) if !reason.is_empty() => Compiled::Unchanged(reason),
         _ => Compiled::Nothing,
@@ -56,11 +56,20 @@ pub fn compiled(folder: &Path) -> Compiled {
 
 /// Forgets how the last cell was compiled.
 pub fn forget(folder: &Path) {
-    let _ = fs::remove_file(folder.join(COMPILED));
+    let _ = fs::remove_file(said_file(folder));
 }
 
-/// The file that says how, and its contents for a cell with calls.
-const COMPILED: &str = "compiled.txt";
+/// The file that says how.
+pub fn said_file(folder: &Path) -> PathBuf {
+    folder.join("compiled.txt")
+}
+
+/// Has the last cell compiled as `said` says, a copy of that file.
+pub fn remember(folder: &Path, said: &Path) {
+    let _ = fs::copy(said, said_file(folder));
+}
+
+/// Its contents for a cell with calls.
 const CALLS: &str = "with calls";
 
 /// rustc's path and arguments, and the kernel's folder, if cargo has called this program as rustc's wrapper.
@@ -93,7 +102,7 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Resul
                 Ok((false, _)) => "",
                 Err(reason) => reason,
             };
-            let _ = fs::write(folder.join(COMPILED), said);
+            let _ = fs::write(said_file(folder), said);
             if let Ok((_, library)) = added {
                 command.arg("--extern").arg(format!("{LIBRARY}={}", library.display()));
             }
@@ -112,9 +121,12 @@ fn opt_level(folder: &Path) -> String {
     level.unwrap_or("0").trim_matches('"').to_string()
 }
 
+/// What the names of libraries begin with.
+pub const LIBRARY_PREFIX: &str = std::env::consts::DLL_PREFIX;
+
 /// The file name of a dynamic library.
 pub fn library_name(of: &str) -> String {
-    format!("{}{of}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+    format!("{LIBRARY_PREFIX}{of}{}", std::env::consts::DLL_SUFFIX)
 }
 
 /// The source of the library, in the folder with the library.
@@ -135,6 +147,7 @@ pub fn take_library(prepared: &Path, folder: &Path) -> bool {
     let same = fs::read_to_string(library_source(prepared)).is_ok_and(|source| source == LIBRARY_SOURCE);
     let name = library_name(LIBRARY);
     same && fs::hard_link(prepared.join(&name), folder.join(&name)).is_ok()
+        && fs::hard_link(library_source(prepared), library_source(folder)).is_ok()
 }
 
 /// The compiled library, in a kernel's folder. The first cell that needs it compiles it, unless it was taken.

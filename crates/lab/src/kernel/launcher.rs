@@ -68,7 +68,8 @@ fn run_evcxr(
         eprintln!("Cells are compiled for {build}.");
     }
     if let Some(repository) = &repository {
-        match folders.fill(live, repository, &Key::of(repository, &build)?)? {
+        let filling = folders.begin_to_fill(live, repository, &Key::of(repository, &build)?)?;
+        match filling.filled() {
             Filled::Warm => {}
             Filled::Changed => {
                 eprintln!("The crates have changed since the kernel was prepared; the first cell will compile them.")
@@ -79,6 +80,12 @@ fn run_evcxr(
                 )
             }
         }
+        let events = events.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = filling.finish() {
+                let _ = events.send(Event::Gone(Err(error)));
+            }
+        });
     }
     let own_file = live.path().join("connection.json");
     let own = Connection::write_new(&own_file).map_err(Error::file("write", &own_file))?;

@@ -12,6 +12,8 @@
 //! - [`launcher`]: what Jupyter starts: it creates the folder, starts evcxr, and has the folder removed.
 //! - [`front`]: what Jupyter talks to: interrupts, errors, output, restarts.
 //! - [`cargo`]: what evcxr gets in place of cargo, so that it reads and compiles less.
+//! - [`gate`]: lets evcxr start before its folder is filled.
+//! - [`known`]: what cargo answered when the folder was prepared.
 //! - [`instrument`]: calls added to each cell, which lead its output to the front.
 //! - [`cell`]: what is called, in the process with the variables.
 
@@ -20,7 +22,9 @@ pub mod cargo;
 mod cell;
 pub mod folder;
 pub mod front;
+pub mod gate;
 pub mod installation;
 pub mod instrument;
+pub mod known;
 pub mod launcher;
 pub mod settings;

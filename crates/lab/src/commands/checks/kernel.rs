@@ -10,7 +10,7 @@ use super::laboratory::{Laboratory, passed, printed};
 use crate::cuda::Build;
 use crate::error::{ASK_THE_DOCTOR, Error, Result};
 use crate::execution::{self, Execution, Outcome, Request};
-use crate::kernel::folder::Key;
+use crate::kernel::folder::{self, Key};
 use crate::kernel::settings;
 use crate::listing;
 use crate::notebook::{Notebook, RAISES};
@@ -317,7 +317,12 @@ pub fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
 /// links to its files. (How long a start takes is up to `measure-start`, since a busy machine must not fail a test.)
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
     let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
-    let prepared = laboratory.installation.folders.prepared(&key).ok_or("no folder is prepared")?;
+    let folders = &laboratory.installation.folders;
+    let prepared = folders.prepared(&key).ok_or("no folder is prepared")?;
+    // A first kernel after a checkout changes the folder's times.
+    let first = folders.create("check").map_err(|error| error.to_string())?;
+    folders.fill(&first, &laboratory.repository, &key).map_err(|error| error.to_string())?;
+    folder::remove(first.path());
     let before = files(&prepared);
     let compiled = own_library(&before).ok_or("the prepared folder has no libcifar_lab")?;
     let mut used = None;

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::kernel::instrument::Compiled;
 use crate::kernel::settings::EVCXR_VERSION;
 use crate::kernel::{cargo, cell, instrument};
-use ending::{Failure, INTERRUPTED, PROCESS_ENDED};
+use ending::{COMPILE_ERROR, Failure, INTERRUPTED, PROCESS_ENDED};
 pub use event::Event;
 use message::Message;
 use output::{Bounds, Piece, Splitter};
@@ -44,8 +44,9 @@ use variables::Variables;
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 /// How many chunks of a cell's output, of up to 64 KiB, may wait to be shown; then the cell waits.
 const CHUNKS: usize = 16;
-/// Inspected to have rust-analyzer look through the names and traits of all dependencies, as for the next cell.
-const WARM_UP: &str = "let warm = 1;";
+/// Inspected at its end, to have rust-analyzer look through the names and traits of all dependencies, as for the next cell: it has
+/// to find out the type of the last word.
+const WARM_UP: &str = "let warm: u32 = 1;\nwarm";
 /// How long an output may lack another MIME type.
 const QUIET: Duration = Duration::from_millis(30);
 /// A compilation that takes longer is mentioned.
@@ -182,6 +183,9 @@ impl Front {
                 Event::Connected(evcxr) => {
                     self.evcxr = Some(evcxr);
                     self.run_next().await;
+                    if self.running.is_none() {
+                        self.warm_up(&Message::request("start")).await;
+                    }
                 }
                 Event::Answered(channel, message) => self.answered(channel, message).await,
                 Event::Published(message) => self.published(message).await,
@@ -497,7 +501,8 @@ impl Front {
         let compiled = instrument::compiled(&self.folder);
         let good = reply.content["status"] == "ok";
         let ended = running.ending.is_some() && running.number.is_some() && running.number == self.errors_ended;
-        let complete = running.published && (ended || compiled != Compiled::WithCalls);
+        let never_began = running.number.is_none() && running.errors.iter().any(|error| error.name == COMPILE_ERROR);
+        let complete = running.published && (ended || never_began || compiled != Compiled::WithCalls);
         // The pipes are slower than evcxr, but a process that has died will not say that it ends.
         if !complete && since.elapsed() < if good { LOST } else { LATE } {
             return;
@@ -547,7 +552,8 @@ impl Front {
 
     /// Has rust-analyzer look through new dependencies while the user reads, by asking for a type that nobody waits for.
     async fn warm_up(&mut self, request: &Message) {
-        let request = request.caused("inspect_request", json!({"code": WARM_UP, "cursor_pos": 4, "detail_level": 0}));
+        let request =
+            request.caused("inspect_request", json!({"code": WARM_UP, "cursor_pos": WARM_UP.len(), "detail_level": 0}));
         self.pass_to_evcxr(Channel::Shell, &request).await;
     }
 
