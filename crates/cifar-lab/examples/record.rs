@@ -68,6 +68,7 @@ fn optimizer(net: &AirbenchNet, batch_size: usize) -> Result<Muon> {
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    candle_cnn::memory::keep_freed();
     let options = Options::parse();
     let data = Cifar10::from_folder(&options.folder)?;
     let train = data.train.first(options.images.min(data.train.len()))?;
