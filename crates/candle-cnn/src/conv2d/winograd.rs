@@ -120,24 +120,27 @@ unsafe fn weights_of_points<S: Simd>(u: [S::V; SIDE]) -> [S::V; 3] {
     }
 }
 
-/// How transformed tiles lie in memory: `[point][block of channels][tile][picture][16]`, with the tiles of so many `rows` and
-/// `columns`, so that the tiles of all pictures in a run of columns are one run of vectors.
+/// How the transformed tiles of pictures of `rows` × `columns` tiles lie in memory: `[point][block of channels]`, then picture
+/// by picture, or, where a last row or column isn't whole, `[tile][picture]`, so that a row of tiles without the last column is
+/// one run of vectors.
 #[derive(Clone, Copy)]
 struct Tiles {
     blocks: usize,
     rows: usize,
     columns: usize,
     pictures: usize,
+    whole: bool,
 }
 
 impl Tiles {
     fn new(blocks: usize, (rows, columns): (usize, usize), pictures: usize) -> Self {
-        Self { blocks, rows: rows.div_ceil(TILE), columns: columns.div_ceil(TILE), pictures }
+        let whole = rows.is_multiple_of(TILE) && columns.is_multiple_of(TILE);
+        Self { blocks, rows: rows.div_ceil(TILE), columns: columns.div_ceil(TILE), pictures, whole }
     }
 
     /// Vectors of all points.
     fn len(&self) -> usize {
-        POINTS * self.blocks * self.rows * self.columns * self.pictures
+        POINTS * self.point() / LANES
     }
 
     /// Values between two points,
@@ -147,25 +150,28 @@ impl Tiles {
 
     /// two blocks,
     fn block(&self) -> usize {
-        self.rows * self.row()
+        self.rows * self.columns * self.pictures * LANES
     }
 
-    /// two rows,
+    /// two pictures,
+    fn picture(&self) -> usize {
+        if self.whole { self.rows * self.columns * LANES } else { LANES }
+    }
+
+    /// two rows of a picture,
     fn row(&self) -> usize {
         self.columns * self.tile()
     }
 
-    /// and two tiles of a picture.
+    /// and two tiles.
     fn tile(&self) -> usize {
-        self.pictures * LANES
+        if self.whole { LANES } else { self.pictures * LANES }
     }
 
     /// Values from the first of a picture to its last.
-    fn picture(&self) -> usize {
-        extent(
-            &[(POINTS, self.point()), (self.blocks, self.block())],
-            (self.rows * self.columns - 1) * self.tile() + LANES,
-        )
+    fn extent(&self) -> usize {
+        let tiles = (self.rows * self.columns, self.tile());
+        extent(&[(POINTS, self.point()), (self.blocks, self.block()), tiles], LANES)
     }
 
     /// The rows and columns of tiles of a picture of `rows` × `columns` whose product at `point` is needed, one at least.
@@ -193,7 +199,7 @@ impl Kernel for TransformInputs<'_> {
             frame.pixel == LANES && frame.rows == TILE * tiles.rows + 2 && frame.columns == TILE * tiles.columns + 2
         );
         assert!(src.len() >= frame.picture() && frame.blocks() == tiles.blocks);
-        assert!(dst.len() >= tiles.picture());
+        assert!(dst.len() >= tiles.extent());
     }
 
     #[inline(always)]
@@ -248,7 +254,7 @@ impl Kernel for TransformOutputs<'_> {
     fn check(&self) {
         let Self { src, tiles, rows, columns, bias, dst } = self;
         assert!(tiles.rows == rows.div_ceil(TILE) && tiles.columns == columns.div_ceil(TILE));
-        assert!(src.len() >= tiles.picture());
+        assert!(src.len() >= tiles.extent());
         assert!(bias.is_none_or(|bias| bias.len() >= tiles.blocks * LANES));
         assert!(dst.len() >= tiles.blocks * rows * columns * LANES);
     }
@@ -315,7 +321,7 @@ impl Kernel for TransformGrads<'_> {
         let places = [(tiles.blocks, layout.block), (*rows, layout.row), (*columns, LANES)];
         assert!(src.len() >= extent(&places, LANES));
         assert!(tiles.rows == rows.div_ceil(TILE) && tiles.columns == columns.div_ceil(TILE));
-        assert!(dst.len() >= tiles.picture());
+        assert!(dst.len() >= tiles.extent());
     }
 
     #[inline(always)]
@@ -494,7 +500,7 @@ pub(super) fn forward(
     let mut products = Buffer::new(to.len());
     let dst = Part::new(floats_mut(&mut inputs));
     for (i, src) in input.chunks_exact(frame.picture()).take(pictures).enumerate() {
-        let kernel = TransformInputs { src, frame, dst: dst.from(i * LANES), tiles: from };
+        let kernel = TransformInputs { src, frame, dst: dst.from(i * from.picture()), tiles: from };
         // SAFETY: `src` is one picture, of whole tiles by the assertion above; `inputs` has room for each point, block, tile
         // and picture, and is this task's alone.
         unsafe { run(kernel) }
@@ -530,7 +536,7 @@ pub(super) fn forward(
     let (m, bias) = (floats(&products), bias.map(floats));
     for (i, dst) in output.chunks_exact_mut(output_blocks * rows * columns * LANES).take(pictures).enumerate() {
         // What is left over where a product isn't needed changes nothing that is stored.
-        TransformOutputs { src: &m[i * LANES..], tiles: to, rows, columns, bias, dst }.call();
+        TransformOutputs { src: &m[i * to.picture()..], tiles: to, rows, columns, bias, dst }.call();
     }
 }
 
@@ -607,14 +613,18 @@ fn transform_pictures(
     assert!(inputs.len() >= from.len() * LANES && grads.len() >= to.len() * LANES);
     let (v, m) = (Part::new(inputs), Part::new(grads));
     (0..pictures).into_par_iter().for_each(|i| {
-        let inputs =
-            TransformInputs { src: &input[i * frame.picture()..], frame: &frame, dst: v.from(i * LANES), tiles: from };
+        let inputs = TransformInputs {
+            src: &input[i * frame.picture()..],
+            frame: &frame,
+            dst: v.from(i * from.picture()),
+            tiles: from,
+        };
         let grads = TransformGrads {
             src: &grad[i * layout.picture + layout.offset..],
             layout: &layout,
             rows: sizes.oh,
             columns: sizes.ow,
-            dst: m.from(i * LANES),
+            dst: m.from(i * to.picture()),
             tiles: to,
         };
         // SAFETY: the assertions above: all pictures are there, and room for each point, block, tile and picture; each task
@@ -643,22 +653,25 @@ fn add_products(inputs: &[f32], grads: &[f32], sizes: &Sizes, pictures: usize, f
         let (point, tile) = (task / (from.blocks * pairs), task % (from.blocks * pairs));
         let (b, pair) = (tile / pairs, tile % pairs);
         let output_block = from.blocks * SQUARE;
-        let (rows, columns) = from.needed(point, (sizes.oh, sizes.ow));
+        // Runs of vectors, and the distance of two: the pictures, or the rows of tiles of all pictures.
+        let (runs, length, distance) = match from.needed(point, (sizes.oh, sizes.ow)) {
+            (rows, columns) if from.whole => (pictures, rows * columns, from.picture()),
+            (rows, columns) => (rows, columns * pictures, from.row()),
+        };
         let kernel = Correlate {
             input: &inputs[point * from.point() + b * from.block()..],
-            input_picture: from.row(),
+            input_picture: distance,
             input_row: 0,
             input_pixel: LANES,
             taps: &[0],
             channels: LANES.min(sizes.c - b * LANES),
             grad: &grads[point * to.point() + 2 * pair * to.block()..],
-            grad_picture: to.row(),
+            grad_picture: distance,
             grad_block: to.block(),
             grad_row: 0,
-            // A row of tiles of all pictures in a piece.
-            pictures: rows,
+            pictures: runs,
             rows: 1,
-            columns: columns * pictures,
+            columns: length,
             output: sums.from(point * squares * SQUARE + 2 * pair * output_block + b * SQUARE),
             output_block,
             output_blocks: 2.min(to.blocks - 2 * pair),
