@@ -3,9 +3,9 @@
 //! Input pictures are packed into `[C / 16][HP][WP][16]`, zeros around them, one picture at a time so that they stay in
 //! the cache; weights into `[O / 16][C / 16][tap][16 inputs][16 outputs]`. A tile of output pixels times output channels
 //! stays in registers over all taps and input channels: for each input channel, vectors of weights are loaded and the
-//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps reversed (with a stride
-//! it is one for each [`Phase`](super::geometry::Phase), so that no zeros are multiplied); the weight's gradient keeps a tile of
-//! input channels times output channels in registers over the pixels of many pictures.
+//! pixels' values broadcast. The input's gradient is the same convolution, with inputs and outputs exchanged and the taps
+//! reversed; with a stride it is one for each [`Phase`](super::geometry::Phase), so that no zeros are multiplied. The weight's
+//! gradient keeps a tile of input channels times output channels in registers over the pixels of many pictures.
 
 use rayon::prelude::*;
 
