@@ -264,8 +264,8 @@ fn peak_mib() -> f64 {
     kib.unwrap_or_default() / 1024.0
 }
 
-/// The least work of a training step of the notebooks' network, and so a lower bound for its time: the larger of the times for arithmetic and for
-/// memory, at the measured speeds of this machine.
+/// The least work of a training step of the notebooks' network, and so a lower bound for its time: the larger of the times
+/// for arithmetic and for memory, at the measured speeds of this machine.
 struct Floor {
     /// Floating-point operations.
     flops: f64,

@@ -318,7 +318,7 @@ impl KernelFolders {
             if instrument::take_library(&prepared, live.path()) {
                 known::take(&prepared, live.path(), repository, live.created()?)?;
             }
-            refresh(&target(&prepared), repository, live.created()?)?;
+            refresh(&target(&prepared), &own_crates, repository.newest_source(), live.created()?)?;
             Source::Same(prepared)
         } else {
             let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -422,15 +422,13 @@ fn forget_fingerprints(target: &Path, own_crates: &[String]) {
     }
 }
 
-/// Makes cargo take the repository's own crates for compiled at `time`, if a source is newer: as a checkout of what has been
-/// compiled before.
-fn refresh(target: &Path, repository: &Repository, time: SystemTime) -> Result<()> {
-    let own_crates = repository.crate_names()?;
+/// Makes cargo take the repository's own crates for compiled at `time`, if the `newest` source is newer: as a checkout of what
+/// has been compiled before.
+fn refresh(target: &Path, own_crates: &[String], newest: Option<SystemTime>, time: SystemTime) -> Result<()> {
     // What cargo compares sources with: a list of them, and what a build script has printed.
-    let lists = units(target, ".fingerprint", &own_crates).into_iter().flat_map(|unit| files_of(&unit, "dep-"));
-    let printed = units(target, "build", &own_crates).into_iter().flat_map(|unit| files_of(&unit, "output"));
+    let lists = units(target, ".fingerprint", own_crates).into_iter().flat_map(|unit| files_of(&unit, "dep-"));
+    let printed = units(target, "build", own_crates).into_iter().flat_map(|unit| files_of(&unit, "output"));
     let compared: Vec<PathBuf> = lists.chain(printed).collect();
-    let newest = repository.newest_source();
     let is_old = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok() < newest;
     if !compared.iter().any(is_old) {
         return Ok(());
