@@ -13,12 +13,12 @@ const PROGRAM: &str = "evcxr_jupyter";
 
 /// What the folder is called in the cache, before the version.
 const FOLDER: &str = "evcxr-";
+
 /// Crates of rust-analyzer that type each cell: they are compiled as cargo does by default, the others for less time.
-const OFTEN_RUN: [&str; 12] = [
+const OFTEN_RUN: [&str; 11] = [
     "ra-ap-rustc_lexer",
     "ra_ap_hir_def",
     "ra_ap_hir_expand",
-    "ra_ap_intern",
     "ra_ap_mbe",
     "ra_ap_parser",
     "ra_ap_span",
@@ -29,8 +29,21 @@ const OFTEN_RUN: [&str; 12] = [
     "salsa",
 ];
 
-/// Large crates that a kernel calls little of: an editor's refactorings and hints.
-const SELDOM_RUN: [&str; 4] = ["ra_ap_ide", "ra_ap_ide_assists", "ra_ap_ide_diagnostics", "ra_ap_ide_ssr"];
+/// What a kernel calls little of, or waits for others in: an editor's refactorings and completions, reading packages, sockets.
+const SELDOM_RUN: [&str; 12] = [
+    "evcxr",
+    "evcxr_jupyter",
+    "ra_ap_ide",
+    "ra_ap_ide_assists",
+    "ra_ap_ide_completion",
+    "ra_ap_ide_db",
+    "ra_ap_ide_diagnostics",
+    "ra_ap_ide_ssr",
+    "ra_ap_load-cargo",
+    "ra_ap_project_model",
+    "tokio",
+    "zeromq",
+];
 
 /// The profile that it is compiled with, as options of cargo.
 fn profile() -> Vec<String> {

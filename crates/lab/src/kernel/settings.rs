@@ -22,7 +22,8 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 /// `:dep` would pick newer versions and compile them. The member `keep` holds on to the entries. As the workspace's root
 /// it also overrides the profile that evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells have
 /// the checks that help learners, and are compiled fast rather than optimized: what takes time is in the crates. `:opt 2`
-/// changes that, by [`instrument`].
+/// changes that, by [`instrument`]. The last dependencies aren't optimized either: they take a fifth of the time that
+/// compiling takes, and compute nothing for notebooks (candle's tokenizers, HTTPS, color profiles, complex numbers).
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "keep"]
@@ -43,6 +44,22 @@ incremental = true
 opt-level = 0
 debug-assertions = true
 overflow-checks = true
+
+[profile.dev.package]
+aho-corasick.opt-level = 0
+fancy-regex.opt-level = 0
+gemm-c32.opt-level = 0
+gemm-c64.opt-level = 0
+jiff.opt-level = 0
+moxcms.opt-level = 0
+pxfm.opt-level = 0
+regex-automata.opt-level = 0
+regex-syntax.opt-level = 0
+rustls.opt-level = 0
+rustls-webpki.opt-level = 0
+tokenizers.opt-level = 0
+ureq.opt-level = 0
+ureq-proto.opt-level = 0
 "#;
 
 /// The manifest of the member `keep`, which depends on what notebooks import. PATH is replaced by the crate's path.
