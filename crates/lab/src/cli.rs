@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{bench, bundle, checks, clean, doctor, export, open, run};
 use crate::environment;
 use crate::error::Result;
-use crate::kernel::{cargo, instrument, launcher};
+use crate::kernel::{cargo, instrument, launcher, recipe};
 use crate::programs::Example;
 use crate::repository::Repository;
 
@@ -90,7 +90,7 @@ pub fn main() -> Result<ExitCode> {
         return cargo::stand_in(name, &arguments);
     }
     if let Some((rustc, arguments, folder)) = instrument::called_by_cargo() {
-        match instrument::wrap_rustc(&rustc, &arguments, &folder)? {}
+        match recipe::wrap_rustc(&rustc, &arguments, &folder)? {}
     }
     let code = |good: bool| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     // The options have been checked; the program parses them again.

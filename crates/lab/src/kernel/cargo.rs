@@ -7,6 +7,7 @@
 //!   every crate once more, for a minute.
 //! - `cargo rustc -Z unstable-options --print`, as rust-analyzer asks, becomes `rustc --print`, without what cargo reads before.
 //! - A notebook's first cell, and what evcxr asks before it, are answered from memory ([`known`]).
+//! - A cell with the dependencies of one before it is compiled by rustc alone ([`recipe`]).
 //!
 //! Everything else goes to cargo.
 
@@ -25,6 +26,7 @@ use crate::error::{Error, INSTALL_RUST, Result};
 use crate::kernel::gate;
 use crate::kernel::instrument::{self, CELL, CHECK, FOLDER};
 use crate::kernel::known::{self, Question};
+use crate::kernel::recipe::{self, Recipe};
 
 /// The variables with cargo's and rustc's own paths, not those of rustup's proxies, which take time to find the toolchain. All
 /// cargos get the same rustc, since they share what they have asked it.
@@ -138,16 +140,12 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
             command.env("RUSTC", rustc);
             return metadata(command, &folder, arguments);
         }
-        Some((_, "build")) => {
+        Some((at, verb @ ("build" | "check"))) => {
             gate::pass(&folder);
-            if let Some(code) = build(&mut command, &folder, arguments)? {
-                return Ok(code);
-            }
-            remember_process(&mut command);
-        }
-        Some((_, "check")) => {
-            gate::pass(&folder);
-            remember_process(command.env(CHECK, "1"));
+            remember_process(&folder);
+            let mut arguments = arguments.to_vec();
+            arguments[at] = "build".into();
+            return build(&mut command, &folder, &arguments, verb == "check");
         }
         None if name == "rustup" && arguments == ["which", "cargo"] => {
             println!("{}", programs.join("cargo").display());
@@ -159,11 +157,10 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
     Err(Error::start(command.get_program().to_string_lossy(), INSTALL_RUST)(source))
 }
 
-/// Makes this process, which becomes cargo, the leader of a group that [`end_compiler`] can end.
-fn remember_process(command: &mut Command) {
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        command.process_group(0);
-        let _ = fs::write(Path::new(&folder).join(PROCESS), std::process::id().to_string());
+/// Makes this process the leader of a group that [`end_compiler`] can end.
+fn remember_process(folder: &Path) {
+    if rustix::process::setpgid(None, None).is_ok() {
+        let _ = fs::write(folder.join(PROCESS), std::process::id().to_string());
     }
 }
 
@@ -175,34 +172,49 @@ pub fn end_compiler(folder: &Path) {
     }
 }
 
-/// Builds the cell, unless `command` is to do it.
-fn build(command: &mut Command, folder: &Path, arguments: &[OsString]) -> Result<Option<ExitCode>> {
+/// Builds the cell, or only checks it: from memory, by the call of rustc that is known, or by `command`, which is cargo.
+fn build(command: &mut Command, folder: &Path, arguments: &[OsString], check: bool) -> Result<ExitCode> {
     let file = |name| fs::read_to_string(folder.join(CELL).join(name)).unwrap_or_default();
-    let question = Question::new(folder, arguments, &[&file("Cargo.toml"), &file("src/lib.rs")]);
-    if let Some(printed) = question.answer() {
-        let built = question.file(BUILT);
-        let code = match cell_library(&printed) {
-            Some(library) => put(&built, &library).is_ok().then_some(ExitCode::SUCCESS),
-            None => Some(FAILED.into()),
-        };
-        if code.is_some() {
-            instrument::remember(folder, &question.file(SAID));
-            print!("{printed}");
-            return Ok(code);
-        }
+    let manifest = file("Cargo.toml");
+    let question = Question::new(folder, arguments, &[&manifest, &file("src/lib.rs")]);
+    if !check && let Some(code) = answer(&question, folder) {
+        return Ok(code);
     }
-    if !known::is_preparing() {
-        return Ok(None);
+    let recipe = Recipe::new(folder, arguments, &manifest);
+    // What is prepared comes from cargo.
+    if !known::is_preparing()
+        && let Some(good) = recipe.follow(check)?
+    {
+        return Ok(if good { ExitCode::SUCCESS } else { FAILED.into() });
     }
+    if check {
+        command.env(CHECK, "1");
+    }
+    recipe.forget_call();
     let output = run(command)?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    let said = instrument::said_file(folder);
-    if let Some(library) = cell_library(&printed).filter(|_| output.status.success()) {
-        question.remember(&printed, &[(BUILT, &library), (SAID, &said)])?;
-    } else if output.status.code() == Some(FAILED.into()) {
-        question.remember(&printed, &[(SAID, &said)])?;
+    recipe.remember(&printed)?;
+    if known::is_preparing() && !check {
+        let said = instrument::said_file(folder);
+        if let Some(library) = cell_library(&printed).filter(|_| output.status.success()) {
+            question.remember(&printed, &[(BUILT, &library), (SAID, &said)])?;
+        } else if output.status.code() == Some(FAILED.into()) {
+            question.remember(&printed, &[(SAID, &said)])?;
+        }
     }
-    Ok(Some(print(&output, &output.stdout)))
+    Ok(print(&output, &output.stdout))
+}
+
+/// Builds the cell from memory.
+fn answer(question: &Question, folder: &Path) -> Option<ExitCode> {
+    let printed = question.answer()?;
+    let code = match cell_library(&printed) {
+        Some(library) => recipe::put(&question.file(BUILT), &library).ok().map(|()| ExitCode::SUCCESS)?,
+        None => FAILED.into(),
+    };
+    instrument::remember(folder, &question.file(SAID));
+    print!("{printed}");
+    Some(code)
 }
 
 /// Cargo's exit code where something doesn't compile. evcxr tries some cells in several forms.
@@ -214,15 +226,7 @@ const SAID: &str = "compiled.txt";
 
 /// The library that cargo's messages say it has built for a cell.
 fn cell_library(messages: &str) -> Option<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let is_cell = |message: &Value| message["reason"] == "compiler-artifact" && message["target"]["name"] == CELL;
-    messages.filter(is_cell).find_map(|message| Some(PathBuf::from(message["filenames"][0].as_str()?)))
-}
-
-/// Links `built` to where cargo would have put it.
-fn put(built: &Path, library: &Path) -> std::io::Result<()> {
-    let _ = fs::remove_file(library);
-    fs::hard_link(built, library)
+    recipe::artifact(messages)?["filenames"][0].as_str().map(PathBuf::from)
 }
 
 fn metadata(mut command: Command, folder: &Path, arguments: &[OsString]) -> Result<ExitCode> {

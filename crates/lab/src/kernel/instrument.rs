@@ -1,16 +1,15 @@
 //! Adds calls of [`cell.rs`](cell) to each cell, and compiles the cell as `:opt` says.
 //!
 //! evcxr answers "ok" even if a cell panics or returns an error through `?`. Therefore this program also acts as a wrapper
-//! around rustc ([`wrap_rustc`]), which changes the library that evcxr has written for a cell. Line numbers stay as they are:
+//! around rustc ([`rustc`]), which changes the library that evcxr has written for a cell. Line numbers stay as they are:
 //! code is added to the ends of lines. Code that doesn't look like evcxr 0.22's is compiled unchanged; [`compiled`] tells the front.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::error::{Error, INSTALL_RUST, Result};
+use crate::error::Result;
 
 /// The variable that names the kernel's folder. If it is set, the first argument of this program may be rustc's path.
 pub const FOLDER: &str = "CIFAR_LAB_KERNEL_FOLDER";
@@ -85,33 +84,31 @@ fn names_rustc(argument: &OsStr) -> bool {
     argument.as_encoded_bytes().starts_with(b"rustc") || Path::new(argument).is_absolute()
 }
 
-/// Becomes `rustc`, after adding calls to the source if it is a cell's.
-pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Result<std::convert::Infallible> {
+/// `rustc` with these arguments, after calls were added to the source if it is a cell's. A `check` makes no library.
+pub fn rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path, check: bool) -> Command {
     let mut command = Command::new(rustc);
-    if let Some(source) = cell_source(arguments) {
-        let check = std::env::var_os(CHECK).is_some();
-        // A check makes no library, which would be slower.
-        command.args(arguments.iter().map(|argument| {
-            if check && argument == "--emit=dep-info,link" { OsStr::new("--emit=dep-info,metadata") } else { argument }
-        }));
-        command.arg("-C").arg(format!("opt-level={}", opt_level(folder)));
-        if !check {
-            let added = add_to(source).and_then(|added| Ok((added, library(rustc, folder)?)));
-            let said = match &added {
-                Ok((true, _)) => CALLS,
-                Ok((false, _)) => "",
-                Err(reason) => reason,
-            };
-            let _ = fs::write(said_file(folder), said);
-            if let Ok((_, library)) = added {
-                command.arg("--extern").arg(format!("{LIBRARY}={}", library.display()));
-            }
-        }
-    } else {
+    let Some(source) = cell_source(arguments) else {
         command.args(arguments);
+        return command;
+    };
+    // A library would be slower.
+    command.args(arguments.iter().map(|argument| {
+        if check && argument == "--emit=dep-info,link" { OsStr::new("--emit=dep-info,metadata") } else { argument }
+    }));
+    command.arg("-C").arg(format!("opt-level={}", opt_level(folder)));
+    if !check {
+        let added = add_to(source).and_then(|added| Ok((added, library(rustc, folder)?)));
+        let said = match &added {
+            Ok((true, _)) => CALLS,
+            Ok((false, _)) => "",
+            Err(reason) => reason,
+        };
+        let _ = fs::write(said_file(folder), said);
+        if let Ok((_, library)) = added {
+            command.arg("--extern").arg(format!("{LIBRARY}={}", library.display()));
+        }
     }
-    let source = command.exec();
-    Err(Error::start(rustc.to_string_lossy(), INSTALL_RUST)(source))
+    command
 }
 
 /// What `:opt` has set, which evcxr writes into the package's profile. There cargo would ignore it: the workspace's counts.
@@ -174,7 +171,7 @@ fn library(rustc: &OsStr, folder: &Path) -> Result<PathBuf, String> {
 }
 
 /// The source of the cell, if that is what rustc is to compile and link.
-fn cell_source(arguments: &[OsString]) -> Option<&Path> {
+pub fn cell_source(arguments: &[OsString]) -> Option<&Path> {
     let mut pairs = arguments.iter().zip(arguments.iter().skip(1));
     let is_cell = pairs.any(|(name, value)| name == "--crate-name" && value == CELL);
     let links = arguments.iter().filter_map(|argument| argument.to_str()?.strip_prefix("--emit="));

@@ -23,8 +23,13 @@ const PRINTED: &str = "printed";
 
 /// The folder with the answers, in a prepared folder or a kernel's. Its name follows the code that shapes them.
 fn answers(folder: &Path) -> PathBuf {
-    let code =
-        [include_str!("cargo.rs"), include_str!("instrument.rs"), include_str!("cell.rs"), include_str!("known.rs")];
+    let code = [
+        include_str!("cargo.rs"),
+        include_str!("instrument.rs"),
+        include_str!("cell.rs"),
+        include_str!("known.rs"),
+        include_str!("recipe.rs"),
+    ];
     folder.join(format!("known-{:016x}", Fingerprint::of(code.map(str::as_bytes))))
 }
 
@@ -79,6 +84,11 @@ impl Question {
     pub fn answer(&self) -> Option<String> {
         let printed = fs::read_to_string(self.file(PRINTED)).ok()?;
         self.sources_are_as_before().then(|| printed.replace(HERE, &self.kernel.to_string_lossy()))
+    }
+
+    /// Whether there is an answer, which may hold no more.
+    pub fn is_remembered(&self) -> bool {
+        self.place.exists()
     }
 
     /// Remembers what cargo has printed, and copies of `files` under other names.

@@ -14,6 +14,7 @@
 //! - [`cargo`]: what evcxr gets in place of cargo, so that it reads and compiles less.
 //! - [`gate`]: lets evcxr start before its folder is filled.
 //! - [`known`]: what cargo answered when the folder was prepared.
+//! - [`recipe`]: how cargo called rustc for a cell, so that the next one needs no cargo.
 //! - [`instrument`]: calls added to each cell, which lead its output to the front.
 //! - [`cell`]: what is called, in the process with the variables.
 
@@ -27,4 +28,5 @@ pub mod installation;
 pub mod instrument;
 pub mod known;
 pub mod launcher;
+pub mod recipe;
 pub mod settings;
