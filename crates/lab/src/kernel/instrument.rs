@@ -84,9 +84,11 @@ fn names_rustc(argument: &OsStr) -> bool {
     argument.as_encoded_bytes().starts_with(b"rustc") || Path::new(argument).is_absolute()
 }
 
-/// `rustc` with these arguments, after calls were added to the source if it is a cell's. A `check` makes no library.
-pub fn rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path, check: bool) -> Command {
+/// `rustc` in `directory` with these arguments, after calls were added to the source if it is a cell's of the kernel in
+/// `folder`. A `check` makes no library.
+pub fn rustc(rustc: &OsStr, arguments: &[OsString], directory: &Path, folder: &Path, check: bool) -> Command {
     let mut command = Command::new(rustc);
+    command.current_dir(directory);
     let Some(source) = cell_source(arguments) else {
         command.args(arguments);
         return command;
@@ -97,7 +99,7 @@ pub fn rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path, check: bool) 
     }));
     command.arg("-C").arg(format!("opt-level={}", opt_level(folder)));
     if !check {
-        let added = add_to(source).and_then(|added| Ok((added, library(rustc, folder)?)));
+        let added = add_to(&directory.join(source)).and_then(|added| Ok((added, library(rustc, folder)?)));
         let said = match &added {
             Ok((true, _)) => CALLS,
             Ok((false, _)) => "",

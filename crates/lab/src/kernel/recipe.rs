@@ -31,7 +31,7 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Resul
         note(rustc, arguments, folder);
     }
     let check = std::env::var_os(instrument::CHECK).is_some();
-    let source = instrument::rustc(rustc, arguments, folder, check).exec();
+    let source = instrument::rustc(rustc, arguments, Path::new("."), folder, check).exec();
     Err(Error::start(rustc.to_string_lossy(), INSTALL_RUST)(source))
 }
 
@@ -100,8 +100,9 @@ impl Recipe {
         let (Some(out), Some(library)) = (out, artifact["filenames"][0].as_str().map(Path::new)) else {
             return Ok(None);
         };
-        let mut command = instrument::rustc(text(&call["rustc"]).as_ref(), &arguments, &self.folder, check);
-        command.current_dir(text(&call["directory"])).stdin(Stdio::null()).stderr(Stdio::piped());
+        let directory = PathBuf::from(text(&call["directory"]));
+        let mut command = instrument::rustc(text(&call["rustc"]).as_ref(), &arguments, &directory, &self.folder, check);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.envs(call["variables"].as_object().into_iter().flatten().map(|(name, value)| (name, text(value))));
         let good = compile(command, artifact)?;
         if good && !check {
@@ -161,6 +162,7 @@ fn message(line: &str, artifact: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::instrument::Compiled;
     use crate::kernel::known;
     use crate::repository::Repository;
     use std::os::unix::fs::PermissionsExt;
@@ -197,7 +199,7 @@ mod tests {
         assert!(recipe.follow(false).unwrap().is_none(), "nothing is known");
         let call = json!({
             "rustc": rustc,
-            "arguments": ["--out-dir", prepared.join("out")],
+            "arguments": ["--crate-name", "ctx", "ctx/src/lib.rs", "--emit=dep-info,link", "--out-dir", prepared.join("out")],
             "directory": prepared,
             "variables": {"ADDED": "1", "HOME": std::env::var("HOME").unwrap_or_default()},
         });
@@ -208,7 +210,10 @@ mod tests {
 
         let folder = kernel(temporary.path(), "kernel", Some(&prepared));
         let follow = |manifest: &str| Recipe::new(&folder, &["build".into()], manifest).follow(false).unwrap();
+        fs::write(folder.join("ctx/src/lib.rs"), "no cell of evcxr's").unwrap();
         assert_eq!(follow(MANIFEST), Some(true));
+        let Compiled::Unchanged(reason) = instrument::compiled(&folder) else { panic!("its source was not looked at") };
+        assert!(reason.contains("has no function"), "{reason}");
         assert_eq!(fs::read_to_string(folder.join("libctx.so")).unwrap(), "made\n");
         assert_eq!(follow("[dependencies]\nother = \"1\"\n"), None, "other dependencies");
     }
