@@ -164,7 +164,7 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
         finding(
             "prepared kernel",
             prepared.map(|path| path.display().to_string()),
-            "will be compiled: 3 minutes on 2 cores the first time, half a minute after a change to the crates",
+            "will be compiled: up to 6 minutes on 2 cores the first time, half a minute after a change to the crates",
         ),
     ])
 }

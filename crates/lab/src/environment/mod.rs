@@ -101,7 +101,7 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
     }
     println!("Notebooks are compiled for {build}.");
     let usual = match build {
-        Build::Cpu(_) => "3 minutes on 2 cores the first time, then half a minute",
+        Build::Cpu(_) => "up to 6 minutes on 2 cores the first time, then half a minute",
         Build::Cuda(_) => "10 minutes or more on 2 cores the first time, mostly nvcc",
     };
     let step = steps::begin(
