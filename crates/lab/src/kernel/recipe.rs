@@ -22,8 +22,9 @@ use crate::kernel::{instrument, settings};
 /// In the kernel's folder: the last call of rustc for a cell.
 const CALL: &str = "call.json";
 
-/// Variables of one build, not of every: cargo's job server is gone when it ends, and a path may be another one tomorrow.
-const OF_ONE_BUILD: [&str; 5] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS", "PATH", instrument::CHECK];
+/// What the names of the variables begin with that cargo sets for a crate's code and macros. The others are the kernel's own, and
+/// may hold secrets.
+const OF_THE_CRATE: [&str; 4] = ["CARGO_CRATE_NAME", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_PACKAGE"];
 
 /// Becomes rustc, called by cargo for the kernel in `folder`.
 pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Result<Infallible> {
@@ -38,10 +39,10 @@ pub fn wrap_rustc(rustc: &OsStr, arguments: &[OsString], folder: &Path) -> Resul
 /// Notes how cargo calls rustc for a cell. What isn't Unicode is not noted, and cargo called again.
 fn note(rustc: &OsStr, arguments: &[OsString], folder: &Path) {
     let texts = |list: &[OsString]| list.iter().map(|one| one.to_str().map(str::to_string)).collect::<Option<Vec<_>>>();
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let variables: HashMap<String, String> =
-        variables.filter(|(name, _)| !OF_ONE_BUILD.contains(&name.as_str())).collect();
+    let variables: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| OF_THE_CRATE.iter().any(|start| name.starts_with(start)))
+        .collect();
     if let (Some(rustc), Some(arguments), Ok(directory)) = (rustc.to_str(), texts(arguments), std::env::current_dir()) {
         let call = json!({"rustc": rustc, "arguments": arguments, "directory": directory, "variables": variables});
         // Without it, cargo is called again.
@@ -77,11 +78,7 @@ impl Recipe {
         let Some(question) = self.question.as_ref().filter(|question| !question.is_remembered()) else { return Ok(()) };
         let call = fs::read_to_string(self.folder.join(CALL)).ok();
         let call: Option<Value> = call.and_then(|call| serde_json::from_str(&call).ok());
-        let (Some(mut call), Some(artifact)) = (call, artifact(printed)) else { return Ok(()) };
-        if let Some(variables) = call["variables"].as_object_mut() {
-            // What cargo has added.
-            variables.retain(|name, value| std::env::var(name).ok().as_deref() != value.as_str());
-        }
+        let (Some(call), Some(artifact)) = (call, artifact(printed)) else { return Ok(()) };
         question.remember(&json!({"call": call, "artifact": artifact}).to_string(), &[])
     }
 
@@ -201,7 +198,7 @@ mod tests {
             "rustc": rustc,
             "arguments": ["--crate-name", "ctx", "ctx/src/lib.rs", "--emit=dep-info,link", "--out-dir", prepared.join("out")],
             "directory": prepared,
-            "variables": {"ADDED": "1", "HOME": std::env::var("HOME").unwrap_or_default()},
+            "variables": {"ADDED": "1"},
         });
         fs::write(prepared.join(CALL), call.to_string()).unwrap();
         let library = prepared.join("libctx.so");
