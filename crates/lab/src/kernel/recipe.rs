@@ -16,8 +16,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::error::{Error, INSTALL_RUST, Result};
+use crate::kernel::instrument;
 use crate::kernel::known::Question;
-use crate::kernel::{instrument, settings};
 
 /// In the kernel's folder: the last call of rustc for a cell.
 const CALL: &str = "call.json";
@@ -60,7 +60,7 @@ impl Recipe {
     /// The recipe that replaces cargo, called with `arguments` for the kernel in `folder`, whose cell has this manifest.
     /// There is none if a dependency lies outside the repository, as nobody notices when that is edited.
     pub fn new(folder: &Path, arguments: &[OsString], manifest: &str) -> Self {
-        let crates = settings::repository_crates(folder);
+        let crates = repository_crates(folder);
         let is_watched = |line: &str| crates.as_ref().is_some_and(|crates| line.contains(crates));
         let dependencies = manifest.split_once("[dependencies]").map_or("", |(_, list)| list);
         let lasts = dependencies.lines().all(|line| !line.contains("path") || is_watched(line));
@@ -110,6 +110,13 @@ impl Recipe {
         println!("{}", json!({"reason": "build-finished", "success": good}));
         Ok(Some(good))
     }
+}
+
+/// Where the repository's crates are, with a slash, by the manifest of `keep` (see [`super::settings`]) in the kernel's folder.
+fn repository_crates(folder: &Path) -> Option<String> {
+    let manifest = fs::read_to_string(folder.join("keep/Cargo.toml")).ok()?;
+    let (_, path) = manifest.split_once("path = \"")?;
+    path.split_once("cifar-lab\"").map(|(crates, _)| crates.to_string())
 }
 
 /// Links a cell's library to where cargo puts it, and evcxr looks for it.

@@ -78,13 +78,6 @@ pub fn keep_manifest(repository: &Repository) -> String {
     KEEP_MANIFEST.replace("PATH", &toml_string(&repository.root().join("crates/cifar-lab")))
 }
 
-/// Where the repository's crates are, with a slash, by the manifest of `keep` in the kernel's folder.
-pub fn repository_crates(folder: &Path) -> Option<String> {
-    let manifest = fs::read_to_string(folder.join("keep/Cargo.toml")).ok()?;
-    let (_, path) = manifest.split_once("path = \"")?;
-    path.split_once("cifar-lab\"").map(|(crates, _)| crates.to_string())
-}
-
 /// A path as a TOML string, which is the same as a JSON string.
 pub fn toml_string(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
