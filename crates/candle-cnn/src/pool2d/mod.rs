@@ -39,9 +39,13 @@ use windows::Windows;
 /// # Errors
 /// If `x` is not `[N, C, H, W]` or is smaller than a window, or a setting is 0.
 pub fn max_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
-    let windows = Windows::new("max_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    max(x, kernel.to_usize2(), stride.to_usize2())
+}
+
+/// Not generic: each cell of a notebook would compile it again, and the whole of `trace::report`.
+fn max(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Tensor> {
+    let windows = Windows::new("max_pool2d", x, kernel, stride)?;
     let y = max_of(x, windows)?;
-    let (kernel, stride) = (windows.kernel, windows.stride);
     trace::report(y, |y| windows.layer_call("MaxPool2d", Operation::MaxPool2d { kernel, stride }, x, y))
 }
 
@@ -174,7 +178,12 @@ fn maximum<T: Element>(x: &[T], places: impl Iterator<Item = usize>) -> (T, usiz
 /// # Errors
 /// If `x` is not `[N, C, H, W]` or is smaller than a window, or a setting is 0.
 pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> Result<Tensor> {
-    let windows = Windows::new("avg_pool2d", x, kernel.to_usize2(), stride.to_usize2())?;
+    avg(x, kernel.to_usize2(), stride.to_usize2())
+}
+
+/// Not generic, as [`max`].
+fn avg(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Tensor> {
+    let windows = Windows::new("avg_pool2d", x, kernel, stride)?;
     check::float("avg_pool2d", "the input", x)?;
     let y = match check::backend(x) {
         Backend::CpuF32 => avg_on_cpu::<f32>(x, windows)?,
@@ -183,7 +192,6 @@ pub fn avg_pool2d(x: &Tensor, kernel: impl ToUsize2, stride: impl ToUsize2) -> R
         Backend::CudaF32 => cuda::avg(x, windows)?,
         Backend::Candle => windows.gather(x)?.mean(4)?,
     };
-    let (kernel, stride) = (windows.kernel, windows.stride);
     trace::report(y, |y| windows.layer_call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
 }
 
