@@ -256,6 +256,9 @@ def check_a_variable_given_away_is_explained(kernel):
     kernel.good("drop(given);")
     cell = kernel.run("println!(\"{}\", given.len());")
     assert any("was given away in cell [" in line for error in cell.errors for line in error["traceback"]), cell.errors
+    # The store that no cell compiles again; evcxr's own, if that has changed.
+    store = kernel.good("let kept: u8 = 1; println!(\"{}\", std::any::type_name_of_val(&*evcxr_variable_store));")
+    assert store.text["stdout"] == "cifar_lab_cell::VariableStore\n", store.text
     return ""
 
 

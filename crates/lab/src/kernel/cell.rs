@@ -2,20 +2,21 @@
 //! the cell ended.
 //!
 //! Setup compiles this file as a library of its own, `cifar_lab_cell`, from the standard library alone; `instrument` adds
-//! calls of it to each cell. Its statics are shared by all cells of a process.
+//! calls of it to each cell, and has cells use its [`VariableStore`]. Its statics are shared by all cells of a process.
 //!
 //! While a cell runs, standard output and standard error lead to the front's named pipes. Otherwise they are evcxr's, which
 //! reads its own protocol there. Standard input is evcxr's pipe too: a cell that read from it would wait forever, or swallow
 //! evcxr's next command. So a cell gets one empty line instead.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, ThreadId};
 
 /// The variable that names the folder with the front's pipes. Without it, output stays where it is.
@@ -188,4 +189,88 @@ fn redirect(descriptors: [RawFd; 3]) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The variables between cells, as in the module `evcxr_internal_runtime` that evcxr writes into each cell. A cell that is
+/// compiled unchanged takes this store for its own: the field is the same. Generic is only what must be, as each cell
+/// compiles that again for the type of each variable.
+pub struct VariableStore {
+    variables: HashMap<String, Box<dyn Any>>,
+}
+
+/// Called by the first cell with variables.
+pub fn create_variable_store() -> *mut VariableStore {
+    Box::into_raw(Box::new(VariableStore { variables: HashMap::new() }))
+}
+
+impl VariableStore {
+    /// Keeps a variable.
+    pub fn put_variable<T: 'static>(&mut self, name: &str, value: T) {
+        self.put(name, Box::new(value));
+    }
+
+    /// Whether the variable has this type, if there is one.
+    pub fn check_variable<T: 'static>(&self, name: &str) -> bool {
+        self.check(name, TypeId::of::<T>())
+    }
+
+    /// Gives a variable to the cell, which has checked its type.
+    pub fn take_variable<T: 'static>(&mut self, name: &str) -> T {
+        let value = self.take(name, TypeId::of::<T>());
+        // SAFETY: `take` has found a T in a box, and has given the box up.
+        *unsafe { Box::from_raw(value.cast::<T>()) }
+    }
+
+    /// What cells share under this name; the first that asks creates it.
+    pub fn lazy_arc<T: 'static>(&mut self, name: &str, create: impl FnOnce() -> T) -> Arc<T> {
+        let value = self.variables.entry(name.to_owned()).or_insert_with(|| Box::new(Arc::new(create())));
+        value.downcast_ref::<Arc<T>>().unwrap_or_else(|| panic!("lazy_arc {name} changed type")).clone()
+    }
+
+    fn put(&mut self, name: &str, value: Box<dyn Any>) {
+        self.variables.insert(name.to_owned(), value);
+    }
+
+    fn check(&self, name: &str, wanted: TypeId) -> bool {
+        let same = self.variables.get(name).is_none_or(|value| value.as_ref().type_id() == wanted);
+        if !same {
+            eprintln!("The type of the variable {name} was redefined, so was lost.");
+            println!("EVCXR_VARIABLE_CHANGED_TYPE:{name}");
+        }
+        same
+    }
+
+    fn take(&mut self, name: &str, wanted: TypeId) -> *mut () {
+        match self.variables.remove(name) {
+            Some(value) if value.as_ref().type_id() == wanted => Box::into_raw(value).cast(),
+            Some(_) => panic!("Variable changed type"),
+            None => panic!("Variable '{name}' has gone missing"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_pass_from_cell_to_cell() {
+        // SAFETY: the pointer was made from a box, and nobody else has it.
+        let mut store = unsafe { Box::from_raw(create_variable_store()) };
+        let shared = Arc::new(());
+        store.put_variable("text", String::from("old"));
+        store.put_variable("text", String::from("new"));
+        store.put_variable("nothing", ());
+        store.put_variable("counted", shared.clone());
+        assert!(store.check_variable::<String>("text") && store.check_variable::<u8>("none of this name"));
+        assert!(!store.check_variable::<Vec<u8>>("text"));
+        assert_eq!(store.take_variable::<String>("text"), "new");
+        store.take_variable::<()>("nothing");
+        assert_eq!(Arc::strong_count(&store.take_variable::<Arc<()>>("counted")), 2);
+        assert_eq!(Arc::strong_count(&shared), 1);
+        assert_eq!(*store.lazy_arc("runtime", || 1), *store.lazy_arc("runtime", || 2));
+        store.put_variable("text", 1u8);
+        let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.take_variable::<String>("text")));
+        assert!(taken.is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! Adds calls of [`cell.rs`](cell) to each cell, and compiles the cell as `:opt` says.
+//! Adds calls of [`cell.rs`](cell) to each cell, takes out what that has compiled already, and compiles the cell as `:opt` says.
 //!
 //! evcxr answers "ok" even if a cell panics or returns an error through `?`. Therefore this program also acts as a wrapper
 //! around rustc ([`rustc`]), which changes the library that evcxr has written for a cell. Line numbers stay as they are:
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
 
 /// The variable that names the kernel's folder. If it is set, the first argument of this program may be rustc's path.
 pub const FOLDER: &str = "CIFAR_LAB_KERNEL_FOLDER";
@@ -235,6 +236,13 @@ const TELL_BEGIN: &str = " ::cifar_lab_cell::begin();";
 /// A crate whose functions speak to evcxr through standard input and output.
 const ASKS_EVCXR: &str = "evcxr_input";
 
+/// The start of the module with the store for variables, the last item that evcxr writes.
+const STORE_START: &str = "mod evcxr_internal_runtime {\n";
+/// The [`Fingerprint`] of that module as evcxr 0.22.0 has it.
+const KNOWN_STORE: u64 = 0x4f45_5d5e_abad_05d1;
+/// What replaces it: every cell would compile it again, which takes a tenth of the time.
+const COMPILED_STORE: &str = "use ::cifar_lab_cell as evcxr_internal_runtime;";
+
 /// A cell's library with the added code; `None` if it runs nothing.
 fn instrument(text: &str) -> Result<Option<String>, String> {
     let wrong = |what: &str| format!("the code that evcxr generated for the cell {what}");
@@ -271,7 +279,18 @@ fn instrument(text: &str) -> Result<Option<String>, String> {
     if !text.contains(ASKS_EVCXR) {
         body.insert_str(opening, TELL_BEGIN);
     }
+    let items = with_compiled_store(items, KNOWN_STORE);
     Ok(Some(format!("{items}{body}{TELL_END}{END}")))
+}
+
+/// `items` with [`COMPILED_STORE`] in place of a store with this fingerprint.
+fn with_compiled_store(items: String, known: u64) -> String {
+    match items.rfind(STORE_START).map(|start| items.split_at(start)) {
+        Some((own, store)) if Fingerprint::of([store.as_bytes()]) == known => {
+            format!("{own}{COMPILED_STORE}{}", "\n".repeat(store.matches('\n').count()))
+        }
+        _ => items,
+    }
 }
 
 /// Where `first`, followed by `second`, last begins and ends in a function's `body`. It is evcxr's, and not the cell's, if
@@ -401,6 +420,17 @@ mod tests {
         assert!(!found.iter().any(|line| line.contains("format!(\"{}\", error)")), "{found:?}");
         let in_text = format!("let s = r#\"{MATCHED}\"#;\n");
         assert!(added(&["", STORE, &in_text, VARIABLES]).is_err(), "taken for neither");
+    }
+
+    #[test]
+    fn a_known_store_is_replaced() {
+        let store = format!("{STORE_START}pub struct VariableStore;\n}}\n");
+        let known = Fingerprint::of([store.as_bytes()]);
+        let items = format!("fn own() {{}}\n{store}");
+        let replaced = with_compiled_store(items.clone(), known);
+        assert_eq!(replaced, format!("fn own() {{}}\n{COMPILED_STORE}\n\n\n"));
+        assert_eq!(with_compiled_store(format!("{items}fn more() {{}}\n"), known), format!("{items}fn more() {{}}\n"));
+        assert_eq!(with_compiled_store(items.clone(), known + 1), items);
     }
 
     #[test]

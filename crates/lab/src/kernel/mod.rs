@@ -16,7 +16,7 @@
 //! - [`known`]: what cargo answered when the folder was prepared.
 //! - [`recipe`]: how cargo called rustc for a cell, so that the next one needs no cargo.
 //! - [`instrument`]: calls added to each cell, which lead its output to the front.
-//! - [`cell`]: what is called, in the process with the variables.
+//! - [`cell`]: what is called, in the process with the variables, and what holds them.
 
 pub mod cargo;
 #[allow(dead_code, reason = "compiled as a library of its own; here it is only checked")]
