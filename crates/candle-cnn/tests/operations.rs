@@ -4,6 +4,7 @@
 mod support;
 
 use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, CrossEntropyConfig, Reduction, RunningStatistics};
+use candle_cnn::optim::clip_gradients_by_norm;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 use support::{Numbers, assert_close_values, flat};
@@ -488,6 +489,29 @@ fn right_answers_are_counted() -> Result<()> {
             let labels = Tensor::full(label, rows.len(), &Device::Cpu)?;
             assert_eq!(ops::count_correct(&logits, &labels)?.to_scalar::<u32>()?, wanted, "{dtype:?}, {label}");
         }
+    }
+    Ok(())
+}
+
+/// A sum in f16 stops at 2048, and one in bf16 at 256.
+#[test]
+fn half_precision_sums_do_not_stall() -> Result<()> {
+    let signs: Vec<f32> = (0..32 * 1024).map(|i| if i % 2 == 0 { 1. } else { -1. }).collect();
+    let signs = Tensor::from_vec(signs, (32, 1, 32, 32), &Device::Cpu)?;
+    for dtype in [DType::F16, DType::BF16] {
+        let running = RunningStatistics::new(1, dtype, &Device::Cpu)?;
+        let config = BatchNormConfig::default();
+        let y = ops::batch_norm2d(&signs.to_dtype(dtype)?, Some(&running), None, None, config, true)?;
+        assert_eq!(y.dtype(), dtype);
+        assert_close_values("batch_norm2d", &flat(&y)?, &flat(&signs)?, 0.01);
+        let p = Var::from_tensor(&Tensor::ones(10_000, dtype, &Device::Cpu)?)?;
+        let mut gradients = p.as_tensor().to_dtype(DType::F32)?.sum_all()?.backward()?;
+        let norm = clip_gradients_by_norm(&mut gradients, std::slice::from_ref(&p), 1000.)?;
+        assert!((norm - 100.).abs() < 1e-3, "{norm}");
+        let logits = Tensor::zeros((4096, 2), dtype, &Device::Cpu)?;
+        let labels = Tensor::zeros(4096, DType::U32, &Device::Cpu)?;
+        let loss = ops::cross_entropy(&logits, &labels)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        assert!((loss - 2f64.ln()).abs() < 0.01, "{loss}");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::config::BatchNormConfig;
 use crate::conv2d::Conv2dNote;
 use crate::element::{Element, filled, tensor, values, vector, vector_or};
 use crate::error::Error;
-use crate::sums::{dot, sum, sum_of};
+use crate::sums::{dot, sum, sum_of, widened};
 use running::{RunningStatistics, update};
 
 const NAME: &str = "batch_norm2d";
@@ -102,28 +102,32 @@ fn composed(
 ) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let shape = (1, c, 1, 1);
+    let (dtype, x) = (x.dtype(), widened(x)?);
+    let per_channel = |values: &Tensor| widened(values)?.reshape(shape);
     let (mean, var) = match running {
         Some(running) if !train => {
-            (running.mean.as_detached_tensor().reshape(shape)?, running.var.as_detached_tensor().reshape(shape)?)
+            (per_channel(&running.mean.as_detached_tensor())?, per_channel(&running.var.as_detached_tensor())?)
         }
         _ => {
             let mean = x.mean_keepdim((0, 2, 3))?;
             let var = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
             if let Some(running) = running {
                 let count = (n * h * w) as f64;
-                update(running, &mean.reshape(c)?, &(var.reshape(c)? * (count / (count - 1.0)))?, config.momentum)?;
+                let unbiased = (var.reshape(c)? * (count / (count - 1.0)))?;
+                let stored = |values: Tensor| values.to_dtype(running.mean.dtype());
+                update(running, &stored(mean.reshape(c)?)?, &stored(unbiased)?, config.momentum)?;
             }
             (mean, var)
         }
     };
     let mut y = x.broadcast_sub(&mean)?.broadcast_div(&(var + config.eps)?.sqrt()?)?;
     if let Some(weight) = weight {
-        y = y.broadcast_mul(&weight.reshape(shape)?)?;
+        y = y.broadcast_mul(&per_channel(weight)?)?;
     }
     if let Some(bias) = bias {
-        y = y.broadcast_add(&bias.reshape(shape)?)?;
+        y = y.broadcast_add(&per_channel(bias)?)?;
     }
-    Ok(y)
+    y.to_dtype(dtype)
 }
 
 /// Mean and biased variance of each channel.

@@ -11,6 +11,7 @@ use crate::check::{self, Backend};
 use crate::config::{CrossEntropyConfig, Reduction};
 use crate::element::{Element, tensor, values};
 use crate::error::Error;
+use crate::sums::widened;
 
 const NAME: &str = "cross_entropy";
 
@@ -79,6 +80,7 @@ pub fn cross_entropy_with(logits: &Tensor, labels: &Tensor, config: CrossEntropy
             if logits.device().is_cpu() {
                 checked_labels(labels, logits.dims()[1])?;
             }
+            let (dtype, logits) = (logits.dtype(), &widened(logits)?);
             let log_softmax = candle_nn::ops::log_softmax(logits, 1)?;
             let labels = labels.to_device(logits.device())?.to_dtype(DType::U32)?;
             let reduced = |rows: Tensor| match reduction {
@@ -87,7 +89,8 @@ pub fn cross_entropy_with(logits: &Tensor, labels: &Tensor, config: CrossEntropy
             };
             let picked = reduced(log_softmax.gather(&labels.unsqueeze(1)?.contiguous()?, 1)?.squeeze(1)?)?;
             let loss = (picked * (smoothing - 1.0))?;
-            if smoothing == 0.0 { Ok(loss) } else { loss - (reduced(log_softmax.mean(1)?)? * smoothing)? }
+            let loss = if smoothing == 0.0 { loss } else { (loss - (reduced(log_softmax.mean(1)?)? * smoothing)?)? };
+            loss.to_dtype(dtype)
         }
     }
 }

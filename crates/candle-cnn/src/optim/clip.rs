@@ -2,6 +2,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Result, Var};
 
 use crate::check;
+use crate::sums::widened;
 
 /// Scales the gradients of `vars` so that their joint Euclidean norm is at most `max_norm`, and returns their previous
 /// norm. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1. Since it
@@ -24,7 +25,7 @@ pub fn clip_gradients_by_norm(gradients: &mut GradStore, vars: &[Var], max_norm:
     let mut squares = 0.0;
     for var in vars {
         if let Some(gradient) = gradients.get(var) {
-            squares += gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            squares += widened(gradient)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         }
     }
     let norm = squares.sqrt();

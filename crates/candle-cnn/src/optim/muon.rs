@@ -7,6 +7,7 @@ use super::groups::{self, Parameter, ParameterGroup};
 use super::sgd::{SGD, SgdConfig};
 use crate::autograd::graph::backward;
 use crate::check;
+use crate::sums::widened;
 
 const NAME: &str = "Muon";
 
@@ -103,7 +104,7 @@ pub fn orthogonalize(matrix: &Tensor, steps: usize) -> Result<Tensor> {
 
 /// The Euclidean norm of all values, a scalar on their device.
 fn norm(x: &Tensor) -> Result<Tensor> {
-    x.sqr()?.sum_all()?.sqrt()
+    widened(x)?.sqr()?.sum_all()?.sqrt()?.to_dtype(x.dtype())
 }
 
 /// Momentum whose direction is orthogonalized ([`orthogonalize`]) before each step, for weights of matrices and of
