@@ -114,6 +114,20 @@ impl AdamW {
         self.configs.iter().map(|config| config.learning_rate).collect()
     }
 
+    /// Sets each group's learning rate.
+    ///
+    /// # Errors
+    /// If there is not one for each group, or one is negative or not finite.
+    pub fn set_learning_rates(&mut self, rates: &[f64]) -> Result<()> {
+        groups::check_rates(NAME, rates, self.configs.len())?;
+        self.put_learning_rates(rates);
+        Ok(())
+    }
+
+    fn put_learning_rates(&mut self, rates: &[f64]) {
+        self.configs.iter_mut().zip(rates).for_each(|(config, &rate)| config.learning_rate = rate);
+    }
+
     /// Steps and moments (copies) as `step.0`, `exp_avg.0`, `exp_avg_sq.0`, … in the order of the parameters; a
     /// parameter that has not been stepped has none. Save it with the parameters.
     ///
@@ -309,7 +323,6 @@ impl Optimizer for AdamW {
     /// Sets the learning rate of the first group that started above 0; the others keep their initial ratio to it, so
     /// those at 0 stay there.
     fn set_learning_rate(&mut self, rate: f64) {
-        let rates = groups::scaled_rates(&self.initial_rates, rate);
-        self.configs.iter_mut().zip(rates).for_each(|(config, rate)| config.learning_rate = rate);
+        self.put_learning_rates(&groups::scaled_rates(&self.initial_rates, rate));
     }
 }

@@ -32,6 +32,15 @@ pub trait ResumableOptimizer: Optimizer {
     /// The initial settings as text: a run with other settings can't be resumed.
     fn settings(&self) -> String;
 
+    /// Each group's learning rate.
+    fn learning_rates(&self) -> Vec<f64>;
+
+    /// Sets each group's learning rate.
+    ///
+    /// # Errors
+    /// If there is not one for each group, or one is negative or not finite.
+    fn set_learning_rates(&mut self, rates: &[f64]) -> candle_core::Result<()>;
+
     /// Runs a training step as a CUDA graph; `None` if the optimizer doesn't support graphs.
     ///
     /// # Errors
@@ -63,6 +72,14 @@ macro_rules! resumable {
                 format!("{:?}", self.initial_configs())
             }
 
+            fn learning_rates(&self) -> Vec<f64> {
+                $optimizer::learning_rates(self)
+            }
+
+            fn set_learning_rates(&mut self, rates: &[f64]) -> candle_core::Result<()> {
+                $optimizer::set_learning_rates(self, rates)
+            }
+
             $(resumable!($by_graph graph);)?
         }
     };
@@ -88,11 +105,17 @@ const PARTS: [&str; 2] = ["model.", "optimizer."];
 /// The metadata key for the number of finished epochs.
 const EPOCHS_DONE: &str = "epochs_done";
 
+/// The metadata key for the optimizer's settings.
+const OPTIMIZER: &str = "optimizer";
+
+/// The metadata key for the groups' learning rates, in JSON.
+const LEARNING_RATES: &str = "learning_rates";
+
 /// The metadata key for the [`checksum`].
 const CHECKSUM: &str = "checksum";
 
-/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state and the number of finished epochs. If the
-/// write fails, the old file stays.
+/// Writes a checkpoint to `path`: parameters, buffers, the optimizer's state, settings and learning rates, the number of
+/// finished epochs, and `notes` (names and texts of your own). If the write fails, the old file stays.
 ///
 /// ```
 /// use candle_cnn::{optim::{SGD, SgdConfig}, parameters::Parameters};
@@ -119,7 +142,10 @@ pub fn save_checkpoint(
     epochs_done: usize,
     notes: &[(&str, &str)],
 ) -> Result<()> {
-    write(parameters, path.as_ref(), optimizer.state()?, epochs_done, notes)
+    let rates = serde_json::Value::from(optimizer.learning_rates()).to_string();
+    let (settings, epochs_done) = (optimizer.settings(), epochs_done.to_string());
+    let own: [(&str, &str); 3] = [(OPTIMIZER, &settings), (LEARNING_RATES, &rates), (EPOCHS_DONE, &epochs_done)];
+    write(parameters, path.as_ref(), optimizer.state()?, notes.iter().copied().chain(own).collect())
 }
 
 /// Not generic: a cell would compile it for its optimizer.
@@ -127,8 +153,7 @@ fn write(
     parameters: &Parameters,
     path: &Path,
     optimizer: HashMap<String, Tensor>,
-    epochs_done: usize,
-    notes: &[(&str, &str)],
+    notes: BTreeMap<&str, &str>,
 ) -> Result<()> {
     let mut tensors = HashMap::new();
     for (part, state) in PARTS.into_iter().zip([parameters.state_dict()?, optimizer]) {
@@ -138,9 +163,8 @@ fn write(
             tensors.insert(format!("{part}{name}"), tensor);
         }
     }
-    let epochs_done = epochs_done.to_string();
-    let notes = notes.iter().copied().chain([(EPOCHS_DONE, epochs_done.as_str())]);
-    let mut notes: BTreeMap<&str, &str> = notes.collect();
+    let mut notes: BTreeMap<&str, &str> = notes;
+    notes.remove(CHECKSUM);
     let checksum = checksum(tensors.iter(), &notes);
     notes.insert(CHECKSUM, &checksum);
     save_tensors(tensors, path, &notes.into_iter().collect::<Vec<_>>())
@@ -232,11 +256,17 @@ impl Checkpoint {
         Ok(parameters.check_state_dict(&self.model)?)
     }
 
-    /// Restores parameters, buffers and the optimizer's state.
+    /// Restores parameters, buffers, and the optimizer's state and learning rates.
     ///
     /// # Errors
-    /// candle's, if they don't match. Then nothing is changed.
+    /// [`Error::Setting`] if it was made with another optimizer or other settings, candle's if names or shapes differ. Then
+    /// nothing is changed.
     pub(crate) fn restore(&self, parameters: &Parameters, optimizer: &mut impl ResumableOptimizer) -> Result<()> {
+        let settings = optimizer.settings();
+        if let Some(made_with) = self.note(OPTIMIZER).filter(|made_with| *made_with != settings) {
+            let reason = format!("the checkpoint was made with {made_with}");
+            return Err(Error::Setting { name: "optimizer", value: settings, reason });
+        }
         // Each of the two changes nothing if it fails; the pair must not either.
         let before = optimizer.state()?;
         optimizer.load_state(&self.optimizer)?;
@@ -244,16 +274,22 @@ impl Checkpoint {
             optimizer.load_state(&before)?;
             return Err(error.into());
         }
+        // Settings that are the same have as many groups.
+        let rates = self.note(LEARNING_RATES).and_then(|rates| serde_json::from_str::<Vec<f64>>(rates).ok());
+        if let Some(rates) = rates {
+            optimizer.set_learning_rates(&rates)?;
+        }
         Ok(())
     }
 }
 
-/// Restores parameters, buffers and the optimizer's state from a checkpoint. Returns the number of finished epochs,
+/// Restores parameters, buffers, and the optimizer's state and learning rates from a checkpoint. Returns the number of finished epochs,
 /// which is also the next epoch, counted from 0.
 ///
 /// # Errors
-/// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or not a checkpoint, and candle's error if
-/// it belongs to another network or optimizer. In each case, nothing is changed.
+/// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or not a checkpoint, [`Error::Setting`] if it
+/// was made with another optimizer or other settings, and candle's error if it belongs to another network. In each case,
+/// nothing is changed.
 pub fn load_checkpoint(
     parameters: &Parameters,
     path: impl AsRef<Path>,

@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::{Device, Tensor};
 
@@ -67,6 +67,8 @@ struct Storage {
     /// N images, each as channel planes of rows, [N, C, H, W].
     pixels: Vec<u8>,
     labels: Vec<u32>,
+    /// A checksum of `pixels`, computed on first use.
+    pixels_checksum: OnceLock<String>,
     /// The pixels on GPUs, copied there on first use.
     uploads: Mutex<Vec<Upload>>,
 }
@@ -150,7 +152,15 @@ impl Dataset {
         labels: Vec<u32>,
     ) -> Self {
         let selection = Selection::Range(0..labels.len());
-        let storage = Arc::new(Storage { source, shape, class_names, pixels, labels, uploads: Mutex::default() });
+        let storage = Arc::new(Storage {
+            source,
+            shape,
+            class_names,
+            pixels,
+            labels,
+            pixels_checksum: OnceLock::new(),
+            uploads: Mutex::default(),
+        });
         Self { storage, selection, split }
     }
 
@@ -197,9 +207,10 @@ impl Dataset {
         stored.ok_or(DatasetError::Index { index, length: self.len() })
     }
 
-    /// A checksum of which images it has, in which order, with which labels.
+    /// A checksum of its images, in order, with their labels.
     pub(crate) fn checksum(&self) -> String {
-        let mut sum = Md5::new();
+        let pixels = || hexadecimal(Md5::new_with_prefix(&self.storage.pixels));
+        let mut sum = Md5::new_with_prefix(self.storage.pixels_checksum.get_or_init(pixels));
         for (index, label) in self.labels().into_iter().enumerate() {
             let stored = self.stored(index).unwrap_or(usize::MAX);
             sum.update(stored.to_le_bytes());

@@ -3,6 +3,7 @@
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 mod cuda;
 
+use candle_cnn::InstructionSet;
 use candle_cnn::parameters::read_between_steps;
 use candle_core::Device;
 
@@ -101,6 +102,15 @@ pub fn describe(device: &Device) -> String {
     }
 }
 
+/// What the bits of a result depend on: the kind of `device`, and its instructions or model.
+pub(crate) fn kind(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => format!("CPU ({})", vector_instructions()),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("CUDA{}", details(gpu_id)),
+        candle_core::DeviceLocation::Metal { .. } => "Metal".to_string(),
+    }
+}
+
 /// The GPU's name, compute capability and memory, in parentheses.
 #[cfg(any(feature = "cuda", cifar_lab_cuda))]
 fn details(ordinal: usize) -> String {
@@ -145,23 +155,12 @@ pub fn requirements() -> String {
 
 /// The widest vector instructions of this CPU that the kernels use.
 fn vector_instructions() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "AVX-512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "AVX2";
-        }
-        "SSE2"
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "NEON"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "no vector instructions"
+    match candle_cnn::instruction_set() {
+        InstructionSet::Avx512 => "AVX-512",
+        InstructionSet::Avx2 => "AVX2",
+        InstructionSet::Plain if cfg!(target_arch = "x86_64") => "SSE2",
+        InstructionSet::Plain if cfg!(target_arch = "aarch64") => "NEON",
+        InstructionSet::Plain => "no vector instructions",
     }
 }
 

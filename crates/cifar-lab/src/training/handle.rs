@@ -323,11 +323,13 @@ mod tests {
     fn a_training_is_stopped_from_outside() -> Result<()> {
         let training = endless(10)?;
         training.watch(0.05)?;
+        assert!(training.watch(f64::MAX).is_err() && training.watch(-1.0).is_err());
         assert_eq!(training.stop().status, Status::Stopped);
         let steps = training.progress().step;
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(training.progress().step, steps);
-        training.wait()
+        // Longer than a clock can tell.
+        training.watch(1e19)
     }
 
     #[test]

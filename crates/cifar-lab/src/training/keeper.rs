@@ -1,6 +1,5 @@
 //! What a training run needs to write checkpoints: its parameters, optimizer and folder.
 
-use candle_cnn::optim::Muon;
 use candle_cnn::parameters::Parameters;
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -14,9 +13,6 @@ use crate::error::{Error, Result};
 
 /// The checkpoint note that holds the [`Place`] as JSON.
 pub(super) const PLACE: &str = "place";
-
-/// The checkpoint note that holds the optimizer's settings.
-pub(super) const OPTIMIZER: &str = "optimizer";
 
 /// An optimizer whose state is saved in checkpoints, from [`Run::resume`](super::Run::resume). Use it like the
 /// optimizer that it wraps.
@@ -38,11 +34,11 @@ impl<O> Checkpointed<O> {
     }
 }
 
-impl Checkpointed<Muon> {
-    /// Sets each group's learning rate; see [`Muon::set_learning_rates`].
+impl<O: ResumableOptimizer> Checkpointed<O> {
+    /// Sets each group's learning rate.
     ///
     /// # Errors
-    /// As there.
+    /// If there is not one for each group, or one is negative or not finite.
     pub fn set_learning_rates(&mut self, rates: &[f64]) -> candle_core::Result<()> {
         self.inner().set_learning_rates(rates)
     }
@@ -81,8 +77,6 @@ pub(super) trait Keep {
 
 pub(super) struct Keeper<O> {
     pub optimizer: Checkpointed<O>,
-    /// The optimizer's initial settings.
-    pub settings: String,
     pub data: String,
     pub target: Option<(Parameters, CheckpointFolder)>,
 }
@@ -101,7 +95,7 @@ impl<O: ResumableOptimizer> Keep for Keeper<O> {
     fn save(&self, place: &Place) -> Result<()> {
         let Some((parameters, folder)) = &self.target else { return Ok(()) };
         let text = text(place)?;
-        let notes = [(PLACE, text.as_str()), (OPTIMIZER, self.settings.as_str()), ("data", self.data.as_str())];
+        let notes = [(PLACE, text.as_str()), ("data", self.data.as_str())];
         let steps = place.epoch * place.steps + place.step;
         folder.save(steps, parameters, &*self.optimizer.inner(), place.epoch, &notes)
     }

@@ -15,8 +15,6 @@ pub(super) struct Place {
     pub step: usize,
     /// Steps per epoch.
     pub steps: usize,
-    /// The optimizer's learning rate.
-    pub learning_rate: f64,
     /// Images seen in this epoch.
     pub images: usize,
     /// Sums since the last step record.

@@ -68,7 +68,7 @@ impl Plan {
             return Err(Error::Setting {
                 name: "steps",
                 value: "0".into(),
-                reason: "the loader has no batches: fewer images than one batch, and drop_last?".into(),
+                reason: "the loader has no batches: it has no images, or with `drop_last` fewer than one batch".into(),
             });
         }
         Ok(())

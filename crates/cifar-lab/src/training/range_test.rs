@@ -69,6 +69,7 @@ pub fn range_test(
     loader: &DataLoader,
     config: RangeTestConfig,
 ) -> Result<RangeTest> {
+    loader.check()?;
     let RangeTestConfig { min_learning_rate: lowest, max_learning_rate: highest, steps } = config;
     let grows = lowest > 0.0 && highest > lowest && highest.is_finite();
     if !grows || steps < 2 || loader.is_empty() {
@@ -78,7 +79,7 @@ pub fn range_test(
             reason: "it needs at least two steps, a positive learning rate that increases, and a batch".into(),
         });
     }
-    let mut test = RangeTest { batches: Vec::with_capacity(steps), data: loader.dataset().name().to_string() };
+    let mut test = RangeTest { batches: Vec::new(), data: loader.dataset().name().to_string() };
     let batches = (0..).flat_map(|epoch| loader.epoch(epoch)).take(steps);
     for (step, batch) in batches.enumerate() {
         let batch = batch?;

@@ -180,9 +180,13 @@ fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     if record.data != plan.data {
         differences.push(changed("the data", &record.data, &plan.data));
     }
-    for (before, now) in [(&record.settings, &plan.settings), (&record.identity, &plan.identity)] {
-        differences.extend(changes(before, now));
+    // The identity has what matters of the device: the number of threads, for one, does not.
+    let [mut before, mut now] = [record.settings.clone(), plan.settings.clone()];
+    for settings in [&mut before, &mut now].into_iter().filter_map(Value::as_object_mut) {
+        settings.remove("device");
     }
+    differences.extend(changes(&before, &now));
+    differences.extend(changes(&record.identity, &plan.identity));
     differences
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::keeper::{Checkpointed, Keep, Keeper, OPTIMIZER};
+use super::keeper::{Checkpointed, Keep, Keeper};
 use super::place::Sums;
 use super::plan::{BEST_WEIGHTS, STOP_FILE};
 use super::shared::{Shared, WARM_UP_STEPS};
@@ -117,23 +117,21 @@ impl Run {
             });
         }
         let plan = &self.shared.plan;
-        let settings = optimizer.settings();
         let target = plan.folder.as_deref().zip(plan.parameters.as_ref());
         let begins = self.checkpoint.is_none() && target.is_some();
         if let Some((checkpoint, parameters)) = self.checkpoint.take().zip(plan.parameters.as_ref()) {
-            let refused = |reason: String| Error::Setting { name: "optimizer", value: settings.clone(), reason };
-            let advice = "add .fresh() to the trainer to start over";
-            let before = checkpoint.note(OPTIMIZER).unwrap_or_default();
-            if before != settings {
-                return Err(refused(format!("the checkpoint was made with {before}; {advice}")));
-            }
-            checkpoint.restore(parameters, &mut optimizer).map_err(|error| refused(format!("{error}; {advice}")))?;
-            optimizer.set_learning_rate(plan.from.learning_rate);
+            checkpoint.restore(parameters, &mut optimizer).map_err(|error| {
+                let reason = match error {
+                    Error::Setting { reason, .. } => reason,
+                    other => other.to_string(),
+                };
+                let reason = format!("{reason}; add .fresh() to the trainer to start over");
+                Error::Setting { name: "optimizer", value: optimizer.settings(), reason }
+            })?;
         }
         let optimizer = Checkpointed::new(optimizer);
         self.keeper = Some(Box::new(Keeper {
             optimizer: optimizer.share(),
-            settings,
             data: plan.data.clone(),
             target: target.map(|(folder, parameters)| (parameters.clone(), CheckpointFolder::of(folder))),
         }));
@@ -309,7 +307,7 @@ impl Run {
         // Its sums must include all steps so far, and a non-finite loss must not be saved.
         self.read_pending(step)?;
         let Some(keeper) = &self.keeper else { return Ok(()) };
-        let place = self.shared.place(keeper.learning_rate());
+        let place = self.shared.place();
         self.warn(CHECKPOINT, keeper.save(&place));
         Ok(())
     }

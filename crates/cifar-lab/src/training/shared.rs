@@ -122,14 +122,13 @@ impl Shared {
     }
 
     /// The current position, for a checkpoint.
-    pub(super) fn place(&self, learning_rate: f64) -> Place {
+    pub(super) fn place(&self) -> Place {
         let state = self.lock();
         let paused = state.paused.saturating_sub(state.paused_before_epoch);
         Place {
             epoch: state.epoch,
             step: state.step,
             steps: self.plan.steps,
-            learning_rate,
             images: state.images,
             sums: state.sums,
             epoch_sums: state.epoch_sums,

@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::resumption::choose;
 use super::run::Run;
 use crate::checkpoint::ResumableOptimizer;
-use crate::device::describe;
+use crate::device::{describe, kind};
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::loader::DataLoader;
@@ -101,8 +101,8 @@ impl<L> Trainer<L> {
     /// none is given, to a new folder in `runs/` named after the run. `start` looks there for the last run with this
     /// name and prints what it finds: a run that has finished or has other settings is left alone, and a new one is
     /// started; a run still in progress in this notebook is taken over. In a `folder`, a run that has finished isn't
-    /// repeated: its weights and history are loaded. Changes to a loop, a loss or a schedule of your own, or to a network
-    /// that keep its parameters' names and shapes, can't be detected: record them in [`settings`](Self::settings), or
+    /// repeated: its weights and history are loaded. Changes to a loop, a loss or a schedule of your own, to the loader that
+    /// tests, or to a network that keep its parameters' names and shapes, can't be detected: record them in [`settings`](Self::settings), or
     /// start over with [`fresh`](Self::fresh).
     pub fn resumable(mut self, parameters: &Parameters) -> Self {
         self.plan.parameters = Some(parameters.clone());
@@ -125,6 +125,7 @@ fn start(
     identity: Value,
     body: Body,
 ) -> Result<Training> {
+    loader.check()?;
     note_settings(&mut plan, loader, learning_rate);
     if let Some(parameters) = &plan.parameters {
         plan.check()?;
@@ -133,6 +134,7 @@ fn start(
             "the normalization": loader.config().normalize.as_ref().map(|normalize| format!("{normalize:?}")),
             "the images' checksum": loader.dataset().checksum(),
             "the parameters' seed": parameters.seed(),
+            "the device": kind(loader.device()),
         });
         if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
             known.extend(more);
@@ -370,7 +372,7 @@ fn captured<'a, O: ResumableOptimizer>(forward: Forward<'a>) -> Step<'a, O> {
 mod tests {
     use super::*;
     use crate::dataset::Cifar10;
-    use crate::error::Error;
+    use crate::error::{DatasetError, Error};
     use crate::model::{Net, NetConfig};
     use crate::training::Status;
     use crate::transform::{RandomCrop, RandomHorizontalFlip};
@@ -441,8 +443,10 @@ mod tests {
         let parameters = Parameters::new(0);
         let head = candle_cnn::layers::linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("head"))?;
         let network = candle_cnn::layers::Sequential::new().add(candle_cnn::layers::Flatten).add(head);
-        let sgd = SGD::new(parameters.trainable(), SgdConfig { learning_rate: 1e37, ..SgdConfig::default() })?;
-        let error = Trainer::new(network, sgd, &loader).start()?.wait().unwrap_err().to_string();
+        let sgd = || SGD::new(parameters.trainable(), SgdConfig { learning_rate: 1e37, ..SgdConfig::default() });
+        let error = Trainer::new(network.clone(), sgd()?, &loader.batch_size(0)).start().map(drop);
+        assert!(matches!(error, Err(Error::Dataset(DatasetError::BatchSize))), "{error:?}");
+        let error = Trainer::new(network, sgd()?, &loader).start()?.wait().unwrap_err().to_string();
         assert!(error.contains("epoch 1, step 2, with learning rate 10000000"), "{error}");
         Ok(())
     }
