@@ -37,6 +37,11 @@ impl Conv2d {
         self.config
     }
 
+    /// The same layer, whose weight gets no gradient; its bias still does.
+    pub fn with_frozen_weight(&self) -> Self {
+        Self { weight: self.weight.detach(), ..self.clone() }
+    }
+
     fn settings(&self) -> String {
         let Ok((outputs, inputs, kh, kw)) = self.weight.dims4() else { return String::new() };
         let Conv2dConfig { padding, stride, dilation, groups } = self.config;

@@ -3,9 +3,9 @@
 use candle_cnn::init::whitening;
 use candle_cnn::layers::{
     Activation, BatchNormConfig, BlockPool, Conv2d, Conv2dConfig, ConvBlock, ConvBlockConfig, Gelu, Linear,
-    batch_norm2d, conv2d_dirac,
+    batch_norm2d, conv2d, conv2d_dirac, linear_no_bias,
 };
-use candle_cnn::ops::{conv2d, flatten, max_pool2d, scale};
+use candle_cnn::ops::{flatten, max_pool2d, scale};
 use candle_core::{Result as CandleResult, Tensor, Var};
 use candle_nn::{Init, Module, ModuleT, VarBuilder};
 use serde::{Deserialize, Serialize};
@@ -125,13 +125,7 @@ impl AirbenchNet {
             ));
         }
         let first = config.whitening_filters();
-        let shape = (first, config.in_channels, WHITENING_KERNEL, WHITENING_KERNEL);
-        // PyTorch's initial bias of a convolution: within 1 / √fan_in.
-        let bound = ((first / 2) as f64).sqrt().recip();
-        let own = vb.pp("whiten");
-        let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
-        let filters = own.get_with_hints(shape, "weight", uniform(bound))?;
-        let bias = own.get_with_hints(first, "bias", uniform(bound))?;
+        let whitening = conv2d(config.in_channels, first, WHITENING_KERNEL, Conv2dConfig::default(), vb.pp("whiten"))?;
         let mut blocks = Vec::with_capacity(2 * config.channels.len());
         let mut features = first;
         for (index, &channels) in config.channels.iter().enumerate() {
@@ -139,14 +133,12 @@ impl AirbenchNet {
             features = channels;
         }
         features *= side * side;
-        // Of standard deviation 1.
-        let head = vb.pp("head").get_with_hints((config.classes, features), "weight", uniform(3f64.sqrt()))?;
-        Ok(Self {
-            config: config.clone(),
-            whitening: Conv2d::new(filters, Some(bias), Conv2dConfig::default()),
-            blocks,
-            head: Linear::new(head, None),
-        })
+        let own = vb.pp("head");
+        // Of standard deviation 1; the layer takes what is there.
+        let bound = 3f64.sqrt();
+        own.get_with_hints((config.classes, features), "weight", Init::Uniform { lo: -bound, up: bound })?;
+        let head = linear_no_bias(features, config.classes, own)?;
+        Ok(Self { config: config.clone(), whitening, blocks, head })
     }
 
     /// The sizes it was built with.
@@ -161,15 +153,15 @@ impl AirbenchNet {
     /// If the images don't fit, or the parameters are no variables.
     pub fn whiten(&self, images: &Tensor) -> Result<()> {
         let filters = whitening(images, WHITENING_KERNEL, WHITENING_EPS)?;
-        Ok(Var::from_tensor(self.whitening.weight())?.set(&filters.to_device(self.whitening.weight().device())?)?)
+        Ok(variable(self.whitening.weight())?.set(&filters.to_device(self.whitening.weight().device())?)?)
     }
 
     /// The trained parameters, by how they are trained.
     ///
     /// # Errors
-    /// If the device is out of memory.
+    /// If they are no variables.
     pub fn parameters(&self) -> Result<AirbenchParameters> {
-        let vars = |tensors: Vec<&Tensor>| tensors.into_iter().map(Var::from_tensor).collect::<CandleResult<Vec<_>>>();
+        let vars = |tensors: Vec<&Tensor>| tensors.into_iter().map(variable).collect::<Result<Vec<_>>>();
         let bias = self.whitening.bias().into_iter().collect();
         let mut single = vars([bias, vec![self.head.weight()]].concat())?;
         let (Some(head), Some(whitening_bias)) = (single.pop(), single.pop()) else {
@@ -188,9 +180,17 @@ impl AirbenchNet {
     /// # Errors
     /// If the images don't fit.
     pub fn whitened(&self, images: &Tensor) -> CandleResult<Tensor> {
-        // Detached: the filters are not trained.
-        conv2d(images, &self.whitening.weight().detach(), self.whitening.bias(), self.whitening.config())
+        self.whitening.with_frozen_weight().forward(images)
     }
+}
+
+/// A parameter as the variable that it is: of another tensor, [`Var::from_tensor`] would return a copy.
+fn variable(parameter: &Tensor) -> Result<Var> {
+    if !parameter.is_variable() {
+        let reason = "its parameters are no variables; build it with Parameters::var_builder".to_string();
+        return Err(Error::NetConfig { what: "AirbenchNet".to_string(), reason });
+    }
+    Ok(Var::from_tensor(parameter)?)
 }
 
 impl ModuleT for AirbenchNet {
@@ -202,5 +202,34 @@ impl ModuleT for AirbenchNet {
         }
         let x = flatten(&max_pool2d(&x, LAST_POOL, LAST_POOL)?)?;
         scale(&self.head.forward(&x)?, 1.0 / x.dim(1)? as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_cnn::parameters::Parameters;
+    use candle_cnn::trace;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn parameters_that_are_no_variables_are_refused() {
+        let config = AirbenchConfig { channels: vec![8, 16, 16], ..AirbenchConfig::default() };
+        let net = AirbenchNet::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu)).unwrap();
+        let images = Tensor::randn(0f32, 1., (20, 3, 32, 32), &Device::Cpu).unwrap();
+        assert!(matches!(net.whiten(&images), Err(Error::NetConfig { .. })));
+        assert!(matches!(net.parameters(), Err(Error::NetConfig { .. })));
+    }
+
+    #[test]
+    fn a_trace_has_every_parameter() {
+        let config = AirbenchConfig { channels: vec![8, 16, 16], ..AirbenchConfig::default() };
+        let parameters = Parameters::new(0);
+        let net = AirbenchNet::new(&config, parameters.var_builder(&Device::Cpu)).unwrap();
+        let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
+        let (_, calls) = trace::record(|| net.forward_t(&images, false));
+        assert_eq!(calls.iter().map(|call| call.parameters).sum::<usize>(), parameters.count());
+        let named = |name: &str| calls.iter().any(|call| call.name == name);
+        assert!(named("whiten") && named("group3.conv2") && named("head"));
     }
 }
