@@ -8,6 +8,7 @@ use candle_nn::ModuleT;
 use std::fmt::{Display, Formatter};
 use std::time::{Duration, Instant};
 
+use crate::dataset::Split;
 use crate::device::between_steps;
 use crate::error::{Error, Result};
 use crate::loader::DataLoader;
@@ -43,10 +44,12 @@ pub struct Evaluation {
     predictions: Vec<Prediction>,
     class_names: Vec<String>,
     pub(crate) data: String,
+    split: Split,
     took: Duration,
 }
 
-/// Runs `network` in evaluation mode over all of `loader`'s images, without gradients. An image whose output is NaN or
+/// Runs `network` in evaluation mode over the images of `loader`'s first epoch, without gradients: all of them, unless
+/// `drop_last` leaves some out. An image whose output is NaN or
 /// infinite counts as wrong; [`Evaluation::not_finite`] counts them.
 ///
 /// On a GPU, the trainings in this process wait between two steps meanwhile. To know which steps, or on the CPU to evaluate
@@ -111,7 +114,8 @@ fn evaluate_now(network: &dyn ModuleT, loader: &DataLoader) -> Result<Evaluation
     }
     loss /= predictions.len() as f64;
     let data = loader.dataset().name().to_string();
-    Ok(Evaluation { loss, predictions, class_names, data, took: started.elapsed() })
+    let split = loader.dataset().split();
+    Ok(Evaluation { loss, predictions, class_names, data, split, took: started.elapsed() })
 }
 
 /// The largest probability of a row and its index, the first on ties; `None` if one of them is NaN.
@@ -173,8 +177,9 @@ impl Display for Evaluation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "Accuracy of the network on the {} test images: {:.2} %  (loss {:.3}; {}; {:.1} s)",
+            "Accuracy of the network on the {} {} images: {:.2} %  (loss {:.3}; {}; {:.1} s)",
             self.images(),
+            if self.split == Split::Train { "training" } else { "test" },
             100.0 * self.accuracy(),
             self.loss,
             self.data,
@@ -299,10 +304,22 @@ mod tests {
             predictions,
             class_names: vec!["a".into(), "b".into()],
             data: String::new(),
+            split: Split::Test,
             took: Duration::ZERO,
         };
         let order: Vec<usize> = evaluation.surest_mistakes().iter().map(|p| p.index).collect();
         assert_eq!(order, [2, 0, 3]);
+    }
+
+    #[test]
+    fn it_says_which_images_they_were() -> Result<()> {
+        let data = Cifar10::stand_in(0, 10, 10);
+        for (set, words) in [(&data.train, "the 10 training images"), (&data.test, "the 10 test images")] {
+            let rows = Rows(vec![[0.0; 10]; 10], Default::default());
+            let line = evaluate(&rows, &DataLoader::new(set, &Device::Cpu))?.to_string();
+            assert!(line.contains(words), "{line}");
+        }
+        Ok(())
     }
 
     /// Outputs these rows one after the other, whatever the images are.

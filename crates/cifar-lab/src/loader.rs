@@ -422,7 +422,8 @@ struct Running {
 
 /// Starts preparing the batches from `first` on. The thread ends with the last one, or when nobody receives any more.
 fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
-    let (sender, receiver) = sync_channel(prefetch);
+    // More slots than batches would only take memory.
+    let (sender, receiver) = sync_channel(prefetch.min(preparation.batches - first.min(preparation.batches)));
     let work = move || {
         for batch in first..preparation.batches {
             // The training that waits for this batch must learn why it doesn't come.

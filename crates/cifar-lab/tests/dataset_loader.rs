@@ -87,7 +87,9 @@ proptest! {
             .augment(RandomHorizontalFlip::default())
             .augment(RandomCrop { padding: 1 });
         let here = batches(&loader.clone().prefetch(0), 3);
-        prop_assert!(same(&here, &batches(&loader.clone().prefetch(prefetch), 3)));
+        for prefetch in [prefetch, usize::MAX] {
+            prop_assert!(same(&here, &batches(&loader.clone().prefetch(prefetch), 3)));
+        }
         let rest: Result<Vec<_>, _> = loader.epoch_from(3, first).collect();
         if first <= loader.len() {
             prop_assert!(same(&here[first..], &rest.unwrap()));

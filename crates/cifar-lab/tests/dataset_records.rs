@@ -170,9 +170,11 @@ fn writing_what_the_layout_can_not_hold_is_an_error() {
         let pixels = vec![0; [shape].iter().map(|&(c, h, w): &(usize, usize, usize)| c * h * w).sum()];
         Dataset::new(Source::Named("test".into()), Split::Train, shape, names, pixels, vec![label]).unwrap()
     };
-    assert!(matches!(write_records(&set((1, 28, 28), 10, 0), &path), Err(DatasetError::PixelCount { .. })));
+    std::fs::write(&path, "old").unwrap();
+    assert!(matches!(write_records(&set((3, 16, 64), 10, 0), &path), Err(DatasetError::RecordShape { .. })));
     assert!(matches!(write_records(&set((3, 32, 32), 11, 10), &path), Err(DatasetError::Label { label: 10, .. })));
-    let nowhere = folder.path().join("absent").join("out.bin");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+    let nowhere = path.join("out.bin");
     assert!(matches!(write_records(&set((3, 32, 32), 10, 0), &nowhere), Err(DatasetError::Io { .. })));
 }
 

@@ -4,6 +4,7 @@
 //! repository's layers and functions, whether it is [`Net`](crate::model::Net), a `Sequential` or a struct of one's
 //! own. Source: <https://onnx.ai/onnx/operators>, opset 17.
 
+use candle_cnn::parameters::read_between_steps;
 use candle_cnn::trace::{self, LayerCall, Operation};
 use candle_core::{DType, Device, Tensor, TensorId, Var};
 use candle_nn::ModuleT;
@@ -65,8 +66,11 @@ fn save_any_onnx(network: &dyn ModuleT, path: &Path, card: &ModelCard, device: &
     let (channels, height, width) = card.image_shape;
     // A variable, so that what is computed from it can be told.
     let images = Var::zeros((1, channels, height, width), DType::F32, device)?;
-    let (logits, calls) = trace::record(|| network.forward_t(&images, false));
-    let graph = graph(&images, &logits?, &calls)?;
+    // Of a network that is being trained, all weights of one moment.
+    let graph = read_between_steps(|| {
+        let (logits, calls) = trace::record(|| network.forward_t(&images, false));
+        graph(&images, &logits?, &calls)
+    })?;
     let bytes: usize = graph.initializer.iter().map(Message::encoded_len).sum();
     if bytes > MOST_BYTES {
         return Err(Error::Onnx {

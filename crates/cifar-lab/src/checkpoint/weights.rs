@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::file::{Format, damaged, read_as, read_safetensors, save_tensors, weights_format, write};
 use super::model_card::{METADATA_KEY, ModelCard};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Writes all parameters and buffers to `path`, like PyTorch's `torch.save(net.state_dict(), path)`, and `card` into a
 /// JSON file beside it. To load them in Python: `net.load_state_dict(torch.load(path, weights_only=True))`. If
@@ -58,6 +58,10 @@ fn save_pth_at(parameters: &Parameters, path: &Path, card: &ModelCard) -> Result
         path.file_stem().map_or("archive".into(), |stem| stem.to_string_lossy().chars().take(50).collect());
     let mut bytes = Vec::new();
     state.write(&name, &mut bytes).map_err(|error| damaged(path, &error))?;
+    if ModelCard::beside(path) == path {
+        let reason = "the model card is saved under this name; end it in .pth".to_string();
+        return Err(Error::Setting { name: "path", value: path.display().to_string(), reason });
+    }
     // The card first, so that new weights never have an old card.
     card.write_beside(path)?;
     write(path, &bytes)
@@ -260,6 +264,15 @@ mod tests {
             assert_eq!(bytes(&loaded), bytes(&saved));
             assert_eq!(ModelCard::read(&path)?, ModelCard::default());
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_pth_does_not_replace_its_own_model_card() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let error = save_pth(&network(1)?, folder.path().join("net.json"), &ModelCard::default()).unwrap_err();
+        assert!(matches!(error, Error::Setting { name: "path", .. }), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         Ok(())
     }
 

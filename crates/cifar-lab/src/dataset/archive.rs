@@ -48,9 +48,9 @@ const IDLE_TRIES: u32 = 3;
 /// At least as many as curl and browsers follow.
 const MOST_REDIRECTS: u32 = 20;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// A notebook can't redraw a line, so progress comes in lines: after this long, or after a tenth of the whole.
 /// What an interrupt leaves.
 const STOPPED: &str = "run the cell again; the download goes on from what is already there";
+/// A notebook can't redraw a line, so progress comes in lines: after this long, or after a tenth of the whole.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A published archive of the binary layout: its address, checksum and length.

@@ -5,10 +5,11 @@
 //! any number is read here, so that smaller sets can use the layout.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use super::{Dataset, DatasetError, Result};
+use crate::atomic_file::write_atomically;
 
 /// An image's channels, height and width.
 pub(super) const SHAPE: (usize, usize, usize) = (3, 32, 32);
@@ -84,25 +85,21 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
 /// ```
 ///
 /// # Errors
-/// If the images have another shape, there are more than ten classes, or writing fails.
+/// If the images have another shape, a label is 10 or more, or writing fails. Then an old file stays.
 pub fn write_records(dataset: &Dataset, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let (channels, height, width) = dataset.image_shape();
     if (channels, height, width) != SHAPE {
-        let (labels, found) = (dataset.len(), dataset.len() * dataset.image_length());
-        let (channels, height, width) = SHAPE;
-        let expected = labels * PICTURE_LENGTH;
-        return Err(DatasetError::PixelCount { labels, channels, height, width, expected, found });
+        return Err(DatasetError::RecordShape { found: (channels, height, width) });
     }
-    let failed = || DatasetError::io("writing", path);
-    let mut file = std::io::BufWriter::new(File::create(path).map_err(failed())?);
+    let mut records = Vec::with_capacity(dataset.len() * RECORD_LENGTH);
     for index in 0..dataset.len() {
         let label = dataset.label(index)?;
         if label >= usize::from(CLASSES) {
             return Err(DatasetError::Label { index, label: label as u32, classes: CLASSES.into() });
         }
-        file.write_all(&[label as u8]).map_err(failed())?;
-        file.write_all(dataset.pixels(index)?).map_err(failed())?;
+        records.push(label as u8);
+        records.extend_from_slice(dataset.pixels(index)?);
     }
-    file.flush().map_err(failed())
+    write_atomically(path, &records).map_err(DatasetError::io("writing", path))
 }

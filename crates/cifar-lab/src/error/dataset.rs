@@ -273,6 +273,13 @@ pub enum DatasetError {
         found: usize,
     },
 
+    /// Images that CIFAR-10's record files can't hold.
+    #[error("a record file holds images of 3×32×32, not {}×{}×{}", found.0, found.1, found.2)]
+    RecordShape {
+        /// The images' channels, height and width.
+        found: (usize, usize, usize),
+    },
+
     /// An image without pixels.
     #[error("images of {0}×{1}×{2} (channels, height, width) have no pixels: each must be at least 1")]
     NoPixels(usize, usize, usize),

@@ -58,7 +58,8 @@ impl Training {
             value: seconds.to_string(),
             reason: error.to_string(),
         })?;
-        self.show_progress(Some(Instant::now() + at_most))
+        // A time that no clock reaches is no limit.
+        self.show_progress(Instant::now().checked_add(at_most))
     }
 
     fn show_progress(&self, until: Option<Instant>) -> Result<()> {
