@@ -373,13 +373,11 @@ fn write_workspace(folder: &Path, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Removes what only the preparing kernel needed: its cells' libraries and incremental state.
+/// Removes what only the preparing kernel needed: its cells' libraries.
 fn tidy(folder: &Path) -> Result<()> {
     let target = target(folder);
-    remove(&target.join("debug/incremental"));
     for platform in subfolders(&target) {
         let debug = platform.join("debug");
-        remove(&debug.join("incremental"));
         for place in [debug.clone(), debug.join("deps")] {
             for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -566,7 +564,6 @@ mod tests {
             ".fingerprint/cifar-lab-0123/dep-lib-cifar_lab",
             "build/cifar-lab-4567/output",
             ".fingerprint/candle-core-0123/dep-lib-candle_core",
-            "incremental/ctx-1/state",
         ] {
             let path = debug.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -600,7 +597,6 @@ mod tests {
         assert!(modified(&candle).elapsed().unwrap() > Duration::from_secs(1_000_000), "copied with its time");
         assert!(!live.path().join(debug).join("deps/libcode_3.so").exists());
         assert!(!live.path().join(debug).join("deps/libctx.so").exists());
-        assert!(!live.path().join(debug).join("incremental").exists());
         assert!(live.path().join("Cargo.lock").exists() && live.path().join("keep/Cargo.toml").exists());
 
         // What may be written in place is copied, cargo's lock too, so that kernels don't wait for each other.

@@ -22,8 +22,9 @@ pub const EVCXR_VERSION: &str = "0.22.0";
 /// `:dep` would pick newer versions and compile them. The member `keep` holds on to the entries. As the workspace's root
 /// it also overrides the profile that evcxr writes into `ctx`: dependencies are fully optimized and unchecked, cells have
 /// the checks that help learners, and are compiled fast rather than optimized: what takes time is in the crates. `:opt 2`
-/// changes that, by [`instrument`]. The dependencies in the last list compute nothing for notebooks (candle's tokenizers,
-/// HTTPS, color profiles, complex numbers): unoptimized, they let setup compile a fifth faster.
+/// changes that, by [`instrument`]. Compilation is not incremental: noting what the next cell could use again takes rustc
+/// longer than it saves. The dependencies in the last list compute nothing for notebooks (candle's tokenizers, HTTPS, color
+/// profiles, complex numbers): unoptimized, they let setup compile a fifth faster.
 pub const WORKSPACE: &str = r#"[workspace]
 resolver = "3"
 members = ["ctx", "keep"]
@@ -38,7 +39,7 @@ debug-assertions = false
 overflow-checks = false
 codegen-units = 16
 panic = "unwind"
-incremental = true
+incremental = false
 
 [profile.dev.package.ctx]
 opt-level = 0
