@@ -1,6 +1,6 @@
 //! Trains the network of the CIFAR-10 record by its recipe (Jordan's `airbench94_muon`), with its sizes as options.
 //!
-//! `cargo run --release -p cifar-lab --example record -- BINARY_FOLDER [OPTION…]` (`--help` lists them)
+//! `cargo run --release -p cifar-lab --example record -- CIFAR10_FOLDER [OPTION…]` (`--help` lists them)
 //!
 //! `record_pytorch.py` beside this file does the same with PyTorch.
 

@@ -32,7 +32,7 @@ mod runs;
   cargo lab export 00                        turn the notebook into a program
   cargo lab test                             run all checks
   cargo lab runs                             list all training runs
-  cargo lab predict runs/…/cnn.pth cat.jpg   classify a picture
+  cargo lab predict redneuronal.pth cat.jpg  classify a picture
   cargo lab bench --quick                    measure speed next to plain candle and PyTorch
   cargo lab doctor                           show what is missing")]
 struct Arguments {
@@ -56,7 +56,7 @@ enum Verb {
     Bundle,
     /// Show what is installed, what is missing and how to get it
     Doctor,
-    /// Remove what setup has made, but not runs/ and CIFAR-10
+    /// Remove what setup has made for this clone, but not runs/ and CIFAR-10
     Clean(clean::Options),
     /// Measure training and inference next to plain candle and PyTorch
     Bench(bench::Options),
@@ -64,12 +64,6 @@ enum Verb {
     Runs(runs::Options),
     /// Say what a saved network sees in images
     Predict(predict::Options),
-    /// Measure how long a kernel takes to start
-    #[command(hide = true)]
-    MeasureStart {
-        #[arg(default_value_t = 3)]
-        times: usize,
-    },
     /// Set up what is missing and stop
     Setup,
     /// Run a kernel in a folder of its own; Jupyter calls this
@@ -110,7 +104,6 @@ pub fn main() -> Result<ExitCode> {
         Some(Verb::Bench(options)) => bench::bench(&Repository::current()?, &options).map(|()| ExitCode::SUCCESS),
         Some(Verb::Runs(_)) => program("runs"),
         Some(Verb::Predict(_)) => program("predict"),
-        Some(Verb::MeasureStart { times }) => checks::kernel::measure_starts(&Repository::current()?, times).map(code),
         Some(Verb::Setup) => environment::set_up(&Repository::current()?).map(|_| ExitCode::SUCCESS),
         Some(Verb::Kernel { evcxr, connection_file }) => launcher::launch(&evcxr, &connection_file),
         Some(Verb::Guard { folder }) => launcher::guard(&folder).map(|()| ExitCode::SUCCESS),

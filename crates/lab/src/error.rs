@@ -141,25 +141,3 @@ impl Error {
         Error::Step { step: step.into(), reason: reason.into(), advice: advice.into() }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_at_most_two_lines() {
-        let errors = [
-            Error::NoSuchNotebook { asked: "07".into(), known: vec!["00_pipeline".into()] },
-            Error::NoPython { least: "3.10".into(), found: String::new() },
-            Error::NoLinker,
-            Error::UnknownParameter {
-                notebook: "00".into(),
-                name: "epoch".into(),
-                known: vec!["epochs: usize".into()],
-            },
-        ];
-        for error in errors {
-            assert!(error.to_string().lines().count() <= 2, "{error}");
-        }
-    }
-}

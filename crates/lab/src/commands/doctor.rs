@@ -190,7 +190,10 @@ fn disk(repository: &Repository) -> Finding {
 /// What setup has made.
 fn used(place: &Path) -> Finding {
     let found = footprint(place).unwrap_or_else(|error| in_one_line(&error));
-    good("disk used", format!("{found}; `cargo lab clean` removes them"))
+    good(
+        "disk used",
+        format!("{found}; `cargo lab clean` removes what is this clone's, `cargo lab clean --all` the rest"),
+    )
 }
 
 /// Free space at `path`, in GB.

@@ -18,10 +18,6 @@ use crate::programs;
 use crate::repository::Repository;
 use crate::steps::{self, seconds};
 
-/// The longest start allowed, up to the end of the first cell (`:dep` and `use`).
-const LONGEST_START: Duration = Duration::from_secs(12);
-/// The longest time allowed for a cell that creates a network.
-const LONGEST_CELL: Duration = Duration::from_secs(2);
 /// The largest difference allowed between parameters trained in cells and in a program.
 const TOLERANCE: f64 = 1e-6;
 
@@ -314,7 +310,7 @@ pub fn processes_of(id: &str, program: &str) -> Vec<rustix::process::Pid> {
 }
 
 /// Nothing that is compiled in the prepared folder is compiled again, and nothing in it changes, though a kernel's folder has
-/// links to its files. (How long a start takes is up to `measure-start`, since a busy machine must not fail a test.)
+/// links to its files. (How long a start takes is only printed, since a busy machine must not fail a test.)
 fn warm_start(laboratory: &Laboratory) -> Result<String, String> {
     let key = Key::of(&laboratory.repository, &Build::of_machine()).map_err(|error| error.to_string())?;
     let folders = &laboratory.installation.folders;
@@ -361,28 +357,6 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, u64, SystemTime)> {
 fn own_library(files: &BTreeMap<PathBuf, (u64, u64, SystemTime)>) -> Option<SystemTime> {
     let name = format!("debug/deps/{}", settings::crate_library());
     files.iter().find_map(|(path, (_, _, modified))| path.ends_with(&name).then_some(*modified))
-}
-
-/// Measures some starts, and prints how long each took; returns whether all were fast enough.
-pub fn measure_starts(repository: &Repository, times: usize) -> Result<bool> {
-    let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
-    let laboratory = Laboratory::set_up(repository, folder.path().to_path_buf(), Duration::ZERO)?;
-    let mut all_fast = true;
-    for _ in 0..times {
-        let failed = |reason: String| Error::step("measuring a start", reason, ASK_THE_DOCTOR);
-        let (remark, fast) = measure_start(&laboratory).map_err(failed)?;
-        println!("{remark}{}", if fast { "" } else { " (too slow)" });
-        all_fast &= fast;
-    }
-    Ok(all_fast)
-}
-
-/// Measures a start; returns a remark, and whether it was fast enough.
-fn measure_start(laboratory: &Laboratory) -> Result<(String, bool), String> {
-    let (execution, remark) = execute_start(laboratory, &mut |_| {})?;
-    let start = execution.ready + execution.cells[0];
-    let slowest = execution.cells[2..].iter().max().copied().unwrap_or_default();
-    Ok((remark, start <= LONGEST_START && slowest <= LONGEST_CELL))
 }
 
 /// Executes some first cells, calls `look` with the kernel's folder after each, and says how long they took.
