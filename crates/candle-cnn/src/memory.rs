@@ -8,7 +8,8 @@ use crate::simd::lanes::release;
 /// Lets the process keep the memory of freed tensors for the next ones; returns whether the C library can (glibc). Call it
 /// at the start of a program that trains, before other threads allocate: it holds for the whole process.
 ///
-/// The network of the CIFAR-10 record, written layer by layer, trained nearly twice as fast with it at a batch of 2,000 images.
+/// The network of the CIFAR-10 record, written layer by layer, trained nearly twice as fast with it at a batch of 2,000
+/// images.
 ///
 /// ```
 /// let kept = candle_cnn::memory::keep_freed();

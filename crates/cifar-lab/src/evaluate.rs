@@ -49,8 +49,8 @@ pub struct Evaluation {
 }
 
 /// Runs `network` in evaluation mode over the images of `loader`'s first epoch, without gradients: all of them, unless
-/// `drop_last` leaves some out. An image whose output is NaN or
-/// infinite counts as wrong; [`Evaluation::not_finite`] counts them.
+/// `drop_last` leaves some out. An image whose output is NaN or infinite counts as wrong; [`Evaluation::not_finite`] counts
+/// them.
 ///
 /// On a GPU, the trainings in this process wait between two steps meanwhile. To know which steps, or on the CPU to evaluate
 /// weights of one moment, use [`Training::evaluate`](crate::training::Training::evaluate).

@@ -423,7 +423,7 @@ struct Running {
 /// Starts preparing the batches from `first` on. The thread ends with the last one, or when nobody receives any more.
 fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
     // More slots than batches would only take memory.
-    let (sender, receiver) = sync_channel(prefetch.min(preparation.batches - first.min(preparation.batches)));
+    let (sender, receiver) = sync_channel(prefetch.min(preparation.batches.saturating_sub(first)));
     let work = move || {
         for batch in first..preparation.batches {
             // The training that waits for this batch must learn why it doesn't come.

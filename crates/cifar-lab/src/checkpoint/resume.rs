@@ -142,10 +142,8 @@ pub fn save_checkpoint(
     epochs_done: usize,
     notes: &[(&str, &str)],
 ) -> Result<()> {
-    let rates = serde_json::Value::from(optimizer.learning_rates()).to_string();
-    let (settings, epochs_done) = (optimizer.settings(), epochs_done.to_string());
-    let own: [(&str, &str); 3] = [(OPTIMIZER, &settings), (LEARNING_RATES, &rates), (EPOCHS_DONE, &epochs_done)];
-    write(parameters, path.as_ref(), optimizer.state()?, notes.iter().copied().chain(own).collect())
+    let (settings, rates) = (optimizer.settings(), optimizer.learning_rates());
+    write(parameters, path.as_ref(), optimizer.state()?, &settings, rates, epochs_done, notes)
 }
 
 /// Not generic: a cell would compile it for its optimizer.
@@ -153,7 +151,10 @@ fn write(
     parameters: &Parameters,
     path: &Path,
     optimizer: HashMap<String, Tensor>,
-    notes: BTreeMap<&str, &str>,
+    settings: &str,
+    rates: Vec<f64>,
+    epochs_done: usize,
+    notes: &[(&str, &str)],
 ) -> Result<()> {
     let mut tensors = HashMap::new();
     for (part, state) in PARTS.into_iter().zip([parameters.state_dict()?, optimizer]) {
@@ -163,7 +164,9 @@ fn write(
             tensors.insert(format!("{part}{name}"), tensor);
         }
     }
-    let mut notes: BTreeMap<&str, &str> = notes;
+    let (rates, epochs_done) = (serde_json::Value::from(rates).to_string(), epochs_done.to_string());
+    let own = [(OPTIMIZER, settings), (LEARNING_RATES, rates.as_str()), (EPOCHS_DONE, epochs_done.as_str())];
+    let mut notes: BTreeMap<&str, &str> = notes.iter().copied().chain(own).collect();
     notes.remove(CHECKSUM);
     let checksum = checksum(tensors.iter(), &notes);
     notes.insert(CHECKSUM, &checksum);
@@ -208,6 +211,8 @@ pub(crate) struct Checkpoint {
     model: HashMap<String, Tensor>,
     optimizer: HashMap<String, Tensor>,
     epochs_done: usize,
+    /// `None` in checkpoints from before they were noted.
+    learning_rates: Option<Vec<f64>>,
     notes: HashMap<String, String>,
 }
 
@@ -222,6 +227,8 @@ impl Checkpoint {
         let notes = metadata.metadata().clone().unwrap_or_default();
         let epochs_done = notes.get(EPOCHS_DONE).and_then(|text| text.parse().ok());
         let epochs_done = epochs_done.ok_or_else(|| damaged(path, &"it has weights, but is not a checkpoint"))?;
+        let rates = notes.get(LEARNING_RATES).map(|rates| serde_json::from_str(rates)).transpose();
+        let learning_rates = rates.map_err(|error| damaged(path, &format!("{LEARNING_RATES}: {error}")))?;
         // Checkpoints from before version 0.2 have none.
         if let Some(wanted) = notes.get(CHECKSUM) {
             let tensors = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
@@ -240,7 +247,7 @@ impl Checkpoint {
                 _ => return Err(damaged(path, &format!("{name} belongs to neither the model nor the optimizer"))),
             };
         }
-        Ok(Self { model, optimizer, epochs_done, notes })
+        Ok(Self { model, optimizer, epochs_done, learning_rates, notes })
     }
 
     /// The note called `name`.
@@ -267,24 +274,20 @@ impl Checkpoint {
             let reason = format!("the checkpoint was made with {made_with}");
             return Err(Error::Setting { name: "optimizer", value: settings, reason });
         }
-        // Each of the two changes nothing if it fails; the pair must not either.
-        let before = optimizer.state()?;
-        optimizer.load_state(&self.optimizer)?;
-        if let Err(error) = parameters.load_state_dict(&self.model) {
-            optimizer.load_state(&before)?;
-            return Err(error.into());
-        }
-        // Settings that are the same have as many groups.
-        let rates = self.note(LEARNING_RATES).and_then(|rates| serde_json::from_str::<Vec<f64>>(rates).ok());
-        if let Some(rates) = rates {
+        // Each of the three changes nothing if it fails; together they must not either.
+        let (rates, state) = (optimizer.learning_rates(), optimizer.state()?);
+        optimizer.set_learning_rates(self.learning_rates.as_ref().unwrap_or(&rates))?;
+        let loaded = optimizer.load_state(&self.optimizer).and_then(|()| parameters.load_state_dict(&self.model));
+        if loaded.is_err() {
             optimizer.set_learning_rates(&rates)?;
+            optimizer.load_state(&state)?;
         }
-        Ok(())
+        Ok(loaded?)
     }
 }
 
-/// Restores parameters, buffers, and the optimizer's state and learning rates from a checkpoint. Returns the number of finished epochs,
-/// which is also the next epoch, counted from 0.
+/// Restores parameters, buffers, and the optimizer's state and learning rates from a checkpoint. Returns the number of
+/// finished epochs, which is also the next epoch, counted from 0.
 ///
 /// # Errors
 /// [`Error::File`] if it can't be read, [`Error::Weights`] if it is damaged or not a checkpoint, [`Error::Setting`] if it
@@ -328,6 +331,21 @@ mod tests {
         let mut values: Vec<(String, Vec<f32>)> = values.collect::<Result<_>>()?;
         values.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(values)
+    }
+
+    #[test]
+    fn rates_of_other_groups_change_nothing() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let (saved, other) = (layer(2, 1)?, layer(2, 2)?);
+        let sgd = stepped(&saved)?;
+        write(&saved, &path, sgd.state()?, &sgd.settings(), vec![0.1, 0.2], 3, &[])?;
+        let (mut sgd, before) = (stepped(&other)?, values(&other.state_dict()?.into_iter().collect())?);
+        let state = values(&sgd.state()?)?;
+        assert!(load_checkpoint(&other, &path, &mut sgd).is_err());
+        assert_eq!(values(&other.state_dict()?.into_iter().collect())?, before);
+        assert_eq!(values(&sgd.state()?)?, state);
+        Ok(())
     }
 
     /// Both optimizers in one, and a network with weights that are not trained.

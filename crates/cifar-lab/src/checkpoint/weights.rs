@@ -45,6 +45,10 @@ pub fn save_pth(parameters: &Parameters, path: impl AsRef<Path>, card: &ModelCar
 
 /// Not generic: a cell would compile it, and the writer of the archive with it.
 fn save_pth_at(parameters: &Parameters, path: &Path, card: &ModelCard) -> Result<()> {
+    if ModelCard::beside(path) == path {
+        let reason = "the model card is saved under this name; end it in .pth".to_string();
+        return Err(Error::Setting { name: "path", value: path.display().to_string(), reason });
+    }
     let mut state = StateDict::new();
     for (name, tensor) in parameters.snapshot()? {
         let dtype = pth_dtype(tensor.dtype()).ok_or_else(|| {
@@ -58,10 +62,6 @@ fn save_pth_at(parameters: &Parameters, path: &Path, card: &ModelCard) -> Result
         path.file_stem().map_or("archive".into(), |stem| stem.to_string_lossy().chars().take(50).collect());
     let mut bytes = Vec::new();
     state.write(&name, &mut bytes).map_err(|error| damaged(path, &error))?;
-    if ModelCard::beside(path) == path {
-        let reason = "the model card is saved under this name; end it in .pth".to_string();
-        return Err(Error::Setting { name: "path", value: path.display().to_string(), reason });
-    }
     // The card first, so that new weights never have an old card.
     card.write_beside(path)?;
     write(path, &bytes)

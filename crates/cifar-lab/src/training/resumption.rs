@@ -180,13 +180,9 @@ fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     if record.data != plan.data {
         differences.push(changed("the data", &record.data, &plan.data));
     }
-    // The identity has what matters of the device: the number of threads, for one, does not.
-    let [mut before, mut now] = [record.settings.clone(), plan.settings.clone()];
-    for settings in [&mut before, &mut now].into_iter().filter_map(Value::as_object_mut) {
-        settings.remove("device");
+    for (before, now) in [(&record.settings, &plan.settings), (&record.identity, &plan.identity)] {
+        differences.extend(changes(before, now));
     }
-    differences.extend(changes(&before, &now));
-    differences.extend(changes(&record.identity, &plan.identity));
     differences
 }
 
@@ -199,6 +195,8 @@ fn changes(record: &Value, plan: &Value) -> Vec<String> {
     let mut names: Vec<String> = keys(record);
     let new: Vec<String> = keys(&settings);
     names.extend(new.into_iter().filter(|name| record.get(name).is_none()));
+    // The identity has what matters of it: the number of threads, for one, does not.
+    names.retain(|name| name != "device");
     for name in names {
         let (before, now) = (record.get(&name), settings.get(&name));
         if before != now {

@@ -102,8 +102,8 @@ impl<L> Trainer<L> {
     /// name and prints what it finds: a run that has finished or has other settings is left alone, and a new one is
     /// started; a run still in progress in this notebook is taken over. In a `folder`, a run that has finished isn't
     /// repeated: its weights and history are loaded. Changes to a loop, a loss or a schedule of your own, to the loader that
-    /// tests, or to a network that keep its parameters' names and shapes, can't be detected: record them in [`settings`](Self::settings), or
-    /// start over with [`fresh`](Self::fresh).
+    /// tests, or to a network that keep its parameters' names and shapes, can't be detected: record them in
+    /// [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
     pub fn resumable(mut self, parameters: &Parameters) -> Self {
         self.plan.parameters = Some(parameters.clone());
         self
