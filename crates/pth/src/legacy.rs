@@ -15,7 +15,6 @@ const VERSION: i64 = 1001;
 
 pub(crate) struct Legacy<'a> {
     pub(crate) object: Pickle<'a>,
-    pub(crate) big_endian: bool,
     /// Sorted by key.
     storages: Vec<(&'a str, &'a [u8])>,
 }
@@ -39,8 +38,8 @@ impl<'a> Legacy<'a> {
             let found = version.root().as_i64().map_or(version.root().describe(), |version| version.to_string());
             return Err(Error::LegacyVersion { found });
         }
-        let system = next(budget)?;
-        let big_endian = system.root().get("little_endian").and_then(|value| value.as_bool()) == Some(false);
+        // The system info names its byte order, but PyTorch writes storages as little-endian everywhere.
+        next(budget)?;
         let object = next(budget)?;
         let keys = next(budget)?;
         // A storage's length is in elements, whose size only the object's pickle tells.
@@ -62,7 +61,7 @@ impl<'a> Legacy<'a> {
             budget.push(&mut storages, (key, bytes))?;
         }
         storages.sort_unstable_by_key(|&(key, _)| key);
-        Ok(Self { object, big_endian, storages })
+        Ok(Self { object, storages })
     }
 
     pub(crate) fn storage(&self, key: &str) -> Result<&'a [u8]> {

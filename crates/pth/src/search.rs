@@ -40,6 +40,10 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>, budget: &mut Budget) -> Result<
     if let Some(found) = usual().find(|dict| is_state_dict(*dict) || is_empty_dict(*dict)) {
         return Ok(found);
     }
+    // Averaged weights elsewhere in the file, say, must not quietly take the place of these.
+    if let Some(mixed) = usual().find(|dict| has_tensors(*dict)) {
+        return Err(none(root, Some(mixed)));
+    }
     let mut places = Places::default();
     places.add(root, 0, Key::Index(0), budget)?;
     let mut found = Vec::new();
@@ -66,7 +70,7 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>, budget: &mut Budget) -> Result<
     }
     match found.as_slice() {
         [only] => Ok(places.list[*only].value),
-        [] => Err(none(root, usual().find(|value| has_tensors(*value)))),
+        [] => Err(none(root, None)),
         several => {
             let shown: Vec<String> = several.iter().take(LISTED).map(|&at| places.subscripts(at)).collect();
             let more = if several.len() > LISTED { ", …" } else { "" };

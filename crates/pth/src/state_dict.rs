@@ -107,8 +107,8 @@ impl<'a> StateDict<'a> {
             Reader { storage, big_endian, budget }.state_dict(pickle.root(), keys)
         } else if format::is_legacy(file) {
             let legacy = Legacy::read(file, &mut budget)?;
-            let (storage, big_endian) = (|key: &str| legacy.storage(key), legacy.big_endian);
-            Reader { storage, big_endian, budget }.state_dict(legacy.object.root(), keys)
+            let storage = |key: &str| legacy.storage(key);
+            Reader { storage, big_endian: false, budget }.state_dict(legacy.object.root(), keys)
         } else {
             Err(Error::UnknownFormat { found: format::guess(file) })
         }

@@ -85,6 +85,16 @@ fn a_checkpoint_is_searched_for_its_state_dict() {
     assert!(error.contains("epoch (an integer)") && error.contains("model_state_dict (a state dict)"), "{error}");
     let error = StateDict::read_under(&file, &["optimizer"]).unwrap_err();
     assert!(error.to_string().contains("param_groups") || error.to_string().contains("state"), "{error}");
+    // Nothing quietly takes the place of a state dict that holds a number too.
+    let file = fixture("averaged.pth");
+    let error = StateDict::read(&file).unwrap_err();
+    assert!(matches!(&error, Error::NotATensor { name, .. } if name == "logit_scale"), "{error}");
+    assert_eq!(StateDict::read_under(&file, &["averaged"]).unwrap().len(), 2);
+}
+
+#[test]
+fn files_without_checksums_are_read() {
+    assert_eq!(StateDict::read(&fixture("without_checksums.pth")).unwrap().len(), 2);
 }
 
 #[test]
@@ -114,6 +124,13 @@ fn other_byte_order() {
     assert_eq!(StateDict::read(&file).unwrap().get("t").unwrap().data(), &storage[4..12]);
     pickle.extend(b"what follows the end is ignored");
     assert!(StateDict::read(&support::archive(&pickle)).is_ok());
+    // The older format's elements are little-endian, even if a big-endian machine wrote them.
+    let little = fixture("legacy.pth");
+    let mut big = little.clone();
+    let name = big.windows(13).position(|window| window == b"little_endian").unwrap();
+    let flag = name + big[name..].iter().position(|&byte| byte == 0x88).unwrap();
+    big[flag] = 0x89;
+    assert_eq!(StateDict::read(&big).unwrap(), StateDict::read(&little).unwrap());
 }
 
 #[test]
