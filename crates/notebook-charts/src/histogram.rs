@@ -170,13 +170,16 @@ fn note(name: &str, values: &[f64]) -> String {
     // Rounding can turn a mean of zero into a tiny number.
     let mean = if mean.abs() < 1e-6 * deviation { 0.0 } else { mean };
     let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    let left_out = values.len() - count as usize;
+    if count == 0.0 && left_out > 0 {
+        return format!("{name}no finite value");
+    }
     let mut note = format!(
         "{name}{} values, mean {}, standard deviation {}",
         numbers::grouped(count as u128),
         numbers::measured(mean),
         numbers::measured(deviation)
     );
-    let left_out = values.len() - count as usize;
     if left_out > 0 {
         let verb = if left_out == 1 { "isn't" } else { "aren't" };
         note += &format!("; {} that {verb} finite left out", numbers::grouped(left_out as u128));

@@ -33,7 +33,7 @@ fn fixed(value: f64, decimals: usize) -> String {
     format!("{sign}{whole}{rest}")
 }
 
-/// A measured value with about four significant digits.
+/// A measured value with about four significant digits, and at most four decimals.
 pub fn measured(value: f64) -> String {
     if !value.is_finite() {
         return if value.is_nan() { "NaN".to_string() } else { format!("{value}").replace("inf", "∞") };

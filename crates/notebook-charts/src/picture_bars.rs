@@ -37,7 +37,8 @@ const VALUE: f64 = 56.0;
 /// ```
 ///
 /// # Errors
-/// [`PlotError::Length`] if names and shares differ in number, [`PlotError::Empty`] without a picture.
+/// [`PlotError::Length`] if names and shares differ in number, [`PlotError::Empty`] without a picture,
+/// [`PlotError::Setting`] if the pictures leave no room for bars: they share 720 pixels.
 pub fn picture_with_bars(
     title: &str,
     pictures: &[(&RgbImage, String)],
@@ -72,6 +73,11 @@ pub fn picture_with_bars(
     let column = text::widest(names.iter().map(String::as_str), LABEL.size);
     let start = x + GAP + column + 8.0;
     let longest = f64::from(WIDTH) - EDGE - VALUE - start;
+    if longest < 1.0 {
+        let widths: u32 = pictures.iter().map(|(picture, _)| picture.width()).sum();
+        let wanted = "less, to leave room for the bars: they share 720 pixels";
+        return Err(PlotError::Setting { name: "the pictures' width", value: format!("{widths} pixels"), wanted });
+    }
     let first = TOP + (side - rows).max(0.0) / 2.0;
     for (row, (name, &share)) in names.iter().zip(shares).enumerate() {
         let top = first + ROW * row as f64 + (ROW - BAR) / 2.0;
@@ -118,5 +124,7 @@ mod tests {
         assert!(figure.text().ends_with("cat  91.2 %"), "{}", figure.text());
         assert!(matches!(picture_with_bars("", &pictures, &["cat"], &[]), Err(PlotError::Length { .. })));
         assert!(matches!(picture_with_bars("", &[], &[], &[]), Err(PlotError::Empty { .. })));
+        let wide = [(&RgbImage::new(640, 480), "too wide".to_string())];
+        assert!(matches!(picture_with_bars("", &wide, &["cat"], &[0.5]), Err(PlotError::Setting { .. })));
     }
 }
