@@ -128,6 +128,8 @@ fn what_is_no_picture_is_refused_by_name() -> Result<()> {
     }
     assert!(matches!(all.refused()[0].reason, PictureError::TooLarge { width: 60_000, .. }), "{all}");
     assert!(matches!(all.refused()[1].reason, PictureError::Damaged { .. }), "{all}");
+    let svg = all.figure()?.svg();
+    assert!(svg.contains("Predictions for 1 image; 6 files refused"), "{svg}");
     assert!(matches!(&all.refused()[3].reason, PictureError::Format { found, .. } if found == "Gif"), "{all}");
     let missing = predictor.predict_file(path("missing.jpg")).unwrap_err();
     assert!(

@@ -363,10 +363,12 @@ pub enum DatasetError {
     #[error("the probability of a flip is {0}: it must be from 0 to 1")]
     Probability(f64),
 
-    /// A padding so large that some crops would miss the image.
-    #[error("a random crop pads by {padding}, but the images have {height}×{width} pixels: pad by less than a side")]
+    /// A random crop or translation by so much that some results would miss the image.
+    #[error(
+        "a random crop or translation by up to {padding} pixels doesn't fit images of {height}×{width}: use less than a side"
+    )]
     Padding {
-        /// The requested padding.
+        /// The requested padding or distance.
         padding: usize,
         /// The images' height.
         height: usize,

@@ -49,7 +49,11 @@ impl PicturePredictions {
         };
         let labels: Vec<String> = self.predictions().iter().map(label).collect();
         let pictures = self.predictions().iter().map(|prediction| prediction.input().clone()).collect();
-        let title = format!("Predictions for {} images", self.predictions().len());
+        let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let mut title = format!("Predictions for {}", counted(self.predictions().len(), "image"));
+        if !self.refused().is_empty() {
+            title += &format!("; {} refused (print the predictions to see why)", counted(self.refused().len(), "file"));
+        }
         Ok(Gallery::new(pictures).labels(&labels).title(title).draw()?.with_text(self.to_string()))
     }
 
@@ -70,9 +74,11 @@ impl PicturePredictions {
 }
 
 impl Show for PicturePredictions {
-    /// The [`figure`](PicturePredictions::figure), or the table if there are too many pictures, or none.
+    /// The [`figure`](PicturePredictions::figure), or the table and why files were refused, if there are too many
+    /// pictures or none.
     fn view(&self) -> View {
-        self.figure().map_or_else(|_| View::from(self.table(NAMED)), View::from)
+        let reasons = || self.refused().iter().map(|refused| View::line(refused.reason.to_string()));
+        self.figure().map_or_else(|_| reasons().fold(self.table(NAMED).view(), View::above), View::from)
     }
 }
 

@@ -253,7 +253,10 @@ type Pick = fn(&EpochRecord) -> Option<f64>;
 /// # Errors
 /// If no epoch has been recorded yet.
 pub fn overlay<S: AsRef<str>>(runs: &[(S, History)]) -> Result<Figure> {
-    let data = runs.iter().map(|(_, history)| history.data.as_str()).find(|data| !data.is_empty()).unwrap_or_default();
+    let mut named = runs.iter().map(|(_, history)| history.data.as_str()).filter(|data| !data.is_empty());
+    let data = named.next().unwrap_or_default();
+    // Of trainings on different data, the legend says which is whose.
+    let mixed = named.any(|other| other != data);
     let panels: [(&str, &str, Pick); 4] = [
         ("Training loss", "loss (nats)", |row| Some(row.train_loss)),
         ("Test loss", "loss (nats)", |row| row.test_loss),
@@ -265,13 +268,17 @@ pub fn overlay<S: AsRef<str>>(runs: &[(S, History)]) -> Result<Figure> {
         let values =
             || pair.iter().flat_map(|(_, _, pick)| runs.iter().flat_map(move |(_, run)| points(&run.epochs, pick)));
         for (title, label, pick) in pair {
-            let mut curves = Curves::new(titled(title, data)).x_label("epoch").y_label(*label).size(SIZE.0, SIZE.1);
+            let mut curves = Curves::new(titled(title, if mixed { "" } else { data }))
+                .x_label("epoch")
+                .y_label(*label)
+                .size(SIZE.0, SIZE.1);
             curves = values().fold(curves, |curves, (_, value)| curves.y_reaches(value));
             if *label == "accuracy" {
                 curves = curves.y_percent();
             }
             for (name, history) in runs {
-                curves = curves.series(Series::new(name.as_ref(), points(&history.epochs, pick)));
+                let name = if mixed { titled(name.as_ref(), &history.data) } else { name.as_ref().to_string() };
+                curves = curves.series(Series::new(name, points(&history.epochs, pick)));
             }
             match curves.draw() {
                 Ok(figure) => figures.push(figure),
@@ -303,5 +310,11 @@ mod tests {
         };
         assert_shows(&History { epochs: vec![row], ..History::default() }.view(), &["25.0 %", "–"]);
         assert_shows(&History::default().view(), &["no epoch", "test loss"]);
+        let of = |data: &str| History { epochs: vec![row], data: data.to_string(), ..History::default() };
+        let same = overlay(&[("a", of("CIFAR-10")), ("b", of("CIFAR-10"))]).unwrap().svg();
+        assert!(same.contains("Test accuracy: CIFAR-10") && !same.contains("a: "), "{same}");
+        let mixed = overlay(&[("a", of("CIFAR-10")), ("b", of("stand-in"))]).unwrap().svg();
+        assert!(mixed.contains("a: CIFAR-10") && mixed.contains("b: stand-in"), "{mixed}");
+        assert!(!mixed.contains("accuracy: CIFAR-10"), "{mixed}");
     }
 }

@@ -42,7 +42,7 @@ pub struct PicturePrediction {
 }
 
 impl PicturePrediction {
-    pub(super) fn new(name: String, middle: &RgbImage, input: RgbImage, names: &[String], row: &[f32]) -> Self {
+    pub(super) fn new(name: String, shown: RgbImage, input: RgbImage, names: &[String], row: &[f32]) -> Self {
         let row = if are_numbers(row) { row } else { &[] };
         let mut classes: Vec<ClassProbability> = names
             .iter()
@@ -51,7 +51,7 @@ impl PicturePrediction {
             .collect();
         // A stable sort: on ties the first class comes first, as in `evaluate`.
         classes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        Self { name, shown: Arc::new(fitted(middle)), input: Arc::new(input), classes: classes.into() }
+        Self { name, shown: Arc::new(shown), input: Arc::new(input), classes: classes.into() }
     }
 
     /// The file's name, "a picture", or the name set with [`with_name`](Self::with_name).

@@ -7,7 +7,7 @@ use image::{DynamicImage, RgbImage};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::prediction::{PicturePrediction, PicturePredictions, Refused};
+use super::prediction::{PicturePrediction, PicturePredictions, Refused, fitted};
 use crate::checkpoint::{ModelCard, load_tensors};
 use crate::device::between_steps;
 use crate::error::{Error, Result};
@@ -42,8 +42,8 @@ pub struct Predictor {
 /// A picture being prepared for the network.
 struct Prepared {
     name: String,
-    /// The part of the picture that is used, at its original size.
-    middle: RgbImage,
+    /// The part of the picture that is used, at display size: 64 photos at their own would take gigabytes.
+    shown: RgbImage,
     /// The same, resized to the network's input size.
     input: RgbImage,
 }
@@ -190,7 +190,7 @@ impl Predictor {
         let (width, height) = (width as u32, height as u32);
         let middle = picture::middle(picture, width, height)?;
         let input = picture::resize(&middle, width, height);
-        Ok(Prepared { name, middle, input })
+        Ok(Prepared { name, shown: fitted(&middle), input })
     }
 
     fn one(&self, picture: Prepared) -> Result<PicturePrediction> {
@@ -211,7 +211,7 @@ impl Predictor {
         let logits = logits.detach().to_dtype(DType::F32)?;
         let probabilities = candle_nn::ops::softmax(&logits, D::Minus1)?.to_vec2::<f32>()?;
         let of = |(picture, row): (Prepared, Vec<f32>)| {
-            PicturePrediction::new(picture.name, &picture.middle, picture.input, &self.card.class_names, &row)
+            PicturePrediction::new(picture.name, picture.shown, picture.input, &self.card.class_names, &row)
         };
         Ok(pictures.into_iter().zip(probabilities).map(of).collect())
     }

@@ -92,7 +92,8 @@ impl RecordLock {
         let error = self.missing.as_ref()?;
         Some(format!(
             "can't lock {} ({error}): nothing keeps another notebook or program from resuming this run while it is \
-             running, which would spoil both, so don't start it twice; a local folder has locks",
+             running, which would spoil both, so don't start it twice, and lists of runs say that it died; a local \
+             folder has locks",
             show_path(self.folder.join(EPOCHS_FILE))
         ))
     }
