@@ -76,6 +76,8 @@ class Kernel:
                 elif cell and message["msg_type"] in ("display_data", "update_display_data", "execute_result"):
                     cell.displays.append(content["data"])
                     cell.places.append((message["msg_type"], content.get("transient", {}).get("display_id")))
+                elif cell and message["msg_type"] == "clear_output":
+                    cell.text, cell.displays, cell.places = {"stdout": "", "stderr": ""}, [], []
                 elif cell and message["msg_type"] == "status" and content["execution_state"] == "idle":
                     idle.add(one)
             if until and until(cells[ids[0]]):
@@ -175,13 +177,15 @@ def check_interrupts_keep_variables(kernel):
         download = f"""println!("runs"); cifar_lab::dataset::ArchiveSource {{ url: "{url}".into(), md5: "0".repeat(32), bytes: 10_000_000 }}
             .fetch("{cache}", &mut |line| println!("{{line}}"))?;"""
         slowest = interrupts_keep_variables(kernel, times, download)
-    # While the cell is compiled.
-    one = kernel.send("let never: usize = 1; println!(\"ran\");")
-    kernel.collect([one], until=lambda cell: True)
-    kernel.manager.interrupt_kernel()
-    (cell,) = kernel.collect([one], timeout=20)
-    assert cell.status == "error" or "ran" in cell.text["stdout"], vars(cell)
-    kernel.good("println!(\"{}\", kept);")
+    # Before it runs: while evcxr finds out its types, or compiles it, or at its beginning.
+    for at in range(2 * times):
+        one = kernel.send("let never: usize = 1; training.wait()?;")
+        time.sleep(0.1 * (at + 1))
+        kernel.manager.interrupt_kernel()
+        (cell,) = kernel.collect([one], timeout=20)
+        assert cell.status == "error" and cell.errors[0]["ename"] == "Interrupted", vars(cell)
+        assert not cell.text["stderr"], cell.text
+        assert "42" in kernel.good("println!(\"{}\", kept + 1);").text["stdout"]
     kernel.good("training.stop();")
     return f"{times} times each, within {slowest:.1f} s"
 
@@ -235,6 +239,38 @@ def check_a_second_interrupt_ends_the_process(kernel):
     assert any("was lost" in line for error in lost.errors for line in error["traceback"]), lost.errors
     kernel.good("println!(\"{}\", 1 + 1);")
     return f"{took:.1f} s after it"
+
+
+def check_a_cell_that_may_ask_evcxr_is_watched(kernel):
+    # As after `use evcxr_input::…`.
+    kernel.good("const ASKS: &str = \"evcxr_input\";")
+    cell = kernel.run("println!(\"begins\"); panic!(\"on purpose\");")
+    assert cell.status == "error" and cell.errors[0]["ename"] == "Panic", vars(cell)
+    one = kernel.send("println!(\"runs\"); loop { std::hint::spin_loop() }")
+    kernel.collect([one], until=lambda cell: "runs" in cell.text["stdout"])
+    for _ in range(2):
+        kernel.manager.interrupt_kernel()
+    (cell,) = kernel.collect([one], timeout=20)
+    assert "All variables are lost" in cell.errors[0]["evalue"], cell.errors
+    return ""
+
+
+def check_what_a_slow_command_prints_stays(kernel):
+    cell = kernel.good("!sleep 3; echo kept")
+    assert "kept" in cell.text["stdout"] + str(cell.displays) and "compiling" not in str(cell.displays), vars(cell)
+    return ""
+
+
+def check_a_program_of_a_cell_holds_nothing_up(kernel):
+    one = kernel.send("println!(\"runs\"); std::process::Command::new(\"sleep\").arg(\"30\").status()?;")
+    kernel.collect([one], until=lambda cell: "runs" in cell.text["stdout"])
+    for _ in range(2):
+        kernel.manager.interrupt_kernel()
+    started = time.monotonic()
+    kernel.collect([one], timeout=60)
+    took = time.monotonic() - started
+    assert took < 5, took
+    return f"ended within {took:.1f} s"
 
 
 def check_a_busy_kernel_says_so_to_who_asks(kernel):

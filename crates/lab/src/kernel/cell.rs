@@ -12,7 +12,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::PanicHookInfo;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,6 @@ pub const BACKTRACE: &str = "CIFAR_LAB_BACKTRACE";
 const THREAD: &str = "CIFAR_LAB_CELL_THREAD";
 
 unsafe extern "C" {
-    fn dup(from: RawFd) -> RawFd;
     fn dup2(from: RawFd, to: RawFd) -> RawFd;
     #[cfg(target_os = "linux")]
     fn prctl(option: i32, ...) -> i32;
@@ -44,6 +43,10 @@ static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 struct Running {
     thread: ThreadId,
     number: u64,
+    redirected: Option<Redirected>,
+}
+
+struct Redirected {
     /// evcxr's standard input, output and error.
     evcxr: [OwnedFd; 3],
     input: PipeReader,
@@ -51,29 +54,40 @@ struct Running {
 
 /// Called when a cell begins.
 pub fn begin() {
+    begin_with(redirect_to);
+}
+
+/// Called in place of [`begin`] when a cell may ask evcxr for something, which needs evcxr's input and output.
+pub fn begin_asking() {
+    begin_with(|_| Ok(None));
+}
+
+fn begin_with(redirection: impl FnOnce(&[File; 2]) -> std::io::Result<Option<Redirected>>) {
     START.call_once(start);
     if std::env::var_os(FRONT).is_some_and(|front| !Path::new(&front).join(ASKED).exists()) {
         return;
     }
     let pipes = lock(&PIPES);
     let Some(pipes) = pipes.as_ref() else { return };
-    let _ = std::io::stdout().flush();
-    let Ok((input, mut line)) = std::io::pipe() else { return };
-    // An empty line, as evcxr_input returns if nobody types. If it is gone afterwards, the cell has read it.
-    let _ = line.write_all(b"\n");
-    // SAFETY: 0 to 2 are open in every process that std has started; a failed `dup` is found below.
-    let saved = [0, 1, 2].map(|fd| unsafe { dup(fd) });
-    if saved.contains(&-1) {
-        return;
-    }
-    // SAFETY: each is a descriptor that `dup` has just made, and nobody else has it.
-    let evcxr = saved.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    redirect([input.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
+    let Ok(redirected) = redirection(pipes) else { return };
     lock(&PANICS).clear();
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    *lock(&RUNNING) = Some(Running { thread: thread::current().id(), number, evcxr, input });
-    send("began", &number.to_string());
+    *lock(&RUNNING) = Some(Running { thread: thread::current().id(), number, redirected });
+    send(&pipes[0], "began", &number.to_string());
+}
+
+/// Leads standard output and standard error to the front, and standard input to an empty line, as evcxr_input returns if
+/// nobody types. If it is gone afterwards, the cell has read it.
+fn redirect_to(pipes: &[File; 2]) -> std::io::Result<Option<Redirected>> {
+    std::io::stdout().flush()?;
+    let (input, mut line) = std::io::pipe()?;
+    line.write_all(b"\n")?;
+    // Closed in programs that the cell starts, which evcxr would wait for otherwise.
+    let own = |of: &dyn AsFd| of.as_fd().try_clone_to_owned();
+    let evcxr = [own(&std::io::stdin())?, own(&std::io::stdout())?, own(&std::io::stderr())?];
+    redirect([input.as_raw_fd(), pipes[0].as_raw_fd(), pipes[1].as_raw_fd()]);
+    Ok(Some(Redirected { evcxr, input }))
 }
 
 /// Called when a cell has ended well. After another end it does nothing.
@@ -153,31 +167,37 @@ fn note(info: &PanicHookInfo<'_>) {
 fn finish(kind: &str, payload: &str, told: usize) -> bool {
     // Not in an `if let`, which would hold the lock that `eprintln!` needs in the panic hook.
     let running = lock(&RUNNING).take();
-    let Some(mut running) = running else { return false };
+    let Some(running) = running else { return false };
+    let pipes = lock(&PIPES);
+    let Some([output, errors]) = pipes.as_ref() else { return false };
     let mut panics = std::mem::take(&mut *lock(&PANICS));
     panics.truncate(panics.len().saturating_sub(told));
     for (place, message) in panics {
         eprintln!("a panic at {place}, caught:\n{message}");
     }
-    let mut byte = [0];
-    if !matches!(running.input.read(&mut byte), Ok(1)) {
+    let mut redirected = running.redirected;
+    if let Some(Redirected { input, .. }) = &mut redirected
+        && !matches!(input.read(&mut [0]), Ok(1))
+    {
         eprintln!(
             "note: a cell has no standard input; it has read one empty line instead. Write the value into a `let`, best in \
              the cell tagged `parameters`."
         );
     }
-    send(kind, payload);
-    let number = running.number.to_string();
-    let _ = std::io::stderr().write_all(format!("\x1eended {}\n{number}", number.len()).as_bytes());
-    redirect(running.evcxr.each_ref().map(|fd| fd.as_raw_fd()));
+    send(output, kind, payload);
+    send(errors, "ended", &running.number.to_string());
+    if let Some(Redirected { evcxr, .. }) = redirected {
+        redirect(evcxr.each_ref().map(|fd| fd.as_raw_fd()));
+    }
     true
 }
 
-/// Sends an event, between two texts.
-fn send(kind: &str, payload: &str) {
+/// Sends an event through a pipe, between two texts.
+fn send(mut pipe: &File, kind: &str, payload: &str) {
+    // No other thread prints meanwhile.
     let mut output = std::io::stdout().lock();
-    let _ = write!(output, "\x1e{kind} {}\n{payload}", payload.len());
     let _ = output.flush();
+    let _ = pipe.write_all(format!("\x1e{kind} {}\n{payload}", payload.len()).as_bytes());
 }
 
 fn redirect(descriptors: [RawFd; 3]) {

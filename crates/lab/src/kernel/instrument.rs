@@ -188,7 +188,7 @@ fn add_to(source: &Path) -> Result<bool, String> {
     let text = fs::read_to_string(source).map_err(|error| format!("{}: {error}", source.display()))?;
     let Some(added) = instrument(&text)? else { return Ok(false) };
     fs::write(source, &added).map_err(|error| format!("{}: {error}", source.display()))?;
-    Ok(added.contains(TELL_BEGIN))
+    Ok(added.contains(TELL_BEGIN) || added.contains(TELL_ASKING))
 }
 
 /// Lines of the error type that evcxr generates for `?`, and their replacements. `FORMAT` is set by `:efmt`.
@@ -233,6 +233,8 @@ const TELL_END: &str = "::cifar_lab_cell::ended(); ";
 const OPENINGS: [&str; 2] =
     ["evcxr_variable_store: *mut u8) -> *mut u8 {", "if !vars_ok {return evcxr_variable_store;}}"];
 const TELL_BEGIN: &str = " ::cifar_lab_cell::begin();";
+/// [`TELL_BEGIN`] in a notebook that has imported [`ASKS_EVCXR`].
+const TELL_ASKING: &str = " ::cifar_lab_cell::begin_asking();";
 /// A crate whose functions speak to evcxr through standard input and output.
 const ASKS_EVCXR: &str = "evcxr_input";
 
@@ -276,9 +278,7 @@ fn instrument(text: &str) -> Result<Option<String>, String> {
     };
     let opening = OPENINGS.into_iter().find_map(|line| Some(body.find(&format!("{line}\n"))? + line.len()));
     let opening = opening.ok_or_else(|| wrong("begins in another way"))?;
-    if !text.contains(ASKS_EVCXR) {
-        body.insert_str(opening, TELL_BEGIN);
-    }
+    body.insert_str(opening, if text.contains(ASKS_EVCXR) { TELL_ASKING } else { TELL_BEGIN });
     let items = with_compiled_store(items, KNOWN_STORE);
     Ok(Some(format!("{items}{body}{TELL_END}{END}")))
 }
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn evcxr_input_keeps_evcxrs_pipe() {
         let found = added(&["use evcxr_input::get_string;\n", STORE, CATCH, "get_string(\"?\");\n", MATCHED]).unwrap();
-        assert!(!found.iter().any(|line| line.contains("cell::begin()")), "{found:?}");
+        assert!(found.iter().any(|line| line.contains("cell::begin_asking()")), "{found:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod variables;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +55,8 @@ const SLOW: Duration = Duration::from_secs(2);
 const STUBBORN: Duration = Duration::from_millis(1500);
 /// How long the last output of a cell that failed may take: its process may have died.
 const LATE: Duration = Duration::from_millis(100);
+/// How long the sockets, which send in the background, may take for the last messages.
+const SENT: Duration = Duration::from_millis(50);
 /// How long the last output of any other cell may take.
 const LOST: Duration = Duration::from_secs(5);
 
@@ -86,13 +88,12 @@ struct Running {
     request: Message,
     count: u64,
     since: Instant,
-    /// Whether "compiling …" is shown.
-    noticed: bool,
+    notice: Notice,
     ending: Option<(String, String)>,
     /// The number that its process gave it when it began.
     number: Option<String>,
-    /// Whether evcxr has published everything.
-    published: bool,
+    /// When evcxr had published everything.
+    published: Option<Instant>,
     reply: Option<(Message, Instant)>,
     errors: Vec<Failure>,
     bounds: [Bounds; 2],
@@ -101,6 +102,14 @@ struct Running {
     interrupted: Option<Instant>,
     warned: bool,
     killed: bool,
+}
+
+/// The note that a cell is being compiled. It goes with the cell's first output, as only all can be cleared.
+#[derive(PartialEq)]
+enum Notice {
+    Due,
+    Shown,
+    Past,
 }
 
 /// The state of a kernel.
@@ -242,12 +251,7 @@ impl Front {
                     let close = json!({"comm_id": request.content["comm_id"], "data": {}});
                     self.jupyter.publish(&request.caused("comm_close", close)).await;
                 }
-                self.status(&request, "idle").await;
-                // Clients take the last status for the kernel's, such as a tab that is opened while a cell runs.
-                if let Some(running) = &self.running {
-                    let request = running.request.clone();
-                    self.status(&request, "busy").await;
-                }
+                self.idle(&request).await;
             }
         }
     }
@@ -259,8 +263,7 @@ impl Front {
                 let content = json!({"status": "ok", "restart": request.content["restart"]});
                 self.jupyter.send(Channel::Control, &request.reply(content.clone())).await;
                 self.jupyter.publish(&request.caused("shutdown_reply", content)).await;
-                // The sockets send in the background.
-                sleep(Duration::from_millis(50)).await;
+                sleep(SENT).await;
                 return true;
             }
             "interrupt_request" => {
@@ -302,10 +305,10 @@ impl Front {
             request,
             count: self.count,
             since: Instant::now(),
-            noticed: false,
+            notice: Notice::Due,
             ending: None,
             number: None,
-            published: false,
+            published: None,
             reply: None,
             errors: Vec::new(),
             bounds: Default::default(),
@@ -321,11 +324,14 @@ impl Front {
         let Some(running) = &mut self.running else { return };
         let first = running.interrupted.is_none();
         running.interrupted.get_or_insert_with(Instant::now);
-        if running.number.is_none() {
-            cargo::end_compiler(&self.folder);
-        } else if first {
+        let ends_unseen = || matches!(instrument::compiled(&self.folder), Compiled::Unchanged(_));
+        if first {
+            // Also if it has not begun: evcxr may run it before it hears of anything else.
             let _ = fs::write(instrument::stop_file(&self.folder), "");
-        } else {
+        }
+        if running.number.is_none() && (first || !ends_unseen()) {
+            cargo::end_compiler(&self.folder);
+        } else if !first {
             running.killed = true;
             let request = running.request.caused("interrupt_request", json!({}));
             self.pass_to_evcxr(Channel::Control, &request).await;
@@ -337,7 +343,7 @@ impl Front {
         for request in std::mem::take(&mut self.waiting) {
             self.status(&request, "busy").await;
             self.jupyter.send(Channel::Shell, &request.reply(json!({"status": "aborted"}))).await;
-            self.status(&request, "idle").await;
+            self.idle(&request).await;
         }
     }
 
@@ -356,7 +362,7 @@ impl Front {
                         without_hidden(message.content)
                     };
                     self.jupyter.send(Channel::Shell, &request.reply(content)).await;
-                    self.status(&request, "idle").await;
+                    self.idle(&request).await;
                 }
             }
             (Channel::Stdin, "input_request") => {
@@ -373,17 +379,18 @@ impl Front {
         let running = self.running.as_mut().filter(|running| running.request.id() == message.parent_id());
         match (message.kind(), running) {
             // The last that evcxr publishes for a cell.
-            ("status", Some(running)) if message.content["execution_state"] == "idle" => running.published = true,
+            ("status", Some(running)) if message.content["execution_state"] == "idle" => {
+                running.published = Some(Instant::now());
+            }
             ("error", Some(running)) => running.errors.push(Failure::of_evcxr(&message.content)),
             ("stream", _) => {
                 let text = message.content["text"].as_str().unwrap_or_default();
                 self.print(usize::from(message.content["name"] == "stderr"), text).await;
             }
-            ("execute_result" | "display_data", Some(running)) => {
-                let mut content = message.content;
+            (kind @ ("execute_result" | "display_data"), Some(running)) => {
+                let mut content = message.content.clone();
                 content["execution_count"] = json!(running.count);
-                let output = running.request.caused(message.header["msg_type"].as_str().unwrap_or_default(), content);
-                self.jupyter.publish(&output).await;
+                self.publish(kind, content).await;
             }
             _ => {}
         }
@@ -414,10 +421,10 @@ impl Front {
             // evcxr may compile and begin a cell more than once.
             running.number = Some(payload);
             running.ending = None;
-            if std::mem::take(&mut running.noticed) {
-                self.publish("clear_output", json!({"wait": false})).await;
+            if running.interrupted.is_some() {
+                running.interrupted = Some(Instant::now());
             }
-            return;
+            return self.end_notice().await;
         }
         running.ending = Some((kind, payload));
     }
@@ -451,8 +458,19 @@ impl Front {
         self.publish("stream", json!({"name": name, "text": text})).await;
     }
 
+    /// Clears "compiling …".
+    async fn end_notice(&mut self) {
+        if let Some(running) = &mut self.running
+            && std::mem::replace(&mut running.notice, Notice::Past) == Notice::Shown
+        {
+            let clear = running.request.caused("clear_output", json!({"wait": false}));
+            self.jupyter.publish(&clear).await;
+        }
+    }
+
     /// Publishes something that the running cell, or the last, has caused.
     async fn publish(&mut self, kind: &str, content: Value) {
+        self.end_notice().await;
         if let Some(last) = &self.last {
             let message = last.caused(kind, content);
             self.jupyter.publish(&message).await;
@@ -463,8 +481,19 @@ impl Front {
         self.jupyter.publish(&request.caused("status", json!({"execution_state": state}))).await;
     }
 
+    /// Says that a request has been answered.
+    async fn idle(&mut self, request: &Message) {
+        self.status(request, "idle").await;
+        // Clients take the last status for the kernel's, such as a tab that is opened while a cell runs.
+        if let Some(running) = &self.running {
+            let request = running.request.clone();
+            self.status(&request, "busy").await;
+        }
+    }
+
     fn log(&mut self, line: &str) {
-        eprintln!("{line}");
+        // The terminal may have been closed.
+        let _ = writeln!(std::io::stderr(), "{line}");
         if let Some(name) = line.trim_start().strip_prefix("Compiling ") {
             self.compiling = name.split(' ').next().unwrap_or_default().to_string();
         }
@@ -473,15 +502,16 @@ impl Front {
     /// Says what the running cell keeps one waiting for, and answers its request when it has ended.
     async fn look_after_the_cell(&mut self) {
         let Some(running) = &mut self.running else { return };
-        if running.number.is_none() && !running.noticed && running.since.elapsed() > SLOW {
-            running.noticed = true;
+        if running.number.is_none() && running.notice == Notice::Due && running.since.elapsed() > SLOW {
+            running.notice = Notice::Shown;
             let what = if self.compiling.is_empty() {
                 "compiling".to_string()
             } else {
                 format!("compiling {}", self.compiling)
             };
-            self.publish("display_data", json!({"data": {"text/plain": what + " …"}, "metadata": {}, "transient": {}}))
-                .await;
+            let content = json!({"data": {"text/plain": what + " …"}, "metadata": {}, "transient": {}});
+            let notice = running.request.caused("display_data", content);
+            self.jupyter.publish(&notice).await;
         } else if running.number.is_some()
             && !running.warned
             && running.interrupted.is_some_and(|since| since.elapsed() > STUBBORN)
@@ -496,13 +526,27 @@ impl Front {
 
     /// Answers the running cell's request, when everything that it has caused has been shown.
     async fn finish_if_complete(&mut self) {
-        let Some(running) = &self.running else { return };
+        let Some(running) = &mut self.running else { return };
+        if let (None, Some(since)) = (&running.reply, running.published)
+            && since.elapsed() > LOST
+        {
+            let failure =
+                Failure::new(ending::ERROR, "evcxr has crashed. The kernel starts again, without its variables.");
+            running.reply = Some((running.request.reply(failure.content()), since));
+            running.errors.push(failure);
+            // It will not run another cell. This kernel ends when the sockets have sent that.
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                sleep(SENT).await;
+                events.send(Event::Gone(Ok(1)))
+            });
+        }
         let Some((reply, since)) = &running.reply else { return };
         let compiled = instrument::compiled(&self.folder);
         let good = reply.content["status"] == "ok";
         let ended = running.ending.is_some() && running.number.is_some() && running.number == self.errors_ended;
         let never_began = running.number.is_none() && running.errors.iter().any(|error| error.name == COMPILE_ERROR);
-        let complete = running.published && (ended || never_began || compiled != Compiled::WithCalls);
+        let complete = running.published.is_some() && (ended || never_began || compiled != Compiled::WithCalls);
         // The pipes are slower than evcxr, but a process that has died will not say that it ends.
         if !complete && since.elapsed() < if good { LOST } else { LATE } {
             return;
@@ -515,10 +559,8 @@ impl Front {
                 self.stream(index, &text).await;
             }
         }
+        self.end_notice().await;
         let Some(mut running) = self.running.take() else { return };
-        if running.noticed {
-            self.publish("clear_output", json!({"wait": false})).await;
-        }
         if let Compiled::Unchanged(reason) = compiled {
             let text = format!(
                 "note: {}; its panics and failed `?` go unnoticed. `cargo lab` installs evcxr_jupyter {EVCXR_VERSION}, which is known.\n",
@@ -565,7 +607,8 @@ impl Front {
         let ended =
             running.ending.take().and_then(|(kind, payload)| Failure::of_event(&kind, &payload, source, &compiled));
         failures.extend(ended);
-        if failures.is_empty() && running.reply.as_ref().is_some_and(|(reply, _)| reply.content["status"] != "ok") {
+        let good = running.reply.as_ref().is_none_or(|(reply, _)| reply.content["status"] == "ok");
+        if failures.is_empty() && !good {
             failures.push(Failure::new(ending::ERROR, "evcxr gave no reason"));
         }
         if failures.iter().any(|failure| failure.name == PROCESS_ENDED) {
@@ -577,7 +620,7 @@ impl Front {
             } else if let Some(failure) = failures.first_mut() {
                 failure.shown.push(lost.to_string());
             }
-        } else if running.interrupted.is_some() && running.number.is_none() {
+        } else if running.interrupted.is_some() && running.number.is_none() && !good {
             failures =
                 vec![Failure::new(INTERRUPTED, "the cell was not compiled to its end. All variables are as before.")];
         } else if running.number.is_some() {
