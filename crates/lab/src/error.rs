@@ -44,6 +44,16 @@ pub enum Error {
     /// No variable says where caches go.
     #[error("neither XDG_CACHE_HOME nor HOME is set: set one of them to say where prepared kernels are kept")]
     NoCacheFolder,
+    /// evcxr separates paths by these characters.
+    #[error(
+        "prepared kernels would be kept in {}, but evcxr can't use a path with a space, a colon or bytes that are no UTF-8: set \
+         XDG_CACHE_HOME to a folder without",
+        path.display()
+    )]
+    CacheFolder { path: PathBuf },
+    /// Sources were edited during setup.
+    #[error("the crates changed while the kernel was prepared from them: run the same command again")]
+    SourcesChanged,
     /// No notebook matches what was asked for.
     #[error("no notebook is called {asked}; available: {}", known.join(", "))]
     NoSuchNotebook { asked: String, known: Vec<String> },

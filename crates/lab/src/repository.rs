@@ -150,10 +150,13 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         return Ok(());
     }
     for entry in fs::read_dir(folder).map_err(Error::file("read", folder))? {
-        let path = entry.map_err(Error::file("read", folder))?.path();
+        let entry = entry.map_err(Error::file("read", folder))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        // Copies and locks of files that are open in an editor.
+        let is_editor_s = name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().ends_with(b"~");
         if path.is_dir() {
             collect_files(&path, files)?;
-        } else {
+        } else if !is_editor_s {
             files.push(path);
         }
     }
@@ -210,5 +213,16 @@ mod tests {
         assert_eq!(repository.source_fingerprint().unwrap(), before);
         fs::write(repository.root().join("crates/cifar-lab/src/lib.rs"), "//! New.").unwrap();
         assert_ne!(repository.source_fingerprint().unwrap(), before);
+    }
+
+    #[test]
+    fn what_an_editor_leaves_beside_the_sources_does_not_count() {
+        let (_folder, repository) = repository(&[]);
+        let before = repository.source_fingerprint().unwrap();
+        let source = repository.root().join("crates/cifar-lab/src");
+        fs::write(source.join(".lib.rs.swp"), "").unwrap();
+        fs::write(source.join("lib.rs~"), "").unwrap();
+        std::os::unix::fs::symlink("user@machine.1:2", source.join(".#lib.rs")).unwrap();
+        assert_eq!(repository.source_fingerprint().unwrap(), before);
     }
 }

@@ -95,7 +95,7 @@ const WARMING: [&str; 2] =
 /// Prepares a kernel folder for the repository as it is now, unless there is one.
 fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -> Result<()> {
     let build = Build::of_machine();
-    let key = Key::of(repository, &build)?;
+    let (newest, key) = (repository.newest_source(), Key::of(repository, &build)?);
     if installation.folders.prepared(&key).is_some_and(|prepared| known::are_in(&prepared)) {
         return Ok(());
     }
@@ -144,6 +144,9 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
     }
     for extra in [kernel_dirs, request.folder] {
         folder::remove(&extra);
+    }
+    if repository.newest_source() != newest || Key::of(repository, &build)? != key {
+        return Err(Error::SourcesChanged);
     }
     installation.folders.publish(live, &key)?;
     step.end();

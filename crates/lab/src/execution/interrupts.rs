@@ -1,5 +1,6 @@
 //! Ctrl-C while notebooks run.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::client::Orders;
@@ -25,7 +26,8 @@ impl Interrupts {
                     std::process::exit(128 + signal);
                 }
                 state.0 = true;
-                eprintln!("\nStopping the kernel; the cells executed so far are kept.");
+                // A terminal that was closed is why, with SIGHUP.
+                let _ = writeln!(std::io::stderr(), "\nStopping the kernel; the cells executed so far are kept.");
                 if state.1.is_empty() {
                     std::process::exit(128 + signal);
                 }

@@ -145,7 +145,10 @@ pub fn stand_in(name: &str, arguments: &[OsString]) -> Result<ExitCode> {
             remember_process(&folder);
             let mut arguments = arguments.to_vec();
             arguments[at] = "build".into();
-            return build(&mut command, &folder, &arguments, verb == "check");
+            let code = build(&mut command, &folder, &arguments, verb == "check");
+            // Later its number may be another process's.
+            let _ = fs::remove_file(folder.join(PROCESS));
+            return code;
         }
         None if name == "rustup" && arguments == ["which", "cargo"] => {
             println!("{}", programs.join("cargo").display());

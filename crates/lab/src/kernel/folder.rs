@@ -39,6 +39,16 @@ pub fn user_cache() -> Result<PathBuf> {
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("cifar-lab"))
         .ok_or(Error::NoCacheFolder)
+        .and_then(|cache| match cache.to_str() {
+            Some(name) if !name.contains([' ', ':']) => Ok(cache),
+            _ => Err(Error::CacheFolder { path: cache }),
+        })
+}
+
+/// The file at `path` for locks of both kinds, for which NFS wants it readable and writable.
+pub fn open_lock(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).open(path).map_err(Error::file("open", path))
 }
 
 /// Locks the file at `path` exclusively until the result is dropped. Calls `waiting` if another process holds the lock.
@@ -46,7 +56,7 @@ pub fn lock(path: &Path, waiting: impl FnOnce()) -> Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
     }
-    let file = File::options().create(true).append(true).open(path).map_err(Error::file("open", path))?;
+    let file = open_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
@@ -134,7 +144,7 @@ impl LiveFolder {
     /// Shares the lock of the folder at `path`, as a kernel's guard does.
     pub fn join(path: &Path) -> Result<Self> {
         let lock_path = path.join(LOCK);
-        let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
+        let lock = open_lock(&lock_path)?;
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
@@ -242,7 +252,9 @@ impl KernelFolders {
 
     /// Whether the folder is a kernel's that runs.
     pub fn is_running(&self, path: &Path) -> bool {
-        File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
+        // Not created: a folder without one is nobody's.
+        let lock = File::options().read(true).write(true).open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// The folder of the kernel called `id`.
@@ -276,7 +288,7 @@ impl KernelFolders {
             }
         }
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(Error::file("make", &lock_path))?;
+        let lock = open_lock(&lock_path)?;
         lock.lock_shared().map_err(Error::file("lock", &lock_path))?;
         Ok(LiveFolder { path, _lock: lock })
     }
@@ -310,7 +322,7 @@ impl KernelFolders {
         let gate = Gate::close(live.path())?;
         // So that nobody removes the prepared folder while it is copied.
         let lock_path = self.root.join("lock");
-        let lock = File::open(&lock_path).map_err(Error::file("open", &lock_path))?;
+        let lock = open_lock(&lock_path)?;
         lock.lock().map_err(Error::file("lock", &lock_path))?;
         let own_crates = repository.crate_names()?;
         let source = if let Some(prepared) = self.prepared(key) {

@@ -50,6 +50,11 @@ pub fn launch(evcxr: &Path, connection_file: &Path) -> Result<ExitCode> {
     code.map(ExitCode::from)
 }
 
+/// Prints a line, unless the terminal has been closed.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Fills the folder, runs evcxr in it and returns its exit code.
 fn run_evcxr(
     evcxr: &Path,
@@ -65,20 +70,18 @@ fn run_evcxr(
     if let Build::Cpu(reason) = &build
         && *reason != Reason::NoDriver
     {
-        eprintln!("Cells are compiled for {build}.");
+        say(&format!("Cells are compiled for {build}."));
     }
     if let Some(repository) = &repository {
         let filling = folders.begin_to_fill(live, repository, &Key::of(repository, &build)?)?;
         match filling.filled() {
             Filled::Warm => {}
             Filled::Changed => {
-                eprintln!("The crates have changed since the kernel was prepared; the first cell will compile them.")
+                say("The crates have changed since the kernel was prepared; the first cell will compile them.")
             }
-            Filled::Cold => {
-                eprintln!(
-                    "No kernel is prepared; the first cell will compile everything, for minutes. `cargo lab` prepares one."
-                )
-            }
+            Filled::Cold => say(
+                "No kernel is prepared; the first cell will compile everything, for minutes. `cargo lab` prepares one.",
+            ),
         }
         let events = events.clone();
         std::thread::spawn(move || {
