@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 use notebook_charts::numbers;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
-use ureq::http::{Response, Uri};
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 
+use super::Result;
 use super::cifar10::{ARCHIVE_FOLDER, Cifar10, PYTHON_FOLDER};
-use super::{Result, proxy};
 use crate::checksum::hexadecimal;
 use crate::error::DatasetError;
 use crate::interrupt;
@@ -64,16 +63,10 @@ pub struct ArchiveSource {
     pub bytes: u64,
 }
 
-/// A server's answer, and how it was reached.
-struct Answer {
-    response: Response<ureq::Body>,
-    route: String,
-}
-
 /// How an attempt to transfer failed.
 enum Broken {
     /// Another attempt may succeed.
-    Cut { route: String, reason: String },
+    Cut(String),
     /// No attempt will.
     Final(DatasetError),
 }
@@ -91,8 +84,8 @@ impl ArchiveSource {
     /// Downloads the archive into the folder `cache`, unless its files are there already, and returns the folder of the
     /// `.bin` files. Resumes an earlier partial download; progress goes to `report`, line by line.
     ///
-    /// Uses the same proxies as curl: the environment variable `https_proxy` or `HTTPS_PROXY` for https addresses,
-    /// `http_proxy` for http ones, `all_proxy` or `ALL_PROXY` for both, except for hosts in `no_proxy` or `NO_PROXY`.
+    /// Uses the proxy that the first of the environment variables `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` names, except
+    /// for the hosts in `NO_PROXY` (`localhost,.example.org`); small letters count too.
     ///
     /// # Errors
     /// If the server can't be reached or has another file, writing fails, or the archive is damaged. A correct partial
@@ -155,8 +148,7 @@ impl ArchiveSource {
     fn download(&self, part: &Path, origin: &Path, report: &mut dyn FnMut(&str)) -> Result<()> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            // Each address has its own proxy: see `request`.
-            .max_redirects(0)
+            .max_redirects(MOST_REDIRECTS)
             .timeout_resolve(Some(RESOLVE_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(RESPONSE_TIMEOUT))
@@ -166,16 +158,16 @@ impl ArchiveSource {
         // Without a network this fails at once; only a transfer that has begun is retried.
         let mut idle_tries = IDLE_TRIES;
         while length(part)? != self.bytes {
-            let (route, reason) = match self.transfer(&agent, part, origin, report) {
+            let reason = match self.transfer(&agent, part, origin, report) {
                 Ok(()) => continue,
                 Err(Broken::Final(error)) => return Err(error),
-                Err(Broken::Cut { route, reason }) => (route, reason),
+                Err(Broken::Cut(reason)) => reason,
             };
             let kept = length(part)?;
             idle_tries = if kept > longest { 0 } else { idle_tries + 1 };
             longest = longest.max(kept);
             if idle_tries >= IDLE_TRIES {
-                return Err(DatasetError::Download { url: self.url.clone(), route, reason, kept });
+                return Err(DatasetError::Download { url: self.url.clone(), reason, kept });
             }
             report(&format!("The download was interrupted at {} ({reason}): retrying.", numbers::bytes(kept)));
             thread::sleep(RETRY_PAUSE);
@@ -202,27 +194,27 @@ impl ArchiveSource {
             truncate(part)?;
             have = 0;
         }
-        let rest = validator.map(|validator| (format!("bytes={have}-"), validator));
-        let Answer { response, route } = self.request(agent, rest)?;
-        let cut = |reason: String| Broken::Cut { route: route.clone(), reason };
+        let mut request = agent.get(&self.url);
+        if let Some(validator) = validator {
+            request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
+        }
+        let response = request.call().map_err(|error| Broken::Cut(reason(&error, agent.config().proxy())))?;
         match response.status().as_u16() {
             206 if range_start(response.headers()) == Some(have) => {}
             200 | 206 | 416 if have > 0 => {
                 truncate(part)?;
                 have = 0;
                 if response.status() != 200 {
-                    return Err(cut("the server can't resume from there".into()));
+                    return Err(Broken::Cut("the server can't resume from there".into()));
                 }
             }
             200 => {}
             status => {
-                return Err(Broken::Final(DatasetError::HttpStatus { url: self.url.clone(), route, status }));
+                return Err(Broken::Final(DatasetError::HttpStatus { url: self.url.clone(), status }));
             }
         }
-        let other_length = |found| {
-            let (url, route, expected) = (self.url.clone(), route.clone(), self.bytes);
-            Broken::Final(DatasetError::ArchiveLength { url, route, expected, found })
-        };
+        let other_length =
+            |found| Broken::Final(DatasetError::ArchiveLength { url: self.url.clone(), expected: self.bytes, found });
         if let Some(rest) = header(response.headers(), CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok())
             && have.saturating_add(rest) != self.bytes
         {
@@ -252,10 +244,10 @@ impl ArchiveSource {
                 return Err(Broken::Final(DatasetError::Interrupted(STOPPED)));
             }
             let count = match body.read(&mut buffer) {
-                Ok(0) => return Err(cut("the server stopped sending".into())),
+                Ok(0) => return Err(Broken::Cut("the server stopped sending".into())),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(cut(interruption(&error))),
+                Err(error) => return Err(Broken::Cut(interruption(&error))),
             };
             have += count as u64;
             if have > self.bytes {
@@ -271,43 +263,6 @@ impl ArchiveSource {
             }
         }
         Ok(())
-    }
-
-    /// Requests the archive, or the rest of the file that `rest`'s validator names. Follows redirects, each through the
-    /// proxy that the environment names for its address.
-    fn request(&self, agent: &ureq::Agent, rest: Option<(String, String)>) -> Result<Answer, Broken> {
-        let mut address = self.url.clone();
-        for _ in 0..=MOST_REDIRECTS {
-            let mut route = match address == self.url {
-                true => String::new(),
-                false => format!(", which redirects to {address},"),
-            };
-            let wrong = |route: &str, reason: String| {
-                let (url, route) = (self.url.clone(), route.to_string());
-                Broken::Final(DatasetError::Download { url, route, reason, kept: 0 })
-            };
-            let uri: Uri = address.parse().map_err(|_| wrong(&route, "this is not an address".into()))?;
-            let named = proxy::choose(&uri, |name| std::env::var(name).ok()).map_err(|reason| wrong(&route, reason))?;
-            let proxy = named.map(|named| {
-                route += &format!(" through the proxy {}", named.shown);
-                named.proxy
-            });
-            let through_proxy = proxy.is_some();
-            let mut request = agent.get(&address).config().proxy(proxy).build();
-            if let Some((range, validator)) = &rest {
-                request = request.header(RANGE, range).header(IF_RANGE, validator);
-            }
-            let response = match request.call() {
-                Ok(response) => response,
-                Err(error) => return Err(Broken::Cut { route, reason: reason(&error, through_proxy) }),
-            };
-            let location = header(response.headers(), LOCATION).filter(|_| response.status().is_redirection());
-            let Some(location) = location else { return Ok(Answer { response, route }) };
-            address = redirected(&uri, location)
-                .ok_or_else(|| wrong(&route, format!("it redirects to {location}, which is neither http nor https")))?;
-        }
-        let (url, reason) = (self.url.clone(), format!("it redirects more than {MOST_REDIRECTS} times"));
-        Err(Broken::Final(DatasetError::Download { url, route: String::new(), reason, kept: 0 }))
     }
 
     /// Checks the MD5 sum of the file on the disk.
@@ -332,25 +287,6 @@ fn md5_sum(path: &Path) -> Result<String> {
             count => sum.update(&buffer[..count]),
         }
     }
-}
-
-/// The target of a redirect, if it is http or https.
-fn redirected(from: &Uri, location: &str) -> Option<String> {
-    let (scheme, authority) = (from.scheme()?, from.authority()?);
-    let location = location.split('#').next()?;
-    let colon = location.find(':').filter(|&colon| !location[..colon].contains(['/', '?']));
-    Some(match colon {
-        Some(colon) if ["http", "https"].iter().any(|known| location[..colon].eq_ignore_ascii_case(known)) => {
-            location.to_string()
-        }
-        Some(_) => return None,
-        None if location.starts_with("//") => format!("{scheme}:{location}"),
-        None if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
-        None => {
-            let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{scheme}://{authority}{folder}/{location}")
-        }
-    })
 }
 
 /// Waits until no other process downloads into this cache. Dropping the file releases the lock.
@@ -479,17 +415,17 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Why a request failed, for a reader who doesn't know HTTP.
-fn reason(error: &ureq::Error, through_proxy: bool) -> String {
-    let (peer, advice) = match through_proxy {
-        true => ("proxy", "is it the right one? no_proxy lists hosts to reach without it"),
-        false => ("server", "is the network up?"),
-    };
+fn reason(error: &ureq::Error, proxy: Option<&ureq::Proxy>) -> String {
+    let advice = proxy.map_or("is the network up?".to_string(), |proxy| {
+        let (host, port) = (proxy.host(), proxy.port());
+        format!("is {host}:{port} the right proxy? NO_PROXY lists hosts to reach without it")
+    });
     let what = match error {
-        ureq::Error::HostNotFound => format!("the {peer}'s name could not be resolved"),
-        ureq::Error::ConnectionFailed => format!("the {peer} could not be reached"),
-        ureq::Error::Timeout(_) => format!("the {peer} did not answer in time"),
+        ureq::Error::HostNotFound => "the server's name could not be resolved".to_string(),
+        ureq::Error::ConnectionFailed => "the server could not be reached".to_string(),
+        ureq::Error::Timeout(_) => "the server did not answer in time".to_string(),
         ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::ConnectProxyFailed(answer) => format!("it refused the request: {answer}"),
+        ureq::Error::ConnectProxyFailed(answer) => format!("the proxy refused the request: {answer}"),
         // The others concern the address or the answer, not the network.
         error => return error.to_string(),
     };

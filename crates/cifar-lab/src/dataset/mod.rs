@@ -9,13 +9,11 @@
 //! | `python_layout.rs` | the Python layout, read without executing anything |
 //! | `image_folder.rs` | [`ImageFolder`], your own images in folders |
 //! | `archive.rs` | [`ArchiveSource`], the published archive |
-//! | `proxy.rs` | the proxy for a download |
 //! | `stand_in.rs` | generated images where CIFAR-10 is not available |
 
 mod archive;
 mod cifar10;
 mod image_folder;
-mod proxy;
 mod python_layout;
 mod records;
 mod search;
@@ -26,9 +24,8 @@ pub use crate::error::DatasetError;
 pub use archive::ArchiveSource;
 pub use cifar10::Cifar10;
 pub use image_folder::ImageFolder;
-pub use records::{CIFAR10_CLASSES, RECORD_LENGTH, read_records, write_records};
+pub use records::{CIFAR10_CLASSES, RECORD_LENGTH, read_records};
 pub use search::{Choice, Search};
-pub(crate) use set::STAND_IN_NAME;
 pub use set::{ChannelStatistics, Dataset, Source, Split};
 
 /// The result of an operation on data.

@@ -148,7 +148,7 @@ pub enum DatasetError {
 
     /// The server could not be reached, or the connection broke too often.
     #[error(
-        "downloading {url}{route} failed: {reason}{}", if *.kept > 0 {
+        "downloading {url} failed: {reason}{}", if *.kept > 0 {
             format!("; the {} downloaded so far are kept: load again to resume from there", bytes(*.kept))
         } else {
             String::new()
@@ -157,8 +157,6 @@ pub enum DatasetError {
     Download {
         /// The address.
         url: String,
-        /// The redirect and the proxy, if any.
-        route: String,
         /// What went wrong.
         reason: String,
         /// The bytes that the next attempt starts from.
@@ -167,27 +165,21 @@ pub enum DatasetError {
 
     /// The server answered with an error.
     #[error(
-        "downloading {url}{route} failed: the server answered {status}; check the address (and CIFAR10_URL, if it is \
+        "downloading {url} failed: the server answered {status}; check the address (and CIFAR10_URL, if it is \
          set)"
     )]
     HttpStatus {
         /// The address.
         url: String,
-        /// The redirect and the proxy, if any.
-        route: String,
         /// The HTTP status.
         status: u16,
     },
 
     /// The server offers a file of another length.
-    #[error(
-        "{url}{route} offers {found} bytes, but the archive has {expected}: it is another file and was not downloaded"
-    )]
+    #[error("{url} offers {found} bytes, but the archive has {expected}: it is another file and was not downloaded")]
     ArchiveLength {
         /// The address.
         url: String,
-        /// The redirect and the proxy, if any.
-        route: String,
         /// The archive's length in bytes.
         expected: u64,
         /// The offered length.
@@ -271,13 +263,6 @@ pub enum DatasetError {
         expected: usize,
         /// The given bytes.
         found: usize,
-    },
-
-    /// Images that CIFAR-10's record files can't hold.
-    #[error("a record file holds images of 3×32×32, not {}×{}×{}", found.0, found.1, found.2)]
-    RecordShape {
-        /// The images' channels, height and width.
-        found: (usize, usize, usize),
     },
 
     /// An image without pixels.
