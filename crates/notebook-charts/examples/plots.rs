@@ -1,11 +1,12 @@
-//! Draws one figure of each kind into a folder: `cargo run --example plots [FOLDER] [BATCH.bin]`.
+//! Draws figures of each kind into a folder: `cargo run --example plots [FOLDER] [BATCH.bin]`. Only networks are missing, which
+//! cifar-lab's example `draw_network` draws.
 //!
 //! The galleries show pictures from a file in CIFAR-10's binary layout, if one is given. All numbers are made up.
 
 use image::{Rgb, RgbImage};
 use notebook_charts::{
-    self as charts, Bars, Curves, Figure, Gallery, Graph, GraphNode, HeatMaps, Histogram, LayerGroup, LossAndAccuracy,
-    PlotError, ReliabilityBin, Scale, Series, Table,
+    self as charts, Bars, Curves, Figure, Gallery, HeatMaps, Histogram, LossAndAccuracy, PlotError, ReliabilityBin,
+    Scale, Series, Table,
 };
 use std::path::PathBuf;
 
@@ -225,119 +226,5 @@ fn figures(images: &[RgbImage], labels: &[usize]) -> Result<Vec<(&'static str, F
                 2,
             )?,
         ),
-        ("network", charts::network_graph(&network())?),
-        (
-            "network_small",
-            charts::network_graph(&Graph {
-                nodes: network().nodes[..5].to_vec(),
-                edges: chain(5),
-                ..Graph::default()
-            })?,
-        ),
-        ("residual", charts::network_graph(&residual())?),
-        ("inception", charts::network_graph(&inception())?),
-        ("pixels", Figure::from_pixels("one picture", &images[0], 8)?),
     ])
-}
-
-fn chain(nodes: usize) -> Vec<(usize, usize)> {
-    (1..nodes).map(|node| (node - 1, node)).collect()
-}
-
-fn node(title: &str, kind: &str, shape: &str, parameters: usize) -> GraphNode {
-    let group = match kind.split(' ').next().unwrap_or_default() {
-        "Input" => LayerGroup::Data,
-        "Conv2d" => LayerGroup::Convolution,
-        "BatchNorm2d" => LayerGroup::Normalization,
-        "ReLU" => LayerGroup::Activation,
-        "MaxPool2d" | "AvgPool2d" => LayerGroup::Pooling,
-        "Linear" => LayerGroup::Dense,
-        "Dropout" => LayerGroup::Regularization,
-        "Flatten" => LayerGroup::Reshape,
-        "Add" | "Concat" => LayerGroup::Combination,
-        _ => LayerGroup::Other,
-    };
-    GraphNode { title: title.into(), kind: kind.into(), shape: shape.into(), parameters, group }
-}
-
-/// The network of the notebook 00.
-fn network() -> Graph {
-    let mut nodes = vec![node("input", "Input", "[1, 3, 32, 32]", 0)];
-    let mut channels = 3;
-    for (block, (out, side)) in [(32, 32), (64, 16), (128, 8), (256, 4)].into_iter().enumerate() {
-        let shape = format!("[1, {out}, {side}, {side}]");
-        let conv = format!("Conv2d {channels}→{out}, 3×3, padding 1");
-        nodes.push(node(&format!("conv{}", block + 1), &conv, &shape, 9 * channels * out + out));
-        nodes.push(node(&format!("bn{}", block + 1), &format!("BatchNorm2d {out}"), &shape, 2 * out));
-        nodes.push(node("", "ReLU", &shape, 0));
-        nodes.push(node("", "MaxPool2d 2×2", &format!("[1, {out}, {}, {}]", side / 2, side / 2), 0));
-        channels = out;
-    }
-    nodes.push(node("", "Flatten", "[1, 1024]", 0));
-    for (index, (from, to)) in [(1024, 512), (512, 128), (128, 10)].into_iter().enumerate() {
-        let kind = format!("Linear {from}→{to}");
-        nodes.push(node(&format!("fc{}", index + 1), &kind, &format!("[1, {to}]"), from * to + to));
-        if index < 2 {
-            nodes.push(node("", "ReLU", &format!("[1, {to}]"), 0));
-        }
-    }
-    let edges = chain(nodes.len());
-    Graph { title: String::new(), nodes, edges }
-}
-
-/// Blocks with shortcuts, one of them with a convolution of its own.
-fn residual() -> Graph {
-    let mut graph = Graph { title: "A residual network".into(), ..Graph::default() };
-    graph.nodes.push(node("input", "Input", "[1, 3, 32, 32]", 0));
-    graph.nodes.push(node("stem", "Conv2d 3→64, 3×3", "[1, 64, 32, 32]", 1728));
-    graph.edges.push((0, 1));
-    for block in 1..=4 {
-        let before = graph.nodes.len() - 1;
-        let name = |part: &str| format!("layer{block}.{part}");
-        let kinds = [
-            ("conv1", "Conv2d 64→64, 3×3", 36_864),
-            ("bn1", "BatchNorm2d 64", 128),
-            ("relu", "ReLU", 0),
-            ("conv2", "Conv2d 64→64, 3×3", 36_864),
-            ("bn2", "BatchNorm2d 64", 128),
-        ];
-        for (part, kind, parameters) in kinds {
-            let count = graph.nodes.len();
-            graph.nodes.push(node(&name(part), kind, "[1, 64, 32, 32]", parameters));
-            graph.edges.push((if part == "conv1" { before } else { count - 1 }, count));
-        }
-        let last = graph.nodes.len() - 1;
-        let shortcut = if block == 3 {
-            graph.nodes.push(node(&name("down"), "Conv2d 64→64, 1×1", "[1, 64, 32, 32]", 4096));
-            graph.edges.push((before, last + 1));
-            last + 1
-        } else {
-            before
-        };
-        let sum = graph.nodes.len();
-        graph.nodes.push(node("", "Add", "[1, 64, 32, 32]", 0));
-        graph.edges.extend([(last, sum), (shortcut, sum)]);
-    }
-    let pooled = graph.nodes.len();
-    graph.nodes.push(node("", "AvgPool2d 32×32", "[1, 64, 1, 1]", 0));
-    graph.nodes.push(node("fc", "Linear 64→10", "[1, 10]", 650));
-    graph.edges.extend([(pooled - 1, pooled), (pooled, pooled + 1)]);
-    graph
-}
-
-/// Four branches that are joined.
-fn inception() -> Graph {
-    let nodes = vec![
-        node("input", "Input", "[1, 192, 28, 28]", 0),
-        node("b1", "Conv2d 192→64, 1×1", "[1, 64, 28, 28]", 12_352),
-        node("b2.reduce", "Conv2d 192→96, 1×1", "[1, 96, 28, 28]", 18_528),
-        node("b2", "Conv2d 96→128, 3×3", "[1, 128, 28, 28]", 110_720),
-        node("b3", "Conv2d 192→32, 5×5", "[1, 32, 28, 28]", 153_632),
-        node("pool", "MaxPool2d 3×3", "[1, 192, 28, 28]", 0),
-        node("", "Concat", "[1, 256, 28, 28]", 0),
-        node("dropout", "Dropout 0.5", "[1, 256, 28, 28]", 0),
-        node("mine", "MyOwnLayer <T> & more", "[1, 256, 28, 28]", 1),
-    ];
-    let edges = vec![(0, 1), (0, 2), (2, 3), (0, 4), (0, 5), (1, 6), (3, 6), (4, 6), (5, 6), (6, 7), (7, 8)];
-    Graph { title: "An inception block".into(), nodes, edges }
 }

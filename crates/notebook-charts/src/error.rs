@@ -72,13 +72,11 @@ pub enum PlotError {
     /// Pixels could not be encoded as PNG.
     #[error("encoding the pixels as PNG failed: {0}")]
     Png(#[from] image::ImageError),
-    /// The file name's extension asks for a format that this figure can't be saved in.
-    #[error("can't save {} in that format: name the file {wanted}", show_path(path))]
+    /// The file name's extension asks for another format than SVG.
+    #[error("can't save {} in that format: name the file ….svg", show_path(path))]
     Format {
         /// The path as given.
         path: PathBuf,
-        /// The extensions that work.
-        wanted: &'static str,
     },
     /// The file could not be written; an older file of that name is unchanged.
     #[error("can't save {}: {source}", show_path(path))]

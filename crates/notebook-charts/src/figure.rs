@@ -2,9 +2,7 @@
 
 use crate::atomic_file::write_atomically;
 use crate::error::PlotError;
-use crate::png;
 use crate::text;
-use image::{RgbImage, imageops};
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
@@ -20,7 +18,7 @@ pub(crate) const LONGEST_SIDE: u32 = 8192;
 /// The space between the figures of a grid, in pixels.
 const GRID_GAP: u32 = 12;
 
-/// A picture for a notebook: an SVG drawing or PNG pixels, with a title and a plain-text twin.
+/// A picture for a notebook: an SVG drawing with a title and a plain-text twin.
 ///
 /// It displays itself as the last expression of a cell. It owns its contents and is cheap to clone, so it can be kept,
 /// shown again in a later cell and saved.
@@ -47,13 +45,7 @@ pub struct Figure {
     title: Arc<str>,
     text: Arc<str>,
     size: (u32, u32),
-    content: Content,
-}
-
-#[derive(Clone)]
-enum Content {
-    Svg(Arc<str>),
-    Png(Arc<[u8]>),
+    svg: Arc<str>,
 }
 
 /// The error of [`Figure::draw`]'s closure: any error becomes one through `?`.
@@ -110,31 +102,8 @@ impl Figure {
             text: title.as_str().into(),
             title: title.into(),
             size: (width, height),
-            content: Content::Svg(labeled.trim_end().into()),
+            svg: labeled.trim_end().into(),
         })
-    }
-
-    /// A figure of pixels, each enlarged to `enlarge` × `enlarge` pixels without smoothing.
-    ///
-    /// # Errors
-    /// [`PlotError::Empty`] for a picture without pixels, [`PlotError::Setting`] if `enlarge` is 0 or makes a side
-    /// longer than 8,192 pixels.
-    pub fn from_pixels(title: &str, pixels: &RgbImage, enlarge: u32) -> Result<Self, PlotError> {
-        let (width, height) = pixels.dimensions();
-        if width == 0 || height == 0 {
-            return Err(PlotError::Empty { what: format!("the picture has {width}×{height} pixels") });
-        }
-        let size = match (width.checked_mul(enlarge), height.checked_mul(enlarge)) {
-            (Some(w @ 1..=LONGEST_SIDE), Some(h @ 1..=LONGEST_SIDE)) => (w, h),
-            _ => {
-                let wanted = "at least 1, and such that no side is longer than 8,192 pixels";
-                return Err(PlotError::Setting { name: "enlarge", value: enlarge.to_string(), wanted });
-            }
-        };
-        let enlarged = imageops::resize(pixels, size.0, size.1, imageops::FilterType::Nearest);
-        let title = text::one_line(title);
-        let content = Content::Png(png::encode(&enlarged)?.into());
-        Ok(Self { text: title.as_str().into(), title: title.into(), size, content })
     }
 
     /// Figures in one row: [`Figure::grid`] with as many columns as there are figures.
@@ -210,84 +179,48 @@ impl Figure {
         self.size
     }
 
-    /// `image/svg+xml` for a drawing, `image/png` for pixels.
-    pub fn mime_type(&self) -> &'static str {
-        match self.content {
-            Content::Svg(_) => "image/svg+xml",
-            Content::Png(_) => "image/png",
-        }
-    }
-
-    /// The figure as an SVG document; pixels are embedded in one.
+    /// The figure as an SVG document.
     pub fn svg(&self) -> String {
-        match &self.content {
-            Content::Svg(svg) => svg.to_string(),
-            Content::Png(png) => {
-                let (width, height) = self.size;
-                format!(
-                    "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-                     viewBox=\"0 0 {width} {height}\"><title>{}</title><image width=\"{width}\" height=\"{height}\" \
-                     style=\"image-rendering:pixelated\" href=\"{}\"/></svg>",
-                    text::escape(&self.title),
-                    png::data_uri(png)
-                )
-            }
-        }
-    }
-
-    /// What a notebook shows: the SVG document, or the PNG in base64.
-    pub(crate) fn content(&self) -> String {
-        match &self.content {
-            Content::Svg(svg) => svg.to_string(),
-            Content::Png(png) => png::base64(png),
-        }
+        self.svg.to_string()
     }
 
     /// The SVG document at a position inside another one.
     fn nested(&self, x: u32, y: u32) -> String {
-        self.svg().replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
+        self.svg.replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1)
     }
 
-    /// Saves the figure to `path`: any figure as `.svg`, pixels also as `.png`. Missing folders are created. The file
-    /// is written under another name and then renamed, so that it appears whole or not at all.
+    /// Saves the figure to `path`, as `.svg`. Missing folders are created. The file is written under another name and then
+    /// renamed, so that it appears whole or not at all.
     ///
     /// # Errors
     /// [`PlotError::Format`] for another extension, [`PlotError::Save`] if writing fails.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PlotError> {
         let path = path.as_ref();
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let bytes = match (&self.content, ending.as_str()) {
-            (Content::Png(png), "png") => png.to_vec(),
-            (_, "svg") => self.svg().into_bytes(),
-            (Content::Png(_), _) => return Err(PlotError::Format { path: path.into(), wanted: "….svg or ….png" }),
-            (Content::Svg(_), _) => {
-                return Err(PlotError::Format { path: path.into(), wanted: "….svg, this figure is a drawing" });
-            }
-        };
-        write_atomically(path, &bytes).map_err(|source| PlotError::Save { path: path.into(), source })
+        if ending != "svg" {
+            return Err(PlotError::Format { path: path.into() });
+        }
+        write_atomically(path, self.svg.as_bytes()).map_err(|source| PlotError::Save { path: path.into(), source })
     }
 }
 
 impl fmt::Debug for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (width, height) = self.size;
-        write!(f, "Figure({:?}, {width}×{height}, {})", self.title, self.mime_type())
+        write!(f, "Figure({:?}, {width}×{height})", self.title)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
-
     fn square(title: &str, side: u32) -> Figure {
         Figure::draw(title, (side, side), |_| Ok(())).unwrap()
     }
 
     #[test]
     fn a_grid_is_one_well_formed_drawing() {
-        let pixels = Figure::from_pixels("pixels", &RgbImage::from_pixel(2, 3, Rgb([9, 8, 7])), 10).unwrap();
-        let grid = Figure::grid(&[square("a & b", 40), pixels, square("<c>", 30)], 2).unwrap();
+        let grid = Figure::grid(&[square("a & b", 40), square("b", 20), square("<c>", 30)], 2).unwrap();
         assert_eq!(grid.size(), (40 + GRID_GAP + 20, 40 + GRID_GAP + 30));
         let svg = grid.svg();
         let document = roxmltree::Document::parse(&svg).unwrap();
@@ -296,7 +229,7 @@ mod tests {
         assert_eq!(nested.len(), 3);
         assert_eq!((nested[1].attribute("x"), nested[1].attribute("y")), (Some("52"), Some("0")));
         assert_eq!((nested[2].attribute("x"), nested[2].attribute("y")), (Some("0"), Some("52")));
-        assert_eq!(grid.text(), "a & b\n\npixels\n\n<c>");
+        assert_eq!(grid.text(), "a & b\n\nb\n\n<c>");
     }
 
     #[test]
@@ -310,23 +243,6 @@ mod tests {
         }
         assert!(matches!(Figure::grid(&[figure], 0), Err(PlotError::Setting { .. })));
         assert!(matches!(Figure::side_by_side(&[] as &[Figure]), Err(PlotError::Empty { .. })));
-    }
-
-    #[test]
-    fn pixels_are_enlarged_without_smoothing() {
-        let mut small = RgbImage::new(2, 1);
-        small.put_pixel(1, 0, Rgb([255, 0, 10]));
-        let figure = Figure::from_pixels("two", &small, 3).unwrap();
-        let Content::Png(png) = &figure.content else { panic!("not pixels") };
-        let large = image::load_from_memory(png).unwrap().to_rgb8();
-        assert_eq!(large.dimensions(), (6, 3));
-        for (x, _, pixel) in large.enumerate_pixels() {
-            assert_eq!(pixel.0, if x < 3 { [0, 0, 0] } else { [255, 0, 10] });
-        }
-        assert!(matches!(Figure::from_pixels("none", &RgbImage::new(0, 4), 1), Err(PlotError::Empty { .. })));
-        for enlarge in [0, 5000, u32::MAX] {
-            assert!(matches!(Figure::from_pixels("x", &small, enlarge), Err(PlotError::Setting { .. })), "{enlarge}");
-        }
     }
 
     #[test]

@@ -13,14 +13,9 @@ pub(crate) fn encode(pixels: &RgbImage) -> Result<Vec<u8>, PlotError> {
     Ok(bytes)
 }
 
-/// A PNG in base64.
-pub(crate) fn base64(png: &[u8]) -> String {
-    BASE64_STANDARD.encode(png)
-}
-
 /// A PNG as the address of an SVG `<image>`.
 pub(crate) fn data_uri(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", base64(png))
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
 }
 
 #[cfg(test)]
