@@ -23,12 +23,6 @@ impl Default for Conv2dConfig {
     }
 }
 
-impl From<candle_nn::Conv2dConfig> for Conv2dConfig {
-    fn from(config: candle_nn::Conv2dConfig) -> Self {
-        Self { padding: config.padding, stride: config.stride, dilation: config.dilation, groups: config.groups }
-    }
-}
-
 impl Conv2dConfig {
     /// Rejects settings that fit no input.
     pub(crate) fn check(&self) -> Result<()> {

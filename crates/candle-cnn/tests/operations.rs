@@ -418,7 +418,6 @@ fn gradients_match_finite_differences() -> Result<()> {
     finite_differences(&[&[3, 4]], |a| ops::cross_entropy_with(a[0], &labels, sum))
 }
 
-/// The sum is so many times the mean, in each way of computing it.
 /// Sums over many channels and pictures, with sides that end on a whole tile of Winograd's or one to three pixels into one.
 #[test]
 fn many_channels_and_pictures_stay_accurate() -> Result<()> {
@@ -441,6 +440,7 @@ fn many_channels_and_pictures_stay_accurate() -> Result<()> {
     Ok(())
 }
 
+/// The sum is so many times the mean, in each way of computing it.
 #[test]
 fn losses_are_summed() -> Result<()> {
     let labels = Tensor::new(&[1u32, 0, 3, 3, 2], &Device::Cpu)?;

@@ -73,11 +73,6 @@ impl ConvBlock {
         &self.bn
     }
 
-    /// Activation and max-pool.
-    pub fn config(&self) -> ConvBlockConfig {
-        self.config
-    }
-
     fn inputs(&self, x: &Tensor) -> Result<Inputs> {
         let contiguous = |t: Option<&Tensor>| t.map(Tensor::contiguous).transpose();
         Ok(Inputs {

@@ -38,13 +38,6 @@ impl Default for AdamWConfig {
     }
 }
 
-impl From<candle_nn::ParamsAdamW> for AdamWConfig {
-    fn from(params: candle_nn::ParamsAdamW) -> Self {
-        let candle_nn::ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = params;
-        Self { learning_rate: lr, beta1, beta2, eps, weight_decay }
-    }
-}
-
 impl AdamWConfig {
     fn check(&self) -> Result<()> {
         check::not_negative(NAME, "learning_rate", self.learning_rate)?;

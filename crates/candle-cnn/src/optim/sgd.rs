@@ -138,11 +138,6 @@ impl SGD {
         self.momentum = groups::restored_momentum(state, &self.parameters)?;
         Ok(())
     }
-
-    /// The parameters, in order.
-    pub fn into_inner(self) -> Vec<Var> {
-        self.parameters.into_iter().map(|parameter| parameter.var).collect()
-    }
 }
 
 fn step<T: InPlace>(p: &Tensor, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdConfig) -> Result<()> {

@@ -17,16 +17,6 @@ macro_rules! pool {
             pub fn new(kernel: usize, stride: usize) -> Self {
                 Self { kernel, stride }
             }
-
-            /// Side of a window, in pixels.
-            pub fn kernel(&self) -> usize {
-                self.kernel
-            }
-
-            /// Distance of two windows, in pixels.
-            pub fn stride(&self) -> usize {
-                self.stride
-            }
         }
 
         impl Module for $name {
