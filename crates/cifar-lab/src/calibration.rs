@@ -4,7 +4,7 @@
 //! (<https://arxiv.org/abs/1706.04599>). A prediction's confidence is the probability of the
 //! predicted class; bins are intervals of equal width that include their upper end.
 
-use notebook_charts::numbers;
+use notebook_charts::{ReliabilityBin, numbers};
 use std::fmt::{Display, Formatter};
 
 use crate::error::{Error, Result};
@@ -12,21 +12,6 @@ use crate::evaluate::{Evaluation, Prediction};
 
 /// A diagram can't show more.
 const MOST_BINS: usize = 100;
-
-/// The images whose confidence is in one interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ConfidenceBin {
-    /// The interval's lower end, in [0, 1], exclusive.
-    pub from: f64,
-    /// Its upper end, in [0, 1], inclusive.
-    pub to: f64,
-    /// The number of images in it.
-    pub images: usize,
-    /// Their mean confidence, in [0, 1]; NaN without images.
-    pub confidence: f64,
-    /// The share that was classified correctly, in [0, 1]; NaN without images.
-    pub accuracy: f64,
-}
 
 /// Confidence and accuracy, bin by bin; made by [`Evaluation::calibration`].
 ///
@@ -42,7 +27,7 @@ pub struct ConfidenceBin {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    bins: Vec<ConfidenceBin>,
+    bins: Vec<ReliabilityBin>,
     /// The data set's name, for titles.
     pub(crate) data: String,
 }
@@ -81,7 +66,7 @@ impl Calibration {
             *right += usize::from(prediction.is_right());
         }
         let edge = |index: usize| index as f64 / bins as f64;
-        let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ConfidenceBin {
+        let bin = |(index, (images, total, right)): (usize, (usize, f64, usize))| ReliabilityBin {
             from: edge(index),
             to: edge(index + 1),
             images,
@@ -92,7 +77,7 @@ impl Calibration {
     }
 
     /// The bins, from confidence 0 to 1.
-    pub fn bins(&self) -> &[ConfidenceBin] {
+    pub fn bins(&self) -> &[ReliabilityBin] {
         &self.bins
     }
 
@@ -102,7 +87,7 @@ impl Calibration {
     }
 
     /// The mean of `value` over all predictions.
-    fn mean(&self, value: impl Fn(&ConfidenceBin) -> f64) -> f64 {
+    fn mean(&self, value: impl Fn(&ReliabilityBin) -> f64) -> f64 {
         let filled = self.bins.iter().filter(|bin| bin.images > 0);
         filled.map(|bin| bin.images as f64 * value(bin)).sum::<f64>() / self.images() as f64
     }

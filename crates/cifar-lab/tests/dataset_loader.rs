@@ -209,15 +209,3 @@ fn the_thread_ends_with_its_epoch() {
     assert!(running() < 25, "{} are left", running());
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
-
-#[test]
-fn a_loader_outlives_what_it_was_made_from() {
-    let epoch = {
-        let data = dataset(10);
-        DataLoader::new(&data, &Device::Cpu).batch_size(3).epoch(0)
-    };
-    assert_eq!(
-        std::thread::spawn(move || epoch.map(|batch| batch.unwrap().indices.len()).sum::<usize>()).join().unwrap(),
-        10
-    );
-}

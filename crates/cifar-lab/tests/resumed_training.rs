@@ -523,7 +523,9 @@ fn a_training_that_is_killed_at_random_moments_ends_with_the_bits_of_an_undistur
         let time = Duration::from_millis(random.random_range(0..300));
         assert_eq!(run(killed.path(), Some(time)), None, "it was done before the last kill");
         // Before its first moment there is no record yet.
-        epochs.push(RunRecord::read(killed.path()).map_or(0, |record| record.rows.len()));
+        let record = RunRecord::read(killed.path()).ok();
+        assert!(record.as_ref().is_none_or(|record| record.state == RunState::Died), "{record:?}");
+        epochs.push(record.map_or(0, |record| record.rows.len()));
     }
     println!("epochs done after each kill: {epochs:?}");
     assert!(epochs.iter().collect::<std::collections::HashSet<_>>().len() > KILLS / 2, "{epochs:?}");

@@ -8,8 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Dataset, DatasetError, Result};
-use crate::atomic_file::write_atomically;
+use super::{DatasetError, Result};
 
 /// An image's channels, height and width.
 pub(super) const SHAPE: (usize, usize, usize) = (3, 32, 32);
@@ -68,38 +67,4 @@ pub(super) fn record_count(path: &Path, length: u64) -> Result<usize> {
         }
         _ => Ok((length / RECORD_LENGTH as u64) as usize),
     }
-}
-
-/// Writes a set of 3×32×32 images in at most ten classes as a record file, for PyTorch and other programs.
-///
-/// ```
-/// use cifar_lab::dataset::{Cifar10, read_records, write_records};
-///
-/// let file = tempfile::NamedTempFile::new().unwrap();
-/// let data = Cifar10::stand_in(0, 0, 20).test;
-/// write_records(&data, file.path())?;
-/// let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-/// read_records(file.path(), &mut pixels, &mut labels)?;
-/// assert_eq!((pixels.len(), labels), (20 * 3 * 32 * 32, data.labels()));
-/// # Ok::<(), cifar_lab::error::Error>(())
-/// ```
-///
-/// # Errors
-/// If the images have another shape, a label is 10 or more, or writing fails. Then an old file stays.
-pub fn write_records(dataset: &Dataset, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
-    let (channels, height, width) = dataset.image_shape();
-    if (channels, height, width) != SHAPE {
-        return Err(DatasetError::RecordShape { found: (channels, height, width) });
-    }
-    let mut records = Vec::with_capacity(dataset.len() * RECORD_LENGTH);
-    for index in 0..dataset.len() {
-        let label = dataset.label(index)?;
-        if label >= usize::from(CLASSES) {
-            return Err(DatasetError::Label { index, label: label as u32, classes: CLASSES.into() });
-        }
-        records.push(label as u8);
-        records.extend_from_slice(dataset.pixels(index)?);
-    }
-    write_atomically(path, &records).map_err(DatasetError::io("writing", path))
 }

@@ -16,7 +16,7 @@ use crate::device::{finish_work, free_memory};
 const SHARE_OF_FREE_MEMORY: usize = 4;
 
 /// The name of the generated images.
-pub(crate) const STAND_IN_NAME: &str = "stand-in (generated images, not CIFAR-10)";
+const STAND_IN_NAME: &str = "stand-in (generated images, not CIFAR-10)";
 
 /// A part of a data set: for training or for testing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -365,14 +365,6 @@ impl Dataset {
         }
         let (channels, height, width) = self.image_shape();
         Ok(Tensor::from_vec(values, (part.len(), channels, height, width), device)?)
-    }
-
-    /// The labels of a range of images as a tensor on `device`: u32 `[n]`.
-    ///
-    /// # Errors
-    /// If the range leaves the set, or the device fails.
-    pub fn label_tensor(&self, range: Range<usize>, device: &Device) -> Result<Tensor> {
-        Ok(Tensor::new(self.slice(range)?.labels(), device)?)
     }
 
     /// Mean and standard deviation of each channel's values in [0, 1] over all images, from exact sums; NaN without

@@ -102,7 +102,6 @@ pub struct AirbenchParameters {
 /// ```
 #[derive(Clone, Debug)]
 pub struct AirbenchNet {
-    config: AirbenchConfig,
     whitening: Conv2d,
     blocks: Vec<ConvBlock>,
     head: Linear,
@@ -138,12 +137,7 @@ impl AirbenchNet {
         let bound = 3f64.sqrt();
         own.get_with_hints((config.classes, features), "weight", Init::Uniform { lo: -bound, up: bound })?;
         let head = linear_no_bias(features, config.classes, own)?;
-        Ok(Self { config: config.clone(), whitening, blocks, head })
-    }
-
-    /// The sizes it was built with.
-    pub fn config(&self) -> &AirbenchConfig {
-        &self.config
+        Ok(Self { whitening, blocks, head })
     }
 
     /// Sets the whitening filters for images like these, `[N, C, H, W]`, normalized as they will be in training; a few

@@ -1,12 +1,10 @@
 //! How an evaluation shows itself: predictions with their images, confusion matrix, calibration.
 
-use notebook_charts::{
-    Figure, Gallery, ReliabilityBin, Table, View, confusion_matrix_with_unclassified, numbers, reliability_diagram,
-};
+use notebook_charts::{Figure, Gallery, Table, View, confusion_matrix_with_unclassified, numbers, reliability_diagram};
 
 use super::plot::titled;
 use super::show::Show;
-use crate::calibration::{Calibration, ConfidenceBin};
+use crate::calibration::Calibration;
 use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::evaluate::{ConfusionMatrix, Evaluation, NO_CLASS, Prediction};
@@ -78,15 +76,7 @@ impl Calibration {
     /// # Errors
     /// If it can't be drawn; see [`PlotError`](notebook_charts::PlotError).
     pub fn figure(&self) -> Result<Figure> {
-        let bin = |&ConfidenceBin { from, to, images, confidence, accuracy }: &ConfidenceBin| ReliabilityBin {
-            from,
-            to,
-            images,
-            confidence,
-            accuracy,
-        };
-        let bins: Vec<ReliabilityBin> = self.bins().iter().map(bin).collect();
-        Ok(reliability_diagram(&titled("Calibration", &self.data), &bins, &[self.to_string()])?)
+        Ok(reliability_diagram(&titled("Calibration", &self.data), self.bins(), &[self.to_string()])?)
     }
 }
 

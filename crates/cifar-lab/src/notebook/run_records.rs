@@ -177,19 +177,6 @@ mod tests {
     }
 
     #[test]
-    fn a_record_from_before_the_stand_in_s_present_name_is_of_the_same_data() -> Result<()> {
-        let folder = tempfile::tempdir().unwrap();
-        let present = Cifar10::stand_in(0, 1, 0).train.name().to_string();
-        for (name, data) in [("a", "stand-in (generated pictures, not CIFAR-10)"), ("b", &present)] {
-            record(&folder.path().join(name), json!({"name": name, "data": data, "started": name}), &row(1, 0.5));
-        }
-        let runs = RunRecords::read(folder.path())?;
-        assert!(runs.list().iter().all(|run| run.data == present && run.history().data == present), "{runs:?}");
-        assert!(runs.table().to_string().starts_with(&format!("{present}\n")), "{}", runs.table());
-        Ok(())
-    }
-
-    #[test]
     fn a_training_is_running_until_it_is_not() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let (send, wait) = std::sync::mpsc::channel::<()>();

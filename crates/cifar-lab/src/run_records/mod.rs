@@ -7,7 +7,6 @@ use serde_json::Value;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
-use crate::dataset::STAND_IN_NAME;
 use crate::error::{Error, Result};
 
 pub(crate) use files::{EPOCHS_FILE, RecordLock, RecordWriter, TRAINING_FILE, TrainingFile};
@@ -15,9 +14,6 @@ pub use history::{EpochRecord, History, StepRecord};
 
 /// How deep a record may be below the folder: `runs/RUN/training.json`, `runs/NOTEBOOK/SWEEP/RUN/training.json`.
 const DEPTH: usize = 3;
-
-/// The stand-in's name in older records.
-const FORMER_STAND_IN_NAME: &str = "stand-in (generated pictures, not CIFAR-10)";
 
 /// How a training run ended, if it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +105,7 @@ impl RunRecord {
         Ok(Self {
             folder: folder.to_path_buf(),
             name: file.name,
-            data: if file.data == FORMER_STAND_IN_NAME { STAND_IN_NAME.to_string() } else { file.data },
+            data: file.data,
             settings: file.settings,
             identity: file.identity,
             epochs: file.epochs,
