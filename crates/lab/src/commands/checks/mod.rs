@@ -12,7 +12,6 @@
 //! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
 //! - [`sanitizer`]: candle-cnn under AddressSanitizer.
-//! - [`quick`]: what has changed.
 
 mod browser;
 mod cuda;
@@ -23,7 +22,6 @@ mod laboratory;
 mod notebook;
 mod outputs;
 mod program;
-mod quick;
 mod sanitizer;
 mod survival;
 mod tally;
@@ -69,9 +67,6 @@ pub struct Options {
     /// One stage instead of all checks
     #[arg(long, value_name = "STAGE")]
     only: Option<Stage>,
-    /// Only format, lints, and unit tests of crates that have changed or depend on one that has
-    #[arg(long, conflicts_with_all = ["only", "filter"])]
-    quick: bool,
     /// Only notebooks, kernel tests, exports and browser tests with TEXT in their name
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
@@ -84,10 +79,6 @@ pub struct Options {
 pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
     let started = Instant::now();
-    if options.quick {
-        quick::check(repository, &mut tally)?;
-        return Ok(tally.sum_up(started));
-    }
     let mut laboratory = None;
     let stages = options.only.map_or(ALL.to_vec(), |only| vec![only]);
     for stage in stages {
@@ -95,8 +86,8 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
         println!("\n== {name} ==");
         let mut cargo = |arguments: &[&str]| tally.cargo(repository, arguments, |_| {});
         let good = match stage {
-            Stage::Format => cargo(&quick::FORMAT),
-            Stage::Lints => cargo(&quick::LINTS),
+            Stage::Format => cargo(&["fmt", "--all", "--check"]),
+            Stage::Lints => cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
             Stage::Tests => cargo(&["test", "--workspace"]),
             Stage::Cuda => cuda::check(repository, &mut tally),
             Stage::Sanitizer => sanitizer::check(repository, &mut tally),
