@@ -255,7 +255,9 @@ def check_a_cell_that_may_ask_evcxr_is_watched(kernel):
     return ""
 
 
-def check_what_a_slow_command_prints_stays(kernel):
+def check_what_cells_show_is_theirs(kernel):
+    cell = kernel.good("for _ in 0..3 {}")
+    assert not cell.displays, cell.displays
     cell = kernel.good("!sleep 3; echo kept")
     assert "kept" in cell.text["stdout"] + str(cell.displays) and "compiling" not in str(cell.displays), vars(cell)
     return ""

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -387,6 +387,7 @@ impl Front {
                 let text = message.content["text"].as_str().unwrap_or_default();
                 self.print(usize::from(message.content["name"] == "stderr"), text).await;
             }
+            ("execute_result", _) if message.content["data"].as_object().is_some_and(is_unit) => {}
             (kind @ ("execute_result" | "display_data"), Some(running)) => {
                 let mut content = message.content.clone();
                 content["execution_count"] = json!(running.count);
@@ -399,6 +400,7 @@ impl Front {
     async fn show(&mut self, index: usize, piece: Piece) {
         match piece {
             Piece::Text(text) => self.print(index, &text).await,
+            Piece::Output(data) if is_unit(&data) => {}
             Piece::Output(data) => {
                 let content = json!({"data": data, "metadata": {}, "transient": {}});
                 self.publish("display_data", content).await;
@@ -631,6 +633,11 @@ impl Front {
         }
         failures
     }
+}
+
+/// Whether this is evcxr's output of `()`, the value of a loop or of a call at a cell's end.
+fn is_unit(data: &Map<String, Value>) -> bool {
+    data.len() == 1 && data.get("text/plain").is_some_and(|text| text == "()")
 }
 
 /// The answer to a request that needs no evcxr; `None` if there is none.
