@@ -44,10 +44,10 @@ pub enum Error {
     /// No variable says where caches go.
     #[error("neither XDG_CACHE_HOME nor HOME is set: set one of them to say where prepared kernels are kept")]
     NoCacheFolder,
-    /// evcxr separates paths by these characters.
+    /// evcxr can't use the folder of prepared kernels.
     #[error(
-        "prepared kernels would be kept in {}, but evcxr can't use a path with a space, a colon or bytes that are no UTF-8: set \
-         XDG_CACHE_HOME to a folder without",
+        "prepared kernels would be kept in {}, but evcxr can't use a path with a space, a colon or bytes that aren't UTF-8: set \
+         XDG_CACHE_HOME to a path without them",
         path.display()
     )]
     CacheFolder { path: PathBuf },

@@ -153,7 +153,8 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let entry = entry.map_err(Error::file("read", folder))?;
         let (path, name) = (entry.path(), entry.file_name());
         // Copies and locks of files that are open in an editor.
-        let is_editor_s = name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().ends_with(b"~");
+        let bytes = name.as_encoded_bytes();
+        let is_editor_s = bytes.starts_with(b".") || bytes.starts_with(b"#") || bytes.ends_with(b"~");
         if path.is_dir() {
             collect_files(&path, files)?;
         } else if !is_editor_s {
@@ -222,6 +223,7 @@ mod tests {
         let source = repository.root().join("crates/cifar-lab/src");
         fs::write(source.join(".lib.rs.swp"), "").unwrap();
         fs::write(source.join("lib.rs~"), "").unwrap();
+        fs::write(source.join("#lib.rs#"), "").unwrap();
         std::os::unix::fs::symlink("user@machine.1:2", source.join(".#lib.rs")).unwrap();
         assert_eq!(repository.source_fingerprint().unwrap(), before);
     }

@@ -244,6 +244,8 @@ def check_a_second_interrupt_ends_the_process(kernel):
 def check_a_cell_that_may_ask_evcxr_is_watched(kernel):
     # As after `use evcxr_input::…`.
     kernel.good("const ASKS: &str = \"evcxr_input\";")
+    # Its output is evcxr's, which knows nothing of places.
+    assert "no place" in kernel.good("if LiveView::open().is_none() { println!(\"no place\"); }").text["stdout"]
     cell = kernel.run("println!(\"begins\"); panic!(\"on purpose\");")
     assert cell.status == "error" and cell.errors[0]["ename"] == "Panic", vars(cell)
     one = kernel.send("println!(\"runs\"); loop { std::hint::spin_loop() }")

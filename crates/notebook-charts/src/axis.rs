@@ -177,8 +177,12 @@ fn log_ticks(start: f64, end: f64, request: &AxisRequest) -> Vec<Tick> {
         all.filter(|place| (start..=end).contains(place)).collect()
     };
     // Few decades need ticks between them too, as long as there is room.
-    const FACTORS: [&[f64]; 3] = [&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0], &[1.0, 2.0, 5.0], &[1.0]];
-    let finest = if decades < 1.0 { 0 } else { usize::from(decades >= 3.0) + 1 };
+    const FACTORS: [&[f64]; 4] = [&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+    let finest = match decades {
+        d if d < 1.0 => 0,
+        d if d < 3.0 => 1,
+        _ => 3,
+    };
     let mut fine = FACTORS[finest..].iter().map(|factors| places(factors));
     let readable = fine.find(|places| 2 * places.len() <= 3 * request.ticks);
     match readable.unwrap_or_else(|| places(&[1.0])) {

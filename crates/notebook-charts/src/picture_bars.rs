@@ -74,9 +74,9 @@ pub fn picture_with_bars(
     let start = x + GAP + column + 8.0;
     let longest = f64::from(WIDTH) - EDGE - VALUE - start;
     if longest < 1.0 {
-        let widths: u32 = pictures.iter().map(|(picture, _)| picture.width()).sum();
+        let value = format!("{} pixels", pictures.len() as f64 * side);
         let wanted = "less, to leave room for the bars: they share 720 pixels";
-        return Err(PlotError::Setting { name: "the pictures' width", value: format!("{widths} pixels"), wanted });
+        return Err(PlotError::Setting { name: "the pictures' room", value, wanted });
     }
     let first = TOP + (side - rows).max(0.0) / 2.0;
     for (row, (name, &share)) in names.iter().zip(shares).enumerate() {

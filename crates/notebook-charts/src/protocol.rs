@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 
 /// Prints contents for evcxr, all at once, so that no other thread prints in between.
 pub(crate) fn show(contents: &[(&str, &str)]) {
@@ -17,10 +18,23 @@ pub(crate) fn show_in_place(id: u64, contents: &[(&str, &str)]) {
     let _ = write!(output, "\x1elive {}\n{payload}", payload.len()).and_then(|()| output.flush());
 }
 
-/// Whether this thread runs a cell of a kernel that understands [`show_in_place`].
+/// Whether this thread runs a cell whose output goes to a kernel that understands [`show_in_place`].
 pub(crate) fn can_show_in_place() -> bool {
     let thread = format!("{:?}", std::thread::current().id());
-    std::env::var_os("CIFAR_LAB_FRONT").is_some() && std::env::var("CIFAR_LAB_CELL_THREAD").is_ok_and(|id| id == thread)
+    std::env::var("CIFAR_LAB_CELL_THREAD").is_ok_and(|id| id == thread)
+        && std::env::var_os("CIFAR_LAB_FRONT").is_some_and(|front| is_stdout(&Path::new(&front).join("stdout")))
+}
+
+#[cfg(unix)]
+fn is_stdout(pipe: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    file(pipe).is_some_and(|pipe| file(Path::new("/dev/stdout")) == Some(pipe))
+}
+
+#[cfg(not(unix))]
+fn is_stdout(_: &Path) -> bool {
+    false
 }
 
 /// Contents as evcxr reads them: each between a line with its MIME type and an end marker.

@@ -41,7 +41,9 @@ pub(crate) fn search<'p, 'a>(root: Node<'p, 'a>, budget: &mut Budget) -> Result<
         return Ok(found);
     }
     // Averaged weights elsewhere in the file, say, must not quietly take the place of these.
-    if let Some(mixed) = usual().find(|dict| has_tensors(*dict)) {
+    let holds_one =
+        |dict: Node| dict.entries().is_some_and(|mut entries| entries.any(|(_, value)| is_state_dict(value)));
+    if let Some(mixed) = usual().find(|dict| has_tensors(*dict) && !holds_one(*dict)) {
         return Err(none(root, Some(mixed)));
     }
     let mut places = Places::default();

@@ -46,8 +46,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         #[cfg(feature = "cuda")]
         Backend::CudaF32 => cuda::linear(x, weight, bias),
         Backend::CpuF64 | Backend::Candle => check::by_candle("linear", x, || {
-            let y = x.broadcast_matmul(&weight.t()?)?;
-            bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+            let y = x.reshape(((), inputs))?.matmul(&weight.t()?)?;
+            let y = bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?;
+            y.reshape([&x.dims()[..x.rank() - 1], &[outputs]].concat())
         }),
     }
 }

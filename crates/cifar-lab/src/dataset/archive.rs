@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 use notebook_charts::numbers;
+use ureq::http::Uri;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 
 use super::Result;
@@ -85,7 +86,8 @@ impl ArchiveSource {
     /// `.bin` files. Resumes an earlier partial download; progress goes to `report`, line by line.
     ///
     /// Uses the proxy that the first of the environment variables `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` names, except
-    /// for the hosts in `NO_PROXY` (`localhost,.example.org`); small letters count too.
+    /// for the hosts in `NO_PROXY`: `localhost,.example.org`, without spaces, where a dot stands for a domain. Lower case works
+    /// too.
     ///
     /// # Errors
     /// If the server can't be reached or has another file, writing fails, or the archive is damaged. A correct partial
@@ -198,7 +200,9 @@ impl ArchiveSource {
         if let Some(validator) = validator {
             request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
         }
-        let response = request.call().map_err(|error| Broken::Cut(reason(&error, agent.config().proxy())))?;
+        let address: Option<Uri> = self.url.parse().ok();
+        let proxy = agent.config().proxy().filter(|proxy| address.is_some_and(|address| !proxy.is_no_proxy(&address)));
+        let response = request.call().map_err(|error| Broken::Cut(reason(&error, proxy)))?;
         match response.status().as_u16() {
             206 if range_start(response.headers()) == Some(have) => {}
             200 | 206 | 416 if have > 0 => {

@@ -70,6 +70,7 @@ pub fn set_up(repository: &Repository) -> Result<Installation> {
         return Err(Error::NoLinker);
     }
     let folders = KernelFolders::of_user()?;
+    folders.check_path()?;
     let _lock = lock_set_up()?;
     folders.sweep()?;
     let environment = place(repository, &wanted);
@@ -146,6 +147,8 @@ fn prepare(repository: &Repository, installation: &Installation, evcxr: &Path) -
         folder::remove(&extra);
     }
     if repository.newest_source() != newest || Key::of(repository, &build)? != key {
+        // The other crates need not be compiled again.
+        installation.folders.publish(live, &key.of_no_sources())?;
         return Err(Error::SourcesChanged);
     }
     installation.folders.publish(live, &key)?;

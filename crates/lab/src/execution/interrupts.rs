@@ -26,7 +26,7 @@ impl Interrupts {
                     std::process::exit(128 + signal);
                 }
                 state.0 = true;
-                // A terminal that was closed is why, with SIGHUP.
+                // SIGHUP means that the terminal was closed.
                 let _ = writeln!(std::io::stderr(), "\nStopping the kernel; the cells executed so far are kept.");
                 if state.1.is_empty() {
                     std::process::exit(128 + signal);

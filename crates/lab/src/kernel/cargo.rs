@@ -172,6 +172,7 @@ pub fn end_compiler(folder: &Path) {
     let id = fs::read_to_string(folder.join(PROCESS)).ok().and_then(|id| id.parse().ok());
     if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = fs::remove_file(folder.join(PROCESS));
     }
 }
 

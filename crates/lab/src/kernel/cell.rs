@@ -194,7 +194,7 @@ fn finish(kind: &str, payload: &str, told: usize) -> bool {
 
 /// Sends an event through a pipe, between two texts.
 fn send(mut pipe: &File, kind: &str, payload: &str) {
-    // No other thread prints meanwhile.
+    // No other thread prints to standard output meanwhile.
     let mut output = std::io::stdout().lock();
     let _ = output.flush();
     let _ = pipe.write_all(format!("\x1e{kind} {}\n{payload}", payload.len()).as_bytes());

@@ -39,10 +39,6 @@ pub fn user_cache() -> Result<PathBuf> {
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("cifar-lab"))
         .ok_or(Error::NoCacheFolder)
-        .and_then(|cache| match cache.to_str() {
-            Some(name) if !name.contains([' ', ':']) => Ok(cache),
-            _ => Err(Error::CacheFolder { path: cache }),
-        })
 }
 
 /// The file at `path` for locks of both kinds, for which NFS wants it readable and writable.
@@ -110,6 +106,11 @@ impl Key {
     fn has_toolchain(&self, name: &str) -> bool {
         let mut parts = name.strip_prefix(PREPARED).unwrap_or_default().split('-');
         parts.nth(1) == Some(format!("{:016x}", self.toolchain).as_str())
+    }
+
+    /// The key of a folder that was prepared from sources nobody knows.
+    pub fn of_no_sources(self) -> Self {
+        Self { sources: 0, ..self }
     }
 
     fn same_repository(&self) -> String {
@@ -235,6 +236,14 @@ impl KernelFolders {
         Some(self.root.join(key.folder_name())).filter(|path| path.is_dir())
     }
 
+    /// Fails if evcxr, which separates paths by spaces and colons, can't use a folder in here.
+    pub fn check_path(&self) -> Result<()> {
+        match self.root.to_str() {
+            Some(path) if !path.contains([' ', ':']) => Ok(()),
+            _ => Err(Error::CacheFolder { path: self.root.clone() }),
+        }
+    }
+
     /// All kernels' folders, dead ones too.
     pub fn live(&self) -> Vec<PathBuf> {
         self.list(LIVE)
@@ -254,7 +263,8 @@ impl KernelFolders {
     pub fn is_running(&self, path: &Path) -> bool {
         // Not created: a folder without one is nobody's.
         let lock = File::options().read(true).write(true).open(path.join(LOCK));
-        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)))
+        // A file system that fails to tell is no reason to end a kernel.
+        lock.is_ok_and(|lock| lock.try_lock().is_err())
     }
 
     /// The folder of the kernel called `id`.

@@ -104,7 +104,7 @@ struct Running {
     killed: bool,
 }
 
-/// The note that a cell is being compiled. It goes with the cell's first output, as only all can be cleared.
+/// The note that a cell is being compiled. It goes before the cell's first output, because only the whole output can be cleared.
 #[derive(PartialEq)]
 enum Notice {
     Due,
@@ -532,8 +532,7 @@ impl Front {
         if let (None, Some(since)) = (&running.reply, running.published)
             && since.elapsed() > LOST
         {
-            let failure =
-                Failure::new(ending::ERROR, "evcxr has crashed. The kernel starts again, without its variables.");
+            let failure = Failure::new(PROCESS_ENDED, "evcxr has crashed, and this kernel ends.");
             running.reply = Some((running.request.reply(failure.content()), since));
             running.errors.push(failure);
             // It will not run another cell. This kernel ends when the sockets have sent that.
