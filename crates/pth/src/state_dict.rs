@@ -74,7 +74,8 @@ impl<'a> StateDict<'a> {
 
     /// Reads the bytes of a file written by `torch.save`, in either of PyTorch's formats: a state dict, or a checkpoint
     /// that holds one under `state_dict`, `model_state_dict` or `model`, or as its only dict of tensors. Everything else
-    /// in the file is skipped, but under those three names a value that is no tensor is an error. Contiguous tensors borrow from `file`; strided, expanded and big-endian ones are copied.
+    /// in the file is skipped, but under those three names a value that is no tensor is an error. Contiguous tensors
+    /// borrow from `file`; strided, expanded and big-endian ones are copied.
     ///
     /// # Errors
     /// Any [`Error`] except those of writing: if the file is of another kind, truncated or damaged, holds no state dict or

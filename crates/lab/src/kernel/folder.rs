@@ -42,7 +42,7 @@ pub fn user_cache() -> Result<PathBuf> {
 }
 
 /// The file at `path` for locks of both kinds, for which NFS wants it readable and writable.
-pub fn open_lock(path: &Path) -> Result<File> {
+fn open_lock(path: &Path) -> Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).open(path).map_err(Error::file("open", path))
 }
