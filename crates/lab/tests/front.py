@@ -130,6 +130,16 @@ def interrupted(kernel, code, seconds, began=None):
     return cell, time.monotonic() - started
 
 
+def check_the_first_typo_and_closure_are_quick(kernel):
+    took = []
+    for code in ["let x: u32 = undefined_name;", "let f = |x: usize| x + 1;"]:
+        started = time.monotonic()
+        assert kernel.run(code).status == "error"
+        took.append(time.monotonic() - started)
+    assert max(took) < 15, took
+    return " and ".join(f"{one:.1f} s" for one in took)
+
+
 def check_errors_stop_what_waits(kernel):
     for bad, name, line in [
         ("let a = 1;\nlet b: u32 = \"a\";", "CompileError", None),
@@ -241,22 +251,6 @@ def check_a_second_interrupt_ends_the_process(kernel):
     return f"{took:.1f} s after it"
 
 
-def check_a_cell_that_may_ask_evcxr_is_watched(kernel):
-    # As after `use evcxr_input::…`.
-    kernel.good("const ASKS: &str = \"evcxr_input\";")
-    # Its output is evcxr's, which knows nothing of places.
-    assert "no place" in kernel.good("if LiveView::open().is_none() { println!(\"no place\"); }").text["stdout"]
-    cell = kernel.run("println!(\"begins\"); panic!(\"on purpose\");")
-    assert cell.status == "error" and cell.errors[0]["ename"] == "Panic", vars(cell)
-    one = kernel.send("println!(\"runs\"); loop { std::hint::spin_loop() }")
-    kernel.collect([one], until=lambda cell: "runs" in cell.text["stdout"])
-    for _ in range(2):
-        kernel.manager.interrupt_kernel()
-    (cell,) = kernel.collect([one], timeout=20)
-    assert "All variables are lost" in cell.errors[0]["evalue"], cell.errors
-    return ""
-
-
 def check_what_cells_show_is_theirs(kernel):
     cell = kernel.good("for _ in 0..3 {}")
     assert not cell.displays, cell.displays
@@ -329,14 +323,20 @@ def check_endless_output_is_cut(kernel):
     return f"{before} MiB before, {during} MiB at the end"
 
 
-def check_the_first_typo_and_closure_are_quick(kernel):
-    took = []
-    for code in ["let x: u32 = undefined_name;", "let f = |x: usize| x + 1;"]:
-        started = time.monotonic()
-        assert kernel.run(code).status == "error"
-        took.append(time.monotonic() - started)
-    assert max(took) < 15, took
-    return " and ".join(f"{one:.1f} s" for one in took)
+def check_a_cell_that_may_ask_evcxr_is_watched(kernel):
+    # As after `use evcxr_input::…`. It lasts until the kernel is restarted.
+    kernel.good("const ASKS: &str = \"evcxr_input\";")
+    # Its output is evcxr's, which knows nothing of places.
+    assert "no place" in kernel.good("if LiveView::open().is_none() { println!(\"no place\"); }").text["stdout"]
+    cell = kernel.run("println!(\"begins\"); panic!(\"on purpose\");")
+    assert cell.status == "error" and cell.errors[0]["ename"] == "Panic", vars(cell)
+    one = kernel.send("println!(\"runs\"); loop { std::hint::spin_loop() }")
+    kernel.collect([one], until=lambda cell: "runs" in cell.text["stdout"])
+    for _ in range(2):
+        kernel.manager.interrupt_kernel()
+    (cell,) = kernel.collect([one], timeout=20)
+    assert "All variables are lost" in cell.errors[0]["evalue"], cell.errors
+    return ""
 
 
 def check_restarts(kernel):
@@ -351,11 +351,12 @@ def check_restarts(kernel):
 
 def main():
     kernel_dirs, cwd, part = sys.argv[1], sys.argv[2], (sys.argv[3:] or [""])[0]
-    failed = False
+    # As people do, all checks use one kernel, unless one fails.
+    kernel, failed = None, False
     for name, check in list(globals().items()):
         if not name.startswith("check_") or part not in name:
             continue
-        kernel = Kernel(kernel_dirs, cwd)
+        kernel = kernel or Kernel(kernel_dirs, cwd)
         try:
             kernel.good(DEP)
             if "interrupt" in name or "training" in name:
@@ -364,8 +365,10 @@ def main():
         except Exception as error:
             failed = True
             print("failed", name.removeprefix("check_").replace("_", " "), "·", repr(error)[:1500], flush=True)
-        finally:
             kernel.end()
+            kernel = None
+    if kernel:
+        kernel.end()
     sys.exit(failed)
 
 

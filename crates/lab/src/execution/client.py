@@ -24,11 +24,8 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.client import CellExecutionComplete
 from nbclient.exceptions import DeadKernelError
 
-# evcxr forwards output from separate threads, so the last of it may come after the cell's end.
-LATE_OUTPUT_SECONDS = 0.15
 # evcxr compiles an empty cell before it answers, which can take long on a busy machine.
 STARTUP_SECONDS = 600
 
@@ -44,7 +41,6 @@ def tell(event, **values):
 class Client(NotebookClient):
     """nbclient's client, which also reports a cell's output as it comes."""
 
-    last_parent = None
     reply_status = "ok"
     redrawn = None
 
@@ -53,7 +49,6 @@ class Client(NotebookClient):
         self.shown = {}
 
     def process_message(self, msg, cell, cell_index):
-        self.last_parent = msg["parent_header"].get("msg_id")
         # nbclient would look for the output by its index, which joining streams and executing a cell twice change.
         place = (msg["content"].pop("transient", None) or {}).get("display_id")
         if msg["msg_type"] == "update_display_data":
@@ -80,14 +75,6 @@ class Client(NotebookClient):
             else:
                 tell("shown", types=sorted(output["data"]))
         return output
-
-    async def read_late_output(self, cell, cell_index):
-        with contextlib.suppress(Exception):  # queue.Empty: nothing more came
-            while True:
-                msg = await self.kc.iopub_channel.get_msg(timeout=LATE_OUTPUT_SECONDS)
-                if msg["parent_header"].get("msg_id") == self.last_parent:
-                    with contextlib.suppress(CellExecutionComplete):
-                        self.process_message(msg, cell, cell_index)
 
 
 def join_streams(outputs):
@@ -154,9 +141,7 @@ async def execute_cell(client, cell, index, number, orders, save_outputs):
     client.reply_status = "ok"
     try:
         await unless_stopped(client.async_execute_cell(cell, index, execution_count=number), orders)
-        await client.read_late_output(cell, index)
     except DeadKernelError:
-        await client.read_late_output(cell, index)
         tell("dead", index=index)
         return False
     finally:

@@ -1,4 +1,4 @@
-//! Tests of the kernel: gradients across cells, errors, two kernels at once, cleaning up, starting, idling.
+//! Tests of the kernel: gradients across cells, errors, two kernels at once, cleaning up, starting, a training in it.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::laboratory::{Laboratory, passed, printed};
 use crate::cuda::Build;
 use crate::error::{ASK_THE_DOCTOR, Error, Result};
+use crate::execution::failure::{Cell, Failure};
 use crate::execution::{self, Execution, Outcome, Request};
 use crate::kernel::folder::{self, Key};
 use crate::kernel::settings;
@@ -29,23 +30,17 @@ const PASTED: &str = ":dep candle-core = \"0.11.1\"";
 /// A test: its name, and a function that returns a remark or the reason of a failure.
 pub type Test = (&'static str, fn(&Laboratory) -> Result<String, String>);
 
-pub const TESTS: [Test; 16] = [
-    ("a gradient across cells", tensor_ids),
-    ("a gradient across cells with :dep candle-core pasted in", tensor_ids_with_candle),
-    ("a training step across cells equals a compiled program's", one_step),
-    ("the same with :dep candle-core pasted in", one_step_with_candle),
+pub const TESTS: [Test; 10] = [
+    ("gradients and a training step across cells are those of a compiled program", across_cells),
+    ("the same with :dep candle-core pasted in", across_cells_with_candle),
     ("a second candle in the kernel is noticed", second_candle),
-    ("a panic is reported", panic_is_reported),
-    ("an error through ? is reported", question_mark_is_reported),
-    ("a compile error is reported", compile_error_is_reported),
-    ("a crashed process is reported", crash_is_reported),
+    ("failures are reported, with their lines", failures_are_reported),
     ("handled failures pass, and a cell that is meant to fail must fail", endings_are_told_apart),
-    ("a cell that can't be executed twice is reported", second_time_is_reported),
-    ("what is redrawn stays in its place", redrawn_in_place),
+    ("executed twice, a cell is redrawn in its place, or reported", second_time),
     ("two kernels at once, nothing left behind", two_at_once),
     ("nothing left behind after kill -9", killed),
     ("a warm start compiles no crate and leaves the prepared folder as it was", warm_start),
-    ("an idle kernel keeps its training", idle),
+    ("a training goes on while the kernel idles and other cells panic", training_goes_on),
 ];
 
 /// The cells of a file in the percent format, without the comment before the first.
@@ -53,37 +48,42 @@ pub fn cells(text: &str) -> Vec<&str> {
     text.split("// %%\n").skip(1).collect()
 }
 
-fn with_candle_pasted(mut cells: Vec<&str>) -> Vec<&str> {
-    cells.insert(1, PASTED);
+/// A notebook of these cells; those that begin with `// raises` are tagged so.
+fn with_tags(cells: &[&str]) -> Notebook {
+    let mut notebook = Notebook::from_cells(cells.iter().copied());
+    for (index, cell) in cells.iter().enumerate() {
+        if cell.starts_with("// raises") {
+            notebook.tag(index, RAISES);
+        }
+    }
+    notebook
+}
+
+/// Some cells with known gradients, and those of the example `one_step` after them.
+fn cells_with_gradients() -> Vec<&'static str> {
+    let mut cells = cells(include_str!("../../../tests/cells/tensor_ids.rs"));
+    cells.extend(&self::cells(include_str!("../../../tests/cells/one_step.rs"))[1..]);
     cells
 }
 
-fn tensor_ids(laboratory: &Laboratory) -> Result<String, String> {
-    gradient_of(laboratory, "tensor_ids", cells(include_str!("../../../tests/cells/tensor_ids.rs")))
+fn across_cells(laboratory: &Laboratory) -> Result<String, String> {
+    compare_with_program(laboratory, "across_cells", cells_with_gradients())
 }
 
-fn tensor_ids_with_candle(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/tensor_ids.rs")));
-    gradient_of(laboratory, "tensor_ids_with_candle", cells)
+fn across_cells_with_candle(laboratory: &Laboratory) -> Result<String, String> {
+    let mut cells = cells_with_gradients();
+    cells.insert(1, PASTED);
+    compare_with_program(laboratory, "across_cells_with_candle", cells)
 }
 
-fn gradient_of(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
-    let printed = laboratory.printed_by(name, &Notebook::from_cells(cells))?;
-    let wanted = listing::parse("y 0 10\ny 1 20\ny 2 30\ny 3 40\n");
-    let found = listing::parse(&printed);
-    match listing::compare(&found, &wanted)? {
-        0.0 => Ok(String::new()),
-        _ => Err(format!("d(Σ y·w)/dy should be w = 10, 20, 30, 40, but is {:?}", found.values().collect::<Vec<_>>())),
-    }
-}
-
-fn one_step(laboratory: &Laboratory) -> Result<String, String> {
-    compare_with_program(laboratory, "one_step", cells(include_str!("../../../tests/cells/one_step.rs")))
-}
-
-fn one_step_with_candle(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = with_candle_pasted(cells(include_str!("../../../tests/cells/one_step.rs")));
-    compare_with_program(laboratory, "one_step_with_candle", cells)
+/// Compares the output of cells with the known gradients, and the output of a compiled example with the same code.
+fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
+    let program = run_example(&laboratory.repository, "one_step")?;
+    let wanted = listing::parse(&("y 0 10\ny 1 20\ny 2 30\ny 3 40\n".to_string() + &program));
+    let found = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
+    let difference = listing::compare(&found, &wanted)?;
+    let remark = format!("{} values, largest difference {difference:e}", wanted.len());
+    if difference <= TOLERANCE { Ok(remark) } else { Err(remark) }
 }
 
 fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
@@ -98,15 +98,6 @@ fn second_candle(laboratory: &Laboratory) -> Result<String, String> {
     }
 }
 
-/// Compares the output of cells with that of a compiled example with the same code.
-fn compare_with_program(laboratory: &Laboratory, name: &str, cells: Vec<&str>) -> Result<String, String> {
-    let program = listing::parse(&run_example(&laboratory.repository, "one_step")?);
-    let notebook = listing::parse(&laboratory.printed_by(name, &Notebook::from_cells(cells))?);
-    let difference = listing::compare(&notebook, &program)?;
-    let remark = format!("{} values, largest difference {difference:e}", program.len());
-    if difference <= TOLERANCE { Ok(remark) } else { Err(remark) }
-}
-
 /// Builds an example of cifar-lab, runs it and returns its output.
 fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
     // `cargo build --example` would choose other features than the tests, and compile everything again.
@@ -117,58 +108,57 @@ fn run_example(repository: &Repository, name: &str) -> Result<String, String> {
     steps::output(&program.to_string_lossy(), &mut Command::new(program), ASK_THE_DOCTOR).map_err(said)
 }
 
-/// Executes two good cells and a bad one, which must be reported at its second line.
-fn reported(laboratory: &Laboratory, name: &str, bad: &str, what: &str, message: &str) -> Result<String, String> {
-    let notebook = Notebook::from_cells([FIRST, "let good: usize = 1;", bad, "println!(\"must not run\");"]);
-    let execution = laboratory.execute(name, &notebook)?;
-    let Outcome::Failed { cell, failure } = &execution.outcome else {
-        return Err(format!("the outcome was {:?}", execution.outcome));
-    };
-    let described = execution::describe(name, &notebook, *cell, failure);
-    let right =
-        *cell == 3 && failure.line == Some(2) && failure.what.contains(what) && failure.message.contains(message);
-    let ran_on = printed(&execution)?.contains("must not run");
-    let copy = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
-    if right && !ran_on && copy.is_tagged(2, "stopped-here") { Ok(String::new()) } else { Err(described) }
-}
-
-fn panic_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    // The first panic is caught.
-    let bad = "let place = good + 4; let _ = std::panic::catch_unwind(|| panic!(\"caught\"));\n\
-        let value = vec![1u8][place];";
-    reported(laboratory, "panic", bad, "panicked", "the len is 1 but the index is 5")
-}
-
-fn question_mark_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    // First come a `?` without an error, and a note on standard error.
-    let bad = "let text = \"five\"; let four: usize = dbg!(\"4\".parse::<usize>()?); // a number?\n\
-        let number: usize = text.parse::<usize>()?;";
-    reported(laboratory, "question_mark", bad, "`?`", "invalid digit")
-}
-
-fn compile_error_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    let bad = "let fine = good;\nlet number: u32 = \"five\";";
-    reported(laboratory, "compile_error", bad, "does not compile", "mismatched types")
-}
-
-fn crash_is_reported(laboratory: &Laboratory) -> Result<String, String> {
-    let notebook = Notebook::from_cells([FIRST, "std::process::abort()", "1"]);
-    let execution = laboratory.execute("crash", &notebook)?;
-    match &execution.outcome {
-        Outcome::Failed { cell: 2, failure } if failure.what.contains("variables are lost") => Ok(String::new()),
-        other => Err(format!("the outcome was {other:?}")),
+/// The first cells are meant to fail, but for the last, so that the others are executed. It crashes, and ends the execution.
+fn failures_are_reported(laboratory: &Laboratory) -> Result<String, String> {
+    // Each fails in its second line. Before that, a panic is caught, and a `?` meets no error.
+    let bad = [
+        (
+            "let _ = std::panic::catch_unwind(|| panic!(\"caught\"));\nlet value = vec![1u8][good + 4];",
+            "panicked",
+            "the len is 1 but the index is 5",
+        ),
+        (
+            "let text = \"five\"; let four: usize = dbg!(\"4\".parse::<usize>()?); // a number?\n\
+             let number: usize = text.parse::<usize>()?;",
+            "stopped at a `?`",
+            "invalid digit",
+        ),
+        ("let fine = good;\nlet number: u32 = \"five\";", "does not compile", "mismatched types"),
+    ];
+    let mut cells = vec![FIRST, "let good: usize = 1;"];
+    let begin = cells.len();
+    cells.extend(bad.map(|(cell, ..)| cell));
+    cells.extend(["std::process::abort()", "println!(\"must not run\");"]);
+    let mut notebook = Notebook::from_cells(cells);
+    for at in 0..bad.len() {
+        notebook.tag(begin + at, RAISES);
     }
+    let execution = laboratory.execute("failures", &notebook)?;
+    let crash = begin + bad.len();
+    match &execution.outcome {
+        Outcome::Failed { cell, failure } if *cell == crash + 1 && failure.what.contains("variables are lost") => {}
+        other => return Err(format!("the outcome was {other:?}")),
+    }
+    let copy = Notebook::read(&execution.copy).map_err(|error| error.to_string())?;
+    if !copy.is_tagged(crash, "stopped-here") || copy.all_printed().contains("must not run") {
+        return Err("the crash stopped nothing".to_string());
+    }
+    for (at, (_, what, message)) in bad.iter().enumerate() {
+        let outputs = copy.cells()[begin + at]["outputs"].as_array().map_or(&[][..], Vec::as_slice);
+        let failure = Cell { raises: false, status: "error", outputs }.failure();
+        let right =
+            |failure: &Failure| failure.line == Some(2) && failure.what == *what && failure.message.contains(message);
+        if !failure.as_ref().is_some_and(right) {
+            return Err(format!("{what}, {message:?}, was reported as {failure:?}"));
+        }
+    }
+    Ok(String::new())
 }
 
 /// Each cell passes, or fails if it is tagged so, except the last: it is tagged, and passes.
 fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
     let cells = cells(include_str!("../../../tests/cells/endings.rs"));
-    let mut notebook = Notebook::from_cells(cells.iter().copied());
-    for (index, cell) in cells.iter().enumerate() {
-        if cell.starts_with("// raises") {
-            notebook.tag(index, RAISES);
-        }
-    }
+    let notebook = with_tags(&cells);
     let execution = laboratory.execute("endings", &notebook)?;
     match &execution.outcome {
         Outcome::Failed { cell, failure } if *cell == cells.len() && failure.what == "did not fail" => {}
@@ -183,44 +173,32 @@ fn endings_are_told_apart(laboratory: &Laboratory) -> Result<String, String> {
     }
 }
 
-fn second_time_is_reported(laboratory: &Laboratory) -> Result<String, String> {
+/// Only the first outputs are kept. One is redrawn, after prints that are joined.
+fn second_time(laboratory: &Laboratory) -> Result<String, String> {
+    let redrawn = "for number in 0..3 {\nprintln!(\"{number}\");\nstd::thread::sleep(std::time::Duration::from_millis(300));\n}\n\
+                   let live: LiveView = LiveView::open().ok_or(\"nothing can be redrawn\")?;\n\
+                   live.show(&View::line(\"first\"));\nlive.show(&View::line(\"second\"));";
     let cells = [
+        FIRST,
+        redrawn,
         "let mut count: usize = 0;",
         "count += 1;\nprintln!(\"count {count}\");",
         "let words: Vec<String> = vec![\"a\".to_string()];",
         "drop(words);",
     ];
-    let notebook = Notebook::from_cells(cells);
-    let once = Request::new(notebook.clone(), "once", laboratory.folder.join("once"));
-    passed("once", &notebook, &laboratory.execute_as(&once)?)?;
-    let name = "twice".to_string();
-    let folder = laboratory.folder.join(&name);
-    let execution = laboratory.execute_as(&Request { name, folder, twice_below: Some(Duration::MAX), ..once })?;
-    let reported = matches!(&execution.outcome, Outcome::Failed { cell: 4, failure }
-        if failure.what == "does not compile when executed a second time");
-    // Only the first output is kept.
-    let kept = printed(&execution)?.contains("count 1") && !printed(&execution)?.contains("count 2");
-    match reported && kept && execution.repeated == [1, 2, 3] {
-        true => Ok(String::new()),
-        false => Err(format!("{:?}, kept {:?}", execution.outcome, printed(&execution)?)),
-    }
-}
-
-/// Prints before an output that is redrawn are joined, and the cell is executed twice.
-fn redrawn_in_place(laboratory: &Laboratory) -> Result<String, String> {
-    let cell = "for number in 0..3 {\nprintln!(\"{number}\");\nstd::thread::sleep(std::time::Duration::from_millis(300));\n}\n\
-                let live: LiveView = LiveView::open().ok_or(\"nothing can be redrawn\")?;\n\
-                live.show(&View::line(\"first\"));\nlive.show(&View::line(\"second\"));";
-    let name = "redrawn_in_place";
-    let notebook = Notebook::from_cells([FIRST, cell]);
+    let name = "twice";
     let request = Request {
         twice_below: Some(Duration::MAX),
-        ..Request::new(notebook.clone(), name, laboratory.folder.join(name))
+        ..Request::new(Notebook::from_cells(cells), name, laboratory.folder.join(name))
     };
-    let printed = printed(passed(name, &notebook, &laboratory.execute_as(&request)?)?)?;
-    match printed.split_whitespace().collect::<Vec<_>>().join(" ").as_str() {
-        "0 1 2 second" => Ok(String::new()),
-        other => Err(format!("the outputs were {other:?}")),
+    let execution = laboratory.execute_as(&request)?;
+    let reported = matches!(&execution.outcome, Outcome::Failed { cell: 6, failure }
+        if failure.what == "does not compile when executed a second time");
+    let printed = printed(&execution)?;
+    let kept = printed.split_whitespace().take(6).eq(["0", "1", "2", "second", "count", "1"]);
+    match reported && kept && execution.repeated == [1, 2, 3, 4, 5] {
+        true => Ok(String::new()),
+        false => Err(format!("{:?}, kept {printed:?}", execution.outcome)),
     }
 }
 
@@ -382,24 +360,25 @@ fn execute_start(laboratory: &Laboratory, look: &mut dyn FnMut(&Path)) -> Result
     Ok((execution, remark))
 }
 
-fn idle(laboratory: &Laboratory) -> Result<String, String> {
-    let notebook = Notebook::from_cells(cells(include_str!("../../../tests/cells/idle.rs")));
-    let request = Request::new(notebook.clone(), "idle", laboratory.folder.join("idle"));
+fn training_goes_on(laboratory: &Laboratory) -> Result<String, String> {
+    let notebook = with_tags(&cells(include_str!("../../../tests/cells/training_goes_on.rs")));
+    let name = "training_goes_on";
+    let request = Request::new(notebook.clone(), name, laboratory.folder.join(name));
     let execution = laboratory.execute_with(&request, &mut |cell| {
         if cell == 3 {
             std::thread::sleep(laboratory.idle);
         }
     })?;
-    let printed = printed(passed("idle", &notebook, &execution)?)?;
-    let epochs = |which: &str| -> Result<u64, String> {
-        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("epochs {which} ")));
-        line.and_then(|number| number.trim().parse().ok()).ok_or(format!("no number of epochs {which} in\n{printed}"))
+    let printed = printed(passed(name, &notebook, &execution)?)?;
+    let epochs = |when: &str| -> Result<u64, String> {
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("epochs {when} ")));
+        line.and_then(|number| number.trim().parse().ok()).ok_or(format!("no number of epochs {when} in\n{printed}"))
     };
-    let (before, after, end) = (epochs("before")?, epochs("after")?, epochs("in the end")?);
-    let went_on = after > before && end >= after;
+    let each = ["at its start", "after the idle time", "after the panics", "in the end"];
+    let each = each.into_iter().map(epochs).collect::<Result<Vec<u64>, String>>()?;
+    let remark = format!("idle for {}, epochs {each:?}", seconds(laboratory.idle));
     let stopped = printed.lines().any(|line| line.starts_with("training stopped"));
-    let remark = format!("idle for {}, epochs {before} → {after} → {end}", seconds(laboratory.idle));
-    if went_on && stopped && printed.contains("tested ") { Ok(remark) } else { Err(format!("{remark}\n{printed}")) }
+    if each.is_sorted_by(|one, next| one < next) && stopped { Ok(remark) } else { Err(format!("{remark}\n{printed}")) }
 }
 
 #[cfg(test)]
@@ -409,15 +388,12 @@ mod tests {
     #[test]
     fn cell_files_begin_as_notebooks_do() {
         for text in [
-            include_str!("../../../tests/cells/idle.rs"),
             include_str!("../../../tests/cells/killed_training.rs"),
             include_str!("../../../tests/cells/one_step.rs"),
-            include_str!("../../../tests/cells/panics_elsewhere.rs"),
             include_str!("../../../tests/cells/tensor_ids.rs"),
+            include_str!("../../../tests/cells/training_goes_on.rs"),
         ] {
-            let cells = cells(text);
-            assert_eq!(cells[0].trim(), FIRST);
-            assert_eq!(with_candle_pasted(cells)[1], PASTED);
+            assert_eq!(cells(text)[0].trim(), FIRST);
         }
     }
 }

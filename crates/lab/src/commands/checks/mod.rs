@@ -8,7 +8,7 @@
 //! - [`kernel`]: tests of the kernel itself.
 //! - [`front`]: tests of what JupyterLab does.
 //! - [`browser`]: JupyterLab itself.
-//! - [`survival`]: tests of a training in it.
+//! - [`survival`]: a training whose kernel is killed.
 //! - [`program`]: an exported notebook, compared with the notebook.
 //! - [`mod@cuda`]: all CUDA code.
 //! - [`sanitizer`]: candle-cnn under AddressSanitizer.
@@ -71,7 +71,7 @@ pub struct Options {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     filter: String,
     /// How long the test of an idle kernel waits
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     idle_seconds: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of the kernel with a training in it: what a training survives.
+//! Test of a training that survives its kernel.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,16 +8,12 @@ use rustix::process::{Signal, kill_process};
 use super::kernel::{Test, cells, processes_of};
 use super::laboratory::{Laboratory, passed, printed};
 use crate::execution::{Outcome, Request};
-use crate::notebook::{Notebook, RAISES};
+use crate::notebook::Notebook;
 
-pub const TESTS: [Test; 2] = [
-    ("a training in a kernel that is killed goes on, to the bit", killed_training),
-    ("a panic in another cell ends no training", panics_elsewhere),
-];
+pub const TESTS: [Test; 1] = [("a training in a kernel that is killed goes on, to the bit", killed_training)];
 
-/// The variable with the number of kills; without it there are so many as fit into half a minute.
+/// The variable with the number of kills, 1 without it.
 const KILLS: &str = "CIFAR_LAB_KERNEL_KILLS";
-const FEW_KILLS: u32 = 2;
 /// Enough that the training lasts for some seconds.
 const EPOCHS: u32 = 300;
 /// Together, the kills come before the training is done.
@@ -28,7 +24,7 @@ fn killed_training(laboratory: &Laboratory) -> Result<String, String> {
     if !cfg!(target_os = "linux") {
         return Ok("skipped: it needs /proc".to_string());
     }
-    let kills = std::env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(FEW_KILLS).max(1);
+    let kills = std::env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(1u32).max(1);
     let runs = tempfile::tempdir().map_err(|error| error.to_string())?;
     let run = |folder: &str, killed_after| trained(laboratory, &runs.path().join(folder), killed_after);
     let wanted = run("undisturbed", None)?.ok_or("the undisturbed training did not end")?;
@@ -90,25 +86,4 @@ fn trained(laboratory: &Laboratory, folder: &Path, killed_after: Option<Duration
 fn random() -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     f64::from(now.subsec_micros() % 1000) / 1000.0
-}
-
-fn panics_elsewhere(laboratory: &Laboratory) -> Result<String, String> {
-    let cells = cells(include_str!("../../../tests/cells/panics_elsewhere.rs"));
-    let mut notebook = Notebook::from_cells(cells.iter().copied());
-    for (index, cell) in cells.iter().enumerate() {
-        if cell.starts_with("// raises") {
-            notebook.tag(index, RAISES);
-        }
-    }
-    let printed = laboratory.printed_by("panics_elsewhere", &notebook)?;
-    let epochs = |which: &str| -> Option<u64> {
-        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("epochs {which} ")))?;
-        line.trim().parse().ok()
-    };
-    match epochs("before").zip(epochs("after")) {
-        Some((before, after)) if after > before && printed.contains("training stopped") => {
-            Ok(format!("epochs {before} → {after}"))
-        }
-        _ => Err(printed),
-    }
 }
