@@ -57,10 +57,10 @@ impl Dropout {
     }
 }
 
-/// x · mask, elementwise, as a graph node for [`crate::backward`].
-fn masked<T: Element>(x: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
+/// x, where it is kept, times `factor`, else 0, as a graph node for [`crate::backward`].
+fn masked<T: Element>(x: &Tensor, kept: &[bool], factor: f64) -> Result<Tensor> {
     let x = x.contiguous()?;
-    let mask: Vec<T> = mask.into_iter().map(|factor| T::from_f64(factor.into())).collect();
+    let mask: Vec<T> = kept.iter().map(|&kept| if kept { T::from_f64(factor) } else { T::zero() }).collect();
     let times_mask = move |x: &[T]| -> Vec<T> { x.iter().zip(&mask).map(|(&x, &factor)| x * factor).collect() };
     let y = times_mask(&values::<T>(&x)?);
     node("dropout", &[&x], y, x.dims(), move |grad| {
@@ -72,15 +72,18 @@ impl ModuleT for Dropout {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let drops = train && self.probability > 0.0;
         let y = if drops {
+            check::float("dropout", "the input", x)?;
             capturing::refuse("dropout draws its mask on the host")?;
             let mut random = self.stream();
-            let kept = (1.0 / (1.0 - self.probability)) as f32;
-            let draw = |_| if random.random::<f64>() < self.probability { 0.0 } else { kept };
-            let mask: Vec<f32> = (0..x.elem_count()).map(draw).collect();
+            let factor = 1.0 / (1.0 - self.probability);
+            let kept: Vec<bool> = (0..x.elem_count()).map(|_| random.random::<f64>() >= self.probability).collect();
             match (x.device(), x.dtype()) {
-                (Device::Cpu, DType::F32) => masked::<f32>(x, mask)?,
-                (Device::Cpu, DType::F64) => masked::<f64>(x, mask)?,
-                _ => (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?,
+                (Device::Cpu, DType::F32) => masked::<f32>(x, &kept, factor)?,
+                (Device::Cpu, DType::F64) => masked::<f64>(x, &kept, factor)?,
+                _ => {
+                    let mask: Vec<f32> = kept.into_iter().map(|kept| if kept { factor as f32 } else { 0.0 }).collect();
+                    (x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?
+                }
             }
         } else {
             x.clone()

@@ -30,16 +30,15 @@ pub fn return_freed() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod system {
     pub(super) fn keep_freed() -> bool {
-        let settings = [
-            // Other heaps than the first hold no block above 64 MiB.
-            (libc::M_ARENA_MAX, 1),
-            (libc::M_MMAP_THRESHOLD, i32::MAX),
-            // −1: never.
-            (libc::M_TRIM_THRESHOLD, -1),
-            (libc::M_TOP_PAD, 64 << 20),
-        ];
         // SAFETY: `mallopt` takes two numbers, and locks what it changes.
-        settings.into_iter().all(|(setting, value)| unsafe { libc::mallopt(setting, value) } == 1)
+        let set = |setting, value| unsafe { libc::mallopt(setting, value) } == 1;
+        // An older glibc takes no more than half a heap.
+        (set(libc::M_MMAP_THRESHOLD, i32::MAX) || set(libc::M_MMAP_THRESHOLD, 32 << 20))
+            // Other heaps than the first hold no block above 64 MiB.
+            && set(libc::M_ARENA_MAX, 1)
+            // −1: never.
+            && set(libc::M_TRIM_THRESHOLD, -1)
+            && set(libc::M_TOP_PAD, 64 << 20)
     }
 
     pub(super) fn return_freed() {

@@ -3,7 +3,7 @@
 //! Layers report each call here, at no cost unless a record is active. A summary, a diagram of the network and feature
 //! maps all come from such a record, so they show what actually ran.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, TensorId, Var};
 use std::cell::RefCell;
 
 use crate::config::{Conv2dConfig, Gelu};
@@ -75,6 +75,17 @@ pub enum Operation {
         /// Whether values were dropped.
         train: bool,
     },
+}
+
+impl Operation {
+    /// What tells a layer's parameters from another's, even of the same name; `None` for functions without any.
+    pub fn identity(&self) -> Option<TensorId> {
+        match self {
+            Self::Conv2d { weight, .. } | Self::Linear { weight, .. } => Some(weight.id()),
+            Self::BatchNorm2d { running_mean, weight, .. } => Some(weight.as_ref().unwrap_or(running_mean).id()),
+            _ => None,
+        }
+    }
 }
 
 /// One call of one layer.

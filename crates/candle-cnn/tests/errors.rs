@@ -165,6 +165,8 @@ fn optimizers_and_schedules() {
     assert_says(Schedule::one_cycle(0.1, 1), &["steps is 1", "at least 2"]);
     assert_says(Schedule::Cosine { initial: 1., minimum: 0., steps: 0 }.check(), &["steps is 0"]);
     assert_says(Dropout::new(1., 0), &["probability is 1"]);
+    let bytes = Tensor::ones(4, DType::U8, &Device::Cpu).unwrap();
+    assert_says(Dropout::new(0.25, 0).unwrap().forward_t(&bytes, true), &["dropout", "U8", "floating-point"]);
 }
 
 const TYPES: [DType; 7] = [DType::U8, DType::U32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64];

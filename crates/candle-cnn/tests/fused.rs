@@ -207,6 +207,16 @@ fn nan_is_not_hidden() -> Result<()> {
     assert!(y[0].is_nan() && y[1..].iter().all(|y| !y.is_nan()), "{y:?}");
     let y = flat(&block.forward_t(&x, true)?)?;
     assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
+    // Nor does an infinity, which is no picture's first value here, leave numbers: its variance is NaN.
+    let x = x
+        .affine(0., 1.)?
+        .slice_assign(&[0..1, 0..1, 0..1, 2..3], &Tensor::full(f32::INFINITY, (1, 1, 1, 1), &Device::Cpu)?)?;
+    let running = RunningStatistics::new(1, DType::F32, &Device::Cpu)?;
+    let bn = BatchNorm2d::new(running.clone(), None, None, BatchNormConfig::default())?;
+    for y in [block.forward_t(&x, true)?, bn.forward_t(&x, true)?] {
+        assert!(flat(&y)?.iter().all(|y| y.is_nan()), "{y}");
+    }
+    assert!(flat(running.var.as_tensor())?[0].is_nan());
     Ok(())
 }
 

@@ -4,8 +4,9 @@
 mod support;
 
 use candle_cnn::ops::{self, BatchNormConfig, Conv2dConfig, CrossEntropyConfig, Reduction, RunningStatistics};
-use candle_cnn::optim::clip_gradients_by_norm;
+use candle_cnn::optim::{SGD, SgdConfig, clip_gradients_by_norm};
 use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::Optimizer;
 use proptest::prelude::*;
 use support::{Numbers, assert_close_values, flat};
 
@@ -512,7 +513,65 @@ fn half_precision_sums_do_not_stall() -> Result<()> {
         let labels = Tensor::zeros(4096, DType::U32, &Device::Cpu)?;
         let loss = ops::cross_entropy(&logits, &labels)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         assert!((loss - 2f64.ln()).abs() < 0.01, "{loss}");
+        let ones = Tensor::ones((8, 1, 32, 32), dtype, &Device::Cpu)?;
+        assert_eq!(flat(&ops::avg_pool2d(&ones, 32, 32)?)?, [1.; 8]);
     }
+    // candle multiplies no bf16 on the CPU.
+    let ones = |shape: &[usize]| Tensor::ones(shape, DType::F16, &Device::Cpu);
+    let bias = Var::zeros(1, DType::F16, &Device::Cpu)?;
+    for y in [
+        ops::conv2d(&ones(&[8, 1, 32, 32])?, &ones(&[1, 1, 1, 1])?, Some(&bias), plain())?,
+        ops::linear(&ones(&[8192, 1])?, &ones(&[1, 1])?, Some(&bias))?,
+    ] {
+        assert_eq!(flat(y.sum_all()?.backward()?.get(&bias).unwrap())?, [8192.]);
+    }
+    Ok(())
+}
+
+/// What no window reaches differs between rows and columns.
+#[test]
+fn half_precision_convolves_rectangles_with_a_stride() -> Result<()> {
+    let mut numbers = Numbers::new(6);
+    for ([h, w], kernel, padding, stride) in [([5, 6], 3, 0, 2), ([6, 5], 3, 1, 2), ([1, 4], 1, 1, 3)] {
+        let (x, weight) = (numbers.tensor(&[2, 2, h, w])?, numbers.tensor(&[2, 1, kernel, kernel])?);
+        let run = |dtype: DType| -> Result<Vec<Vec<f64>>> {
+            let (x, weight) = (Var::from_tensor(&x.to_dtype(dtype)?)?, Var::from_tensor(&weight.to_dtype(dtype)?)?);
+            let y = ops::conv2d(&x, &weight, None, Conv2dConfig { padding, stride, groups: 2, ..plain() })?;
+            let store = y.sqr()?.sum_all()?.backward()?;
+            [&y, store.get(&x).unwrap(), store.get(&weight).unwrap()].map(flat).into_iter().collect()
+        };
+        for (found, wanted) in run(DType::F16)?.iter().zip(&run(DType::F32)?) {
+            assert_close_values(&format!("{h} × {w}"), found, wanted, 0.02);
+        }
+    }
+    Ok(())
+}
+
+fn plain() -> Conv2dConfig {
+    Conv2dConfig::default()
+}
+
+/// As in PyTorch, which also clips to a norm that is NaN.
+#[test]
+fn clipping_hides_no_nan() -> Result<()> {
+    let vars = [f32::NAN, 100.].map(|value| Var::new(&[value], &Device::Cpu).unwrap());
+    let mut gradients = (vars[0].sqr()? + vars[1].sqr()?)?.sum_all()?.backward()?;
+    assert!(clip_gradients_by_norm(&mut gradients, &vars, 1.)?.is_nan());
+    assert!(flat(gradients.get(&vars[1]).unwrap())?[0].is_nan());
+    Ok(())
+}
+
+#[test]
+fn sgd_goes_on_after_a_strided_gradient() -> Result<()> {
+    let var = Var::zeros((2, 3), DType::F32, &Device::Cpu)?;
+    let mut sgd = SGD::new(vec![var.clone()], SgdConfig { learning_rate: 1., momentum: 0.5, ..Default::default() })?;
+    let mut gradients = var.sum_all()?.backward()?;
+    let ones = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;
+    for gradient in [ones.t()?.contiguous()?.t()?, ones] {
+        gradients.insert(&var, gradient);
+        sgd.step(&gradients)?;
+    }
+    assert_eq!(flat(&var)?, [-2.5; 6]);
     Ok(())
 }
 

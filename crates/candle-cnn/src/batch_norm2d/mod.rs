@@ -142,7 +142,8 @@ fn statistics<T: Element>(x: &[T], channels: usize, plane: usize) -> Vec<(f64, f
             // The rounding error of the mean in T, which the second term corrects.
             let rounding = mean - shift.to_f64();
             let squares = planes(c).map(|plane| sum_of(plane, |x| (x - shift) * (x - shift))).sum::<f64>() / count;
-            (mean, (squares - rounding * rounding).max(0.0))
+            // `max` would make 0 of NaN.
+            (mean, (squares - rounding * rounding).clamp(0.0, f64::INFINITY))
         })
         .collect()
 }

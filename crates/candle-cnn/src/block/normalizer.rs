@@ -67,7 +67,8 @@ fn combine(moments: &[[Lane; 2]], pixels: usize, o: usize) -> (Vec<f64>, Vec<f64
             squares += f64::from(s.0[c % LANES]) + delta * delta * seen * count / total;
             seen = total;
         }
-        (mean, (squares / seen).max(0.0))
+        // `max` would make 0 of NaN.
+        (mean, (squares / seen).clamp(0.0, f64::INFINITY))
     };
     (0..o).map(channel).unzip()
 }

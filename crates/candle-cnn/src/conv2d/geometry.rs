@@ -40,7 +40,10 @@ impl Geometry {
         let [o, kh, kw] = match *weight.dims() {
             [o, wc, kh, kw] if o * kh * kw > 0 && wc == group && o % config.groups == 0 => [o, kh, kw],
             _ => {
-                let wanted = format!("[O, {group}, KH, KW] for {c} input channels in {} groups", config.groups);
+                let groups = config.groups;
+                let wanted = format!(
+                    "[O, {group}, KH, KW], each at least 1 and O divisible by {groups}, for {c} input channels in {groups} groups"
+                );
                 return Err(check::shape(NAME, "the weight", weight, wanted));
             }
         };

@@ -20,7 +20,7 @@ use crate::check::{self, Backend};
 use crate::config::Conv2dConfig;
 use crate::element::{Element, Fresh, tensor, values};
 use crate::simd::in_pool;
-use crate::sums::sum;
+use crate::sums::{sum, widened};
 use geometry::{Geometry, NAME};
 
 /// How a convolution's output was computed, its arguments contiguous.
@@ -64,13 +64,25 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2d
         Backend::CpuF64 => on_cpu::<f64>(x, weight, bias, geometry, reference::forward, reference::backward),
         #[cfg(feature = "cuda")]
         Backend::CudaF32 if cuda::serves(&geometry) => cuda::conv2d(x, weight, bias, geometry),
-        _ => check::by_candle("conv2d", x, || {
-            let y = x.conv2d(weight, config.padding, config.stride, config.dilation, config.groups)?;
-            match bias {
-                Some(bias) => y.broadcast_add(&bias.reshape((1, geometry.o, 1, 1))?),
-                None => Ok(y),
-            }
-        }),
+        _ => check::by_candle("conv2d", x, || with_candle(x, weight, bias, geometry)),
+    }
+}
+
+fn with_candle(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Result<Tensor> {
+    let Conv2dConfig { padding, stride, dilation, groups } = g.config;
+    let y = if stride == 1 {
+        x.conv2d(weight, padding, stride, dilation, groups)?
+    } else {
+        // candle takes the rows that no window reaches for the number of columns, too: without any, its gradient is right.
+        let reached = |outputs: usize, kernel: usize| (outputs - 1) * stride + dilation * (kernel - 1) + 1;
+        let x = x.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)?;
+        let x = x.narrow(2, 0, reached(g.oh, g.kh))?.narrow(3, 0, reached(g.ow, g.kw))?;
+        x.contiguous()?.conv2d(weight, 0, stride, dilation, groups)?
+    };
+    match bias {
+        // Widened, since the bias's gradient is a sum over the batch.
+        Some(bias) => widened(&y)?.broadcast_add(&widened(bias)?.reshape((1, g.o, 1, 1))?)?.to_dtype(y.dtype()),
+        None => Ok(y),
     }
 }
 

@@ -29,8 +29,8 @@ const NAME: &str = "cross_entropy";
 /// ```
 ///
 /// # Errors
-/// If shapes or types don't match, or a label is out of range. On a GPU an invalid label makes loss and gradient NaN
-/// instead, because an error would have to wait for the GPU.
+/// If shapes or types don't match, or a label is out of range. On a GPU, in `f32`, an invalid label makes loss and gradient
+/// NaN instead, because an error would have to wait for the GPU.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     cross_entropy_with_label_smoothing(logits, labels, 0.0)
 }

@@ -51,7 +51,7 @@ pub struct Placement {
 pub fn reflected(at: isize, size: usize) -> usize {
     let period = 2 * size.saturating_sub(1).max(1);
     let place = at.unsigned_abs() % period;
-    place.min(period - place).min(size - 1)
+    place.min(period - place).min(size.saturating_sub(1))
 }
 
 impl Placement {

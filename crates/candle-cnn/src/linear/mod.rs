@@ -11,6 +11,7 @@ use crate::autograd::graph::{Gradients, node};
 use crate::check::{self, Backend};
 use crate::element::{tensor, values, vector};
 use crate::simd::in_pool;
+use crate::sums::widened;
 
 const NAME: &str = "linear";
 
@@ -34,7 +35,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         _ => return Err(check::shape(NAME, "the weight", weight, "[O, I], each at least 1")),
     };
     if x.elem_count() == 0 || x.dims().last() != Some(&inputs) {
-        return Err(check::shape(NAME, "the input", x, format!("[…, {inputs}] for a weight of {:?}", weight.dims())));
+        return Err(check::shape(
+            NAME,
+            "the input",
+            x,
+            format!("[…, {inputs}], each at least 1, for a weight of {:?}", weight.dims()),
+        ));
     }
     check::float(NAME, "the input", x)?;
     check::like(NAME, "the weight", weight, x)?;
@@ -47,7 +53,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         Backend::CudaF32 => cuda::linear(x, weight, bias),
         Backend::CpuF64 | Backend::Candle => check::by_candle("linear", x, || {
             let y = x.reshape(((), inputs))?.matmul(&weight.t()?)?;
-            let y = bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))?;
+            let y = match bias {
+                // Widened, since the bias's gradient is a sum over the batch.
+                Some(bias) => widened(&y)?.broadcast_add(&widened(bias)?)?.to_dtype(y.dtype())?,
+                None => y,
+            };
             y.reshape([&x.dims()[..x.rank() - 1], &[outputs]].concat())
         }),
     }

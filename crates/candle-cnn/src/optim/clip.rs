@@ -5,8 +5,8 @@ use crate::check;
 use crate::sums::widened;
 
 /// Scales the gradients of `vars` so that their joint Euclidean norm is at most `max_norm`, and returns their previous
-/// norm. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1. Since it
-/// returns a number, it waits for a GPU.
+/// norm. As `torch.nn.utils.clip_grad_norm_`: the factor is max_norm / (norm + 10⁻⁶) where that is below 1, and NaN
+/// makes all of them NaN. Since it returns a number, it waits for a GPU.
 ///
 /// ```
 /// use candle_cnn::optim::clip_gradients_by_norm;
@@ -30,7 +30,7 @@ pub fn clip_gradients_by_norm(gradients: &mut GradStore, vars: &[Var], max_norm:
     }
     let norm = squares.sqrt();
     let factor = max_norm / (norm + 1e-6);
-    if factor < 1.0 {
+    if factor < 1.0 || factor.is_nan() {
         for var in vars {
             if let Some(gradient) = gradients.remove(var) {
                 gradients.insert(var, (gradient * factor)?);

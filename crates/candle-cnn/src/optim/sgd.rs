@@ -248,9 +248,10 @@ fn composed(var: &Var, g: &Tensor, momentum: &mut Option<Tensor>, config: SgdCon
     let direction = if config.momentum == 0.0 {
         g
     } else {
-        let buffer = match momentum.take() {
+        let buffer = match &*momentum {
             Some(buffer) => ((buffer * config.momentum)? + (&g * (1.0 - config.dampening))?)?,
-            None => g.copy()?,
+            // The gradient itself may be strided, and later steps are made in place.
+            None => g.contiguous()?.copy()?,
         };
         let buffer = momentum.insert(buffer.detach());
         if config.nesterov { (g + (&*buffer * config.momentum)?)? } else { buffer.clone() }

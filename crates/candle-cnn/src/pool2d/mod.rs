@@ -15,6 +15,7 @@ use crate::chain;
 use crate::check::{self, Backend};
 use crate::element::{Element, filled, tensor, values};
 use crate::simd::Whole;
+use crate::sums::widened;
 use crate::trace::{self, Operation};
 use cpu::Maxima;
 use windows::Windows;
@@ -190,7 +191,7 @@ fn avg(x: &Tensor, kernel: (usize, usize), stride: (usize, usize)) -> Result<Ten
         Backend::CpuF64 => avg_on_cpu::<f64>(x, windows)?,
         #[cfg(feature = "cuda")]
         Backend::CudaF32 => cuda::avg(x, windows)?,
-        Backend::Candle => windows.gather(x)?.mean(4)?,
+        Backend::Candle => windows.gather(&widened(x)?)?.mean(4)?.to_dtype(x.dtype())?,
     };
     trace::report(y, |y| windows.layer_call("AvgPool2d", Operation::AvgPool2d { kernel, stride }, x, y))
 }
