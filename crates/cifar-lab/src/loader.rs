@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 use crate::dataset::{Dataset, DatasetError, Result};
 use crate::error::panic_message;
 use crate::interrupt;
-use crate::transform::{Augment, Normalize, to_unit};
+use crate::transform::{Augment, Normalize};
 
 /// The original's batch size.
 const BATCH_SIZE: usize = 32;
@@ -47,22 +47,12 @@ pub struct LoaderConfig {
     pub normalize: Option<Normalize>,
     /// The random changes of each image, in this order.
     pub augment: Vec<Augment>,
-    /// How many batches a background thread keeps ready; 0 prepares each on request, without a thread.
-    pub prefetch: usize,
 }
 
 impl Default for LoaderConfig {
-    /// Batches of 32, in the data set's order, with values in [0, 1]; two of them kept ready.
+    /// Batches of 32, in the data set's order, with values in [0, 1].
     fn default() -> Self {
-        Self {
-            batch_size: BATCH_SIZE,
-            shuffle: false,
-            seed: 0,
-            drop_last: false,
-            normalize: None,
-            augment: Vec::new(),
-            prefetch: PREFETCH,
-        }
+        Self { batch_size: BATCH_SIZE, shuffle: false, seed: 0, drop_last: false, normalize: None, augment: Vec::new() }
     }
 }
 
@@ -146,11 +136,6 @@ impl DataLoader {
         self.with(|config| config.augment.push(augment.into()))
     }
 
-    /// Sets how many batches a background thread keeps ready; 0 prepares each on request, without a thread.
-    pub fn prefetch(&self, prefetch: usize) -> Self {
-        self.with(|config| config.prefetch = prefetch)
-    }
-
     /// The settings.
     pub fn config(&self) -> &LoaderConfig {
         &self.config
@@ -222,8 +207,7 @@ impl DataLoader {
             Ok(state) => (self.len() - first_batch, state),
             Err(error) => (1, State::Failed(Some(error))),
         };
-        let (device, shape) = (self.device.clone(), self.dataset.image_shape());
-        Epoch { device, shape, normalize: self.config.normalize.clone(), remaining, state }
+        Epoch { device: self.device.clone(), shape: self.dataset.image_shape(), remaining, state }
     }
 }
 
@@ -241,10 +225,7 @@ impl DataLoader {
         if let Some(pictures) = self.pictures_on_the_device() {
             return Ok(State::Stored(Stored::new(self, preparation, pictures, first_batch)?));
         }
-        Ok(match self.config.prefetch {
-            0 => State::Here { preparation: Box::new(preparation), next: first_batch },
-            prefetch => State::Thread(start(preparation, first_batch, prefetch)?),
-        })
+        Ok(State::Thread(start(preparation, first_batch)?))
     }
 
     /// The data set's images on a GPU, to make batches there; `None` on the CPU, for a set that is too large, and for
@@ -274,16 +255,9 @@ impl fmt::Debug for DataLoader {
 
 /// A batch before it becomes tensors.
 struct Raw {
-    pixels: Pixels,
+    values: Vec<f32>,
     labels: Vec<u32>,
     indices: Vec<usize>,
-}
-
-enum Pixels {
-    /// Values as the network gets them: for the CPU they are computed while gathering.
-    Values(Vec<f32>),
-    /// Bytes: another device gets these, for a quarter of the transfer.
-    Bytes(Vec<u8>),
 }
 
 /// Everything needed to prepare an epoch's batches, without the loader.
@@ -295,8 +269,8 @@ struct Preparation {
     augment: Arc<[Augment]>,
     seed: u64,
     epoch: u64,
-    /// For the CPU: the value of each byte in each channel.
-    tables: Option<Vec<[f32; 256]>>,
+    /// The value of each byte in each channel.
+    tables: Vec<[f32; 256]>,
 }
 
 impl Preparation {
@@ -305,7 +279,6 @@ impl Preparation {
         if loader.config.shuffle {
             order.shuffle(&mut stream(loader.config.seed, "shuffle", &[epoch as u64]));
         }
-        let tables = loader.device.is_cpu().then(|| loader.normalization().tables());
         Self {
             dataset: loader.dataset.clone(),
             order,
@@ -314,7 +287,7 @@ impl Preparation {
             augment: loader.config.augment.clone().into(),
             seed: loader.config.seed,
             epoch: epoch as u64,
-            tables,
+            tables: loader.normalization().tables(),
         }
     }
 
@@ -324,24 +297,13 @@ impl Preparation {
         let indices = self.order[begin..end].to_vec();
         let labels = self.dataset.subset(&indices)?.labels();
         let shape = self.dataset.image_shape();
-        let length = self.dataset.image_length();
-        let pixels = match &self.tables {
-            Some(tables) => {
-                let mut values = Vec::with_capacity(indices.len() * length);
-                self.each_picture(&indices, |picture| {
-                    for (plane, table) in picture.chunks_exact(shape.1 * shape.2).zip(tables) {
-                        values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
-                    }
-                })?;
-                Pixels::Values(values)
+        let mut values = Vec::with_capacity(indices.len() * self.dataset.image_length());
+        self.each_picture(&indices, |picture| {
+            for (plane, table) in picture.chunks_exact(shape.1 * shape.2).zip(&self.tables) {
+                values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
             }
-            None => {
-                let mut bytes = Vec::with_capacity(indices.len() * length);
-                self.each_picture(&indices, |picture| bytes.extend_from_slice(picture))?;
-                Pixels::Bytes(bytes)
-            }
-        };
-        Ok(Raw { pixels, labels, indices })
+        })?;
+        Ok(Raw { values, labels, indices })
     }
 
     /// Passes the bytes [C, H, W] of each of these images to `take`, with this epoch's random changes.
@@ -421,9 +383,9 @@ struct Running {
 }
 
 /// Starts preparing the batches from `first` on. The thread ends with the last one, or when nobody receives any more.
-fn start(preparation: Preparation, first: usize, prefetch: usize) -> Result<Running> {
+fn start(preparation: Preparation, first: usize) -> Result<Running> {
     // More slots than batches would only take memory.
-    let (sender, receiver) = sync_channel(prefetch.min(preparation.batches.saturating_sub(first)));
+    let (sender, receiver) = sync_channel(PREFETCH.min(preparation.batches.saturating_sub(first)));
     let work = move || {
         for batch in first..preparation.batches {
             // The training that waits for this batch must learn why it doesn't come.
@@ -454,10 +416,6 @@ impl Drop for Running {
 
 enum State {
     Thread(Running),
-    Here {
-        preparation: Box<Preparation>,
-        next: usize,
-    },
     Stored(Stored),
     /// Has its error to tell, if any, and nothing else.
     Failed(Option<DatasetError>),
@@ -468,8 +426,6 @@ pub struct Epoch {
     device: Device,
     /// An image's shape: (channels, height, width).
     shape: (usize, usize, usize),
-    /// The normalization of a batch that comes as bytes.
-    normalize: Option<Normalize>,
     remaining: usize,
     state: State,
 }
@@ -481,16 +437,7 @@ impl Epoch {
         let count = raw.indices.len();
         let (channels, height, width) = self.shape;
         let shape = (count, channels, height, width);
-        let images = match raw.pixels {
-            Pixels::Values(values) => Tensor::from_vec(values, shape, &self.device)?,
-            Pixels::Bytes(bytes) => {
-                let bytes = Tensor::from_vec(bytes, shape, &self.device)?;
-                match &self.normalize {
-                    Some(normalize) => normalize.apply_to_bytes(&bytes)?,
-                    None => to_unit(&bytes)?,
-                }
-            }
-        };
+        let images = Tensor::from_vec(raw.values, shape, &self.device)?;
         let labels = Tensor::from_vec(raw.labels, count, &self.device)?;
         Ok(Batch { images, labels, indices: raw.indices })
     }
@@ -507,11 +454,6 @@ impl Iterator for Epoch {
             )),
             State::Failed(error) => Err(error.take()?),
             State::Stored(stored) => stored.next_batch(),
-            State::Here { preparation, next } => {
-                *next += 1;
-                let raw = preparation.prepare(*next - 1);
-                raw.and_then(|raw| self.finish(raw))
-            }
             State::Thread(running) => {
                 let raw = match running.batches.as_ref().map(Receiver::recv) {
                     Some(Ok(raw)) => raw,
@@ -551,8 +493,8 @@ mod tests {
         let mut preparation = Preparation::new(&loader(), 0);
         // A batch that the order does not hold.
         preparation.batches += 1;
-        let state = State::Thread(start(preparation, 0, 2).unwrap());
-        let mut epoch = Epoch { device: Device::Cpu, shape: (3, 32, 32), normalize: None, remaining: 4, state };
+        let state = State::Thread(start(preparation, 0).unwrap());
+        let mut epoch = Epoch { device: Device::Cpu, shape: (3, 32, 32), remaining: 4, state };
         assert_eq!(epoch.by_ref().take(3).filter(|batch| batch.is_ok()).count(), 3);
         let error = epoch.next().unwrap().unwrap_err();
         assert!(matches!(&error, DatasetError::Thread(text) if text.contains("panicked at batch 3")), "{error}");
@@ -592,7 +534,7 @@ mod tests {
             let stored = Stored::new(&loader, Preparation::new(&loader, 7), pictures.clone(), first).unwrap();
             let (wanted, state) = (loader.epoch_from(7, first), State::Stored(stored));
             let remaining = wanted.len();
-            let found = Epoch { device: Device::Cpu, shape: (3, 32, 32), normalize: None, remaining, state };
+            let found = Epoch { device: Device::Cpu, shape: (3, 32, 32), remaining, state };
             let values = |batch: Batch| {
                 let images = batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 (images, batch.labels.to_vec1::<u32>().unwrap(), batch.indices)
@@ -604,30 +546,5 @@ mod tests {
             differ += usize::from(wanted != plain);
         }
         assert_eq!(differ, 7 * 8, "the changes change nothing");
-    }
-
-    #[test]
-    fn a_device_that_takes_bytes_gets_the_same_batches() {
-        let close = |a: Batch, b: Batch| {
-            let difference = (a.images - b.images).unwrap().abs().unwrap().max_all().unwrap();
-            // Dividing by 255 on a device is a product with 1/255, which may round otherwise.
-            assert!(difference.to_scalar::<f32>().unwrap() <= 1e-6);
-            assert_eq!(a.indices, b.indices);
-        };
-        for loader in [loader(), loader().normalize(&Normalize::default())] {
-            // What epoch_from does for a device that is not the CPU.
-            let mut preparation = Preparation::new(&loader, 0);
-            preparation.tables = None;
-            let bytes = Epoch {
-                device: Device::Cpu,
-                shape: (3, 32, 32),
-                normalize: loader.config.normalize.clone(),
-                remaining: 3,
-                state: State::Here { preparation: Box::new(preparation), next: 0 },
-            };
-            for (a, b) in bytes.zip(loader.epoch(0)) {
-                close(a.unwrap(), b.unwrap());
-            }
-        }
     }
 }

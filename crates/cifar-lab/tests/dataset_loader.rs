@@ -78,21 +78,18 @@ proptest! {
     }
 
     #[test]
-    fn neither_prefetching_nor_where_it_begins_changes_the_batches(
-        count in 1usize..70, size in 1usize..20, seed: u64, prefetch in 1usize..5, first in 0usize..80,
+    fn where_it_begins_does_not_change_the_batches(
+        count in 1usize..70, size in 1usize..20, seed: u64, first in 0usize..80,
     ) {
         let loader = loader(count)
             .batch_size(size)
             .shuffle(seed)
             .augment(RandomHorizontalFlip::default())
             .augment(RandomCrop { padding: 1 });
-        let here = batches(&loader.clone().prefetch(0), 3);
-        for prefetch in [prefetch, usize::MAX] {
-            prop_assert!(same(&here, &batches(&loader.clone().prefetch(prefetch), 3)));
-        }
+        let whole = batches(&loader, 3);
         let rest: Result<Vec<_>, _> = loader.epoch_from(3, first).collect();
         if first <= loader.len() {
-            prop_assert!(same(&here[first..], &rest.unwrap()));
+            prop_assert!(same(&whole[first..], &rest.unwrap()));
         } else {
             assert!(matches!(rest, Err(DatasetError::FirstBatch { .. })));
         }

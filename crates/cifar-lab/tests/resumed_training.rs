@@ -175,6 +175,51 @@ fn one_that_still_runs_is_taken_over() -> Result<()> {
 }
 
 #[test]
+fn one_that_trains_another_network_is_not_stopped() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, _) = start(folder.path(), Fault::default(), |setup| setup)?;
+    let error = start(folder.path(), Fault::default(), |setup| Setup { channels: 5, ..setup }).map(drop).unwrap_err();
+    assert!(error.to_string().contains("another network"), "{error}");
+    first.wait()?;
+    assert_eq!(first.progress().status, Status::Finished);
+    Ok(())
+}
+
+#[test]
+fn a_loop_that_ended_early_has_finished() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &Device::Cpu).batch_size(8);
+    for told in ["finished: 2 of 9 epochs in 0 s", "finished: 2 of 9 epochs, all of them before"] {
+        let parameters = Parameters::new(0);
+        let layer = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
+        let (net, sgd) =
+            (Sequential::new().add(Flatten).add(layer), SGD::new(parameters.trainable(), SgdConfig::default())?);
+        let batches = loader.clone();
+        let trainer = Trainer::with_loop(&loader, move |run| {
+            let mut sgd = run.resume(sgd)?;
+            for epoch in run.epochs() {
+                for batch in run.batches(&batches, epoch) {
+                    let Batch { images, labels, .. } = batch?;
+                    let logits = net.forward_t(&images, true)?;
+                    let loss = cross_entropy(&logits, &labels)?;
+                    sgd.backward_step(&loss)?;
+                    run.step(&loss, &logits, &labels)?;
+                }
+                run.end_epoch(None)?;
+                if epoch == 1 {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let training = trainer.name("early").epochs(9).folder(folder.path()).resumable(&parameters).start()?;
+        training.wait()?;
+        assert_eq!(training.progress().to_string(), told);
+    }
+    Ok(())
+}
+
+#[test]
 fn another_training_does_not_go_on_from_it() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let stopped = Fault { fails_at: Some(STEPS + 2), ..Fault::default() };
@@ -345,6 +390,8 @@ fn whatever_decides_the_result_is_compared() -> Result<()> {
             cross_entropy(logits, labels)
         };
         let trainer = Trainer::new(net, sgd, loader).loss(loss).schedule(Schedule::one_cycle(rate, 20)?);
+        // Settings of the user's own hide nothing.
+        let trainer = trainer.settings(serde_json::json!({"seed": "7", "augmentation": "mine", "batch_size": "mine"}));
         trainer.folder(folder.path()).resumable(&parameters).start()
     };
     let loader = DataLoader::new(&data, &Device::Cpu).batch_size(16).shuffle(1);
@@ -355,6 +402,9 @@ fn whatever_decides_the_result_is_compared() -> Result<()> {
     };
     refused(&loader, 1, 0.1, "the parameters' seed was 0 and is 1");
     refused(&loader, 0, 0.2, "the schedule was");
+    refused(&loader.seed(2), 0, 0.1, "seed was 1 and is 2");
+    refused(&loader.batch_size(32), 0, 0.1, "batch_size was 16 and is 32");
+    refused(&loader.augment(RandomCrop { padding: 2 }), 0, 0.1, "augmentation was \"none\" and is \"crop 2\"");
     refused(&loader.normalize(&Normalize::default()), 0, 0.1, "the normalization was");
     refused(&DataLoader::new(&data, &Device::Cpu).batch_size(16).seed(1), 0, 0.1, "the order was");
     let others: Vec<usize> = (0..64).rev().collect();

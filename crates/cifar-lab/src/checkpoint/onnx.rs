@@ -276,6 +276,10 @@ fn graph(images: &Var, logits: &Tensor, calls: &[LayerCall]) -> Result<GraphProt
         });
     }
 
+    if logits.rank() == 0 {
+        let reason = "it gives a single number, and no row of numbers for each image".into();
+        return Err(Error::Onnx { reason });
+    }
     let last = values.remove(&logits.id()).ok_or_else(|| Error::Onnx {
         reason: "its output was not computed by one of this crate's layers or functions".into(),
     })?;

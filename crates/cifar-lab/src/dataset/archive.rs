@@ -28,6 +28,8 @@ const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
 /// The address and the validator (ETag or date) of the file that the part belongs to.
 const PART_ORIGIN_FILE: &str = "cifar-10-binary.tar.gz.part.origin";
 const LOCK_FILE: &str = "cifar-10.lock";
+/// How often to try it.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// How the names of temporary folders begin.
 const UNPACK_PREFIX: &str = "unpacking-";
 
@@ -297,19 +299,21 @@ fn md5_sum(path: &Path) -> Result<String> {
 fn lock(cache: &Path, report: &mut dyn FnMut(&str)) -> Result<Option<File>> {
     let path = cache.join(LOCK_FILE);
     let file = File::create(&path).map_err(DatasetError::io("creating", &path))?;
-    let outcome = match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            report("Waiting for another process that is downloading CIFAR-10.");
-            file.lock()
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            // Some network file systems have no locks; the MD5 sum and the renaming still protect the cache.
+            Err(TryLockError::Error(_)) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {}
         }
-        Err(TryLockError::Error(error)) => Err(error),
-        Ok(()) => Ok(()),
-    };
-    match outcome {
-        Ok(()) => Ok(Some(file)),
-        // Some network file systems have no locks; the MD5 sum and the renaming still protect the cache.
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(DatasetError::io("locking", &path)(error)),
+        if !std::mem::replace(&mut told, true) {
+            report("Waiting for another process that is downloading CIFAR-10.");
+        }
+        if interrupt::is_requested() {
+            return Err(DatasetError::Interrupted("another process is downloading CIFAR-10; run the cell again"));
+        }
+        thread::sleep(LOCK_INTERVAL);
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::records::{CIFAR10_CLASSES, PICTURE_LENGTH, SHAPE};
 use super::{Dataset, DatasetError, Result, Source, Split};
+use crate::interrupt;
 use crate::picture;
 
 /// CIFAR-10's classes under its authors' names, in the order of the labels.
@@ -212,6 +213,9 @@ fn read_split(
     let (channels, height, width) = SHAPE;
     let mut pixels = Vec::with_capacity(files.len() * PICTURE_LENGTH);
     for path in files.values() {
+        if interrupt::is_requested() {
+            return Err(DatasetError::Interrupted("not all pictures were read; run the cell again"));
+        }
         let middle = picture::middle(&picture::open(path)?, width as u32, height as u32)?;
         pixels.extend(picture::planes(&picture::resize(&middle, width as u32, height as u32), channels));
     }

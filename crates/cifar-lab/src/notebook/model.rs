@@ -43,7 +43,7 @@ impl ForwardTrace {
         let mut table = Table::new(columns).row(["input", "", &shape_text(&self.input), "–", "–"]);
         for call in self.calls() {
             // A layer that is called twice has its parameters only once.
-            let first_call = call.name.is_empty() || counted.insert(call.name.as_str());
+            let first_call = call.operation.identity().is_none_or(|identity| counted.insert(identity));
             let own = if first_call { call.parameters as u64 } else { 0 };
             parameters += own;
             multiply_adds += call.multiply_adds;
@@ -240,6 +240,15 @@ mod tests {
         assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
         let groups: Vec<LayerGroup> = graph.nodes[2..5].iter().map(|node| node.group).collect();
         assert_eq!(groups, [LayerGroup::Dense, LayerGroup::Activation, LayerGroup::Dense]);
+        Ok(())
+    }
+
+    #[test]
+    fn layers_of_one_name_each_have_their_parameters() -> Result<()> {
+        let layer = |inputs, seed| linear(inputs, 5, Parameters::new(seed).var_builder(&Device::Cpu).pp("fc"));
+        let network = Residual(layer(12, 0)?, layer(5, 1)?);
+        let total = summary(&network, (1, 3, 2, 2), &Device::Cpu)?.to_string();
+        assert!(total.lines().any(|line| line.contains("total") && line.contains(" 95 ")), "{total}");
         Ok(())
     }
 

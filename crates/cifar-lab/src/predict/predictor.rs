@@ -11,6 +11,7 @@ use super::prediction::{PicturePrediction, PicturePredictions, Refused, fitted};
 use crate::checkpoint::{ModelCard, load_tensors};
 use crate::device::between_steps;
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::model::Net;
 use crate::picture;
 
@@ -170,6 +171,9 @@ impl Predictor {
         for files in files.chunks(BATCH) {
             let mut prepared = Vec::with_capacity(files.len());
             for file in files {
+                if interrupt::is_requested() {
+                    return Err(Error::Interrupted("not all pictures were looked at; run the cell again".into()));
+                }
                 match self.open(file.as_ref()) {
                     Ok(picture) => prepared.push(picture),
                     Err(Error::Picture(reason)) => all.refused.push(Refused { name: name(file.as_ref()), reason }),

@@ -138,12 +138,20 @@ impl RecordWriter {
 
     /// Adds a row, after those that could not be written before.
     pub(crate) fn add_row(&mut self, row: &EpochRecord) -> Result<()> {
-        let failed = |source| writing(&self.lock.folder.join(EPOCHS_FILE))(source);
-        self.unwritten += &(serde_json::to_string(row).map_err(|error| failed(error.into()))? + "\n");
+        let row = serde_json::to_string(row).map_err(|error| self.failed(error.into()))?;
+        self.unwritten += &(row + "\n");
+        self.write_rows()
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        writing(&self.lock.folder.join(EPOCHS_FILE))(source)
+    }
+
+    fn write_rows(&mut self) -> Result<()> {
         if let Err(error) = self.lock.rows.write_all(self.unwritten.as_bytes()) {
             // Half a row would corrupt the next one. If this fails too, the reader skips both.
             let _ = self.lock.rows.set_len(self.whole);
-            return Err(failed(error));
+            return Err(self.failed(error));
         }
         // So that a power cut doesn't cost it. An error has nothing to add: the row is in the file.
         let _ = self.lock.rows.sync_data();
@@ -159,6 +167,8 @@ impl RecordWriter {
 
     /// Records how training ended: `finished`, `stopped` or `failed`, and why.
     pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
+        // There may be room again, and otherwise the record's own file says why.
+        let _ = self.write_rows();
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()
     }
@@ -215,9 +225,12 @@ pub(crate) fn read(folder: &Path) -> Result<Record> {
 
 /// Whether a run holds the lock on the rows in `folder`.
 pub(crate) fn is_running(folder: &Path) -> bool {
+    let Ok(rows) = File::open(folder.join(EPOCHS_FILE)) else { return false };
     // A shared lock, so that readers don't block each other.
-    let locked = File::open(folder.join(EPOCHS_FILE)).map(|rows| rows.try_lock_shared());
-    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+    let locked = rows.try_lock_shared();
+    // A child process being spawned may keep the file open a little longer.
+    let _ = rows.unlock();
+    matches!(locked, Err(TryLockError::WouldBlock))
 }
 
 fn now() -> String {
@@ -285,7 +298,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_row_that_found_no_room_is_written_with_the_next_one() {
+    fn a_row_that_found_no_room_is_written_with_the_next_one_or_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = begin(folder.path(), false);
         writer.add_row(&row(1)).unwrap();
@@ -296,6 +309,12 @@ mod tests {
         writer.lock.rows = rows;
         writer.add_row(&row(3)).unwrap();
         assert_eq!(epochs(folder.path()), (vec![1, 2, 3], 0));
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let rows = std::mem::replace(&mut writer.lock.rows, full);
+        writer.add_row(&row(4)).unwrap_err();
+        writer.lock.rows = rows;
+        writer.end("finished", "").unwrap();
+        assert_eq!(epochs(folder.path()), (vec![1, 2, 3, 4], 0));
     }
 
     #[test]

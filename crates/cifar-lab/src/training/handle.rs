@@ -26,6 +26,9 @@ const LINE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it looks whether it is to stop.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The shortest time between two redrawn pictures of a training.
+const SHORTEST_LOOK: Duration = Duration::from_millis(300);
+
 /// What a training's thread runs.
 pub(super) type Body = Box<dyn FnOnce(&mut Run) -> Result<()> + Send>;
 
@@ -130,9 +133,9 @@ impl Training {
     }
 
     /// Stops training after the current step and waits until it has stopped; the network keeps what it has learned.
-    /// Does nothing if training has already ended.
+    /// Does nothing if training has already ended. If the cell is interrupted meanwhile, it stops later.
     pub fn stop(&self) -> Progress {
-        while !self.shared.stop(Instant::now() + Duration::from_secs(1)) {}
+        while !self.shared.stop(Instant::now() + LOOK_INTERVAL) && !interrupt::is_requested() {}
         self.progress()
     }
 
@@ -153,6 +156,7 @@ impl Training {
         let mut state = self.shared.lock();
         let mut epochs_told = state.history.epochs.len();
         let mut last_line = Instant::now();
+        let mut last_look: Option<Instant> = None;
         let mut estimated = epochs_told > 0;
         let mut warning = None;
         loop {
@@ -185,7 +189,11 @@ impl Training {
                 audience.line(&progress.to_string());
                 last_line = Instant::now();
             }
-            audience.look(&progress);
+            // Epochs may be shorter than a look.
+            if ended || over || last_look.is_none_or(|last| last.elapsed() >= SHORTEST_LOOK) {
+                audience.look(&progress);
+                last_look = Some(Instant::now());
+            }
             if let Status::Failed(message) = progress.status {
                 let (epoch, step) = failed_at.unwrap_or((progress.epoch, progress.step));
                 let name = self.shared.plan.name.clone();
@@ -193,6 +201,9 @@ impl Training {
             }
             if ended || over {
                 return Ok(());
+            }
+            if interrupt::is_requested() {
+                return Err(self.interrupted());
             }
             let next = until.map_or(LINE_INTERVAL, |until| until.saturating_duration_since(Instant::now()));
             let next = next.min(LINE_INTERVAL.saturating_sub(last_line.elapsed()));
@@ -205,10 +216,7 @@ impl Training {
                 && (estimated || self.shared.progress(&state).left.is_none())
             {
                 if interrupt::is_requested() {
-                    let name = &self.shared.plan.name;
-                    return Err(Error::Interrupted(format!(
-                        "training {name:?} goes on; `wait` follows it again, and `stop` ends it"
-                    )));
+                    return Err(self.interrupted());
                 }
                 let rest = deadline.saturating_duration_since(Instant::now());
                 state = self.shared.wait(state, rest.min(LOOK_INTERVAL));
@@ -216,14 +224,20 @@ impl Training {
         }
     }
 
+    fn interrupted(&self) -> Error {
+        let name = &self.shared.plan.name;
+        Error::Interrupted(format!("training {name:?} goes on; `wait` follows it again, and `stop` ends it"))
+    }
+
     /// Pauses training between two steps until the guard is dropped. Meanwhile, the network's parameters are consistent
-    /// and can be read. Training that has ended is not paused; the guard's progress says so.
+    /// and can be read. Training that has ended is not paused, nor is one whose loop has not come to its next step when the
+    /// cell is interrupted; the guard's progress says so.
     pub fn pause(&self) -> Paused {
         let mut state = self.shared.lock();
         state.pauses += 1;
         self.shared.changed();
-        while state.status == Status::Running {
-            state = self.shared.wait(state, Duration::from_secs(1));
+        while state.status == Status::Running && !interrupt::is_requested() {
+            state = self.shared.wait(state, LOOK_INTERVAL);
         }
         let progress = self.shared.progress(&state);
         Paused { shared: self.shared.clone(), progress }
@@ -242,7 +256,10 @@ impl Training {
                 "evaluated in the middle of a training: epoch {}/{}, after step {}/{}",
                 progress.epoch, progress.epochs, progress.step, progress.steps
             ),
-            Status::Finished => println!("evaluated after training for {}", epochs_text(progress.epochs)),
+            Status::Finished => println!("evaluated after training for {}", progress.epochs_done()),
+            Status::Running => {
+                return Err(Error::Interrupted("the training goes on, and nothing was evaluated".into()));
+            }
             _ => println!("evaluated after training ended early: {progress}"),
         }
         evaluate(network, loader)
@@ -377,6 +394,21 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
         training.stop();
+        Ok(())
+    }
+
+    #[test]
+    fn a_stop_after_the_last_step_finds_it_finished() -> Result<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let training = Training::start(Plan::new("last", 1, 1), move |run| {
+            report(run, 0.5)?;
+            sender.send(()).expect("a receiver");
+            // As an evaluation takes, long enough to be asked to stop.
+            std::thread::sleep(Duration::from_millis(50));
+            run.end_epoch(None)
+        })?;
+        receiver.recv().expect("a sender");
+        assert_eq!(training.stop().status, Status::Finished);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use candle_cnn::parameters::Parameters;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::place::Place;
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub parameters: Option<Parameters>,
     /// Whether to start over even if there is a run to resume.
     pub fresh: bool,
+    /// Whether nothing is left to do, even if it ended before its last epoch.
+    pub finished: bool,
     /// Where to start; by default, at the beginning.
     pub from: Place,
     /// The checkpoint to resume from.
@@ -52,6 +55,7 @@ impl Plan {
             folder: None,
             parameters: None,
             fresh: false,
+            finished: false,
             from: Place::default(),
             checkpoint: None,
             lock: None,
@@ -72,6 +76,19 @@ impl Plan {
             });
         }
         Ok(())
+    }
+
+    /// Whether this run could go on where `other` is, or why not.
+    pub fn fits(&self, other: &Plan) -> std::result::Result<(), String> {
+        let tensors = |plan: &Plan| -> BTreeMap<String, Vec<usize>> {
+            let named = plan.parameters.iter().flat_map(Parameters::named);
+            named.map(|(name, var)| (name, var.dims().to_vec())).collect()
+        };
+        match self.steps == other.steps {
+            false => Err(format!("an epoch had {} steps and has {}", other.steps, self.steps)),
+            true if tensors(self) == tensors(other) => Ok(()),
+            true => Err("it trains another network".into()),
+        }
     }
 
     /// Checks the plan and starts its record, if it has a folder.

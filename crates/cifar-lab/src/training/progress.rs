@@ -57,11 +57,11 @@ impl Display for Progress {
         let place = format!("epoch {:>2}/{}", self.epoch, self.epochs);
         match &self.status {
             Status::Finished => {
-                let (epochs, time) = (epochs_text(self.epochs), duration(self.elapsed));
+                let (epochs, time) = (self.epochs_done(), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
-                    first if first >= self.epochs => write!(f, "finished: {epochs}, all of them before"),
-                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epochs.saturating_sub(first)),
+                    first if first >= self.epoch => write!(f, "finished: {epochs}, all of them before"),
+                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epoch.saturating_sub(first)),
                 };
             }
             Status::Stopped => {
@@ -88,6 +88,14 @@ impl Display for Progress {
             Some(left) if !left.is_zero() => write!(f, "  {} left", duration(left)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Progress {
+    /// `20 epochs`, or `5 of 20 epochs` if a loop of one's own has ended early.
+    pub(super) fn epochs_done(&self) -> String {
+        let epochs = epochs_text(self.epochs);
+        if self.epoch < self.epochs { format!("{} of {epochs}", self.epoch) } else { epochs }
     }
 }
 

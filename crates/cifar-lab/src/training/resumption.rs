@@ -11,12 +11,16 @@ use super::plan::Plan;
 use super::shared::Shared;
 use crate::checkpoint::{CheckpointFolder, Newest};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::paths::{show_path, training_folders};
 use crate::run_folder::run_folder;
 use crate::run_records::{RecordLock, RunRecord, RunState};
 
 /// How long to wait for a run in this process to finish its current step and stop.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to look meanwhile whether the cell is to stop.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The runs in this process, by folder, so that a cell executed again can take over its earlier run.
 static TRAININGS: Mutex<Vec<(PathBuf, Weak<Shared>)>> = Mutex::new(Vec::new());
@@ -42,7 +46,8 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
             continue;
         }
         // In a folder of the user's choice, a finished run has nothing left to do, and gives what it has learned.
-        if record.state == RunState::Finished && plan.folder.is_none() {
+        let finished = record.state == RunState::Finished;
+        if finished && plan.folder.is_none() {
             break;
         }
         match resume(plan, &record)? {
@@ -50,17 +55,19 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
                 let shown = show_path(&record.folder);
-                messages.push(match epoch < plan.epochs {
-                    true => format!("resuming {shown} from epoch {}{step}", epoch + 1),
-                    false => format!("{shown} is finished: loading its weights"),
+                // A loop of one's own may have ended before its last epoch.
+                plan.finished = finished || epoch >= plan.epochs;
+                messages.push(match plan.finished {
+                    true => format!("{shown} is finished: loading its weights"),
+                    false => format!("resuming {shown} from epoch {}{step}", epoch + 1),
                 });
                 plan.folder = Some(record.folder);
                 check_parameters(plan)?;
                 return Ok(messages);
             }
-            Err(reason) => unlike = Some((record, reason)),
+            // An earlier one may be.
+            Err(reason) => unlike = unlike.or(Some((record, reason))),
         }
-        break;
     }
     check_parameters(plan)?;
     let reason = unlike.map(|(record, reason)| (show_path(&record.folder), reason));
@@ -119,8 +126,18 @@ fn check_parameters(plan: &Plan) -> Result<()> {
 /// Sets the plan up to resume the recorded run, and returns messages about skipped checkpoints; or says why it can't be
 /// resumed.
 fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, String>> {
+    let known = {
+        let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
+        trainings.iter().find(|(known, _)| *known == record.folder).and_then(|(_, training)| training.upgrade())
+    };
+    // One that could not go on here is not to be stopped.
+    if let Some(training) = known.as_ref().filter(|training| training.is_alive())
+        && let Err(reason) = plan.fits(&training.plan)
+    {
+        return Ok(Err(reason));
+    }
     // Without locks, a run of this process looks as if its process had died.
-    if !take_over(&record.folder)? && record.state == RunState::Running {
+    if !known.map_or(Ok(false), |training| take_over(&training, &record.folder))? && record.state == RunState::Running {
         return Ok(Err("it is running in another notebook or program".into()));
     }
     // From here on nobody else changes what is read.
@@ -151,27 +168,31 @@ fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, Str
     Ok(Ok(messages))
 }
 
-/// Stops the run in `folder` if it belongs to this process, so that it can resume here; `false` if there is none.
-fn take_over(folder: &Path) -> Result<bool> {
-    let training = {
-        let trainings = TRAININGS.lock().unwrap_or_else(PoisonError::into_inner);
-        trainings.iter().find(|(known, _)| known == folder).and_then(|(_, training)| training.upgrade())
-    };
-    let Some(training) = training else { return Ok(false) };
-    if training.stop(Instant::now() + PATIENCE) {
-        return Ok(true);
+/// Stops a run of this process, so that it can resume here.
+fn take_over(training: &Shared, folder: &Path) -> Result<bool> {
+    let patience = Instant::now() + PATIENCE;
+    while !training.stop(Instant::now() + LOOK) {
+        if interrupt::is_requested() {
+            return Err(Error::Interrupted(format!("the training in {} is still stopping", show_path(folder))));
+        }
+        if Instant::now() >= patience {
+            return Err(Error::Setting {
+                name: "folder",
+                value: show_path(folder),
+                reason: format!(
+                    "the training there did not stop within {} s; run the cell again, or restart the kernel",
+                    PATIENCE.as_secs()
+                ),
+            });
+        }
     }
-    Err(Error::Setting {
-        name: "folder",
-        value: show_path(folder),
-        reason: format!("the training there did not stop within {} s; restart the kernel", PATIENCE.as_secs()),
-    })
+    Ok(true)
 }
 
 /// How the plan differs from the recorded run.
 fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
     if record.identity.is_null() {
-        return vec!["it was recorded by an older version of cifar-lab".into()];
+        return vec!["it was started without .resumable(…), or by an older version of cifar-lab".into()];
     }
     let mut differences = Vec::new();
     if record.epochs != plan.epochs {
@@ -181,7 +202,10 @@ fn differences(plan: &Plan, record: &RunRecord) -> Vec<String> {
         differences.push(changed("the data", &record.data, &plan.data));
     }
     for (before, now) in [(&record.settings, &plan.settings), (&record.identity, &plan.identity)] {
-        differences.extend(changes(before, now));
+        // What is known of the loader is in both, as a user may put something else of the same name into the settings.
+        let more: Vec<String> =
+            changes(before, now).into_iter().filter(|change| !differences.contains(change)).collect();
+        differences.extend(more);
     }
     differences
 }

@@ -144,7 +144,8 @@ impl Run {
 
     /// The epochs to run, counted from 0, without those finished before the run was resumed.
     pub fn epochs(&self) -> Range<usize> {
-        self.shared.plan.from.epoch..self.shared.plan.epochs
+        let plan = &self.shared.plan;
+        plan.from.epoch..if plan.finished { plan.from.epoch } else { plan.epochs }
     }
 
     /// The epoch's batches, as from [`DataLoader::epoch`], without those done before the run was resumed.
@@ -366,9 +367,11 @@ impl Run {
         if !stop && self.shared.lock().stop {
             // Asked to stop while it was paused.
             self.save_checkpoint()?;
-            return Err(Error::Stopped);
         }
-        if stop || self.shared.lock().stop { Err(Error::Stopped) } else { Ok(()) }
+        let state = self.shared.lock();
+        // With the last epoch done, nothing is left to stop.
+        let done = epoch_ended && state.epoch >= self.shared.plan.epochs;
+        if (stop || state.stop) && !done { Err(Error::Stopped) } else { Ok(()) }
     }
 }
 

@@ -135,6 +135,9 @@ fn start(
             "the images' checksum": loader.dataset().checksum(),
             "the parameters' seed": parameters.seed(),
             "the device": kind(loader.device()),
+            "batch_size": loader.config().batch_size,
+            "augmentation": augmentation(&loader.config().augment),
+            "seed": loader.config().seed,
         });
         if let (Value::Object(known), Value::Object(more)) = (&mut plan.identity, identity) {
             known.extend(more);
