@@ -120,6 +120,9 @@ pub enum Error {
         cell: usize,
         path: String,
     },
+    /// A program would take the place of another.
+    #[error("{} holds another crate, which the program would overwrite: name another folder with --out", folder.display())]
+    NotAnExport { folder: PathBuf },
     /// A cell can't become part of a program.
     #[error("{notebook}: cell {number}{problem}")]
     Cell {

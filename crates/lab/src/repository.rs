@@ -61,6 +61,12 @@ impl Repository {
             return path.canonicalize().map_err(Error::file("read", path));
         }
         let all = self.list_notebooks()?;
+        // A path to another folder is no name.
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if !folder.as_os_str().is_empty() && !folder.ends_with("notebooks") {
+            let known = all.iter().map(|notebook| stem(notebook)).collect();
+            return Err(Error::NoSuchNotebook { asked: asked.to_string(), known });
+        }
         let wanted = path.file_name().map_or(asked.into(), |name| name.to_string_lossy());
         let wanted = wanted.strip_suffix(".ipynb").unwrap_or(&wanted);
         if let Some(exact) = all.iter().find(|notebook| stem(notebook) == wanted) {

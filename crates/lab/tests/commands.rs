@@ -252,6 +252,8 @@ fn cargo_without_a_network() {
     symlink(python(), venv.join("bin/python")).unwrap();
     let list = fs::read_to_string(scratch.root().join("environment.yml")).unwrap();
     let not_from_pip = ["python ", "rust ", "rust-src ", "evcxr ", "c-compiler"];
+    let output =
+        Command::new(python()).args(["-c", "import sys; print('python %d.%d' % sys.version_info[:2])"]).output();
     let packages: String = list
         .lines()
         .skip_while(|line| *line != "dependencies:")
@@ -259,7 +261,8 @@ fn cargo_without_a_network() {
         .filter(|line| not_from_pip.iter().all(|name| !line.starts_with(name)))
         .map(|line| line.replace(' ', "") + "\n")
         .collect();
-    fs::write(venv.join("cifar-lab-packages.txt"), packages).unwrap();
+    let version = String::from_utf8(output.unwrap().stdout).unwrap();
+    fs::write(venv.join("cifar-lab-packages.txt"), version + &packages).unwrap();
     let mut command = scratch.lab();
     command.env("CARGO_NET_OFFLINE", "true");
     let text = message(&command.args(["run", "00"]).output().unwrap());

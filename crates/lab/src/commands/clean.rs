@@ -27,13 +27,12 @@ pub fn clean(repository: &Repository, options: &Options) -> Result<()> {
     // So that nobody sets up or starts a kernel meanwhile.
     let _locks = if options.dry_run { None } else { Some((environment::lock_set_up()?, folders.lock()?)) };
     let of = if options.all { None } else { Some(repository) };
-    let of_clone = folders.list_of(Some(repository));
-    let runs_here = of_clone.iter().any(|path| folders.is_running(path));
     let runs_anywhere = folders.list_of(None).iter().any(|path| folders.is_running(path));
     let kernels = folders.list_of(of).into_iter().map(|path| (folders.is_running(&path), path));
     let venv = Some(repository.root().join(".venv")).filter(|path| path.is_dir());
     let programs = if options.all { evcxr::all_installed()? } else { Vec::new() };
-    let found = (venv.into_iter().map(|path| (runs_here, path)))
+    // A kernel of a notebook outside the clone may run from .venv, too.
+    let found = (venv.into_iter().map(|path| (runs_anywhere, path)))
         .chain(kernels)
         .chain(programs.into_iter().map(|path| (runs_anywhere, path)));
     let (mut sizes, mut sum) = (Sizes::default(), 0);

@@ -153,6 +153,7 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
     // There is no key without rustc, which has its own line.
     let prepared =
         Key::of(repository, &Build::of_machine()).ok().and_then(|key| KernelFolders::of_user().ok()?.prepared(&key));
+    let unusable = KernelFolders::of_user().and_then(|folders| folders.check_path()).err();
     Ok([
         finding("Python packages", packages, "will be installed into .venv by pip: 1 minute, needs the network"),
         finding(
@@ -161,11 +162,14 @@ fn set_up(repository: &Repository, wanted: &Environment, place: &Path) -> Result
             "will be compiled: up to 6 minutes on 2 cores, needs the network; conda has it compiled: evcxr",
         ),
         finding("Jupyter kernel", spec, "will be installed in a moment"),
-        finding(
-            "prepared kernel",
-            prepared.map(|path| path.display().to_string()),
-            "will be compiled: up to 6 minutes on 2 cores the first time, half a minute after a change to the crates",
-        ),
+        match unusable {
+            Some(error) => missing("prepared kernel", in_one_line(&error)),
+            None => finding(
+                "prepared kernel",
+                prepared.map(|path| path.display().to_string()),
+                "will be compiled: up to 6 minutes on 2 cores the first time, half a minute after a change to the crates",
+            ),
+        },
     ])
 }
 

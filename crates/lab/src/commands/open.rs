@@ -13,6 +13,7 @@ use crate::repository::Repository;
 pub fn open(repository: &Repository, options: &[String]) -> Result<ExitCode> {
     let ready = environment::set_up(repository)?;
     let mut command = Command::new(ready.environment.join("bin/jupyter-lab"));
+    settings::isolate_python(&mut command);
     settings::forget_cargo_run(&mut command, repository);
     // Takes precedence over a kernelspec `rust` of the user's.
     let own = ready.environment.join("share/jupyter");

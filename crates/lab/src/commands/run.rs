@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::execution::progress::Shown;
-use crate::execution::{Interrupts, Outcome, Request, describe, execute, latencies};
+use crate::execution::{Interrupts, Outcome, Request, STOPPED, describe, execute, latencies};
 use crate::notebook::Notebook;
 use crate::notebook::parameters::{self, Setting};
 use crate::repository::{Repository, stem};
@@ -44,14 +44,17 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
         let path = repository.find_notebook(asked)?;
         let name = stem(&path);
         let mut notebook = Notebook::read(&path)?;
+        // Of a copy.
+        notebook.remove_tagged(STOPPED);
         parameters::set(&mut notebook, &name, settings)?;
         let folder = match resume {
             Some(run) => {
-                let (folder, earlier) = earlier_run(repository, run, &name)?;
+                let (folder, earlier) = earlier_run(repository, run, &path)?;
                 parameters::set_as_in(&mut notebook, &earlier);
                 folder
             }
-            None => run_folder(repository, &name),
+            // Made when nothing is missing any more.
+            None => PathBuf::new(),
         };
         let twice_below = twice.then_some(Duration::MAX);
         let request = Request { shown: Shown::Cells, twice_below, ..Request::new(notebook, &name, folder) };
@@ -61,9 +64,12 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
     let interrupts = Interrupts::watch()?;
     let mut summary = Vec::new();
     let mut all_passed = true;
-    for (path, request) in &requests {
+    for (path, request) in &mut requests {
         if interrupts.happened() {
             break;
+        }
+        if resume.is_none() {
+            request.folder = run_folder(repository, &request.name);
         }
         println!("\n{}.ipynb", request.name);
         let execution = execute(repository, &ready, request, &interrupts)?;
@@ -99,14 +105,16 @@ pub fn run(repository: &Repository, options: &Options) -> Result<bool> {
     Ok(all_passed && summary.len() == requests.len())
 }
 
-/// The folder of an earlier run of the notebook `name`, a path or a name in `runs/`, and the copy in it.
-fn earlier_run(repository: &Repository, run: &Path, name: &str) -> Result<(PathBuf, Notebook)> {
+/// The folder of an earlier run of `notebook`, a path or a name in `runs/`, and the copy in it.
+fn earlier_run(repository: &Repository, run: &Path, notebook: &Path) -> Result<(PathBuf, Notebook)> {
+    let name = stem(notebook);
     let folders = [run.to_path_buf(), repository.root().join("runs").join(run)];
     let copies = folders.map(|folder| (folder.join(format!("{name}.ipynb")), folder));
-    match copies.into_iter().find(|(copy, _)| copy.is_file()) {
+    let is_copy = |copy: &Path| copy.is_file() && !copy.canonicalize().is_ok_and(|copy| copy == notebook);
+    match copies.into_iter().find(|(copy, _)| is_copy(copy)) {
         // The kernel's current folder is another one.
         Some((copy, folder)) => Ok((folder.canonicalize().unwrap_or(folder), Notebook::read(&copy)?)),
-        None => Err(Error::NoSuchRun { run: run.to_path_buf(), notebook: name.to_string() }),
+        None => Err(Error::NoSuchRun { run: run.to_path_buf(), notebook: name }),
     }
 }
 

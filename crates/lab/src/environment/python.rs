@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::environment::packages::Environment;
 use crate::error::{Error, Result};
+use crate::kernel::settings;
 use crate::machine::parse_version;
 use crate::steps;
 
@@ -28,7 +29,9 @@ pub struct Python {
 
 /// Asks `program` about itself; `None` if it can't be started or isn't Python 3.
 pub fn probe(program: &Path) -> Option<Python> {
-    let output = Command::new(program).args(["-c", PROBE]).output().ok().filter(|output| output.status.success())?;
+    let mut command = Command::new(program);
+    settings::isolate_python(&mut command);
+    let output = command.args(["-c", PROBE]).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut words = text.split_whitespace();
     let version = parse_version(words.next()?)?;
@@ -54,36 +57,57 @@ pub fn find(least: (u32, u32)) -> Result<Python> {
     }
 }
 
-/// The file in a virtual environment that lists the requirements installed into it.
+/// The file in a virtual environment that lists the requirements installed into it, after Python's version: an upgrade of the
+/// system's Python leaves the packages with the old one.
 const STAMP: &str = "cifar-lab-packages.txt";
+
+/// What the stamp of an environment with this Python says.
+fn stamp(python: &Python, wanted: &Environment) -> String {
+    let (major, minor) = python.version;
+    format!("python {major}.{minor}\n{}\n", wanted.requirements().join("\n"))
+}
 
 /// Whether `venv` works and has all packages.
 pub fn is_ready(venv: &Path, wanted: &Environment) -> bool {
     let installed = fs::read_to_string(venv.join(STAMP)).unwrap_or_default();
-    installed.lines().eq(wanted.requirements()) && probe(&venv.join("bin/python")).is_some()
+    probe(&venv.join("bin/python")).is_some_and(|python| stamp(&python, wanted) == installed)
+}
+
+/// The Python of `venv`, if packages can be installed there: not if its creation was interrupted, or Python upgraded.
+fn usable(venv: &Path, wanted: &Environment) -> Option<Python> {
+    let python = probe(&venv.join("bin/python")).filter(|python| python.version >= wanted.python())?;
+    let stamp = fs::read_to_string(venv.join(STAMP)).unwrap_or_default();
+    let (major, minor) = python.version;
+    let upgraded = stamp.starts_with("python ") && !stamp.starts_with(&format!("python {major}.{minor}\n"));
+    let mut command = Command::new(&python.program);
+    settings::isolate_python(&mut command);
+    let has_pip = command.args(["-c", "import pip"]).output().is_ok_and(|output| output.status.success());
+    (has_pip && !upgraded).then_some(python)
 }
 
 /// Creates `venv` if need be, and installs the packages that are missing.
 pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
     let python = find(wanted.python())?;
-    if probe(&venv.join("bin/python")).is_none_or(|there| there.version < wanted.python()) {
+    if usable(venv, wanted).is_none() {
         let step = steps::begin("Python environment .venv", "10 s");
         let mut command = Command::new(&python.program);
+        settings::isolate_python(&mut command);
         command.args(["-m", "venv", "--clear"]).arg(venv);
         steps::run("creating .venv", &mut command, "If the disk is full, free some space and try again.")?;
         step.end();
     }
     let step = steps::begin("Python packages (JupyterLab and the notebook client)", "1 minute");
     let mut command = Command::new(venv.join("bin/python"));
+    settings::isolate_python(&mut command);
     command.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"]).args(wanted.requirements());
     steps::run(
         "installing Python packages",
         &mut command,
         "Check the network, which pip needs this once, and run the same command again: it will continue where it stopped.",
     )?;
-    let stamp = venv.join(STAMP);
-    let lines: String = wanted.requirements().iter().map(|line| format!("{line}\n")).collect();
-    fs::write(&stamp, lines).map_err(Error::file("write", &stamp))?;
+    let path = venv.join(STAMP);
+    let installed = Python { program: venv.join("bin/python"), ..python };
+    fs::write(&path, stamp(&installed, wanted)).map_err(Error::file("write", &path))?;
     step.end();
     Ok(())
 }

@@ -183,6 +183,7 @@ async def main(job):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    save(notebook, job["notebook"])
     specs = KernelSpecManager(kernel_dirs=job["kernel_dirs"], ensure_native_kernel=False)
     manager = AsyncKernelManager(kernel_name="rust", kernel_spec_manager=specs)
     client = Client(

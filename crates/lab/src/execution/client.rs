@@ -115,6 +115,8 @@ impl Client {
         // So that Ctrl-C only reaches this program, which then tells the client.
         command.process_group(0);
         settings::forget_cargo_run(&mut command, repository);
+        settings::forget_profiles(&mut command);
+        settings::isolate_python(&mut command);
         let mut process = command.spawn().map_err(Error::start(python.to_string_lossy(), DELETE_VENV))?;
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Error::Client("it has no pipes".to_string()));

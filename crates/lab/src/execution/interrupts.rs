@@ -16,8 +16,8 @@ impl Interrupts {
     pub fn watch() -> Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let own = Self::default();
-        let mut signals =
-            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::file("catch", "signals"))?;
+        let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
+        let mut signals = signal_hook::iterator::Signals::new(caught).map_err(Error::file("catch", "signals"))?;
         let shared = own.clone();
         std::thread::spawn(move || {
             for signal in signals.forever() {
@@ -49,4 +49,12 @@ impl Interrupts {
     pub fn forgets(&self, orders: &Orders) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|own| !own.is(orders));
     }
+}
+
+/// Whether this program was started to ignore `signal`, as by nohup.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }

@@ -28,7 +28,7 @@ use progress::{Progress, Shown};
 /// The variable that tells cifar-lab the folder for a run's weights, figures and records.
 const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
 /// The tag of the cell that says where execution stopped.
-const STOPPED: &str = "stopped-here";
+pub const STOPPED: &str = "stopped-here";
 /// The tag of a cell that by its nature can't be executed twice; its source says why.
 const RUN_ONCE: &str = "run-once";
 /// The folder for the kernelspec in a kernel's folder that is kept.

@@ -127,11 +127,7 @@ pub fn apply(
     build: &Build,
     launcher: &Path,
 ) -> Result<()> {
-    for (name, _) in std::env::vars_os() {
-        if overrides_the_profile(&name) {
-            command.env_remove(name);
-        }
-    }
+    forget_profiles(command);
     let mut libraries = library_path(repository.map(Repository::root));
     // In a cell's library rustc writes a relative path to the standard library, which is one level off once cargo has moved
     // the library up from deps/. Under /tmp it works by chance.
@@ -178,6 +174,21 @@ pub fn apply(
     let path = config.join("evcxr.toml");
     // `:opt` without a number then means 2.
     fs::write(&path, "[evcxr]\nopt_level = \"0\"\n").map_err(Error::file("write", &path))
+}
+
+/// Removes from the environment of `command` what would compile the crates in another way.
+pub fn forget_profiles(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if overrides_the_profile(&name) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Keeps packages of the user's from `command`, a Python, which a shell or a cluster's modules may bring in: pip would count them as
+/// installed.
+pub fn isolate_python(command: &mut Command) {
+    command.env("PIP_USER", "0").env_remove("PYTHONPATH").env_remove("PYTHONHOME");
 }
 
 /// Removes from the environment of `command` what `cargo run` has added to this program's own.

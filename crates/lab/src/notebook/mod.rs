@@ -109,6 +109,13 @@ impl Notebook {
         self.cells_mut().insert(index, cell);
     }
 
+    /// Removes the cells with this tag, and returns their text.
+    pub fn remove_tagged(&mut self, tag: &str) -> Vec<String> {
+        let removed = self.cells().iter().filter(|cell| has_tag(cell, tag)).map(|cell| text(&cell["source"])).collect();
+        self.cells_mut().retain(|cell| !has_tag(cell, tag));
+        removed
+    }
+
     /// The code cells that aren't empty, with their indices among all cells.
     pub fn code_cells(&self) -> Vec<(usize, String)> {
         let is_code = |cell: &Value| cell["cell_type"] == "code";
@@ -123,12 +130,13 @@ impl Notebook {
     /// the reason, if the other cells differ.
     pub fn take_outputs(&mut self, executed: &Notebook) -> Result<(), String> {
         let theirs: Vec<&Value> = executed.cells().iter().filter(|cell| !has_tag(cell, INJECTED)).collect();
-        let same = theirs.len() == self.cells().len()
-            && self.cells().iter().zip(&theirs).all(|(own, their)| text(&own["source"]) == text(&their["source"]));
+        let own = || self.cells().iter().filter(|cell| !has_tag(cell, INJECTED));
+        let same = theirs.len() == own().count()
+            && own().zip(&theirs).all(|(own, their)| text(&own["source"]) == text(&their["source"]));
         if !same {
             return Err("its cells changed while it ran".to_string());
         }
-        for (own, their) in self.cells_mut().iter_mut().zip(theirs) {
+        for (own, their) in self.cells_mut().iter_mut().filter(|cell| !has_tag(cell, INJECTED)).zip(theirs) {
             if own["cell_type"] == "code" {
                 own["outputs"] = their["outputs"].clone();
                 own["execution_count"] = their["execution_count"].clone();

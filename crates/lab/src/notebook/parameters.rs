@@ -57,8 +57,11 @@ pub fn declared(source: &str) -> Vec<Parameter> {
     lines.map(|c| Parameter { binding: c[1].to_string(), name: c[2].to_string(), kind: c[3].to_string() }).collect()
 }
 
-/// Overrides parameters of `notebook`, which is called `name`, in a new cell after the one that declares them. If a
-/// setting is wrong, the notebook stays as it is.
+/// The first line of the cell with settings.
+const FROM_OUTSIDE: &str = "// Set from outside; overrides the values above.";
+
+/// Overrides parameters of `notebook`, which is called `name`, in a cell after the one that declares them, which has the
+/// settings of earlier runs, too, if it is a copy. If a setting is wrong, the notebook stays as it is.
 pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
@@ -68,7 +71,7 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
         return Err(Error::NoParameters { notebook: name.to_string() });
     };
     let parameters = declared(&source);
-    let mut lines = vec!["// Set from outside; overrides the values above.".to_string()];
+    let mut lines = Vec::new();
     for setting in settings {
         let Some(parameter) = parameters.iter().find(|parameter| parameter.name == setting.name) else {
             return Err(Error::UnknownParameter {
@@ -85,7 +88,10 @@ pub fn set(notebook: &mut Notebook, name: &str, settings: &[Setting]) -> Result<
         })?;
         lines.push(format!("{} {}: {} = {value};", parameter.binding, parameter.name, parameter.kind));
     }
-    notebook.insert(index + 1, Kind::Code, INJECTED, &lines.join("\n"));
+    let earlier = notebook.remove_tagged(INJECTED).join("\n");
+    let earlier = earlier.lines().filter(|line| *line != FROM_OUTSIDE).map(str::to_string);
+    let all: Vec<String> = std::iter::once(FROM_OUTSIDE.to_string()).chain(earlier).chain(lines).collect();
+    notebook.insert(index + 1, Kind::Code, INJECTED, &all.join("\n"));
     Ok(())
 }
 
@@ -94,6 +100,7 @@ pub fn set_as_in(notebook: &mut Notebook, earlier: &Notebook) {
     let injected = earlier.code_cells().into_iter().find(|(index, _)| earlier.is_tagged(*index, INJECTED));
     let declaring = notebook.code_cells().into_iter().find(|(index, _)| notebook.is_tagged(*index, PARAMETERS));
     if let Some(((_, settings), (index, _))) = injected.zip(declaring) {
+        notebook.remove_tagged(INJECTED);
         notebook.insert(index + 1, Kind::Code, INJECTED, &settings);
     }
 }
@@ -106,7 +113,7 @@ fn literal(kind: &str, value: &str) -> Result<String, String> {
     }
     fn float<T: std::str::FromStr + std::fmt::Debug + Into<f64> + Copy>(value: &str) -> Result<String, String> {
         // Debug always writes a point or an exponent, so the literal is a floating-point one.
-        let finite = value.parse::<T>().ok().filter(|number| (*number).into().is_finite());
+        let finite = value.replace('_', "").parse::<T>().ok().filter(|number| (*number).into().is_finite());
         finite.map(|number| format!("{number:?}")).ok_or("a finite number, for example 0.001 or 1e-3".to_string())
     }
     match kind {
@@ -181,6 +188,13 @@ mod tests {
         set(&mut earlier, "nb", &[Setting::parse("epochs=2").unwrap()]).unwrap();
         set_as_in(&mut again, &earlier);
         assert_eq!(again, earlier);
+        // Of a copy, too, the last setting counts.
+        set(&mut again, "nb", &[Setting::parse("epochs=3_0").unwrap()]).unwrap();
+        assert_eq!(
+            text(&again.cells()[2]["source"]),
+            format!("{FROM_OUTSIDE}\nlet epochs: usize = 2;\nlet epochs: usize = 30;")
+        );
+        assert_eq!(again.cells().len(), earlier.cells().len());
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub fn resolve(dependency: &Dependency, notebooks: &Path) -> Result<(String, Str
     Ok((name.ok_or_else(|| wrong(format!("{} has no package name", manifest.display())))?, config))
 }
 
+/// The first line, by which an exported crate is known.
+pub const HEAD: &str = "# Written by `cargo lab export`.\n";
+
 /// The text of Cargo.toml.
 pub fn write(name: &str, dependencies: &[(String, String)], repository: &Repository, feature: Option<&str>) -> String {
     let own = format!("{{ path = {} }}", toml_string(&repository.root().join("crates/cifar-lab")));
@@ -48,8 +51,7 @@ pub fn write(name: &str, dependencies: &[(String, String)], repository: &Reposit
     let others = dependencies.iter().filter(|(name, _)| name != OWN);
     let others: String = others.map(|(name, config)| format!("{name} = {config}\n")).collect();
     format!(
-        "# Written by `cargo lab export`.\n\
-         [package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n\
+        "{HEAD}[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n\
          [dependencies]\n{OWN} = {own}\n{others}\n\
          # An overflow is an error, as in a notebook.\n\
          [profile.release.package.{name}]\ndebug-assertions = true\noverflow-checks = true\n\n\

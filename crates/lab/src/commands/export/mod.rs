@@ -129,8 +129,13 @@ fn parts(notebook: &Notebook) -> Result<Vec<Part>, (usize, cells::CellError)> {
     Ok(parts)
 }
 
-fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repository) -> Result<()> {
+fn write_crate(folder: &Path, manifest_text: &str, text: &str, repository: &Repository) -> Result<()> {
     let sources = folder.join("src");
+    let there = fs::read_to_string(folder.join("Cargo.toml"));
+    if sources.join("main.rs").exists() && there.is_err() || there.is_ok_and(|there| !there.starts_with(manifest::HEAD))
+    {
+        return Err(Error::NotAnExport { folder: folder.to_path_buf() });
+    }
     fs::create_dir_all(&sources).map_err(Error::file("make", &sources))?;
     let write = |path: PathBuf, text: &str| {
         // An unchanged file keeps its time, so that cargo has nothing to do.
@@ -139,7 +144,7 @@ fn write_crate(folder: &Path, manifest: &str, text: &str, repository: &Repositor
         }
         fs::write(&path, text).map_err(Error::file("write", &path))
     };
-    write(folder.join("Cargo.toml"), manifest)?;
+    write(folder.join("Cargo.toml"), manifest_text)?;
     write(sources.join("main.rs"), text)?;
     let (lock, own) = (repository.root().join("Cargo.lock"), folder.join("Cargo.lock"));
     // Cargo uses its versions, and drops what the program doesn't need.
@@ -235,5 +240,22 @@ mod tests {
         let error = export(&committed(), &options, None).unwrap_err().to_string();
         assert!(error.starts_with("mine: cell 2, line 2: not valid Rust"), "{error}");
         assert!(!folder.path().join("out").exists(), "nothing is written");
+    }
+
+    #[test]
+    fn another_crate_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.ipynb");
+        Notebook::from_cells(["let a: u8 = 1;"]).write(&path).unwrap();
+        let notebook = path.to_string_lossy().into_owned();
+        let options = Options { notebook, out: Some(folder.path().join("out")), no_build: true, ..Options::default() };
+        // Its own may be written again.
+        for _ in 0..2 {
+            export(&committed(), &options, None).unwrap();
+        }
+        fs::write(folder.path().join("out/Cargo.toml"), "[package]\n").unwrap();
+        let error = export(&committed(), &options, None).unwrap_err();
+        assert!(matches!(error, Error::NotAnExport { .. }), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join("out/Cargo.toml")).unwrap(), "[package]\n");
     }
 }
