@@ -63,7 +63,7 @@ impl Default for LoaderConfig {
 ///
 /// A loader holds a [`LoaderConfig`] and a shared handle on the data: it is cheap to clone, and each epoch is an iterator
 /// of its own. Each setting has a method that returns a changed loader and leaves the original as it is. The same seed
-/// gives the same batches in each epoch, whatever is prefetched and wherever the epoch begins.
+/// gives the same batches in each epoch, wherever the epoch begins.
 ///
 /// ```
 /// use cifar_lab::prelude::*;

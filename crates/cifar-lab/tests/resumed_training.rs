@@ -179,7 +179,7 @@ fn one_that_trains_another_network_is_not_stopped() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let (first, _) = start(folder.path(), Fault::default(), |setup| setup)?;
     let error = start(folder.path(), Fault::default(), |setup| Setup { channels: 5, ..setup }).map(drop).unwrap_err();
-    assert!(error.to_string().contains("another network"), "{error}");
+    assert!(error.to_string().contains("another network; it is still running"), "{error}");
     first.wait()?;
     assert_eq!(first.progress().status, Status::Finished);
     Ok(())
@@ -189,7 +189,7 @@ fn one_that_trains_another_network_is_not_stopped() -> Result<()> {
 fn a_loop_that_ended_early_has_finished() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let loader = DataLoader::new(&Cifar10::stand_in(0, 32, 0).train, &Device::Cpu).batch_size(8);
-    for told in ["finished: 2 of 9 epochs in 0 s", "finished: 2 of 9 epochs, all of them before"] {
+    for told in ["finished: 2 of 9 epochs in ", "finished: 2 of 9 epochs, all of them before"] {
         let parameters = Parameters::new(0);
         let layer = linear(3 * 32 * 32, 10, parameters.var_builder(&Device::Cpu).pp("fc"))?;
         let (net, sgd) =
@@ -214,7 +214,8 @@ fn a_loop_that_ended_early_has_finished() -> Result<()> {
         });
         let training = trainer.name("early").epochs(9).folder(folder.path()).resumable(&parameters).start()?;
         training.wait()?;
-        assert_eq!(training.progress().to_string(), told);
+        let progress = training.progress().to_string();
+        assert!(progress.starts_with(told), "{progress}");
     }
     Ok(())
 }

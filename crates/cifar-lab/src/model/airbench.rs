@@ -102,6 +102,9 @@ pub struct AirbenchParameters {
 /// ```
 #[derive(Clone, Debug)]
 pub struct AirbenchNet {
+    /// The whitening convolution's weight.
+    filters: Tensor,
+    /// The same convolution, whose weight is not trained.
     whitening: Conv2d,
     blocks: Vec<ConvBlock>,
     head: Linear,
@@ -137,7 +140,7 @@ impl AirbenchNet {
         let bound = 3f64.sqrt();
         own.get_with_hints((config.classes, features), "weight", Init::Uniform { lo: -bound, up: bound })?;
         let head = linear_no_bias(features, config.classes, own)?;
-        Ok(Self { whitening, blocks, head })
+        Ok(Self { filters: whitening.weight().clone(), whitening: whitening.with_frozen_weight(), blocks, head })
     }
 
     /// Sets the whitening filters for images like these, `[N, C, H, W]`, normalized as they will be in training; a few
@@ -147,7 +150,7 @@ impl AirbenchNet {
     /// If the images don't fit, or the parameters are no variables.
     pub fn whiten(&self, images: &Tensor) -> Result<()> {
         let filters = whitening(images, WHITENING_KERNEL, WHITENING_EPS)?;
-        Ok(variable(self.whitening.weight())?.set(&filters.to_device(self.whitening.weight().device())?)?)
+        Ok(variable(&self.filters)?.set(&filters.to_device(self.filters.device())?)?)
     }
 
     /// The trained parameters, by how they are trained.
@@ -174,7 +177,7 @@ impl AirbenchNet {
     /// # Errors
     /// If the images don't fit.
     pub fn whitened(&self, images: &Tensor) -> CandleResult<Tensor> {
-        self.whitening.with_frozen_weight().forward(images)
+        self.whitening.forward(images)
     }
 }
 

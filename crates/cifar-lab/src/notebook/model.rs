@@ -209,6 +209,7 @@ impl Show for ModelCard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AirbenchConfig, AirbenchNet, TestTimeViews};
     use crate::notebook::show::assert_shows;
     use candle_cnn::layers::{Linear, linear};
     use candle_cnn::ops::relu;
@@ -240,6 +241,21 @@ mod tests {
         assert_eq!(edges, [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5), (5, 6)]);
         let groups: Vec<LayerGroup> = graph.nodes[2..5].iter().map(|node| node.group).collect();
         assert_eq!(groups, [LayerGroup::Dense, LayerGroup::Activation, LayerGroup::Dense]);
+        Ok(())
+    }
+
+    /// The parameters in the summary's last row.
+    fn total(network: &impl ModuleT) -> Result<String> {
+        let text = summary(network, (1, 3, 32, 32), &Device::Cpu)?.to_string();
+        let total = text.lines().find(|line| line.contains("total")).expect("a total");
+        Ok(total.split_whitespace().rev().nth(1).expect("a number").to_string())
+    }
+
+    #[test]
+    fn a_network_that_is_called_six_times_has_its_parameters_once() -> Result<()> {
+        let config = AirbenchConfig { channels: vec![8, 16, 16], ..AirbenchConfig::default() };
+        let net = AirbenchNet::new(&config, Parameters::new(0).var_builder(&Device::Cpu))?;
+        assert_eq!(total(&TestTimeViews::new(net.clone()))?, total(&net)?);
         Ok(())
     }
 

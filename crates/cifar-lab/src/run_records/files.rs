@@ -167,7 +167,7 @@ impl RecordWriter {
 
     /// Records how training ended: `finished`, `stopped` or `failed`, and why.
     pub(crate) fn end(mut self, state: &str, message: &str) -> Result<()> {
-        // There may be room again, and otherwise the record's own file says why.
+        // There may be room again; if not, the checkpoints' history still has the rows.
         let _ = self.write_rows();
         (self.file.state, self.file.message, self.file.ended) = (state.to_string(), message.to_string(), now());
         self.write()

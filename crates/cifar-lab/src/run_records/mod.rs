@@ -18,7 +18,7 @@ const DEPTH: usize = 3;
 /// How a training run ended, if it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunState {
-    /// All its epochs are done.
+    /// Its loop has ended by itself.
     Finished,
     /// It was stopped.
     Stopped,

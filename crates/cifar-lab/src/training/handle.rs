@@ -27,7 +27,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(15);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The shortest time between two redrawn pictures of a training.
-const SHORTEST_LOOK: Duration = Duration::from_millis(300);
+const LEAST_REDRAW_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What a training's thread runs.
 pub(super) type Body = Box<dyn FnOnce(&mut Run) -> Result<()> + Send>;
@@ -37,7 +37,8 @@ pub(crate) trait Audience {
     /// A line to keep: of an epoch that has ended, every 15 seconds during one, of the end, and warnings.
     fn line(&mut self, line: &str);
 
-    /// The progress after these lines, and [`interval`](Self::interval) after the last one.
+    /// The progress after these lines, unless one was shown just before, and [`interval`](Self::interval) after the last one;
+    /// always at the end.
     fn look(&mut self, _progress: &Progress) {}
 
     /// How soon to look again; `None` if not before the next line.
@@ -190,7 +191,7 @@ impl Training {
                 last_line = Instant::now();
             }
             // Epochs may be shorter than a look.
-            if ended || over || last_look.is_none_or(|last| last.elapsed() >= SHORTEST_LOOK) {
+            if ended || over || last_look.is_none_or(|last| last.elapsed() >= LEAST_REDRAW_INTERVAL) {
                 audience.look(&progress);
                 last_look = Some(Instant::now());
             }
@@ -247,7 +248,7 @@ impl Training {
     /// the numbers were taken.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate`], and [`Error::Interrupted`] if the cell is interrupted before training pauses.
     pub fn evaluate(&self, network: &impl ModuleT, loader: &DataLoader) -> Result<Evaluation> {
         let paused = self.pause();
         let progress = paused.progress();

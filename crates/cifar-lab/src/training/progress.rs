@@ -11,7 +11,7 @@ pub enum Status {
     Running,
     /// It is waiting between two steps, for an evaluation or because it was paused.
     Paused,
-    /// All epochs are done.
+    /// Its loop has ended by itself.
     Finished,
     /// It was stopped before its last epoch ended.
     Stopped,
@@ -60,8 +60,8 @@ impl Display for Progress {
                 let (epochs, time) = (self.epochs_done(), duration(self.elapsed));
                 return match self.first_epoch {
                     0 => write!(f, "finished: {epochs} in {time}"),
-                    first if first >= self.epoch => write!(f, "finished: {epochs}, all of them before"),
-                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.epoch.saturating_sub(first)),
+                    first if first >= self.done() => write!(f, "finished: {epochs}, all of them before"),
+                    first => write!(f, "finished: {epochs}, the last {} in {time}", self.done().saturating_sub(first)),
                 };
             }
             Status::Stopped => {
@@ -92,10 +92,15 @@ impl Display for Progress {
 }
 
 impl Progress {
+    /// Epochs that have ended.
+    fn done(&self) -> usize {
+        self.epoch - usize::from(self.step < self.steps)
+    }
+
     /// `20 epochs`, or `5 of 20 epochs` if a loop of one's own has ended early.
     pub(super) fn epochs_done(&self) -> String {
         let epochs = epochs_text(self.epochs);
-        if self.epoch < self.epochs { format!("{} of {epochs}", self.epoch) } else { epochs }
+        if self.done() < self.epochs { format!("{} of {epochs}", self.done()) } else { epochs }
     }
 }
 

@@ -37,12 +37,17 @@ pub(super) fn register(shared: &Arc<Shared>) {
 /// user.
 pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
     let records = if plan.fresh { Vec::new() } else { records(plan)? };
-    let mut unlike = None;
+    // Why the last run can't go on: its folder, whether it still runs, the reason.
+    let mut unlike: Option<(String, bool, String)> = None;
+    let note = |unlike: &mut Option<_>, record: &RunRecord, reason: String| {
+        let runs = record.state == RunState::Running;
+        let reason = if runs { reason + "; it is still running" } else { reason };
+        unlike.get_or_insert_with(|| (show_path(&record.folder), runs, reason));
+    };
     for record in records {
         let differences = differences(plan, &record);
         if !differences.is_empty() {
-            let running = if record.state == RunState::Running { "; it is still running" } else { "" };
-            unlike = unlike.or(Some((record, differences.join("; ") + running)));
+            note(&mut unlike, &record, differences.join("; "));
             continue;
         }
         // In a folder of the user's choice, a finished run has nothing left to do, and gives what it has learned.
@@ -55,8 +60,9 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
                 let Place { epoch, step, .. } = plan.from;
                 let step = if step == 0 { String::new() } else { format!(", step {step}") };
                 let shown = show_path(&record.folder);
-                // A loop of one's own may have ended before its last epoch.
-                plan.finished = finished || epoch >= plan.epochs;
+                // A loop of one's own may have ended before its last epoch; a checkpoint of that moment may be missing.
+                let recorded = record.rows.last().map_or(0, |row| row.epoch);
+                plan.finished = epoch >= plan.epochs || (finished && epoch >= recorded);
                 messages.push(match plan.finished {
                     true => format!("{shown} is finished: loading its weights"),
                     false => format!("resuming {shown} from epoch {}{step}", epoch + 1),
@@ -66,26 +72,23 @@ pub(super) fn choose(plan: &mut Plan) -> Result<Vec<String>> {
                 return Ok(messages);
             }
             // An earlier one may be.
-            Err(reason) => unlike = unlike.or(Some((record, reason))),
+            Err(reason) => note(&mut unlike, &record, reason),
         }
     }
     check_parameters(plan)?;
-    let reason = unlike.map(|(record, reason)| (show_path(&record.folder), reason));
-    match (&plan.folder, reason) {
+    match (&plan.folder, unlike) {
         // Whether there is something to lose is seen when it starts.
-        (Some(folder), Some((shown, reason))) if !CheckpointFolder::of(folder).is_empty() => Err(Error::Setting {
-            name: "folder",
-            value: shown,
-            reason: format!(
-                "the training there can't be resumed ({reason}): choose another folder, or add .fresh() to delete it"
-            ),
-        }),
+        (Some(folder), Some((shown, runs, reason))) if runs || !CheckpointFolder::of(folder).is_empty() => {
+            let rest = if runs { "stop it first" } else { "add .fresh() to delete it" };
+            let reason = format!("the training there can't be resumed ({reason}): choose another folder, or {rest}");
+            Err(Error::Setting { name: "folder", value: shown, reason })
+        }
         (Some(_), _) => Ok(Vec::new()),
-        (None, reason) => {
+        (None, unlike) => {
             plan.folder = Some(run_folder(&plan.name)?);
             let message =
-                |(shown, reason)| format!("starting a new training run, because {shown} can't be resumed: {reason}");
-            Ok(reason.map(message).into_iter().collect())
+                |(shown, _, reason)| format!("starting a new training run, because {shown} can't be resumed: {reason}");
+            Ok(unlike.map(message).into_iter().collect())
         }
     }
 }
@@ -138,11 +141,11 @@ fn resume(plan: &mut Plan, record: &RunRecord) -> Result<Result<Vec<String>, Str
     }
     // Without locks, a run of this process looks as if its process had died.
     if !known.map_or(Ok(false), |training| take_over(&training, &record.folder))? && record.state == RunState::Running {
-        return Ok(Err("it is running in another notebook or program".into()));
+        return Ok(Err("another notebook or program has it".into()));
     }
     // From here on nobody else changes what is read.
     let Some(lock) = RecordLock::take(&record.folder)? else {
-        return Ok(Err("it is running in another notebook or program".into()));
+        return Ok(Err("another notebook or program has it".into()));
     };
     let Newest { checkpoint, damaged } = CheckpointFolder::of(&record.folder).newest()?;
     let messages = damaged.iter().map(|(_, error)| format!("skipped: {error}")).collect::<Vec<_>>();

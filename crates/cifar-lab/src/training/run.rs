@@ -234,7 +234,7 @@ impl Run {
     /// Reports the end of an epoch, with the evaluation on the test images if there was one.
     ///
     /// # Errors
-    /// As [`Run::step`].
+    /// As [`Run::step`], but with the last epoch there is nothing left to stop.
     pub fn end_epoch(&mut self, evaluation: Option<&Evaluation>) -> Result<()> {
         let (done, planned) = (self.shared.lock().step, self.shared.plan.steps);
         if self.shared.plan.parameters.is_some() && done != planned {
