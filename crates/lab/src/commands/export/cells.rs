@@ -281,6 +281,9 @@ fn variables(pattern: &syn::Pat, found: &mut BTreeSet<String>) {
     }
 }
 
+/// A name in a format string.
+static CAPTURED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{([A-Za-z_]\w*)").expect("valid"));
+
 /// The identifiers of a text.
 #[derive(Default)]
 struct Words {
@@ -299,8 +302,11 @@ impl Words {
                 TokenTree::Ident(word) if !is(at.checked_sub(1), '.') || is(at.checked_sub(2), '.') => {
                     self.mentions.insert(word.to_string());
                     let path = is(Some(at + 1), ':') && is(Some(at + 2), ':');
+                    let name = word.to_string();
                     // In `if ready {` and `count < 3` they are variables.
-                    let of_type = word.to_string().starts_with(char::is_uppercase);
+                    let of_type = name.starts_with(char::is_uppercase);
+                    // One letter is more often a type's parameter.
+                    let constant = of_type && name.len() > 1 && !name.contains(char::is_lowercase);
                     let used = match tokens.get(at + 1) {
                         Some(TokenTree::Group(group)) => of_type || group.delimiter() == Delimiter::Parenthesis,
                         Some(TokenTree::Punct(mark)) if mark.as_char() == '<' => of_type,
@@ -311,9 +317,14 @@ impl Words {
                     };
                     let declared = matches!(at.checked_sub(1).map(|at| &tokens[at]),
                         Some(TokenTree::Ident(before)) if before == "fn");
-                    if (path || used) && !declared {
-                        self.uses.insert(word.to_string());
+                    if (path || used || constant) && !declared {
+                        self.uses.insert(name);
                     }
+                }
+                // `println!("{N}")`
+                TokenTree::Literal(text) => {
+                    let text = text.to_string();
+                    self.mentions.extend(CAPTURED.captures_iter(&text).map(|captured| captured[1].to_string()));
                 }
                 _ => {}
             }

@@ -257,9 +257,13 @@ mod tests {
         assert_eq!(found, (3, redeclared("f", 1, 2)));
         let found = error(&["struct A;", "trait T {}\nimpl T for A {}", "struct A;"]);
         assert_eq!(found, (3, redeclared("A", 1, 2)));
+        let found = error(&["const N: usize = 3;", "fn f() { println!(\"{N}\") }", "const N: usize = 5;"]);
+        assert_eq!(found, (3, redeclared("N", 1, 2)));
         // Until then, it means the glob import.
         let found = error(&["use x::*;", "fn g() { relu(1) }", "fn relu() {}"]);
         assert_eq!(found, (3, CellError::Shadowed { name: "relu".to_string(), user: 2 }));
+        let found = error(&["use x::*;", "fn g() -> usize { CLASSES }", "const CLASSES: usize = 3;"]);
+        assert_eq!(found, (3, CellError::Shadowed { name: "CLASSES".to_string(), user: 2 }));
     }
 
     #[test]
