@@ -1,9 +1,9 @@
 //! A training step that a GPU repeats with one launch, as a CUDA graph.
 //!
-//! A step takes about a hundred launches, and with a small batch the GPU finishes each before the next one arrives. A
+//! A step of a small network takes some 80 launches, and with a small batch the GPU finishes each before the next one arrives. A
 //! graph is the whole step in one launch: the same kernels with the same arguments, so the same bits.
 //!
-//! On an H200 that makes a step at batch 32 five times as fast (docs/benchmarks.md).
+//! On an H200 that makes a step at batch 32 3.4 times as fast (docs/benchmarks.md in the repository).
 
 use candle_core::{Result, Tensor};
 use candle_nn::Optimizer;

@@ -1,5 +1,5 @@
 //! `cargo lab`: sets up, opens, runs and checks the notebooks. It depends on neither candle nor cifar-lab, so that it
-//! compiles in seconds.
+//! compiles in half a minute.
 //!
 //! From top to bottom; each module imports only from those below it:
 //!

@@ -3,7 +3,8 @@
 //! `torch.save(net.state_dict(), "net.pth")` writes a zip archive: a pickle that describes the tensors, and one record
 //! of raw bytes per storage. This crate writes the layout of PyTorch 2, and reads it and the older format that preceded
 //! it. Reading executes nothing: a pickle is a program, but here a call is only recorded (the function's name and its
-//! arguments) and then inspected. Anything that is not a tensor is skipped.
+//! arguments) and then inspected. What lies outside the state dict is skipped; within it, a value that
+//! is no tensor is an error.
 //!
 //! ```
 //! use pth::{DType, StateDict, Tensor};
