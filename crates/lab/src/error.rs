@@ -63,6 +63,9 @@ pub enum Error {
     /// `--resume` with a folder that holds no run of the notebook.
     #[error("there is no run of {notebook} in {}: name a folder in runs/, such as 20261124-101500-{notebook}", run.display())]
     NoSuchRun { run: PathBuf, notebook: String },
+    /// `--resume` with a run that has not ended.
+    #[error("the run in {} is still going on: wait for its end, or stop it with Ctrl-C", folder.display())]
+    RunGoesOn { folder: PathBuf },
     /// A file is no Rust notebook.
     #[error("can't run {}: {reason}", path.display())]
     BadNotebook { path: PathBuf, reason: String },

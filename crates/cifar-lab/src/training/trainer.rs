@@ -315,6 +315,10 @@ impl<N: ModuleT + Send + 'static, O: ResumableOptimizer + Send + 'static> Traine
         if let Some(schedule) = &standard.schedule {
             schedule.check()?;
         }
+        // Not after an epoch.
+        if let Some(test) = &standard.test {
+            test.check()?;
+        }
         let learning_rate = standard.optimizer.learning_rate();
         let schedule = standard.schedule.as_ref().map(|schedule| schedule.describe());
         let identity = identity(standard.optimizer.settings(), schedule);

@@ -31,6 +31,8 @@ const RUN_DIR: &str = "CIFAR_LAB_RUN_DIR";
 pub const STOPPED: &str = "stopped-here";
 /// The tag of a cell that by its nature can't be executed twice; its source says why.
 const RUN_ONCE: &str = "run-once";
+/// In a run's folder: held while the run goes on, which writes the copy.
+const LOCK: &str = ".lock";
 /// The folder for the kernelspec in a kernel's folder that is kept.
 pub const KEPT_KERNELS: &str = "kernels";
 
@@ -114,6 +116,12 @@ pub fn execute_with(
 ) -> Result<Execution> {
     fs::create_dir_all(&request.folder).map_err(Error::file("make", &request.folder))?;
     let copy = request.folder.join(format!("{}.ipynb", request.name));
+    let lock_path = request.folder.join(LOCK);
+    let lock = fs::File::create(&lock_path).map_err(Error::file("make", &lock_path))?;
+    // Some file systems have no locks.
+    if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+        return Err(Error::RunGoesOn { folder: request.folder.clone() });
+    }
     request.notebook.write(&copy)?;
     let mut variables = request.variables.clone();
     variables.push((KERNEL_ID.to_string(), request.kernel_id.clone()));

@@ -83,14 +83,7 @@ fn pack(programs: &BTreeMap<String, PathBuf>, archive: &Path) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => {
-            Err(Error::step("packing the bundle", format!("{name} ended with {status}, see above"), ASK_THE_DOCTOR))
-        }
-        Err(error) => Err(Error::start(name, "Install binutils, tar and xz.")(error)),
-    }
+    steps::show("packing the bundle", command, "Install binutils, tar and xz.")
 }
 
 fn megabytes(path: &Path) -> Result<String> {
