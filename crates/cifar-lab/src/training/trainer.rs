@@ -100,10 +100,10 @@ impl<L> Trainer<L> {
     /// kept, as are the weights after the best epoch (`best.safetensors`). They go to [`folder`](Self::folder), or if
     /// none is given, to a new folder in `runs/` named after the run. `start` looks there for the last run with this
     /// name that can be resumed, and prints what it finds: a run that has finished or has other settings is left alone, and a
-    /// new one is started; a run still in progress in this notebook is taken over, unless it trains another network. In a `folder`, a run that has finished isn't
-    /// repeated: its weights and history are loaded. Changes to a loop, a loss or a schedule of your own, to the loader that
-    /// tests, or to a network that keep its parameters' names and shapes, can't be detected: record them in
-    /// [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
+    /// new one is started; a run still in progress in this notebook is taken over, unless it trains another network. In a
+    /// `folder`, a run that has finished isn't repeated: its weights and history are loaded. Changes to a loop, a loss or a
+    /// schedule of your own, to the loader that tests, or to a network that keep its parameters' names and shapes, can't be
+    /// detected: record them in [`settings`](Self::settings), or start over with [`fresh`](Self::fresh).
     pub fn resumable(mut self, parameters: &Parameters) -> Self {
         self.plan.parameters = Some(parameters.clone());
         self

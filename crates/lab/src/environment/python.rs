@@ -73,22 +73,18 @@ pub fn is_ready(venv: &Path, wanted: &Environment) -> bool {
     probe(&venv.join("bin/python")).is_some_and(|python| stamp(&python, wanted) == installed)
 }
 
-/// The Python of `venv`, if packages can be installed there: not if its creation was interrupted, or Python upgraded.
-fn usable(venv: &Path, wanted: &Environment) -> Option<Python> {
-    let python = probe(&venv.join("bin/python")).filter(|python| python.version >= wanted.python())?;
-    let stamp = fs::read_to_string(venv.join(STAMP)).unwrap_or_default();
-    let (major, minor) = python.version;
-    let upgraded = stamp.starts_with("python ") && !stamp.starts_with(&format!("python {major}.{minor}\n"));
-    let mut command = Command::new(&python.program);
+/// Whether this Python finds pip: not if the creation of its environment was interrupted, nor after an upgrade of the system's Python.
+fn has_pip(program: &Path) -> bool {
+    let mut command = Command::new(program);
     settings::isolate_python(&mut command);
-    let has_pip = command.args(["-c", "import pip"]).output().is_ok_and(|output| output.status.success());
-    (has_pip && !upgraded).then_some(python)
+    command.args(["-c", "import pip"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Creates `venv` if need be, and installs the packages that are missing.
 pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
     let python = find(wanted.python())?;
-    if usable(venv, wanted).is_none() {
+    let program = venv.join("bin/python");
+    if probe(&program).is_none_or(|there| there.version < wanted.python()) || !has_pip(&program) {
         let step = steps::begin("Python environment .venv", "10 s");
         let mut command = Command::new(&python.program);
         settings::isolate_python(&mut command);
@@ -97,7 +93,7 @@ pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
         step.end();
     }
     let step = steps::begin("Python packages (JupyterLab and the notebook client)", "1 minute");
-    let mut command = Command::new(venv.join("bin/python"));
+    let mut command = Command::new(&program);
     settings::isolate_python(&mut command);
     command.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet"]).args(wanted.requirements());
     steps::run(
@@ -105,9 +101,11 @@ pub fn install(venv: &Path, wanted: &Environment) -> Result<()> {
         &mut command,
         "Check the network, which pip needs this once, and run the same command again: it will continue where it stopped.",
     )?;
-    let path = venv.join(STAMP);
-    let installed = Python { program: venv.join("bin/python"), ..python };
-    fs::write(&path, stamp(&installed, wanted)).map_err(Error::file("write", &path))?;
+    // The environment may have another Python than PATH.
+    if let Some(installed) = probe(&program) {
+        let path = venv.join(STAMP);
+        fs::write(&path, stamp(&installed, wanted)).map_err(Error::file("write", &path))?;
+    }
     step.end();
     Ok(())
 }
